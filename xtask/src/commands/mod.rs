@@ -1,0 +1,91 @@
+//! What a user can ask for, each a short story told in calls to the layers below.
+
+pub mod build;
+pub mod push;
+mod round;
+
+use std::path::{Path, PathBuf};
+
+use crate::core::config::RegistryConfig;
+use crate::core::graph::Graph;
+use crate::core::problem::Problems;
+use crate::core::workspace::{Options, Workspace};
+use crate::effects::engine::{EngineError, Environment};
+use crate::effects::interrupt::Interrupt;
+use crate::effects::lock::{Lock, LockError};
+use crate::event::{Event, Events};
+
+pub use round::StepError;
+
+/// What every command needs to know of where it runs.
+#[derive(Debug)]
+pub struct Setting {
+    /// The workspace's root.
+    pub root: PathBuf,
+    /// Where the engine is.
+    pub environment: Environment,
+    /// Where to tell what happens.
+    pub events: Events,
+    /// Whether to stop.
+    pub interrupt: Interrupt,
+    /// Fail at once if another command is at work in the workspace.
+    pub no_wait: bool,
+}
+
+impl Setting {
+    /// Takes the workspace for `command`, unless the user stops waiting for it.
+    async fn lock(&self, command: &str) -> Result<Lock, CommandError> {
+        tokio::select! {
+            lock = Lock::take(&self.root, command, self.no_wait, &self.events) => Ok(lock?),
+            () = self.interrupt.wait() => Err(CommandError::Interrupted),
+        }
+    }
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The request or the workspace is wrong; nothing was begun.
+    #[error(transparent)]
+    Wrong(#[from] Problems),
+    /// The workspace is busy.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The engine is not there, or does not answer.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A component failed to build.
+    #[error(transparent)]
+    Step(#[from] StepError),
+    /// The temporary folders are still there.
+    #[error("the tree could not be cleaned: {0}")]
+    Unclean(#[source] Problems),
+    /// Images that are not in the registry; each was told of when it failed.
+    #[error("{failed} of {all} images were not pushed")]
+    NotPushed {
+        /// How many are missing.
+        failed: usize,
+        /// How many were asked for.
+        all: usize,
+    },
+    /// The user stopped it.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Reads and judges the whole workspace.
+fn read_workspace(
+    root: &Path,
+    options: &Options,
+    registry: Option<&RegistryConfig>,
+    events: &Events,
+) -> Result<(Workspace, Graph), Problems> {
+    let mut problems = Vec::new();
+    let workspace = Workspace::read(root, options, &mut problems);
+    let prefix = registry.map(RegistryConfig::prefix);
+    let graph = Graph::resolve(&workspace, prefix.as_deref(), &mut problems);
+    for warning in &workspace.warnings {
+        events.send(Event::Warning(warning.clone()));
+    }
+    Problems::check(problems).map(|()| (workspace, graph))
+}

@@ -1,0 +1,138 @@
+//! `push`: tags the workspace's images as the configuration says and pushes them.
+//!
+//! Everything that can be wrong is found before the first byte leaves: unknown
+//! images, images that are not in the engine, a configuration without a tag.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt};
+
+use super::{CommandError, Setting, read_workspace};
+use crate::core::config::RegistryConfig;
+use crate::core::problem::{Problem, Problems, did_you_mean};
+use crate::core::reference;
+use crate::core::workspace::{Image, Options, Workspace};
+use crate::effects::engine::{Engine, EngineError, PushRequest};
+use crate::event::Event;
+
+/// How many images are on their way at a time.
+const AT_A_TIME: usize = 4;
+
+/// What to push and where.
+#[derive(Clone, Debug)]
+pub struct PushOptions {
+    /// The folder of `services-configuration.yaml`.
+    pub config_dir: PathBuf,
+    /// The images to push; all if empty.
+    pub images: Vec<String>,
+    /// The tag, in place of the configuration's.
+    pub tag: Option<String>,
+    /// Of several Dockerfiles for one image, the one of this flavor.
+    pub flavor: Option<String>,
+    /// How long failures that may pass are tried again.
+    pub retry_for: Duration,
+}
+
+/// Pushes, and reports each image's digest.
+pub async fn run(options: &PushOptions, setting: &Setting) -> Result<(), CommandError> {
+    let registry = RegistryConfig::read(&options.config_dir)?;
+    let tag = tag(options, &registry).map_err(Problems::from)?;
+    let _lock = setting.lock("push").await?;
+    let reading = Options { flavor: options.flavor.clone(), ..Options::default() };
+    let (workspace, _) = read_workspace(&setting.root, &reading, Some(&registry), &setting.events)?;
+    let images = select(&workspace, &options.images)?;
+    let engine = Engine::connect(setting.environment.clone()).await?;
+    refuse_missing(&workspace, &images, &engine).await?;
+    let requests: Vec<PushRequest> = images
+        .iter()
+        .map(|(_, image)| PushRequest {
+            image: image.name.clone(),
+            repository: format!("{}/{}", registry.prefix(), image.name),
+            tag: tag.clone(),
+        })
+        .collect();
+    tokio::select! {
+        pushed = push_all(&requests, &registry, &engine, options.retry_for, setting) => pushed,
+        () = setting.interrupt.wait() => Err(CommandError::Interrupted),
+    }
+}
+
+fn tag(options: &PushOptions, registry: &RegistryConfig) -> Result<String, Problem> {
+    match &options.tag {
+        Some(tag) if reference::is_tag(tag) => Ok(tag.clone()),
+        Some(tag) => Err(Problem::of_request(format!(
+            "'{tag}' is not a tag: letters, digits, '_', '.' and '-', at most 128"
+        ))),
+        None => registry.tag.clone().ok_or_else(|| {
+            let message = "is missing: give the images a tag there, or with --tag";
+            Problem::of_request(format!("{} {message}", registry.origin))
+        }),
+    }
+}
+
+fn select<'a>(
+    workspace: &'a Workspace,
+    names: &[String],
+) -> Result<Vec<(usize, &'a Image)>, Problems> {
+    let all: Vec<(usize, &Image)> = workspace.images().collect();
+    let is_wanted = |image: &Image| names.is_empty() || names.contains(&image.name);
+    let known = || all.iter().map(|(_, image)| image.name.as_str());
+    let unknown = names.iter().filter(|name| !known().any(|known| known == name.as_str()));
+    let problems = unknown
+        .map(|name| {
+            let hint = did_you_mean(name, known());
+            Problem::of_request(format!("no component makes an image '{name}'{hint}"))
+        })
+        .collect();
+    Problems::check(problems)?;
+    Ok(all.into_iter().filter(|(_, image)| is_wanted(image)).collect())
+}
+
+async fn refuse_missing(
+    workspace: &Workspace,
+    images: &[(usize, &Image)],
+    engine: &Engine,
+) -> Result<(), CommandError> {
+    let mut problems = Vec::new();
+    for (component, image) in images {
+        if !engine.has_image(&image.name).await? {
+            problems.push(Problem::of_request(format!(
+                "image '{}' is not in the engine: run 'cargo xtask build -s {}' first",
+                image.name, workspace.components[*component].name
+            )));
+        }
+    }
+    Problems::check(problems)?;
+    Ok(())
+}
+
+async fn push_all(
+    requests: &[PushRequest],
+    registry: &RegistryConfig,
+    engine: &Engine,
+    retry_for: Duration,
+    setting: &Setting,
+) -> Result<(), CommandError> {
+    let logins = engine.credentials([registry.domain.clone()], Some(registry)).await;
+    let pushes = requests.iter().map(|request| async {
+        setting.events.send(Event::PushStarted { reference: request.reference() });
+        let ended = engine.push(request, &logins, retry_for, &setting.events).await;
+        setting.events.send(report(request, &ended));
+        ended.is_ok()
+    });
+    let ended: Vec<bool> = stream::iter(pushes).buffer_unordered(AT_A_TIME).collect().await;
+    match ended.iter().filter(|is_pushed| !**is_pushed).count() {
+        0 => Ok(()),
+        failed => Err(CommandError::NotPushed { failed, all: requests.len() }),
+    }
+}
+
+fn report(request: &PushRequest, ended: &Result<String, EngineError>) -> Event {
+    match ended {
+        Ok(digest) => Event::Pushed { reference: request.reference(), digest: digest.clone() },
+        Err(error) => {
+            Event::PushFailed { reference: request.reference(), reason: error.to_string() }
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! Which images a Dockerfile is made from.
+//!
+//! Docker's Dockerfile reference is the source of the rules. Images are named by
+//! `FROM` in every stage, by `COPY --from=` and by `RUN --mount=…,from=`; those
+//! behind `ONBUILD` count too, because whoever builds on this image needs them.
+//! Only `FROM` expands variables, and only those of `ARG`s before the first
+//! `FROM` and the platform's own (`TARGETARCH` and its like). A name that an
+//! earlier stage has taken is that stage and no image; so is a stage's number,
+//! and `scratch` is nothing at all.
+//!
+//! The syntax (continuations, comments, parser directives, heredocs) is read by
+//! the `parse-dockerfile` crate.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use parse_dockerfile::{ArgInstruction, Flag, FromInstruction, Instruction};
+
+/// What a Dockerfile says of the images that it is made from.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Dockerfile {
+    /// In the order of the file.
+    pub uses: Vec<ImageUse>,
+}
+
+/// One place where a Dockerfile names an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageUse {
+    /// The reference, with its variables expanded.
+    pub reference: String,
+    /// The instruction's line, from 1.
+    pub line: usize,
+    /// The kind of instruction.
+    pub via: Via,
+    /// `FROM --platform=`, with its variables expanded.
+    pub platform: Option<String>,
+    /// Whether the last stage, which is what gets built, needs it.
+    pub reached: bool,
+}
+
+/// What kind of instruction names an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// `FROM`.
+    From,
+    /// `COPY --from=`.
+    CopyFrom,
+    /// `RUN --mount=…,from=`.
+    MountFrom,
+}
+
+impl fmt::Display for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::From => "FROM",
+            Self::CopyFrom => "COPY --from",
+            Self::MountFrom => "RUN --mount from",
+        })
+    }
+}
+
+/// Why a file is not a Dockerfile.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParseError {
+    /// It holds nothing that could be built.
+    #[error("has no instruction: begin it with a FROM line, or remove the file")]
+    Empty,
+    /// It is no text.
+    #[error("is not a text file: a Dockerfile is UTF-8 text")]
+    Binary,
+    /// It is text in another encoding.
+    #[error("is not UTF-8: save it as UTF-8")]
+    NotUtf8 {
+        /// The first line that is not.
+        line: usize,
+    },
+    /// An instruction that Docker would not understand.
+    #[error("is not a Dockerfile: {message}")]
+    Syntax {
+        /// The instruction's line.
+        line: usize,
+        /// What the parser says.
+        message: String,
+    },
+    /// A variable left nothing to build from.
+    #[error("FROM {written} names no image: give the ARG a default, or a value with --build-arg")]
+    EmptyFrom {
+        /// The instruction's line.
+        line: usize,
+        /// The reference before its variables were expanded.
+        written: String,
+    },
+}
+
+impl ParseError {
+    /// The line to blame, from 1.
+    pub fn line(&self) -> Option<usize> {
+        match self {
+            Self::Empty | Self::Binary => None,
+            Self::NotUtf8 { line } | Self::Syntax { line, .. } | Self::EmptyFrom { line, .. } => {
+                Some(*line)
+            }
+        }
+    }
+}
+
+/// Reads a Dockerfile; `build_args` take the place of the defaults of `ARG`s.
+pub fn parse(
+    bytes: &[u8],
+    build_args: &BTreeMap<String, String>,
+) -> Result<Dockerfile, ParseError> {
+    let text = decode(bytes)?;
+    let parsed = parse_dockerfile::parse(&text).map_err(|error| syntax_error(&text, &error))?;
+    let mut reader = Reader {
+        lines: LineStarts::of(&text),
+        variables: platform_variables(),
+        stages: Vec::new(),
+    };
+    for instruction in &parsed.instructions {
+        reader.instruction(instruction, build_args)?;
+    }
+    Ok(Dockerfile { uses: reader.into_uses() })
+}
+
+fn decode(bytes: &[u8]) -> Result<String, ParseError> {
+    if bytes.contains(&0) {
+        return Err(ParseError::Binary);
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| ParseError::NotUtf8 {
+        line: 1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count(),
+    })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let is_blank = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
+    if text.lines().all(is_blank) {
+        return Err(ParseError::Empty);
+    }
+    Ok(text.replace("\r\n", "\n"))
+}
+
+fn syntax_error(text: &str, error: &parse_dockerfile::Error) -> ParseError {
+    let message = error.to_string();
+    let without_place = message.split(" (line").next().unwrap_or(&message);
+    let line = error.line().clamp(1, text.lines().count().max(1));
+    ParseError::Syntax { line, message: without_place.to_owned() }
+}
+
+/// What names what, for one stage.
+#[derive(Default)]
+struct Stage {
+    name: Option<String>,
+    uses: Vec<ImageUse>,
+    needs: BTreeSet<usize>,
+}
+
+struct Reader {
+    lines: LineStarts,
+    variables: BTreeMap<String, String>,
+    stages: Vec<Stage>,
+}
+
+impl Reader {
+    fn instruction(
+        &mut self,
+        instruction: &Instruction<'_>,
+        build_args: &BTreeMap<String, String>,
+    ) -> Result<(), ParseError> {
+        match instruction {
+            Instruction::Arg(arg) if self.stages.is_empty() => self.global_arg(arg, build_args),
+            Instruction::From(from) => self.from(from)?,
+            Instruction::Copy(copy) => {
+                let line = self.lines.line_of(copy.copy.span.start);
+                for source in flag_values(&copy.options, "from") {
+                    self.source(source, line, Via::CopyFrom);
+                }
+            }
+            Instruction::Run(run) => {
+                let line = self.lines.line_of(run.run.span.start);
+                for mount in flag_values(&run.options, "mount") {
+                    for source in mount_sources(mount) {
+                        self.source(&source, line, Via::MountFrom);
+                    }
+                }
+            }
+            Instruction::Onbuild(onbuild) => self.instruction(&onbuild.instruction, build_args)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// `ARG NAME`, `ARG NAME=DEFAULT`, several of them on a line. Without a value
+    /// a platform variable is shadowed too, as the engines do it.
+    fn global_arg(&mut self, arg: &ArgInstruction<'_>, build_args: &BTreeMap<String, String>) {
+        for word in words(&arg.arguments.value) {
+            let (name, default) = match word.split_once('=') {
+                Some((name, default)) => (name, expand(&unquote(default), &self.variables)),
+                None => (word.as_str(), String::new()),
+            };
+            let value = build_args.get(name).cloned().unwrap_or(default);
+            self.variables.insert(name.to_owned(), value);
+        }
+    }
+
+    fn from(&mut self, from: &FromInstruction<'_>) -> Result<(), ParseError> {
+        let line = self.lines.line_of(from.from.span.start);
+        let reference = expand(&unquote(&from.image.value), &self.variables);
+        if reference.is_empty() {
+            return Err(ParseError::EmptyFrom { line, written: from.image.value.to_string() });
+        }
+        let platform = flag_values(&from.options, "platform")
+            .next()
+            .map(|platform| expand(platform, &self.variables));
+        let mut stage = Stage {
+            name: from.as_.as_ref().map(|(_, name)| name.value.to_lowercase()),
+            ..Stage::default()
+        };
+        match self.stage_named(&reference) {
+            Some(base) => {
+                stage.needs.insert(base);
+            }
+            None if reference == "scratch" => {}
+            None => stage.uses.push(ImageUse {
+                reference,
+                line,
+                via: Via::From,
+                platform: platform.filter(|platform| !platform.is_empty()),
+                reached: false,
+            }),
+        }
+        self.stages.push(stage);
+        Ok(())
+    }
+
+    /// A `from=` of `COPY` or of a mount: a stage by name or number, or an image.
+    fn source(&mut self, source: &str, line: usize, via: Via) {
+        let number = source.parse().ok().filter(|number| *number < self.stages.len());
+        let stage = self.stage_named(source).or(number);
+        let is_number = !source.is_empty() && source.bytes().all(|byte| byte.is_ascii_digit());
+        let Some(current) = self.stages.last_mut() else {
+            return;
+        };
+        match stage {
+            Some(stage) => {
+                current.needs.insert(stage);
+            }
+            None if is_number || source.is_empty() || source == "scratch" => {}
+            None => current.uses.push(ImageUse {
+                reference: source.to_owned(),
+                line,
+                via,
+                platform: None,
+                reached: false,
+            }),
+        }
+    }
+
+    fn stage_named(&self, name: &str) -> Option<usize> {
+        let name = name.to_lowercase();
+        self.stages.iter().rposition(|stage| stage.name.as_deref() == Some(name.as_str()))
+    }
+
+    fn into_uses(mut self) -> Vec<ImageUse> {
+        let mut open: Vec<usize> = self.stages.len().checked_sub(1).into_iter().collect();
+        let mut reached = BTreeSet::new();
+        while let Some(stage) = open.pop() {
+            if reached.insert(stage) {
+                open.extend(&self.stages[stage].needs);
+                self.stages[stage].uses.iter_mut().for_each(|used| used.reached = true);
+            }
+        }
+        self.stages.into_iter().flat_map(|stage| stage.uses).collect()
+    }
+}
+
+fn flag_values<'f>(flags: &'f [Flag<'_>], name: &'f str) -> impl Iterator<Item = &'f str> {
+    flags
+        .iter()
+        .filter(move |flag| flag.name.value == name)
+        .filter_map(|flag| flag.value.as_ref())
+        .map(|value| value.value.trim_matches('"'))
+}
+
+/// The `from=` of `type=bind,from=image,target=/x`; keys have any case.
+fn mount_sources(mount: &str) -> Vec<String> {
+    let fields = mount.split(',').filter_map(|field| field.split_once('='));
+    fields
+        .filter(|(key, _)| key.trim().eq_ignore_ascii_case("from"))
+        .map(|(_, value)| value.trim().trim_matches('"').to_owned())
+        .collect()
+}
+
+/// Where lines begin, to turn the parser's byte offsets into line numbers.
+struct LineStarts(Vec<usize>);
+
+impl LineStarts {
+    fn of(text: &str) -> Self {
+        let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        Self(std::iter::once(0).chain(breaks.map(|(place, _)| place + 1)).collect())
+    }
+
+    fn line_of(&self, offset: usize) -> usize {
+        self.0.partition_point(|start| *start <= offset)
+    }
+}
+
+/// The variables that every build has before its first `FROM`, for the platform
+/// that this program runs on.
+fn platform_variables() -> BTreeMap<String, String> {
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        other => other,
+    };
+    let values = [
+        ("PLATFORM", format!("linux/{arch}")),
+        ("OS", "linux".to_owned()),
+        ("ARCH", arch.to_owned()),
+        ("VARIANT", String::new()),
+    ];
+    let both = values.iter().flat_map(|(name, value)| {
+        ["TARGET", "BUILD"].map(|prefix| (format!("{prefix}{name}"), value.clone()))
+    });
+    both.collect()
+}
+
+/// Splits at blanks outside quotes; the quotes stay.
+fn words(text: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quote = None;
+    for c in text.chars() {
+        if quote.is_none() && c.is_whitespace() {
+            words.push(String::new());
+            continue;
+        }
+        if matches!(c, '"' | '\'') && quote.is_none_or(|open| open == c) {
+            quote = if quote.is_none() { Some(c) } else { None };
+        }
+        words.last_mut().expect("there is always a word").push(c);
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+fn unquote(text: &str) -> String {
+    let inner = |quote: char| text.strip_prefix(quote)?.strip_suffix(quote);
+    inner('"').or_else(|| inner('\'')).unwrap_or(text).to_owned()
+}
+
+/// Expands `$X`, `${X}`, `${X:-default}`, `${X-default}`, `${X:+other}` and
+/// `${X+other}`; `\$` is a plain dollar sign.
+fn expand(text: &str, variables: &BTreeMap<String, String>) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(place) = rest.find(['$', '\\']) {
+        out.push_str(&rest[..place]);
+        let special = &rest[place..];
+        let (value, length) = match special.strip_prefix('\\') {
+            Some(escaped) => {
+                let next = escaped.chars().next();
+                (next.map(String::from).unwrap_or_default(), 1 + next.map_or(0, char::len_utf8))
+            }
+            None => expand_one(special, variables),
+        };
+        out.push_str(&value);
+        rest = &special[length..];
+    }
+    out.push_str(rest);
+    out
+}
+
+/// The value of the variable that `text` begins with, and the length of its name.
+fn expand_one(text: &str, variables: &BTreeMap<String, String>) -> (String, usize) {
+    let get = |name: &str| variables.get(name).cloned();
+    if let Some(inside) = text.strip_prefix("${")
+        && let Some(end) = closing_brace(inside)
+    {
+        let inside = &inside[..end];
+        let name_end = inside.find([':', '-', '+']).unwrap_or(inside.len());
+        let (name, rest) = inside.split_at(name_end);
+        let (counts_empty, operator) = match rest.strip_prefix(':') {
+            Some(operator) => (false, operator),
+            None => (true, rest),
+        };
+        let value = get(name).filter(|value| counts_empty || !value.is_empty());
+        let value = match (operator.chars().next(), value) {
+            (Some('-'), None) | (Some('+'), Some(_)) => expand(&operator[1..], variables),
+            (Some('+'), None) => String::new(),
+            (_, value) => value.unwrap_or_default(),
+        };
+        return (value, "${".len() + end + "}".len());
+    }
+    let name_length =
+        text[1..].find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len() - 1);
+    match name_length {
+        0 => ("$".to_owned(), 1),
+        length => (get(&text[1..=length]).unwrap_or_default(), 1 + length),
+    }
+}
+
+/// The place of the `}` that closes a `${` before `text`.
+fn closing_brace(text: &str) -> Option<usize> {
+    let mut depth = 1;
+    for (place, c) in text.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return Some(place);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests;

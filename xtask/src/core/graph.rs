@@ -1,0 +1,258 @@
+//! How components hang together: who needs whom, why, and in which order they
+//! are built.
+//!
+//! An edge points from a component to one that it needs and keeps the file and
+//! line that say so, because that is what a person has to look at when a cycle
+//! must be broken. Two images of one component need no edge: they are built in
+//! one step, in the order of [`Graph::images`]. The build order is topological
+//! and, where the graph leaves a choice, alphabetical, so that it is the same
+//! on every machine.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use petgraph::Direction;
+use petgraph::algo::{astar, tarjan_scc};
+use petgraph::graph::{DiGraph, NodeIndex};
+use petgraph::visit::EdgeRef;
+
+use super::dockerfile::Via;
+use super::problem::Problem;
+use super::reference::Reference;
+use super::workspace::{Component, Workspace};
+
+/// Why one component needs another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edge {
+    /// What says so.
+    pub kind: EdgeKind,
+    /// The file that says so, relative to the root.
+    pub file: String,
+    /// The line in it, from 1.
+    pub line: usize,
+}
+
+/// What says that one component needs another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EdgeKind {
+    /// A line of `component.dep`.
+    Declared,
+    /// An instruction of a Dockerfile.
+    Image(Via),
+}
+
+impl fmt::Display for Edge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            EdgeKind::Declared => write!(f, "{}:{}", self.file, self.line),
+            EdgeKind::Image(via) => write!(f, "{}:{} ({via})", self.file, self.line),
+        }
+    }
+}
+
+/// The components of a workspace and what they need.
+#[derive(Debug)]
+pub struct Graph {
+    edges: DiGraph<(), Edge>,
+    order: Vec<usize>,
+    images: Vec<Vec<usize>>,
+}
+
+impl Graph {
+    /// Resolves what each component needs. `registry_prefix` is the configured
+    /// `domain/namespace`, under which images are ours too. Names that lead
+    /// nowhere and cycles are added to `problems`.
+    pub fn resolve(
+        workspace: &Workspace,
+        registry_prefix: Option<&str>,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        let mut edges = DiGraph::new();
+        for _ in &workspace.components {
+            edges.add_node(());
+        }
+        let owners: BTreeMap<&str, usize> =
+            workspace.images().map(|(component, image)| (image.name.as_str(), component)).collect();
+        for (index, component) in workspace.components.iter().enumerate() {
+            for (needed, edge) in declared_edges(workspace, component, problems)
+                .into_iter()
+                .chain(image_edges(component, &owners, registry_prefix))
+            {
+                let is_own_image = needed == index && edge.kind != EdgeKind::Declared;
+                if !is_own_image {
+                    edges.add_edge(NodeIndex::new(index), NodeIndex::new(needed), edge);
+                }
+            }
+        }
+        let name = |node: NodeIndex| workspace.components[node.index()].name.as_str();
+        report_cycles(&edges, name, "needs", problems);
+        let images = workspace
+            .components
+            .iter()
+            .map(|component| image_order(component, registry_prefix, problems))
+            .collect();
+        let order = topological(&edges);
+        Self { edges, order, images }
+    }
+
+    /// All components, every one after those that it needs.
+    pub fn order(&self) -> &[usize] {
+        &self.order
+    }
+
+    /// The places of a component's images in their build order.
+    pub fn images(&self, component: usize) -> &[usize] {
+        &self.images[component]
+    }
+
+    /// What a component needs directly, sorted.
+    pub fn dependencies(&self, component: usize) -> BTreeSet<usize> {
+        self.edges.neighbors(NodeIndex::new(component)).map(NodeIndex::index).collect()
+    }
+
+    /// The named components and everything that they need, directly or not.
+    pub fn closure(&self, components: &BTreeSet<usize>) -> BTreeSet<usize> {
+        let mut found = BTreeSet::new();
+        let mut open: Vec<usize> = components.iter().copied().collect();
+        while let Some(component) = open.pop() {
+            if found.insert(component) {
+                open.extend(self.dependencies(component));
+            }
+        }
+        found
+    }
+}
+
+fn declared_edges(
+    workspace: &Workspace,
+    component: &Component,
+    problems: &mut Vec<Problem>,
+) -> Vec<(usize, Edge)> {
+    let mut edges = Vec::new();
+    for declared in &component.declared {
+        match workspace.find(&declared.component) {
+            Some(needed) => edges.push((
+                needed,
+                Edge { kind: EdgeKind::Declared, file: declared.file.clone(), line: declared.line },
+            )),
+            None => problems.push(Problem::of_line(
+                &declared.file,
+                declared.line,
+                workspace.no_component(&declared.component),
+            )),
+        }
+    }
+    edges
+}
+
+fn image_edges(
+    component: &Component,
+    owners: &BTreeMap<&str, usize>,
+    registry_prefix: Option<&str>,
+) -> Vec<(usize, Edge)> {
+    let uses = |image: &'_ super::workspace::Image| {
+        image
+            .uses
+            .iter()
+            .filter_map(|used| {
+                let name = Reference::parse(&used.reference).local_name(registry_prefix)?;
+                let edge = Edge {
+                    kind: EdgeKind::Image(used.via),
+                    file: image.dockerfile.clone(),
+                    line: used.line,
+                };
+                owners.get(name).map(|owner| (*owner, edge))
+            })
+            .collect::<Vec<_>>()
+    };
+    component.images.iter().flat_map(uses).collect()
+}
+
+/// Orders a component's images by what they use of each other.
+fn image_order(
+    component: &Component,
+    registry_prefix: Option<&str>,
+    problems: &mut Vec<Problem>,
+) -> Vec<usize> {
+    let places: BTreeMap<&str, usize> = component
+        .images
+        .iter()
+        .enumerate()
+        .map(|(place, image)| (image.name.as_str(), place))
+        .collect();
+    let mut edges = DiGraph::new();
+    for _ in &component.images {
+        edges.add_node(());
+    }
+    for (place, image) in component.images.iter().enumerate() {
+        for used in &image.uses {
+            let name = Reference::parse(&used.reference).local_name(registry_prefix);
+            if let Some(needed) = name.and_then(|name| places.get(name)) {
+                let edge = Edge {
+                    kind: EdgeKind::Image(used.via),
+                    file: image.dockerfile.clone(),
+                    line: used.line,
+                };
+                edges.add_edge(NodeIndex::new(place), NodeIndex::new(*needed), edge);
+            }
+        }
+    }
+    let name = |node: NodeIndex| component.images[node.index()].name.as_str();
+    report_cycles(&edges, name, "is made from", problems);
+    topological(&edges)
+}
+
+/// Kahn's algorithm with the lowest place first; nodes on a cycle are left out.
+fn topological(edges: &DiGraph<(), Edge>) -> Vec<usize> {
+    let unbuilt = |node: NodeIndex| edges.neighbors(node).collect::<BTreeSet<_>>().len();
+    let mut waits_for: Vec<usize> = edges.node_indices().map(unbuilt).collect();
+    let mut ready: BTreeSet<NodeIndex> =
+        edges.node_indices().filter(|node| waits_for[node.index()] == 0).collect();
+    let mut order = Vec::with_capacity(edges.node_count());
+    while let Some(node) = ready.pop_first() {
+        order.push(node.index());
+        let dependents: BTreeSet<NodeIndex> =
+            edges.neighbors_directed(node, Direction::Incoming).collect();
+        for dependent in dependents {
+            waits_for[dependent.index()] -= 1;
+            if waits_for[dependent.index()] == 0 {
+                ready.insert(dependent);
+            }
+        }
+    }
+    order
+}
+
+/// One problem for each group of nodes that need each other: the shortest way
+/// round, with the file behind each edge.
+fn report_cycles<'a>(
+    edges: &DiGraph<(), Edge>,
+    name: impl Fn(NodeIndex) -> &'a str,
+    needs: &str,
+    problems: &mut Vec<Problem>,
+) {
+    for group in tarjan_scc(edges) {
+        let Some(cycle) = group.iter().min().and_then(|start| cycle_from(edges, *start)) else {
+            continue;
+        };
+        let path: Vec<&str> = cycle.iter().map(|node| name(*node)).collect();
+        let mut message = format!("dependency cycle: {}", path.join(" → "));
+        for pair in cycle.windows(2) {
+            let reason = edges.edges_connecting(pair[0], pair[1]).map(|edge| edge.weight()).next();
+            if let Some(edge) = reason {
+                let (from, to) = (name(pair[0]), name(pair[1]));
+                message.push_str(&format!("\n  {from} {needs} {to}: {edge}"));
+            }
+        }
+        problems.push(Problem::of_request(message));
+    }
+}
+
+/// The shortest way from `start` back to itself, both ends included.
+fn cycle_from(edges: &DiGraph<(), Edge>, start: NodeIndex) -> Option<Vec<NodeIndex>> {
+    edges
+        .edges(start)
+        .filter_map(|edge| astar(edges, edge.target(), |node| node == start, |_| 1, |_| 0))
+        .min()
+        .map(|(_, path)| std::iter::once(start).chain(path).collect())
+}

@@ -1,0 +1,16 @@
+//! The deterministic core: what is in a workspace, how it hangs together, and
+//! what a command will do about it.
+//!
+//! Nothing here talks to an engine, prints, or reads the environment. The file
+//! system is read and never changed; what an engine or a user says arrives as
+//! plain values, so that everything is tested without either.
+
+pub mod config;
+pub mod context;
+pub mod dockerfile;
+pub mod graph;
+pub mod ignore;
+pub mod plan;
+pub mod problem;
+pub mod reference;
+pub mod workspace;

@@ -1,0 +1,387 @@
+//! What a repository holds: components, their images, hooks and declared
+//! dependencies, read from `src/` in one pass.
+//!
+//! A component is a folder directly under `src/`. Its `build/` folder says what
+//! it makes: every `NAME[.FLAVOR].dockerfile` an image `NAME`, `build-pre.sh`
+//! and `build-post.sh` the hooks around them, `component.dep` (or
+//! `components.dep`) the components that it needs, a name a line. A folder
+//! without `build/` is source that others can depend on.
+//!
+//! Reading never stops at the first problem. What can be read is returned, and
+//! what cannot is a [`Problem`], so that the whole workspace is judged at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::dockerfile::{self, ImageUse};
+use super::problem::{Problem, Problems, did_you_mean};
+use super::reference;
+
+/// The folders of a component that exist during a round only.
+pub const TEMPORARY: [&str; 2] = ["dependency", "generated"];
+
+/// What decides how a workspace is read, besides its files.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Of several Dockerfiles for one image, the one of this flavor.
+    pub flavor: Option<String>,
+    /// Values for `ARG`s, which can name base images.
+    pub build_args: BTreeMap<String, String>,
+}
+
+/// A repository and the components under its `src/`, sorted by name.
+#[derive(Debug)]
+pub struct Workspace {
+    /// The folder that holds `src/`.
+    pub root: PathBuf,
+    /// Sorted by name; other parts of the core name a component by its place here.
+    pub components: Vec<Component>,
+    /// What is odd but does not stop a build.
+    pub warnings: Vec<Problem>,
+}
+
+/// A folder directly under `src/`.
+#[derive(Debug, Default)]
+pub struct Component {
+    /// The folder's name.
+    pub name: String,
+    /// The images that it makes, sorted by name.
+    pub images: Vec<Image>,
+    /// `build/build-pre.sh`, relative to the root, if there.
+    pub pre_hook: Option<String>,
+    /// `build/build-post.sh`, relative to the root, if there.
+    pub post_hook: Option<String>,
+    /// What `component.dep` and `components.dep` name, in order.
+    pub declared: Vec<Declared>,
+}
+
+/// One image of a component.
+#[derive(Debug)]
+pub struct Image {
+    /// The Dockerfile's name without flavor and ending.
+    pub name: String,
+    /// The Dockerfile, relative to the root.
+    pub dockerfile: String,
+    /// The images that the Dockerfile uses.
+    pub uses: Vec<ImageUse>,
+}
+
+/// A line of a `component.dep`.
+#[derive(Debug)]
+pub struct Declared {
+    /// The component's name as written.
+    pub component: String,
+    /// The file, relative to the root.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+}
+
+impl Component {
+    /// The component's folder, relative to the root.
+    pub fn dir(&self) -> String {
+        format!("src/{}", self.name)
+    }
+
+    /// Whether building it does anything.
+    pub fn builds(&self) -> bool {
+        !self.images.is_empty() || self.has_hooks()
+    }
+
+    /// Whether scripts of the component run around its build.
+    pub fn has_hooks(&self) -> bool {
+        self.pre_hook.is_some() || self.post_hook.is_some()
+    }
+}
+
+impl Workspace {
+    /// Reads the workspace at `root`; what cannot be read is added to `problems`.
+    pub fn read(root: &Path, options: &Options, problems: &mut Vec<Problem>) -> Self {
+        let mut reader = Reader { root, options, problems, warnings: Vec::new() };
+        let components = reader.components();
+        let warnings = reader.warnings;
+        let workspace = Self { root: root.to_owned(), components, warnings };
+        workspace.report_duplicate_images(problems);
+        workspace
+    }
+
+    /// The component's place in [`Workspace::components`].
+    pub fn find(&self, name: &str) -> Option<usize> {
+        let by_name = |component: &Component| component.name.as_str().cmp(name);
+        self.components.binary_search_by(by_name).ok()
+    }
+
+    /// The places of the components that `names` names.
+    pub fn find_all(&self, names: &[String]) -> Result<BTreeSet<usize>, Problems> {
+        let mut problems = Vec::new();
+        let mut found = BTreeSet::new();
+        for name in names {
+            match self.find(name) {
+                Some(component) => {
+                    found.insert(component);
+                }
+                None => problems.push(Problem::of_request(self.no_component(name))),
+            }
+        }
+        Problems::check(problems).map(|()| found)
+    }
+
+    /// The sentence for a component that is not there.
+    pub fn no_component(&self, name: &str) -> String {
+        let known = self.components.iter().map(|c| c.name.as_str());
+        format!("no component '{name}' under src/{}", did_you_mean(name, known))
+    }
+
+    /// Every image with its component's place, sorted by component.
+    pub fn images(&self) -> impl Iterator<Item = (usize, &Image)> {
+        let components = self.components.iter().enumerate();
+        components.flat_map(|(index, component)| component.images.iter().map(move |i| (index, i)))
+    }
+
+    fn report_duplicate_images(&self, problems: &mut Vec<Problem>) {
+        let mut first: BTreeMap<&str, &str> = BTreeMap::new();
+        for (_, image) in self.images() {
+            match first.get(image.name.as_str()) {
+                None => {
+                    first.insert(&image.name, &image.dockerfile);
+                }
+                Some(other) => problems.push(Problem::of_file(
+                    &image.dockerfile,
+                    format!(
+                        "image '{}' is made by {other} too: rename one of the two files",
+                        image.name
+                    ),
+                )),
+            }
+        }
+    }
+}
+
+/// Finds the workspace that `from` lies in: the nearest folder upwards whose
+/// `src/` has a component with a `build/` folder, else the nearest with a `src/`.
+///
+/// A component may hold a `src/` of its own (a Rust crate does), which is why
+/// the nearest `src/` alone does not decide.
+pub fn find_root(from: &Path) -> Option<PathBuf> {
+    let with_src = || from.ancestors().filter(|dir| dir.join("src").is_dir());
+    let has_component = |dir: &&Path| {
+        let Ok(entries) = fs::read_dir(dir.join("src")) else {
+            return false;
+        };
+        entries.flatten().any(|entry| entry.path().join("build").is_dir())
+    };
+    with_src().find(has_component).or_else(|| with_src().next()).map(Path::to_owned)
+}
+
+struct Reader<'a> {
+    root: &'a Path,
+    options: &'a Options,
+    problems: &'a mut Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+/// The Dockerfiles of one image, by flavor.
+type Candidates = BTreeMap<Option<String>, String>;
+
+impl Reader<'_> {
+    fn components(&mut self) -> Vec<Component> {
+        let mut components = Vec::new();
+        for name in self.list("src") {
+            let path = format!("src/{name}");
+            if self.root.join(&path).is_dir() {
+                if !name.starts_with('.') {
+                    components.push(self.component(name));
+                }
+            } else {
+                self.warn_if_dockerfile(&path);
+            }
+        }
+        if components.is_empty() && self.problems.is_empty() {
+            self.problems.push(Problem::of_file(
+                "src",
+                "there is no component: make a folder src/NAME/build/ with a NAME.dockerfile in it",
+            ));
+        }
+        components
+    }
+
+    fn component(&mut self, name: String) -> Component {
+        let dir = format!("src/{name}");
+        let build = format!("{dir}/build");
+        self.warn_of_stray_dockerfiles(&dir, &build);
+        let mut component = Component { name, ..Component::default() };
+        if !self.root.join(&build).is_dir() {
+            return component;
+        }
+        let mut images: BTreeMap<String, Candidates> = BTreeMap::new();
+        for file in self.list(&build) {
+            let path = format!("{build}/{file}");
+            if let Some(stem) = file.strip_suffix(".dockerfile") {
+                let (image, flavor) = split_flavor(stem);
+                images.entry(image).or_default().insert(flavor, path);
+                continue;
+            }
+            match file.as_str() {
+                "build-pre.sh" => component.pre_hook = Some(path),
+                "build-post.sh" => component.post_hook = Some(path),
+                "component.dep" | "components.dep" => {
+                    component.declared.extend(self.dependencies(&path));
+                }
+                _ => {}
+            }
+        }
+        component.images =
+            images.into_iter().filter_map(|(name, files)| self.image(name, &files)).collect();
+        component
+    }
+
+    fn image(&mut self, name: String, files: &Candidates) -> Option<Image> {
+        let dockerfile = self.choose_flavor(&name, files)?;
+        if let Err(error) = reference::check_name(&name) {
+            self.problems.push(Problem::of_file(
+                &dockerfile,
+                format!("'{name}' is not the name of an image: {error}"),
+            ));
+        }
+        let uses = self.dockerfile(&dockerfile)?;
+        Some(Image { name, dockerfile, uses })
+    }
+
+    /// The file of the chosen flavor, else the one of none or of `common`. An
+    /// image that has neither is not made under that flavor.
+    fn choose_flavor(&mut self, image: &str, files: &Candidates) -> Option<String> {
+        if let Some(chosen) = &self.options.flavor {
+            let order = [Some(chosen.clone()), None, Some("common".to_owned())];
+            return order.iter().find_map(|flavor| files.get(flavor)).cloned();
+        }
+        let mut paths = files.values();
+        let first = paths.next()?.clone();
+        if files.len() > 1 {
+            let others = paths.map(String::as_str).collect::<Vec<_>>().join(", ");
+            let message = format!(
+                "image '{image}' is made by {others} too: choose one with --flavor, or rename one"
+            );
+            self.problems.push(Problem::of_file(&first, message));
+        }
+        Some(first)
+    }
+
+    fn dockerfile(&mut self, path: &str) -> Option<Vec<ImageUse>> {
+        let bytes = fs::read(self.root.join(path)).map_err(|error| self.unreadable(path, &error));
+        match dockerfile::parse(&bytes.ok()?, &self.options.build_args) {
+            Ok(dockerfile) => Some(dockerfile.uses),
+            Err(error) => {
+                self.problems.push(Problem {
+                    file: Some(path.to_owned()),
+                    line: error.line(),
+                    message: error.to_string(),
+                });
+                None
+            }
+        }
+    }
+
+    /// The components that a `component.dep` names: a name a line, `#` starts a
+    /// comment.
+    fn dependencies(&mut self, path: &str) -> Vec<Declared> {
+        let text = match fs::read_to_string(self.root.join(path)) {
+            Ok(text) => text,
+            Err(error) => {
+                self.unreadable(path, &error);
+                return Vec::new();
+            }
+        };
+        let without_bom = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        let lines = without_bom.lines().enumerate();
+        lines
+            .map(|(index, line)| {
+                let name = line.split_once('#').map_or(line, |(before, _)| before);
+                (index + 1, name.trim())
+            })
+            .filter(|(_, name)| !name.is_empty())
+            .map(|(line, name)| Declared {
+                component: name.to_owned(),
+                file: path.to_owned(),
+                line,
+            })
+            .collect()
+    }
+
+    fn warn_of_stray_dockerfiles(&mut self, dir: &str, build: &str) {
+        let Ok(entries) = fs::read_dir(self.root.join(dir)) else {
+            return self.unreadable_if_listed(dir);
+        };
+        for entry in entries.flatten() {
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            let path = format!("{dir}/{name}");
+            let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            let skipped = name.starts_with('.') || TEMPORARY.contains(&name.as_str());
+            if is_dir && !skipped {
+                self.warn_of_stray_dockerfiles(&path, build);
+            } else if dir != build && !is_dir {
+                self.warn_if_dockerfile(&path);
+            }
+        }
+    }
+
+    fn warn_if_dockerfile(&mut self, path: &str) {
+        if path.ends_with(".dockerfile") {
+            let message = "not in a component's build/ folder, so it makes no image: move it to src/NAME/build/";
+            self.warnings.push(Problem::of_file(path, message));
+        }
+    }
+
+    /// The names in a folder, sorted; one that is not UTF-8 is a problem.
+    fn list(&mut self, dir: &str) -> Vec<String> {
+        let entries = match fs::read_dir(self.root.join(dir)) {
+            Ok(entries) => entries,
+            Err(error) => {
+                self.unreadable(dir, &error);
+                return Vec::new();
+            }
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            match entry.map(|entry| entry.file_name().into_string()) {
+                Ok(Ok(name)) => names.push(name),
+                Ok(Err(name)) => {
+                    let message = format!("the name of {} is not UTF-8: rename it", name.display());
+                    self.problems.push(Problem::of_file(dir, message));
+                }
+                Err(error) => self.unreadable(dir, &error),
+            }
+        }
+        names.sort();
+        names
+    }
+
+    fn unreadable(&mut self, path: &str, error: &io::Error) {
+        let message = match error.kind() {
+            io::ErrorKind::InvalidData => "is not UTF-8 text: save it as UTF-8".to_owned(),
+            io::ErrorKind::NotFound if self.root.join(path).is_symlink() => {
+                "is a symbolic link to nothing: mend or remove it".to_owned()
+            }
+            _ => format!("cannot be read: {error}"),
+        };
+        self.problems.push(Problem::of_file(path, message));
+    }
+
+    fn unreadable_if_listed(&mut self, dir: &str) {
+        if let Err(error) = fs::read_dir(self.root.join(dir)) {
+            self.unreadable(dir, &error);
+        }
+    }
+}
+
+fn split_flavor(stem: &str) -> (String, Option<String>) {
+    match stem.rsplit_once('.') {
+        Some((image, flavor)) if !image.is_empty() && !flavor.is_empty() => {
+            (image.to_owned(), Some(flavor.to_owned()))
+        }
+        _ => (stem.to_owned(), None),
+    }
+}

@@ -1,0 +1,206 @@
+//! One image's build: the context is streamed to the engine while its progress
+//! comes back as events.
+//!
+//! The build is cancelled, in the engine too, by dropping the future: the
+//! connection closes and the engine stops what runs for it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bollard::auth::DockerCredentials;
+use bollard::models::BuildInfoAux;
+use bollard::query_parameters::{BuildImageOptions, BuildImageOptionsBuilder, BuilderVersion};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::{Builder, CONTEXT_MARK, Engine, EngineError};
+use crate::core::context::{self, Entry};
+use crate::event::{Event, Events};
+
+/// Big enough that the channel costs nothing beside the copying.
+const CHUNK: usize = 256 * 1024;
+const CHUNKS_IN_FLIGHT: usize = 4;
+
+/// What is asked of the engine for one image.
+#[derive(Debug)]
+pub struct BuildRequest<'a> {
+    /// For the events.
+    pub component: &'a str,
+    /// The image's name, which becomes its `latest` tag.
+    pub image: &'a str,
+    /// The Dockerfile, relative to the context.
+    pub dockerfile: &'a str,
+    /// What the engine receives.
+    pub context: Vec<Entry>,
+    /// Values for the Dockerfile's `ARG`s.
+    pub build_args: &'a BTreeMap<String, String>,
+    /// Run every instruction again.
+    pub no_cache: bool,
+    /// Logins, by registry.
+    pub credentials: &'a HashMap<String, DockerCredentials>,
+}
+
+impl Engine {
+    /// Builds and tags one image.
+    pub async fn build(
+        &self,
+        request: BuildRequest<'_>,
+        events: &Events,
+    ) -> Result<(), EngineError> {
+        let options = self.build_options(&request);
+        let body = bollard::body_try_stream(ReceiverStream::new(stream(request.context)));
+        let credentials = Some(request.credentials.clone());
+        let mut progress = Progress::new(request.component, events);
+        let mut answers = self.transfers.build_image(options, credentials, Some(body));
+        let mut made_an_image = false;
+        while let Some(answer) = answers.next().await {
+            let answer = match answer {
+                Ok(answer) => answer,
+                Err(error) => {
+                    progress.flush();
+                    return Err(error.into());
+                }
+            };
+            match answer.aux {
+                Some(BuildInfoAux::BuildKit(status)) => progress.buildkit(status),
+                Some(BuildInfoAux::Default(_)) => made_an_image = true,
+                None if self.builder == Builder::Classic => {
+                    progress.classic(answer.stream.as_deref().unwrap_or_default());
+                }
+                None => {}
+            }
+        }
+        progress.flush();
+        if made_an_image {
+            Ok(())
+        } else {
+            Err(EngineError::Lost("it ended before the image was made".to_owned()))
+        }
+    }
+
+    fn build_options(&self, request: &BuildRequest<'_>) -> BuildImageOptions {
+        let args: HashMap<&str, &str> = request
+            .build_args
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        let options = BuildImageOptionsBuilder::default()
+            .t(request.image)
+            .dockerfile(request.dockerfile)
+            .buildargs(&args)
+            .nocache(request.no_cache)
+            .rm(true)
+            .forcerm(true);
+        match self.builder {
+            Builder::Classic => options.build(),
+            Builder::BuildKit => {
+                options.version(BuilderVersion::BuilderBuildKit).session(&unique_session()).build()
+            }
+        }
+    }
+}
+
+/// A session id must differ from every other one that the engine knows.
+fn unique_session() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("xtask-{}-{}-{count}", std::process::id(), since.as_nanos())
+}
+
+/// Makes the archive on a thread of its own while it is sent.
+fn stream(context: Vec<Entry>) -> mpsc::Receiver<io::Result<Bytes>> {
+    let (sender, receiver) = mpsc::channel(CHUNKS_IN_FLIGHT);
+    tokio::task::spawn_blocking(move || {
+        let out = io::BufWriter::with_capacity(CHUNK, ChannelWriter(sender.clone()));
+        if let Err(error) = context::write_tar(&context, out) {
+            // A stream that merely ends would look complete to the engine.
+            let marked = io::Error::new(error.kind(), format!("{CONTEXT_MARK}{error}"));
+            drop(sender.blocking_send(Err(marked)));
+        }
+    });
+    receiver
+}
+
+struct ChannelWriter(mpsc::Sender<io::Result<Bytes>>);
+
+impl Write for ChannelWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.0.blocking_send(Ok(Bytes::copy_from_slice(bytes))) {
+            Ok(()) => Ok(bytes.len()),
+            Err(_) => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Turns the engine's answers into events: each instruction once, output by line.
+struct Progress<'a> {
+    component: &'a str,
+    events: &'a Events,
+    seen: HashSet<String>,
+    pending: BTreeMap<(String, i64), Vec<u8>>,
+}
+
+impl<'a> Progress<'a> {
+    fn new(component: &'a str, events: &'a Events) -> Self {
+        Self { component, events, seen: HashSet::new(), pending: BTreeMap::new() }
+    }
+
+    fn buildkit(&mut self, status: bollard::moby::buildkit::v1::StatusResponse) {
+        for vertex in status.vertexes {
+            let has_news = vertex.cached || vertex.started.is_some();
+            let is_instruction =
+                vertex.name.starts_with('[') && !vertex.name.starts_with("[internal]");
+            if has_news && is_instruction && self.seen.insert(vertex.digest) {
+                self.instruction(vertex.name, vertex.cached);
+            }
+        }
+        for log in status.logs {
+            self.output((log.vertex, log.stream), &log.msg);
+        }
+    }
+
+    /// The classic builder mixes its own words with what instructions write.
+    fn classic(&mut self, text: &str) {
+        if text.starts_with("Step ") {
+            self.instruction(text.trim_end().to_owned(), false);
+        } else if !text.starts_with(" ---> ") {
+            self.output((String::new(), 1), text.as_bytes());
+        }
+    }
+
+    fn instruction(&self, text: String, cached: bool) {
+        self.events.send(Event::Instruction { component: self.component.to_owned(), text, cached });
+    }
+
+    fn output(&mut self, source: (String, i64), bytes: &[u8]) {
+        let mut buffer = self.pending.remove(&source).unwrap_or_default();
+        buffer.extend_from_slice(bytes);
+        while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = buffer.drain(..=end).collect();
+            self.line(&line);
+        }
+        if !buffer.is_empty() {
+            self.pending.insert(source, buffer);
+        }
+    }
+
+    fn flush(&mut self) {
+        for (_, line) in std::mem::take(&mut self.pending) {
+            self.line(&line);
+        }
+    }
+
+    fn line(&self, bytes: &[u8]) {
+        let line = String::from_utf8_lossy(bytes).trim_end().to_owned();
+        self.events.send(Event::Log { component: self.component.to_owned(), line });
+    }
+}

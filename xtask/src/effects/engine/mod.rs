@@ -1,0 +1,234 @@
+//! The engine: everything that is said to whatever answers the Docker Engine
+//! API, and the only module that knows the client crate.
+//!
+//! BuildKit is used where the engine has it and it works. It does not for a
+//! context that is sent as a stream on an engine with the containerd image store
+//! before 27.5 (moby#47717); podman and Windows engines have none. There the
+//! classic builder makes the same images.
+
+mod build;
+mod credentials;
+mod endpoint;
+mod push;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bollard::Docker;
+use bollard::auth::DockerCredentials;
+use bollard::query_parameters::{CreateImageOptionsBuilder, TagImageOptionsBuilder};
+use futures_util::StreamExt;
+
+pub use build::BuildRequest;
+pub use credentials::domains_of;
+pub use endpoint::Environment;
+pub use push::PushRequest;
+
+/// Long enough for any upload: the client's time-out runs until the answer's
+/// headers, which an engine sends only after it has the whole context.
+const TRANSFER_TIMEOUT: Duration = Duration::from_hours(24);
+const QUESTION_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// What went wrong between us and the engine.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Nobody answers.
+    #[error(
+        "no engine answers at {endpoint}: start Docker, or point DOCKER_HOST or the Docker context at one"
+    )]
+    Unreachable {
+        /// Where we asked.
+        endpoint: String,
+        /// What the connection said.
+        source: Option<Box<bollard::errors::Error>>,
+    },
+    /// The endpoint itself makes no sense.
+    #[error("{0}")]
+    Endpoint(String),
+    /// The engine went away during a call.
+    #[error("the connection to the engine was lost: {0}")]
+    Lost(String),
+    /// The context could not be read.
+    #[error("{0}")]
+    Context(String),
+    /// The engine said no.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Which of the engine's builders is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Builder {
+    /// BuildKit, through the engine's own API.
+    BuildKit,
+    /// The builder that every engine has.
+    Classic,
+}
+
+/// A connection to an engine that answered.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    questions: Docker,
+    transfers: Docker,
+    builder: Builder,
+    environment: Environment,
+}
+
+impl Engine {
+    /// Connects to the engine that `environment` points at and chooses its builder.
+    pub async fn connect(environment: Environment) -> Result<Self, EngineError> {
+        let endpoint = endpoint::resolve(&environment)?;
+        let unreachable = |source| EngineError::Unreachable {
+            endpoint: endpoint.clone(),
+            source: Some(Box::new(source)),
+        };
+        let docker = Docker::connect_with_host(&endpoint)
+            .map_err(unreachable)?
+            .with_request_modifier(make_credentials_url_safe);
+        let questions = docker.clone().with_timeout(QUESTION_TIMEOUT);
+        let builder = match environment.builder {
+            Some(builder) => {
+                questions.ping().await.map_err(unreachable)?;
+                builder
+            }
+            None => best_builder(&questions).await.map_err(unreachable)?,
+        };
+        Ok(Self {
+            questions,
+            transfers: docker.with_timeout(TRANSFER_TIMEOUT),
+            builder,
+            environment,
+        })
+    }
+
+    /// Whether the engine holds an image of this reference.
+    pub async fn has_image(&self, reference: &str) -> Result<bool, EngineError> {
+        match self.questions.inspect_image(reference).await {
+            Ok(_) => Ok(true),
+            Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. }) => {
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gives an image a second reference.
+    pub async fn tag(&self, image: &str, repository: &str, tag: &str) -> Result<(), EngineError> {
+        let options = TagImageOptionsBuilder::default().repo(repository).tag(tag);
+        let tagged = self.questions.tag_image(image, Some(options.build())).await;
+        tagged.map_err(EngineError::from)
+    }
+
+    /// Fetches an image from its registry.
+    pub async fn pull(
+        &self,
+        reference: &str,
+        platform: Option<&str>,
+        credentials: &HashMap<String, DockerCredentials>,
+    ) -> Result<(), EngineError> {
+        let mut options = CreateImageOptionsBuilder::default().from_image(reference);
+        if !reference.contains('@') && !has_tag(reference) {
+            options = options.tag("latest");
+        }
+        if let Some(platform) = platform {
+            options = options.platform(platform);
+        }
+        let login = credentials.get(credentials::domain_of(reference)).cloned();
+        let mut answers = self.transfers.create_image(Some(options.build()), None, login);
+        while let Some(answer) = answers.next().await {
+            answer?;
+        }
+        Ok(())
+    }
+}
+
+fn has_tag(reference: &str) -> bool {
+    let name = reference.rsplit('/').next().unwrap_or(reference);
+    name.contains(':')
+}
+
+/// The client encodes credentials with the standard alphabet of base64, the
+/// engine decodes the URL-safe one: passwords with some characters would fail.
+fn make_credentials_url_safe(mut request: bollard::BollardRequest) -> bollard::BollardRequest {
+    for name in ["X-Registry-Auth", "X-Registry-Config"] {
+        if let Some(value) = request.headers_mut().get_mut(name) {
+            let safe = value.to_str().ok().map(|text| text.replace('+', "-").replace('/', "_"));
+            if let Some(safe) = safe.and_then(|text| text.parse().ok()) {
+                *value = safe;
+            }
+        }
+    }
+    request
+}
+
+async fn best_builder(docker: &Docker) -> Result<Builder, bollard::errors::Error> {
+    let version = docker.version().await?;
+    let components = version.components.unwrap_or_default();
+    let is_podman = components.iter().any(|component| component.name.contains("Podman"));
+    let is_windows = version.os.as_deref() == Some("windows");
+    if is_podman || is_windows {
+        return Ok(Builder::Classic);
+    }
+    let uses_containerd_store = docker
+        .info()
+        .await?
+        .driver_status
+        .unwrap_or_default()
+        .iter()
+        .flatten()
+        .any(|value| value == "io.containerd.snapshotter.v1");
+    let number = version.version.unwrap_or_default();
+    if uses_containerd_store && is_before_27_5(&number) {
+        return Ok(Builder::Classic);
+    }
+    Ok(Builder::BuildKit)
+}
+
+fn is_before_27_5(version: &str) -> bool {
+    let mut numbers = version.split(['.', '-', '+']).map(|part| part.parse().unwrap_or(0u32));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < (27, 5)
+}
+
+impl From<bollard::errors::Error> for EngineError {
+    fn from(error: bollard::errors::Error) -> Self {
+        use bollard::errors::Error;
+        match error {
+            Error::DockerStreamError { error } => Self::Refused(error),
+            Error::DockerResponseServerError { message, .. } => Self::Refused(message),
+            other => {
+                let chain = chain_of(&other);
+                match chain.iter().position(|text| text.contains(CONTEXT_MARK)) {
+                    Some(place) => Self::Context(chain[place].replacen(CONTEXT_MARK, "", 1)),
+                    None => Self::Lost(chain.last().cloned().unwrap_or_default()),
+                }
+            }
+        }
+    }
+}
+
+/// Tells an error of our own stream from one of the connection, wherever in the
+/// client's chain of errors it comes out.
+const CONTEXT_MARK: &str = "context: ";
+
+fn chain_of(error: &dyn std::error::Error) -> Vec<String> {
+    let mut chain = vec![error.to_string()];
+    let mut next = error.source();
+    while let Some(error) = next {
+        chain.push(error.to_string());
+        next = error.source();
+    }
+    chain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_containerd_store_works_with_streams_from_27_5_on() {
+        assert!(is_before_27_5("26.1.5+dfsg1"));
+        assert!(is_before_27_5("27.4.1"));
+        assert!(!is_before_27_5("27.5.0-rc.1"));
+        assert!(!is_before_27_5("28.5.2"));
+    }
+}

@@ -1,0 +1,165 @@
+//! A component's own scripts, run around its build.
+//!
+//! A hook's working directory is the workspace root and its `$0` is relative to
+//! it. It is run by its `#!` line whether or not it is executable, so that no
+//! mode in the tree is changed; a text without one is run by `/bin/sh`, as a
+//! shell would run it. It is the leader of a process group of its own, so that
+//! all that it started ends with it when the round is cancelled.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::event::{Event, Events};
+
+/// How long a cancelled hook may clean up after itself.
+const GRACE: Duration = Duration::from_secs(3);
+/// How long output is awaited from what a finished hook left running.
+const DRAIN: Duration = Duration::from_millis(500);
+
+/// Why a hook did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum HookError {
+    /// It cannot be read.
+    #[error("{hook}: cannot be read: {source}")]
+    Unreadable {
+        /// The hook, relative to the root.
+        hook: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It is neither a program nor a text.
+    #[error("{hook}: is not a script: begin it with a line such as '#!/bin/bash'")]
+    NotAScript {
+        /// The hook, relative to the root.
+        hook: String,
+    },
+    /// Its interpreter does not start.
+    #[error("{hook}:1: '{interpreter}' does not start: {source}")]
+    NoInterpreter {
+        /// The hook, relative to the root.
+        hook: String,
+        /// What its `#!` line names.
+        interpreter: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It ended with anything but 0.
+    #[error("{hook}: failed with {status}: its output is above")]
+    Failed {
+        /// The hook, relative to the root.
+        hook: String,
+        /// How it ended.
+        status: ExitStatus,
+    },
+}
+
+/// Runs a hook to its end; its output becomes events of `component`. Dropping
+/// the future kills the hook at once: to be gentle, signal `cancelled`.
+pub async fn run(
+    root: &Path,
+    hook: &str,
+    component: &str,
+    events: &Events,
+    cancelled: impl Future<Output = ()>,
+) -> Result<(), HookError> {
+    let interpreter = interpreter_of(root, hook)?;
+    let mut child = start(root, hook, &interpreter)?;
+    let output = forward(child.stdout.take(), component, events);
+    let errors = forward(child.stderr.take(), component, events);
+    let output = async { tokio::join!(output, errors) };
+    tokio::pin!(output, cancelled);
+    let mut is_drained = false;
+    let ended = loop {
+        tokio::select! {
+            ended = child.wait() => break ended,
+            _ = &mut output, if !is_drained => is_drained = true,
+            () = &mut cancelled => break stop(&mut child).await,
+        }
+    };
+    if !is_drained {
+        // What a hook leaves running may hold its output open for ever.
+        drop(tokio::time::timeout(DRAIN, output).await);
+    }
+    let hook = hook.to_owned();
+    match ended {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(HookError::Failed { hook, status }),
+        Err(source) => Err(HookError::Unreadable { hook, source }),
+    }
+}
+
+fn interpreter_of(root: &Path, hook: &str) -> Result<Vec<String>, HookError> {
+    let bytes = fs::read(root.join(hook))
+        .map_err(|source| HookError::Unreadable { hook: hook.to_owned(), source })?;
+    let first = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let is_text = !bytes.contains(&0) && std::str::from_utf8(&bytes).is_ok();
+    let line = std::str::from_utf8(first).ok().and_then(|line| line.strip_prefix("#!"));
+    // As the kernel reads it: a path, and all the rest as one argument.
+    match line.map(str::trim).filter(|line| !line.is_empty()) {
+        Some(line) => {
+            Ok(line.splitn(2, char::is_whitespace).map(|s| s.trim().to_owned()).collect())
+        }
+        None if is_text => Ok(vec!["/bin/sh".to_owned()]),
+        None => Err(HookError::NotAScript { hook: hook.to_owned() }),
+    }
+}
+
+fn start(root: &Path, hook: &str, interpreter: &[String]) -> Result<Child, HookError> {
+    Command::new(&interpreter[0])
+        .args(&interpreter[1..])
+        .arg(hook)
+        .current_dir(root)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|source| HookError::NoInterpreter {
+            hook: hook.to_owned(),
+            interpreter: interpreter.join(" "),
+            source,
+        })
+}
+
+/// Asks the whole group to end, and ends it if it does not.
+async fn stop(child: &mut Child) -> io::Result<ExitStatus> {
+    signal_group(child, Signal::TERM);
+    if let Ok(ended) = tokio::time::timeout(GRACE, child.wait()).await {
+        return ended;
+    }
+    signal_group(child, Signal::KILL);
+    child.wait().await
+}
+
+fn signal_group(child: &Child, signal: Signal) {
+    let id = child.id().and_then(|id| i32::try_from(id).ok());
+    if let Some(group) = id.and_then(Pid::from_raw) {
+        // It fails only if the group has ended by itself.
+        let _ = kill_process_group(group, signal);
+    }
+}
+
+async fn forward(source: Option<impl AsyncRead + Unpin>, component: &str, events: &Events) {
+    let Some(source) = source else { return };
+    let mut reader = BufReader::new(source);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match reader.read_until(b'\n', &mut line).await {
+            Ok(0) => return,
+            Err(error) if error.kind() != ErrorKind::Interrupted => return,
+            _ => events.send(Event::Log {
+                component: component.to_owned(),
+                line: String::from_utf8_lossy(&line).trim_end().to_owned(),
+            }),
+        }
+    }
+}

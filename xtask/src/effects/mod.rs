@@ -1,0 +1,11 @@
+//! What reaches outside the process: the engine, registries, hooks, the tree's
+//! temporary folders, the lock, signals.
+//!
+//! Effects do what they are told and report on the event channel; what is to be
+//! done is decided in the core and told by the commands.
+
+pub mod engine;
+pub mod hooks;
+pub mod interrupt;
+pub mod lock;
+pub mod temporary;

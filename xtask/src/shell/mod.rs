@@ -1,0 +1,110 @@
+//! The shell around the library: reads the command line and the environment,
+//! shows events, and turns results into exit codes. Nothing below it does any of
+//! these.
+
+mod cli;
+mod ui;
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use tokio::sync::mpsc;
+
+use crate::commands::{self, CommandError, Setting};
+use crate::core::problem::{Problem, Problems};
+use crate::core::workspace;
+use crate::effects::engine::{Builder, Environment};
+use crate::effects::interrupt::{self, Interrupt};
+use crate::event::Events;
+
+use cli::{Cli, Command};
+use ui::Ui;
+
+const FAILED: u8 = 1;
+const WRONG: u8 = 2;
+
+/// Runs the command line that the process was given.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let ended = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => {
+            let ended = runtime.block_on(run(cli));
+            // A thread that still reads files for a cancelled build is not waited for.
+            runtime.shutdown_background();
+            ended
+        }
+        Err(error) => Err(CommandError::Lock(error.into())),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            ui::error(&error);
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<(), CommandError> {
+    let root = root(cli.root.as_deref())?;
+    let interrupt = Interrupt::install()
+        .map_err(|error| Problem::of_request(format!("signals cannot be handled: {error}")))
+        .map_err(Problems::from)?;
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let shown = tokio::spawn(Ui::new().show(receiver));
+    let setting = Setting {
+        root,
+        environment: environment(cli.builder.map(Builder::from)),
+        events: Events::new(sender),
+        interrupt,
+        no_wait: cli.no_wait,
+    };
+    let ended = match cli.command {
+        Command::Build(args) => commands::build::run(&args.into(), &setting).await,
+        Command::Push(args) => commands::push::run(&args.into(), &setting).await,
+    };
+    // The last sender goes with the setting; what is in the channel is shown first.
+    drop(setting);
+    drop(shown.await);
+    ended
+}
+
+fn root(named: Option<&Path>) -> Result<PathBuf, Problems> {
+    let here = env::current_dir()
+        .map_err(|error| Problem::of_request(format!("the current folder is gone: {error}")))?;
+    if let Some(named) = named {
+        let root = here.join(named);
+        if root.join("src").is_dir() {
+            return Ok(root);
+        }
+        let message = "there is no src/ in it: --root names the folder that holds src/";
+        return Err(Problem::of_file(named.display().to_string(), message).into());
+    }
+    workspace::find_root(&here).ok_or_else(|| {
+        let message = format!(
+            "there is no src/ in {} or above it: go to the repository, or name it with --root",
+            here.display()
+        );
+        Problem::of_request(message).into()
+    })
+}
+
+fn environment(builder: Option<Builder>) -> Environment {
+    let home_config = || env::var_os("HOME").map(|home| Path::new(&home).join(".docker"));
+    let is_classic = env::var("DOCKER_BUILDKIT").is_ok_and(|value| value == "0");
+    Environment {
+        host: env::var("DOCKER_HOST").ok(),
+        context: env::var("DOCKER_CONTEXT").ok(),
+        config_dir: env::var_os("DOCKER_CONFIG").map(PathBuf::from).or_else(home_config),
+        builder: builder.or_else(|| is_classic.then_some(Builder::Classic)),
+    }
+}
+
+fn exit_code(error: &CommandError) -> u8 {
+    match error {
+        CommandError::Wrong(_) => WRONG,
+        CommandError::Interrupted => u8::try_from(interrupt::EXIT_CODE).unwrap_or(FAILED),
+        _ => FAILED,
+    }
+}
