@@ -61,7 +61,7 @@ pub enum CommandError {
     #[error("the tree could not be cleaned: {0}")]
     Unclean(#[source] Problems),
     /// Images that are not in the registry; each was told of when it failed.
-    #[error("{failed} of {all} images were not pushed")]
+    #[error("{failed} of {all} images were not pushed: the reasons are above")]
     NotPushed {
         /// How many are missing.
         failed: usize,

@@ -48,7 +48,7 @@ pub enum StepError {
     },
     /// A base image is nowhere to be had.
     #[error(
-        "{file}:{line}: base image '{reference}' is neither in the engine nor to be pulled: {source}"
+        "{file}:{line}: base image '{reference}' is not in the engine and cannot be pulled: check its name, or make it first ({source})"
     )]
     Base {
         /// The Dockerfile.

@@ -74,9 +74,11 @@ impl RegistryConfig {
     pub fn parse(text: &str, shown: &str) -> Result<Self, Problems> {
         let file: Option<File> = serde_yaml::from_str(text).map_err(|error| {
             let place = error.location();
+            let text = error.to_string();
+            let text = text.split(" at line ").next().unwrap_or(&text);
             let message = match &place {
-                Some(place) => format!("column {}: {error}", place.column()),
-                None => error.to_string(),
+                Some(place) => format!("column {}: {text}", place.column()),
+                None => text.to_owned(),
             };
             Problem {
                 file: Some(shown.to_owned()),

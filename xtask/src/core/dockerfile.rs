@@ -139,7 +139,7 @@ fn decode(bytes: &[u8]) -> Result<String, ParseError> {
 
 fn syntax_error(text: &str, error: &parse_dockerfile::Error) -> ParseError {
     let message = error.to_string();
-    let without_place = message.split(" (line").next().unwrap_or(&message);
+    let without_place = message.split(" at line ").next().unwrap_or(&message);
     let line = error.line().clamp(1, text.lines().count().max(1));
     ParseError::Syntax { line, message: without_place.to_owned() }
 }

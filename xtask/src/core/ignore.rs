@@ -1,244 +1,300 @@
-//! `.dockerignore`, as Docker reads it: what is left out of a context.
+//! `.dockerignore` as Docker reads it: which files of a context folder a build
+//! never sees.
 //!
-//! The rules are those of Docker's documentation and of moby's `patternmatcher`,
-//! which build on Go's `filepath.Match` and `filepath.Clean`: a pattern a line,
-//! relative to the context's root; `#` in the first column starts a comment;
-//! `!` in front takes something back in; the last pattern that matches a path, or
-//! a folder that it lies in, decides.
+//! The rules are those of Docker's documentation of `.dockerignore`, which names
+//! Go's `filepath.Match` and `filepath.Clean`, and, where that is silent, those
+//! of moby's `patternmatcher`, which every Docker client walks a context with:
 //!
-//! Matching is done by `globset`, whose `*`, `?` and `[…]` mean the same once a
-//! slash is matched by none of them. Two things differ and are translated:
-//! braces, which Go takes as they are, are escaped; and `**`, which moby lets
-//! stand anywhere for any text (`**/` for any folders), is for `globset` a whole
-//! path component, so a pattern in which it is not becomes two: one for what it
-//! matches within a name, one for what it matches across folders.
+//! - A line is a pattern, relative to the context root. A byte order mark and
+//!   white space around it are dropped; so are blank lines, and lines whose first
+//!   column is `#`. `!` makes an exception. `.` and `/` match nothing.
+//! - The last pattern that matches decides, and one that matched a folder goes on
+//!   matching below it. A pattern is asked only where it would change the answer,
+//!   folder by folder from the top: after `a/b`, the exception `!a` does not bring
+//!   `a/b` back, because `a` was never ignored; `!a/b` does.
+//! - `*` and `?` are any run and any one character within a name, `[a-z]` and
+//!   `[^a-z]` are one character in or out of a class (a slash, too, is out of
+//!   it), and a backslash takes the meaning from what follows.
+//! - `**` is any number of whole folders, wherever it stands: `a**b` matches `ab`
+//!   and `ax/b`, not `axb`. At the end it is any text, and so it is in front of
+//!   nothing but plain text: `**b` matches `ab`.
+//!
+//! `globset` cannot say this: it matches bytes where Go matches characters (`?`
+//! is not `é`, `[à-é]` is not a range), knows no escapes in a class, takes `[!`
+//! for a negation and `{a,b}` for a choice, and reads a `**` beside other text as
+//! `*`. No translation makes up for the first, so the patterns are matched here.
+//!
+//! Docker turns a pattern into a regular expression. Where that leaks (`\d`
+//! becomes any digit, `[*]` and `[[:alpha:]]` something else than they say, `^`
+//! beside a wildcard an anchor) the pattern is an error rather than a guess.
 
-use globset::{GlobBuilder, GlobMatcher};
+use std::iter::Peekable;
+use std::mem::swap;
+use std::str::Chars;
 
-/// The patterns of one ignore file. The default ignores nothing.
+/// What a `.dockerignore` says. The default ignores nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Ignore {
     patterns: Vec<Pattern>,
 }
 
-#[derive(Clone, Debug)]
-struct Pattern {
-    takes_back: bool,
-    /// The text as cleaned, for what it could match below a folder.
-    text: String,
-    matchers: Vec<GlobMatcher>,
-}
-
 /// A line that is no pattern.
 #[derive(Debug, thiserror::Error)]
-#[error("'{pattern}' is not a pattern: {message}")]
+#[error("{message}")]
 pub struct IgnoreError {
     /// The line, from 1.
     pub line: usize,
-    pattern: String,
-    message: String,
+    /// The pattern and what is wrong with it.
+    pub message: String,
+}
+
+#[derive(Clone, Debug)]
+struct Pattern {
+    is_exception: bool,
+    tokens: Vec<Token>,
+}
+
+#[derive(Clone, Debug)]
+enum Token {
+    /// One character as it is.
+    Char(char),
+    /// `?`: one character of a name.
+    Any,
+    /// `[a-z]`: one character in one of the ranges, or in none of them.
+    Class { is_negated: bool, ranges: Vec<(char, char)> },
+    /// `*`: any text within a name.
+    Name,
+    /// `**`: nothing, or any text that ends in a slash.
+    Folders,
+    /// `**` at an end: any text.
+    Rest,
 }
 
 impl Ignore {
-    /// Reads an ignore file.
+    /// Reads the text of a `.dockerignore`.
+    ///
+    /// # Errors
+    /// The first line that is no pattern.
     pub fn parse(text: &str) -> Result<Self, IgnoreError> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut patterns = Vec::new();
-        for (index, line) in text.lines().enumerate() {
-            if line.starts_with('#') {
-                continue;
-            }
-            let line = line.trim();
-            let (takes_back, written) = match line.strip_prefix('!') {
-                Some(rest) => (true, rest.trim()),
-                None => (false, line),
-            };
-            let cleaned = clean(written);
-            if cleaned.is_empty() {
-                continue;
-            }
-            let matchers = matchers(&cleaned).map_err(|message| IgnoreError {
+        for (index, line) in text.split('\n').enumerate() {
+            let written = normalize(line);
+            let pattern = parse_pattern(&written).map_err(|reason| IgnoreError {
                 line: index + 1,
-                pattern: written.to_owned(),
-                message,
+                message: format!("bad pattern '{}': {reason}", line.trim()),
             })?;
-            patterns.push(Pattern { takes_back, text: cleaned, matchers });
+            patterns.extend(pattern);
         }
         Ok(Self { patterns })
     }
 
-    /// Whether a path, relative to the context's root, is left out.
+    /// Whether a build never sees a path: slash separated, below the root.
+    #[must_use]
     pub fn ignores(&self, path: &str) -> bool {
-        let mut is_ignored = false;
-        for pattern in &self.patterns {
-            if pattern.takes_back == is_ignored && pattern.matches_or_holds(path) {
-                is_ignored = !pattern.takes_back;
-            }
-        }
-        is_ignored
+        self.decisive(path).is_some()
     }
 
-    /// Whether something below an ignored folder could be taken back in; if not,
-    /// the folder need not be walked.
+    /// Whether an exception could bring back anything below a folder. Where none
+    /// could, an ignored folder need not be walked.
+    #[must_use]
     pub fn may_keep_below(&self, folder: &str) -> bool {
-        let exceptions = self.patterns.iter().filter(|pattern| pattern.takes_back);
-        exceptions.into_iter().any(|pattern| pattern.may_match_below(folder))
+        let below = format!("{folder}/");
+        let later = self.decisive(folder).map_or(0, |index| index + 1);
+        let mut exceptions = self.patterns[later..].iter().filter(|p| p.is_exception);
+        exceptions.any(|exception| exception.may_go_on(&below))
+    }
+
+    /// The pattern by which a path is ignored, found as Docker's walk finds it.
+    fn decisive(&self, path: &str) -> Option<usize> {
+        let folders = path.match_indices('/').map(|(end, _)| &path[..end]);
+        let mut has_matched = vec![false; self.patterns.len()];
+        let mut decisive = None;
+        for path in folders.chain([path]) {
+            decisive = None;
+            for (index, pattern) in self.patterns.iter().enumerate() {
+                let is_asked = pattern.is_exception == decisive.is_some();
+                has_matched[index] |= is_asked && pattern.matches(path);
+                if has_matched[index] {
+                    decisive = (!pattern.is_exception).then_some(index);
+                }
+            }
+        }
+        decisive
     }
 }
 
 impl Pattern {
-    /// Whether the pattern matches the path or a folder that the path lies in.
-    fn matches_or_holds(&self, path: &str) -> bool {
-        let folders = path.match_indices('/').map(|(place, _)| &path[..place]);
-        folders.chain([path]).any(|path| self.matchers.iter().any(|glob| glob.is_match(path)))
+    fn matches(&self, path: &str) -> bool {
+        self.places_after(path)[self.tokens.len()]
     }
 
-    /// Component by component, until a `**` makes everything possible. A pattern
-    /// that matches the folder itself, or one above it, takes back all below.
-    fn may_match_below(&self, folder: &str) -> bool {
-        if self.matches_or_holds(folder) {
-            return true;
-        }
-        let mut names = folder.split('/');
-        for part in self.text.split('/') {
-            if part.contains("**") {
-                return true;
+    /// Whether some text that starts so, and is longer, matches.
+    fn may_go_on(&self, start: &str) -> bool {
+        self.places_after(start)[..self.tokens.len()].contains(&true)
+    }
+
+    /// The tokens that may come next, and, last, the end, once a text is read.
+    fn places_after(&self, text: &str) -> Vec<bool> {
+        let mut places = vec![false; self.tokens.len() + 1];
+        self.enter(&mut places, 0);
+        let mut next = places.clone();
+        for c in text.chars() {
+            next.fill(false);
+            for (place, token) in self.tokens.iter().enumerate().filter(|(at, _)| places[*at]) {
+                let (stays, goes_on) = token.reads(c);
+                next[place] |= stays;
+                if goes_on {
+                    self.enter(&mut next, place + 1);
+                }
             }
-            let Some(name) = names.next() else {
-                return true;
-            };
-            let is_match = glob(part).is_ok_and(|glob| glob.is_match(name));
-            if !is_match {
-                return false;
+            swap(&mut places, &mut next);
+            if !places.contains(&true) {
+                break;
             }
         }
-        false
+        places
+    }
+
+    /// Marks a place, and those behind it that tokens matching nothing open.
+    fn enter(&self, places: &mut [bool], first: usize) {
+        for (place, is_open) in places.iter_mut().enumerate().skip(first) {
+            *is_open = true;
+            let token = self.tokens.get(place);
+            if !matches!(token, Some(Token::Name | Token::Folders | Token::Rest)) {
+                return;
+            }
+        }
     }
 }
 
-/// Go's `filepath.Clean` and no leading slash; empty for what matches nothing or
-/// the root itself.
-fn clean(pattern: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in pattern.split('/') {
-        match part {
+impl Token {
+    /// Whether the token can take a character and more, and whether it can take
+    /// it and be done.
+    fn reads(&self, c: char) -> (bool, bool) {
+        match self {
+            Self::Char(own) => (false, *own == c),
+            Self::Any => (false, c != '/'),
+            Self::Class { is_negated, ranges } => {
+                let is_inside = ranges.iter().any(|(low, high)| (*low..=*high).contains(&c));
+                (false, is_inside != *is_negated)
+            }
+            Self::Name => (c != '/', c != '/'),
+            Self::Folders => (true, c == '/'),
+            Self::Rest => (true, true),
+        }
+    }
+}
+
+/// A line as Docker's reader of the file hands it on; empty for no pattern.
+fn normalize(line: &str) -> String {
+    let trimmed = if line.starts_with('#') { "" } else { line.trim() };
+    let (mark, path) = match trimmed.strip_prefix('!') {
+        Some(path) => ("!", path.trim()),
+        None => ("", trimmed),
+    };
+    let path = clean(path);
+    let relative = path.strip_prefix('/').filter(|relative| !relative.is_empty());
+    format!("{mark}{}", relative.unwrap_or(&path))
+}
+
+/// Go's `filepath.Clean`, but nothing for nothing.
+fn clean(path: &str) -> String {
+    let root = if path.starts_with('/') { "/" } else { "" };
+    let mut names: Vec<&str> = Vec::new();
+    for name in path.split('/') {
+        match name {
             "" | "." => {}
-            ".." => {
-                parts.pop();
+            ".." if names.last().is_some_and(|last| *last != "..") => {
+                names.pop();
             }
-            other => parts.push(other),
+            ".." if !root.is_empty() => {}
+            _ => names.push(name),
         }
     }
-    parts.join("/")
-}
-
-fn matchers(pattern: &str) -> Result<Vec<GlobMatcher>, String> {
-    // Go takes a lone backslash at the end as an error, globset as itself.
-    let trailing = pattern.len() - pattern.trim_end_matches('\\').len();
-    if trailing % 2 == 1 {
-        return Err("it ends in a lone backslash".to_owned());
+    match format!("{root}{}", names.join("/")) {
+        cleaned if cleaned.is_empty() && !path.is_empty() => ".".to_owned(),
+        cleaned => cleaned,
     }
-    let inside_a_name = pattern.split('/').any(|part| part != "**" && part.contains("**"));
-    if !inside_a_name {
-        return Ok(vec![glob(pattern)?]);
+}
+
+/// Trims, cleans and looks for the mark once more, as Docker's matcher does with
+/// what the reader hands it: `/!a` is an exception, too.
+fn parse_pattern(written: &str) -> Result<Option<Pattern>, String> {
+    let cleaned = clean(written.trim());
+    let (is_exception, path) = match cleaned.strip_prefix('!') {
+        Some("") => return Err("nothing follows the '!'".to_owned()),
+        Some(path) => (true, path),
+        None if cleaned.is_empty() => return Ok(None),
+        None => (false, cleaned.as_str()),
+    };
+    Ok(Some(Pattern { is_exception, tokens: parse_tokens(path)? }))
+}
+
+fn parse_tokens(path: &str) -> Result<Vec<Token>, String> {
+    let is_end = path.strip_prefix("**").is_some_and(is_plain);
+    let is_start = path.strip_suffix("**").is_some_and(is_plain);
+    let is_text = is_end || is_start || is_plain(path);
+    let mut tokens = Vec::new();
+    let mut chars = path.chars().peekable();
+    while let Some(c) = chars.next() {
+        tokens.push(match c {
+            '*' if chars.next_if_eq(&'*').is_some() => {
+                let is_whole = chars.next_if_eq(&'/').is_some();
+                let is_rest = chars.peek().is_none() || is_end && !is_whole;
+                if is_rest { Token::Rest } else { Token::Folders }
+            }
+            '*' => Token::Name,
+            '?' => Token::Any,
+            '[' => parse_class(&mut chars)?,
+            '\\' => Token::Char(parse_escaped(&mut chars)?),
+            '^' if !is_text => return Err(r"beside a wildcard, '^' is written '\^'".to_owned()),
+            c => Token::Char(c),
+        });
     }
-    let within = pattern.split('/').map(|part| match part {
-        "**" => "**".to_owned(),
-        part => part.replace("**", "*"),
-    });
-    let across = pattern.split('/').map(|part| match part {
-        "**" => "**".to_owned(),
-        part => part.replace("**", "*/**/*"),
-    });
-    let within = glob(&within.collect::<Vec<_>>().join("/"))?;
-    let across = glob(&across.collect::<Vec<_>>().join("/"))?;
-    Ok(vec![within, across])
+    Ok(tokens)
 }
 
-fn glob(pattern: &str) -> Result<GlobMatcher, String> {
-    GlobBuilder::new(&escape_braces(pattern))
-        .literal_separator(true)
-        .backslash_escape(true)
-        .build()
-        .map(|glob| glob.compile_matcher())
-        .map_err(|error| error.kind().to_string())
+/// Whether Docker compares a text as it is.
+fn is_plain(text: &str) -> bool {
+    !text.contains(['*', '?', '[', ']', '\\'])
 }
 
-/// Braces mean nothing to Go; inside a class they mean themselves to both.
-fn escape_braces(pattern: &str) -> String {
-    let mut out = String::new();
-    let mut in_class = false;
-    let mut is_escaped = false;
-    for c in pattern.chars() {
-        match c {
-            '{' | '}' if !in_class && !is_escaped => out.push('\\'),
-            '[' if !is_escaped => in_class = true,
-            ']' if !is_escaped => in_class = false,
-            _ => {}
+/// What follows `[`, through `]`.
+fn parse_class(chars: &mut Peekable<Chars<'_>>) -> Result<Token, String> {
+    let is_negated = chars.next_if_eq(&'^').is_some();
+    let mut ranges = Vec::new();
+    while ranges.is_empty() || chars.next_if_eq(&']').is_none() {
+        let low = parse_in_class(chars)?;
+        let high = match chars.next_if_eq(&'-') {
+            Some(_) => parse_in_class(chars)?,
+            None => low,
+        };
+        if low > high {
+            return Err(format!("the range '{low}-{high}' is empty"));
         }
-        is_escaped = c == '\\' && !is_escaped;
-        out.push(c);
+        ranges.push((low, high));
     }
-    out
+    Ok(Token::Class { is_negated, ranges })
+}
+
+fn parse_in_class(chars: &mut Peekable<Chars<'_>>) -> Result<char, String> {
+    match chars.next() {
+        None => Err("its '[' is not closed".to_owned()),
+        Some('\\') => parse_escaped(chars),
+        Some(c @ ('-' | ']' | '*' | '?')) => Err(format!(r"in a class, '{c}' is written '\{c}'")),
+        Some('[') if chars.peek() == Some(&':') => Err("'[:' cannot stand in a class".to_owned()),
+        Some(c) => Ok(c),
+    }
+}
+
+fn parse_escaped(chars: &mut Peekable<Chars<'_>>) -> Result<char, String> {
+    match chars.next() {
+        None => Err("nothing follows the backslash".to_owned()),
+        Some(c) if c.is_ascii_punctuation() || c == ' ' => Ok(c),
+        Some(c) => Err(format!("a backslash before '{c}' does not mean '{c}'")),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patterns_mean_what_docker_documents() {
-        let cases: &[(&str, &[&str], &[&str])] = &[
-            ("", &[], &["a", "a/b"]),
-            ("a", &["a", "a/b", "a/b/c"], &["b/a", "ab"]),
-            ("/a/", &["a", "a/b"], &["b/a"]),
-            ("./a/../b", &["b"], &["a"]),
-            ("*", &["a", "a/b"], &[]),
-            ("*.md", &["x.md", "x.md/y"], &["a/x.md"]),
-            ("*/temp*", &["a/temp", "a/temp.txt", "a/temp/x"], &["temp", "a/b/temp"]),
-            ("**/*.go", &["x.go", "a/x.go", "a/b/x.go"], &["x.goo"]),
-            ("a/**", &["a/b", "a/b/c"], &["b"]),
-            ("a/**/b", &["a/b", "a/x/b", "a/x/y/b"], &["b"]),
-            ("**", &["a", "a/b"], &[]),
-            ("a**b", &["ab", "axb", "ax/yb", "ax/y/zb"], &["a", "b"]),
-            ("temp?", &["tempa"], &["temp", "a/tempa"]),
-            ("[ab]x", &["ax", "bx"], &["cx"]),
-            ("[^ab]x", &["cx"], &["ax"]),
-            ("{a,b}", &["{a,b}"], &["a", "b"]),
-            ("\\*", &["*"], &["a"]),
-            ("# a\n #b", &["#b"], &["a", "# a"]),
-            ("*\n!keep", &["a", "b/keep"], &["keep", "keep/x"]),
-            ("a\n!a/b\na/b/c", &["a", "a/x", "a/b/c"], &["a/b", "a/b/d"]),
-            ("*.md\n!README*.md\nREADME-secret.md", &["x.md", "README-secret.md"], &["README.md"]),
-            ("*.md\nREADME-secret.md\n!README*.md", &["x.md"], &["README.md", "README-secret.md"]),
-            ("  a  \r\n\r\nb\r\n", &["a", "b"], &["c"]),
-            (".", &[], &["a"]),
-        ];
-        for (text, ignored, kept) in cases {
-            let ignore = Ignore::parse(text).unwrap();
-            for path in *ignored {
-                assert!(ignore.ignores(path), "{text:?} must ignore {path}");
-            }
-            for path in *kept {
-                assert!(!ignore.ignores(path), "{text:?} must keep {path}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_folder_is_walked_only_if_an_exception_can_lie_in_it() {
-        let ignore = Ignore::parse("*\n!a/b/c\n!x*/y").unwrap();
-        assert!(["a", "a/b", "xx"].iter().all(|folder| ignore.may_keep_below(folder)));
-        assert!(!["b", "a/c", "yy"].iter().any(|folder| ignore.may_keep_below(folder)));
-        assert!(Ignore::parse("*\n!**/x").unwrap().may_keep_below("a/b"));
-        assert!(!Ignore::parse("*").unwrap().may_keep_below("a"));
-    }
-
-    #[test]
-    fn a_bad_pattern_is_named_with_its_line() {
-        let error = Ignore::parse("a\n\n[b\n").unwrap_err();
-        assert_eq!(error.line, 3);
-        assert!(error.to_string().starts_with("'[b' is not a pattern"));
-        assert!(Ignore::parse("a\\").is_err());
-    }
-}
+mod tests;

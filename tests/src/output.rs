@@ -1,0 +1,85 @@
+use std::process;
+
+/// What a run of the binary left: its exit code and what it wrote, with
+/// everything that differs from run to run replaced by a word in brackets.
+#[derive(Debug)]
+pub struct Output {
+    /// The exit code; -1 if a signal ended it.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Output {
+    pub(crate) fn new(raw: &process::Output, replacements: &[(String, String)]) -> Self {
+        let text = |bytes: &[u8]| {
+            let mut text = String::from_utf8(bytes.to_vec()).expect("output is UTF-8");
+            for (from, to) in replacements {
+                text = text.replace(from, to);
+            }
+            replace_digests(&replace_times(&text))
+        };
+        Self {
+            code: raw.status.code().unwrap_or(-1),
+            stdout: text(&raw.stdout),
+            stderr: text(&raw.stderr),
+        }
+    }
+
+    /// Itself, if the exit code is `code`.
+    ///
+    /// # Panics
+    ///
+    /// With everything that was written, if it is not.
+    pub fn exits_with(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// The last words: from the line that begins with `error:` on.
+    pub fn error(&self) -> &str {
+        let start = self.stderr.rfind("\nerror: ").map_or(0, |place| place + 1);
+        &self.stderr[start..]
+    }
+
+    /// The components that were built, in order.
+    pub fn built(&self) -> Vec<&str> {
+        let lines = self.stderr.lines().filter(|line| line.contains("| built in "));
+        lines.filter_map(|line| line.split_whitespace().next()).collect()
+    }
+}
+
+/// `1.2s` becomes `[TIME]`.
+fn replace_times(text: &str) -> String {
+    let mut out = String::new();
+    for (index, word) in text.split(' ').enumerate() {
+        if index > 0 {
+            out.push(' ');
+        }
+        let (word, end) = match word.find('\n') {
+            Some(place) => word.split_at(place),
+            None => (word, ""),
+        };
+        let number = word.strip_suffix('s').filter(|number| number.contains('.'));
+        match number.and_then(|number| number.parse::<f64>().ok()) {
+            Some(_) => out.push_str("[TIME]"),
+            None => out.push_str(word),
+        }
+        out.push_str(end);
+    }
+    out
+}
+
+/// `sha256:…` becomes `[DIGEST]`.
+fn replace_digests(text: &str) -> String {
+    let mut parts = text.split("sha256:");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digits = part.bytes().take_while(u8::is_ascii_hexdigit).count();
+        out.push_str("[DIGEST]");
+        out.push_str(&part[digits..]);
+    }
+    out
+}

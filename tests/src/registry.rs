@@ -1,0 +1,184 @@
+//! A real registry on a free port, with or without a password.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use tempfile::TempDir;
+
+use crate::tool;
+use crate::workspace::wait_until;
+
+/// A registry that ends with the test.
+#[derive(Debug)]
+pub struct Registry {
+    address: String,
+    dir: TempDir,
+    process: Option<Child>,
+}
+
+impl Registry {
+    /// One that lets everybody in.
+    pub fn start() -> Self {
+        Self::with_auth("")
+    }
+
+    /// One that lets one user in.
+    pub fn start_with_password(user: &str, password: &str) -> Self {
+        let hash = bcrypt::hash(password, 4).expect("a hash");
+        let registry = Self::prepared();
+        let file = registry.dir.path().join("htpasswd");
+        fs::write(&file, format!("{user}:{hash}\n")).expect("a file");
+        let auth = format!("auth:\n  htpasswd:\n    realm: tests\n    path: {}\n", file.display());
+        registry.started(&auth)
+    }
+
+    fn with_auth(auth: &str) -> Self {
+        Self::prepared().started(auth)
+    }
+
+    fn prepared() -> Self {
+        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = free.local_addr().expect("an address").to_string();
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        Self { address, dir, process: None }
+    }
+
+    fn started(mut self, auth: &str) -> Self {
+        let data = self.dir.path().join("data");
+        let config = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem:\n    rootdirectory: {}\n\
+             http:\n  addr: {}\n{auth}",
+            data.display(),
+            self.address
+        );
+        fs::write(self.dir.path().join("config.yml"), config).expect("a file");
+        self.restart();
+        self
+    }
+
+    /// `host:port`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Starts it on its old port, with all that it held.
+    ///
+    /// # Panics
+    ///
+    /// If it does not answer.
+    pub fn restart(&mut self) {
+        let process = Command::new(tool("usr/bin/docker-registry"))
+            .arg("serve")
+            .arg(self.dir.path().join("config.yml"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        self.process = Some(process.expect("the registry starts"));
+        wait_until("the registry", || TcpStream::connect(&self.address).is_ok());
+    }
+
+    /// Ends it; what it holds stays.
+    pub fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            drop(process.kill());
+            drop(process.wait());
+        }
+    }
+
+    /// The digest of a manifest, as the registry tells it; none if it has none.
+    pub fn digest(&self, image: &str, tag: &str) -> Option<String> {
+        let mut connection = TcpStream::connect(&self.address).expect("the registry answers");
+        write!(
+            connection,
+            "HEAD /v2/{image}/manifests/{tag} HTTP/1.0\r\nHost: {}\r\n\
+             Accept: application/vnd.docker.distribution.manifest.v2+json\r\n\r\n",
+            self.address
+        )
+        .expect("the registry reads");
+        let lines = BufReader::new(connection).lines().map_while(Result::ok);
+        lines
+            .filter_map(|line| Some(line.split_once(": ")?.1.to_owned()))
+            .find(|value| value.starts_with("sha256:"))
+    }
+
+    /// A second address of it, at which the first `failures` manifests are
+    /// answered with 500.
+    ///
+    /// # Panics
+    ///
+    /// If there is no free port.
+    pub fn flaky(&self, failures: usize) -> Flaky {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let left = Arc::new(AtomicUsize::new(failures));
+        let (registry, shared) = (self.address.clone(), Arc::clone(&left));
+        thread::spawn(move || {
+            for connection in listener.incoming().flatten() {
+                let (registry, left) = (registry.clone(), Arc::clone(&shared));
+                thread::spawn(move || pass(connection, &registry, &left));
+            }
+        });
+        Flaky { address, left }
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A registry that fails now and then.
+#[derive(Debug)]
+pub struct Flaky {
+    /// `host:port`.
+    pub address: String,
+    left: Arc<AtomicUsize>,
+}
+
+impl Flaky {
+    /// How many failures are still to come.
+    pub fn left(&self) -> usize {
+        self.left.load(Ordering::SeqCst)
+    }
+}
+
+/// Passes one request on, and says that the connection ends after it.
+fn pass(client: TcpStream, registry: &str, left: &AtomicUsize) -> Option<()> {
+    let mut reader = BufReader::new(client.try_clone().ok()?);
+    let mut head = String::new();
+    reader.read_line(&mut head).ok()?;
+    let is_manifest = head.starts_with("PUT ") && head.contains("/manifests/");
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).ok()? == 0 || line == "\r\n" {
+            break;
+        }
+        if !line.to_lowercase().starts_with("connection:") {
+            head.push_str(&line);
+        }
+    }
+    let mut client = client;
+    let take = |left: usize| left.checked_sub(1);
+    if is_manifest && left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_ok() {
+        let answer =
+            b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        return client.write_all(answer).ok();
+    }
+    let mut server = TcpStream::connect(registry).ok()?;
+    write!(server, "{head}Connection: close\r\n\r\n").ok()?;
+    let mut upstream = server.try_clone().ok()?;
+    thread::spawn(move || {
+        drop(std::io::copy(&mut reader, &mut upstream));
+        drop(upstream.shutdown(Shutdown::Write));
+    });
+    let mut answer = Vec::new();
+    server.read_to_end(&mut answer).ok()?;
+    client.write_all(&answer).ok()?;
+    client.shutdown(Shutdown::Both).ok()
+}

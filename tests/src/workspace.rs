@@ -1,0 +1,284 @@
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{self, Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::{Output, engine};
+
+/// Nothing here takes longer; a test that waits for it has failed.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// A scratch workspace, gone with its images when dropped.
+#[derive(Debug)]
+pub struct Workspace {
+    dir: TempDir,
+    prefix: String,
+    secrets: Vec<String>,
+    replacements: Vec<(String, String)>,
+    environment: Vec<(String, String)>,
+}
+
+impl Default for Workspace {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Workspace {
+    /// An empty folder.
+    pub fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("t{}x{count}-", process::id());
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let root = dir.path().display().to_string();
+        Self {
+            replacements: vec![(root, "[ROOT]".into()), (prefix.clone(), "tt-".into())],
+            dir,
+            prefix,
+            secrets: Vec::new(),
+            environment: Vec::new(),
+        }
+    }
+
+    /// The workspace's root.
+    pub fn root(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// `text` with the unique prefix in place of `tt-`.
+    pub fn own(&self, text: &str) -> String {
+        text.replace("tt-", &self.prefix)
+    }
+
+    /// Adds a file, with the folders above it.
+    #[must_use]
+    pub fn file(self, path: &str, text: &str) -> Self {
+        self.write(path, text);
+        self
+    }
+
+    /// Adds a component with one image that is made by one Dockerfile.
+    #[must_use]
+    pub fn image(self, component: &str, dockerfile: &str) -> Self {
+        self.file(&format!("src/{component}/build/tt-{component}.dockerfile"), dockerfile)
+    }
+
+    /// Adds an executable file.
+    #[must_use]
+    pub fn script(self, path: &str, text: &str) -> Self {
+        let path = self.write(path, text);
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("a mode");
+        self
+    }
+
+    /// Writes a file and tells where.
+    pub fn write(&self, path: &str, text: &str) -> PathBuf {
+        self.write_bytes(path, self.own(text).as_bytes())
+    }
+
+    /// Writes a file as it is and tells where.
+    pub fn write_bytes(&self, path: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.root().join(self.own(path));
+        fs::create_dir_all(path.parent().expect("a file lies in a folder")).expect("a folder");
+        fs::write(&path, bytes).expect("a file");
+        path
+    }
+
+    /// Makes it a git repository that tracks everything in it.
+    #[must_use]
+    pub fn git(self) -> Self {
+        for arguments in [&["init", "-q"][..], &["add", "-Af"]] {
+            let git = Command::new("git").current_dir(self.root()).args(arguments).status();
+            assert!(git.expect("git runs").success());
+        }
+        self
+    }
+
+    /// A text that no output may hold.
+    #[must_use]
+    pub fn secret(mut self, secret: &str) -> Self {
+        self.secrets.push(secret.to_owned());
+        self
+    }
+
+    /// A text that differs from run to run, and the word for it in output.
+    #[must_use]
+    pub fn replace(mut self, from: &str, to: &str) -> Self {
+        self.replacements.insert(0, (from.to_owned(), to.to_owned()));
+        self
+    }
+
+    /// A variable for every run.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A base image with a shell, `tt-box`, in the engine.
+    #[must_use]
+    pub fn with_box(self) -> Self {
+        engine::import_busybox(&self.own("tt-box"));
+        self
+    }
+
+    /// Runs the binary to its end.
+    pub fn xtask(&self, arguments: &[&str]) -> Output {
+        let output = self.command(arguments).output().expect("the binary runs");
+        self.output(&output)
+    }
+
+    /// Runs the binary to its end in a folder of the workspace.
+    pub fn xtask_in(&self, folder: &str, arguments: &[&str]) -> Output {
+        let mut command = self.command(arguments);
+        let output =
+            command.current_dir(self.root().join(folder)).output().expect("the binary runs");
+        self.output(&output)
+    }
+
+    /// Starts the binary.
+    pub fn start(&self, arguments: &[&str]) -> Running<'_> {
+        let mut child = self.command(arguments).spawn().expect("the binary starts");
+        let errors = BufReader::new(child.stderr.take().expect("a pipe"));
+        Running { workspace: self, child, errors, seen: Vec::new() }
+    }
+
+    /// Every file and folder of the tree but `target/` and `.git/`: path, mode,
+    /// contents.
+    pub fn tree(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        list(self.root(), self.root(), &mut found);
+        found.sort();
+        found
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command
+            .args(arguments.iter().map(|argument| self.own(argument)))
+            .current_dir(self.root())
+            .env_remove("PAI_CONFIG_DIR")
+            .env_remove("DOCKER_BUILDKIT")
+            .env("NO_COLOR", "1")
+            .env("DOCKER_CONFIG", self.root().join("target/no-docker-config"))
+            .envs(self.environment.iter().map(|(name, value)| (name, self.own(value))))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    fn output(&self, raw: &process::Output) -> Output {
+        for stream in [&raw.stdout, &raw.stderr] {
+            let text = String::from_utf8_lossy(stream);
+            for secret in &self.secrets {
+                assert!(!text.contains(secret.as_str()), "a secret was shown:\n{text}");
+            }
+        }
+        Output::new(raw, &self.replacements)
+    }
+}
+
+impl Drop for Workspace {
+    fn drop(&mut self) {
+        engine::remove_images_with(&self.prefix);
+    }
+}
+
+/// The binary at work.
+#[derive(Debug)]
+pub struct Running<'a> {
+    workspace: &'a Workspace,
+    child: Child,
+    errors: BufReader<process::ChildStderr>,
+    seen: Vec<u8>,
+}
+
+impl Running<'_> {
+    /// Reads standard error until a line holds `text`.
+    pub fn wait_for(&mut self, text: &str) {
+        let text = self.workspace.own(text);
+        loop {
+            let start = self.seen.len();
+            let read = self.errors.read_until(b'\n', &mut self.seen).expect("a pipe");
+            let line = String::from_utf8_lossy(&self.seen[start..]);
+            if line.contains(&text) {
+                return;
+            }
+            let all = String::from_utf8_lossy(&self.seen);
+            assert!(read > 0, "it ended without a line with '{text}':\n{all}");
+        }
+    }
+
+    /// Presses Ctrl-C.
+    pub fn interrupt(&self) {
+        self.signal(Signal::INT);
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        kill_process(id.expect("a process id"), signal).expect("it still runs");
+    }
+
+    /// Waits for the end.
+    pub fn finish(mut self) -> Output {
+        self.errors.read_to_end(&mut self.seen).expect("a pipe");
+        let mut stdout = Vec::new();
+        if let Some(mut pipe) = self.child.stdout.take() {
+            pipe.read_to_end(&mut stdout).expect("a pipe");
+        }
+        let status = self.child.wait().expect("it ends");
+        self.workspace.output(&process::Output { status, stdout, stderr: self.seen })
+    }
+}
+
+/// Waits until `done`, and fails with `what` if it takes too long.
+///
+/// # Panics
+///
+/// After two minutes.
+pub(crate) fn wait_until(what: &str, done: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !done() {
+        assert!(started.elapsed() < PATIENCE, "{what} took too long");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Tests lie in `target/debug/deps/`, the binary in `target/debug/`.
+fn binary() -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows where it is");
+    let debug = test.ancestors().nth(2).expect("tests lie two folders deep");
+    let binary = debug.join("xtask");
+    assert!(binary.exists(), "{} is missing: run 'cargo build -p xtask'", binary.display());
+    binary
+}
+
+fn list(root: &Path, dir: &Path, found: &mut Vec<String>) {
+    for entry in fs::read_dir(dir).expect("a folder").flatten() {
+        let path = entry.path();
+        let shown = path.strip_prefix(root).expect("it lies below").display().to_string();
+        if shown == "target" || shown == ".git" {
+            continue;
+        }
+        let metadata = fs::symlink_metadata(&path).expect("it is there");
+        let mode = metadata.permissions().mode();
+        if metadata.is_dir() {
+            found.push(format!("{shown}/ {mode:o}"));
+            list(root, &path, found);
+        } else if metadata.is_symlink() {
+            found.push(format!("{shown} -> {}", fs::read_link(&path).expect("a link").display()));
+        } else {
+            let bytes = fs::read(&path).expect("a file");
+            found.push(format!("{shown} {mode:o} {}", String::from_utf8_lossy(&bytes)));
+        }
+    }
+}

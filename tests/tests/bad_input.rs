@@ -1,0 +1,410 @@
+//! What is said when a request or a workspace is wrong: the whole message, the
+//! exit code, and a tree as clean as before.
+
+use expect_test::{Expect, expect};
+use tests::Workspace;
+use tests::engine::Proxy;
+
+const BASE: &str = "FROM scratch\nCOPY build /build\n";
+
+/// Runs it, and compares the error, the exit code and the tree.
+fn fails(workspace: &Workspace, arguments: &[&str], code: i32, error: &Expect) {
+    let before = workspace.tree();
+    let output = workspace.xtask(arguments).exits_with(code);
+    error.assert_eq(output.error());
+    assert_eq!(workspace.tree(), before);
+}
+
+#[test]
+fn no_src() {
+    let error = expect![[r#"
+        error: there is no src/ in [ROOT] or above it: go to the repository, or name it with --root
+    "#]];
+    fails(&Workspace::new(), &["build"], 2, &error);
+}
+
+#[test]
+fn an_empty_src() {
+    let workspace = Workspace::new().file("src/file", "");
+    fails(
+        &workspace,
+        &["build"],
+        2,
+        &expect![[r#"
+        error: src: there is no component: make a folder src/NAME/build/ with a NAME.dockerfile in it
+    "#]],
+    );
+}
+
+#[test]
+fn an_unknown_component() {
+    let workspace = Workspace::new().image("web", BASE);
+    fails(
+        &workspace,
+        &["build", "-s", "wbe", "something-else"],
+        2,
+        &expect![[r#"
+        error: no component 'something-else' under src/
+        no component 'wbe' under src/ (did you mean 'web'?)
+    "#]],
+    );
+}
+
+#[test]
+fn everything_that_is_wrong_is_said_at_once() {
+    let workspace = Workspace::new()
+        .file("src/a/build/component.dep", "# needs\nweb\nwbe\n")
+        .file("src/a/build/tt-same.dockerfile", BASE)
+        .file("src/b/build/tt-same.dockerfile", BASE)
+        .file("src/b/build/Upper.dockerfile", BASE)
+        .file("src/b/build/-.dockerfile", BASE)
+        .file("src/b/build/tt-two.k8s.dockerfile", BASE)
+        .file("src/b/build/tt-two.yarn.dockerfile", BASE)
+        .file("src/web/build/tt-empty.dockerfile", "\n# nothing\n")
+        .file("src/web/build/tt-wrong.dockerfile", "FROM scratch\n\nRUUN x\n");
+    workspace.write_bytes("src/web/build/tt-binary.dockerfile", b"\x7fELF\0\0");
+    workspace.write_bytes("src/web/build/tt-latin.dockerfile", b"FROM scratch\nLABEL a=\xe4\n");
+    workspace.write_bytes("src/web/build/component.dep", b"\xff\n");
+    fails(
+        &workspace,
+        &["build"],
+        2,
+        &expect![[r#"
+            error: src/a/build/component.dep:3: no component 'wbe' under src/ (did you mean 'web'?)
+            src/b/build/-.dockerfile: '-' is not the name of an image: an image name is made of a-z and 0-9, with '.', '_', '__' or '-' between them
+            src/b/build/Upper.dockerfile: 'Upper' is not the name of an image: image names have no upper case: rename it to 'upper'
+            src/b/build/tt-same.dockerfile: image 'tt-same' is made by src/a/build/tt-same.dockerfile too: rename one of the two files
+            src/b/build/tt-two.k8s.dockerfile: image 'tt-two' is made by src/b/build/tt-two.yarn.dockerfile too: choose one with --flavor, or rename one
+            src/web/build/component.dep: is not UTF-8 text: save it as UTF-8
+            src/web/build/tt-binary.dockerfile: is not a text file: a Dockerfile is UTF-8 text
+            src/web/build/tt-empty.dockerfile: has no instruction: begin it with a FROM line, or remove the file
+            src/web/build/tt-latin.dockerfile:2: is not UTF-8: save it as UTF-8
+            src/web/build/tt-wrong.dockerfile:3: is not a Dockerfile: unknown instruction 'RUUN'
+        "#]],
+    );
+}
+
+#[test]
+fn a_cycle_through_component_dep_and_from() {
+    let workspace = Workspace::new()
+        .image("a", "FROM tt-b\n")
+        .image("b", BASE)
+        .file("src/b/build/component.dep", "c\n")
+        .file("src/c/build/component.dep", "a\n")
+        .file("src/alone/build/component.dep", "alone\n");
+    fails(
+        &workspace,
+        &["build"],
+        2,
+        &expect![[r#"
+        error: dependency cycle: a → b → c → a
+          a needs b: src/a/build/tt-a.dockerfile:1 (FROM)
+          b needs c: src/b/build/component.dep:1
+          c needs a: src/c/build/component.dep:1
+        dependency cycle: alone → alone
+          alone needs alone: src/alone/build/component.dep:1
+    "#]],
+    );
+}
+
+#[test]
+fn a_cycle_of_images_in_one_component() {
+    let workspace = Workspace::new()
+        .file("src/a/build/tt-one.dockerfile", "FROM tt-two\n")
+        .file("src/a/build/tt-two.dockerfile", "FROM scratch\nCOPY --from=tt-one / /\n");
+    fails(
+        &workspace,
+        &["build"],
+        2,
+        &expect![[r#"
+        error: dependency cycle: tt-one → tt-two → tt-one
+          tt-one is made from tt-two: src/a/build/tt-one.dockerfile:1 (FROM)
+          tt-two is made from tt-one: src/a/build/tt-two.dockerfile:2 (COPY --from)
+    "#]],
+    );
+}
+
+#[test]
+fn a_hook_that_fails() {
+    let hook =
+        "#!/bin/sh\nmkdir -p src/a/generated src/a/dependency/x\necho about to fail\nexit 7\n";
+    let workspace = Workspace::new().image("a", BASE).script("src/a/build/build-pre.sh", hook);
+    fails(
+        &workspace,
+        &["build"],
+        1,
+        &expect![[r#"
+        error: src/a/build/build-pre.sh: failed with exit status: 7: its output is above
+    "#]],
+    );
+}
+
+#[test]
+fn a_hook_that_is_not_a_script() {
+    let workspace = Workspace::new().image("a", BASE);
+    workspace.write_bytes("src/a/build/build-pre.sh", b"\x7fELF\0\xff");
+    fails(
+        &workspace,
+        &["build"],
+        1,
+        &expect![[r#"
+        error: src/a/build/build-pre.sh: is not a script: begin it with a line such as '#!/bin/bash'
+    "#]],
+    );
+}
+
+#[test]
+fn a_hook_whose_interpreter_is_missing() {
+    let workspace =
+        Workspace::new().image("a", BASE).file("src/a/build/build-post.sh", "#!/none/such -x\n");
+    fails(
+        &workspace,
+        &["build"],
+        1,
+        &expect![[r#"
+        error: src/a/build/build-post.sh:1: '/none/such -x' does not start: No such file or directory (os error 2)
+    "#]],
+    );
+}
+
+#[test]
+fn a_run_that_fails() {
+    let workspace = Workspace::new()
+        .with_box()
+        .image("a", "FROM tt-box\nRUN echo hello; exit 3\n")
+        .image("b", "FROM tt-a\n");
+    fails(
+        &workspace,
+        &["build"],
+        1,
+        &expect![[r#"
+        error: src/a/build/tt-a.dockerfile: image 'tt-a' failed to build: executor failed running [/bin/sh -c echo hello; exit 3]: exit code: 3
+    "#]],
+    );
+    let output = workspace.xtask(&["build"]);
+    assert!(output.stderr.contains("a | hello\n"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("0 built (0 images), 1 failed, 1 not tried"),
+        "{}",
+        output.stderr
+    );
+}
+
+#[test]
+fn a_copy_of_nothing() {
+    let workspace = Workspace::new().image("a", "FROM scratch\nCOPY nothing /\n");
+    fails(
+        &workspace,
+        &["build"],
+        1,
+        &expect![[r#"
+        error: src/a/build/tt-a.dockerfile: image 'tt-a' failed to build: failed to compute cache key: "/nothing" not found: not found
+    "#]],
+    );
+}
+
+#[test]
+fn a_base_that_does_not_exist() {
+    let workspace = Workspace::new().image("a", "FROM scratch AS x\n\nFROM 127.0.0.1:1/none:1\n");
+    fails(
+        &workspace,
+        &["build"],
+        1,
+        &expect![[r#"
+            error: src/a/build/tt-a.dockerfile:3: base image '127.0.0.1:1/none:1' is not in the engine and cannot be pulled: check its name, or make it first (Get "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused)
+        "#]],
+    );
+}
+
+#[test]
+fn a_bad_pattern_in_dockerignore() {
+    let workspace = Workspace::new().image("a", BASE).file("src/a/.dockerignore", "x\n[y\n");
+    fails(
+        &workspace,
+        &["build"],
+        1,
+        &expect![[r#"
+        error: src/a/.dockerignore:2: bad pattern '[y': its '[' is not closed
+    "#]],
+    );
+}
+
+#[test]
+fn no_engine() {
+    let workspace = Workspace::new().image("a", BASE).env("DOCKER_HOST", "unix:///none.sock");
+    fails(
+        &workspace,
+        &["build"],
+        1,
+        &expect![[r#"
+        error: no engine answers at unix:///none.sock: start Docker, or point DOCKER_HOST or the Docker context at one
+    "#]],
+    );
+}
+
+#[test]
+fn an_engine_that_is_gone_in_the_middle() {
+    let proxy = Proxy::start();
+    let workspace = Workspace::new()
+        .with_box()
+        .script("src/a/build/build-pre.sh", "#!/bin/sh\nmkdir -p src/a/generated\n")
+        .image("a", "FROM tt-box\nRUN echo here; sleep 3\n")
+        .env("DOCKER_HOST", &proxy.host());
+    let before = workspace.tree();
+    let mut running = workspace.start(&["build", "--no-cache"]);
+    running.wait_for("| here");
+    proxy.cut();
+    let output = running.finish().exits_with(1);
+    expect![[r#"
+        error: src/a/build/tt-a.dockerfile: image 'tt-a' failed to build: the connection to the engine was lost: error reading a body from connection
+    "#]].assert_eq(output.error());
+    assert_eq!(workspace.tree(), before);
+}
+
+#[test]
+fn a_build_arg_without_a_value() {
+    let workspace = Workspace::new().image("a", BASE);
+    fails(
+        &workspace,
+        &["build", "--build-arg", "X"],
+        2,
+        &expect![[r#"
+        error: invalid value 'X' for '--build-arg <NAME=VALUE>': it has the form NAME=VALUE
+
+        For more information, try '--help'.
+    "#]],
+    );
+}
+
+#[test]
+fn no_configuration() {
+    let workspace = Workspace::new().image("a", BASE);
+    fails(
+        &workspace,
+        &["push", "-c", "none"],
+        2,
+        &expect![[r#"
+        error: none/services-configuration.yaml: there is no such file: -c names the folder that holds it
+    "#]],
+    );
+    fails(
+        &workspace,
+        &["push"],
+        2,
+        &expect![[r#"
+        error: the following required arguments were not provided:
+          --config <DIR>
+
+        Usage: cargo xtask push --config <DIR>
+
+        For more information, try '--help'.
+    "#]],
+    );
+}
+
+fn with_config(config: &str) -> Workspace {
+    Workspace::new().image("web", BASE).file("c/services-configuration.yaml", config)
+}
+
+#[test]
+fn malformed_yaml() {
+    let workspace = with_config("cluster:\n  docker-registry:\n    domain: \"x\n    tag: y\n");
+    fails(
+        &workspace,
+        &["push", "-c", "c"],
+        2,
+        &expect![[r#"
+            error: c/services-configuration.yaml:5: column 1: found unexpected end of stream
+        "#]],
+    );
+}
+
+#[test]
+fn missing_keys() {
+    let workspace =
+        with_config("cluster:\n  docker-registry:\n    password: geheim123\n").secret("geheim123");
+    fails(
+        &workspace,
+        &["push", "-c", "c"],
+        2,
+        &expect![[r#"
+        error: c/services-configuration.yaml: cluster.docker-registry.domain is missing: it names the registry's host[:port]
+        c/services-configuration.yaml: cluster.docker-registry.namespace is missing: it is the path below the domain, or ""
+        c/services-configuration.yaml: cluster.docker-registry.username is missing, though there is a password
+    "#]],
+    );
+    let workspace =
+        with_config("cluster:\n  docker-registry-info:\n    docker-registry-domain: r\n");
+    fails(
+        &workspace,
+        &["push", "-c", "c"],
+        2,
+        &expect![[r#"
+        error: c/services-configuration.yaml: cluster.docker-registry-info.docker-namespace is missing: it is the path below the domain, or ""
+    "#]],
+    );
+    let workspace = with_config("machine-list: []\n");
+    fails(
+        &workspace,
+        &["push", "-c", "c"],
+        2,
+        &expect![[r#"
+        error: c/services-configuration.yaml: cluster.docker-registry is missing: it says where images are pushed to (domain, namespace, tag)
+    "#]],
+    );
+    let workspace = with_config("cluster: {docker-registry: {domain: r, namespace: n}}\n");
+    fails(
+        &workspace,
+        &["push", "-c", "c"],
+        2,
+        &expect![[r#"
+        error: c/services-configuration.yaml: cluster.docker-registry.tag is missing: give the images a tag there, or with --tag
+    "#]],
+    );
+}
+
+#[test]
+fn both_shapes_that_differ() {
+    let workspace = with_config(
+        "cluster:\n  docker-registry: {domain: r, namespace: n, tag: t}\n  \
+         docker-registry-info: {docker-registry-domain: r, docker-namespace: n, docker-tag: u}\n",
+    );
+    fails(
+        &workspace,
+        &["push", "-c", "c"],
+        2,
+        &expect![[r#"
+        error: c/services-configuration.yaml: cluster.docker-registry and cluster.docker-registry-info differ: keep one of the two
+    "#]],
+    );
+}
+
+#[test]
+fn images_that_are_unknown_or_not_built() {
+    let workspace = with_config("cluster: {docker-registry: {domain: r, namespace: n, tag: t}}\n");
+    fails(
+        &workspace,
+        &["push", "-c", "c", "-i", "tt-wbe", "other"],
+        2,
+        &expect![[r#"
+        error: no component makes an image 'other'
+        no component makes an image 'tt-wbe' (did you mean 'tt-web'?)
+    "#]],
+    );
+    fails(
+        &workspace,
+        &["push", "-c", "c"],
+        2,
+        &expect![[r#"
+        error: image 'tt-web' is not in the engine: run 'cargo xtask build -s web' first
+    "#]],
+    );
+    fails(
+        &workspace,
+        &["push", "-c", "c", "--tag", "a b"],
+        2,
+        &expect![[r#"
+        error: 'a b' is not a tag: letters, digits, '_', '.' and '-', at most 128
+    "#]],
+    );
+}

@@ -1,0 +1,200 @@
+//! The cases of Docker's documentation and of moby's matcher, and the corners
+//! where one of them surprises.
+
+use super::Ignore;
+
+/// The text of a file, and what it ignores and keeps.
+type Case = (&'static str, &'static [&'static str], &'static [&'static str]);
+
+fn check(cases: &[Case]) {
+    for (text, ignored, kept) in cases {
+        let ignore = Ignore::parse(text).unwrap_or_else(|error| panic!("{text:?}: {error}"));
+        for path in *ignored {
+            assert!(ignore.ignores(path), "{text:?} must ignore {path:?}");
+        }
+        for path in *kept {
+            assert!(!ignore.ignores(path), "{text:?} must keep {path:?}");
+        }
+    }
+}
+
+#[test]
+fn lines_are_read_as_docker_reads_them() {
+    check(&[
+        ("", &[], &["a", "a/b"]),
+        ("\u{feff}a", &["a"], &[]),
+        ("a\n\u{feff}b", &[], &["b"]),
+        ("# a\n #b", &["#b"], &["# a", "a"]),
+        ("\u{feff}#a", &[], &["#a", "a"]),
+        ("  a  \r\n\r\n\t\nb\r\n", &["a", "b"], &["c"]),
+        ("a b", &["a b"], &["a", "b"]),
+        ("*\n! a", &["b"], &["a"]),
+        ("*\n  !a  ", &["b"], &["a"]),
+        ("*\n/!a", &["b", "!a"], &["a"]),
+        ("*\n!!a", &["a"], &["!a"]),
+        ("/ a", &["a"], &[" a"]),
+        ("/ /", &[], &["a", " "]),
+    ]);
+}
+
+#[test]
+fn paths_are_cleaned() {
+    check(&[
+        ("/a/", &["a", "a/b"], &["b/a"]),
+        ("//a", &["a"], &[]),
+        ("./a/../b", &["b"], &["a"]),
+        ("a//./b", &["a/b"], &["a"]),
+        ("/../a", &["a"], &[]),
+        ("../a", &[], &["a"]),
+        (".", &[], &["a", "a/b"]),
+        ("/", &[], &["a", "a/b"]),
+        ("a\n!.", &["a"], &[]),
+        ("a/..", &[], &["a"]),
+        ("**/", &["a", "a/b"], &[]),
+    ]);
+}
+
+#[test]
+fn documented_patterns_match_as_documented() {
+    check(&[
+        ("*/temp*", &["a/temp", "a/temp.txt", "a/temp/x"], &["temp", "a/b/temp"]),
+        ("*/*/temp*", &["a/b/temp.txt"], &["a/temp", "temp"]),
+        ("temp?", &["tempa", "tempb/x"], &["temp", "a/tempa", "tempab"]),
+        ("**/*.go", &["x.go", "a/x.go", "a/b/x.go"], &["x.goo"]),
+        ("*.md\n!README.md", &["x.md"], &["README.md"]),
+        (
+            "*.md\n!README*.md\nREADME-secret.md",
+            &["x.md", "README-secret.md"],
+            &["README.md", "README-x.md"],
+        ),
+        ("*.md\nREADME-secret.md\n!README*.md", &["x.md"], &["README.md", "README-secret.md"]),
+        ("*", &["a", "a/b", ".a"], &[]),
+    ]);
+}
+
+#[test]
+fn two_stars_are_any_number_of_folders() {
+    check(&[
+        ("**", &["a", "a/b"], &[]),
+        ("**/**", &["a", "a/b"], &[]),
+        ("a/**", &["a/b", "a/b/c"], &["a", "b", "ab/c"]),
+        ("a**", &["a", "ab", "ab/c"], &["b", "b/a"]),
+        ("a/**/b", &["a/b", "a/x/b", "a/x/y/b", "a/x/b/c"], &["b", "a/xb"]),
+        ("**/a", &["a", "b/a", "b/c/a", "a/b"], &["ba", "b/ca"]),
+        ("**a", &["a", "ba", "b/a", "b/ca"], &["ab"]),
+        ("**a*", &["a", "ab", "b/ab"], &["ba", "b/ca"]),
+        ("a**b", &["ab", "ax/b", "a/b", "ax/y/b"], &["axb", "ax/yb", "a"]),
+        ("a**/*.txt", &["a/x.txt", "a/d/x.txt", "ab/x.txt", "ax.txt"], &["b/x.txt"]),
+        ("**/a/*", &["a/x", "b/a/x"], &["a", "b/a"]),
+        ("**/a/**", &["a/x", "b/a/x/y"], &["a", "b/a"]),
+        ("**/**/*.txt", &["x.txt", "d/e/x.txt"], &["x.txt2"]),
+        ("**/.a", &[".a", "b/.a"], &["b.a"]),
+        ("a/*.txt**", &["a/x.txt", "a/x.txt.d/y"], &["a/d/x.txt"]),
+        ("a***b", &["ab", "axb", "ax/yb"], &["ba"]),
+    ]);
+}
+
+#[test]
+fn names_match_as_in_go() {
+    check(&[
+        ("a*b?c*x", &["abxbbxdbxebxczzx"], &["abxbbxdbxebxczzy"]),
+        ("a*/b", &["abc/b"], &["a/c/b"]),
+        ("a*b", &["ab", "axb"], &["a/b"]),
+        ("a?b", &["axb", "a☺b"], &["a/b", "ab"]),
+        ("a???b", &["axyzb"], &["a☺b"]),
+        ("a[b-d]e", &["ace"], &["ae", "aae"]),
+        ("a[^b-d]e", &["aze", "a☺e", "a/e"], &["ace"]),
+        ("a[!b]", &["a!", "ab"], &["ac"]),
+        ("[a-ζ]*", &["α", "a"], &["A"]),
+        ("[\\]a]", &["]", "a"], &["\\"]),
+        ("[x\\-]", &["x", "-"], &["z"]),
+        ("[\\*\\?]", &["*", "?"], &["a"]),
+        ("[[]", &["["], &["]"]),
+        ("[^^]", &["a"], &["^"]),
+        ("a]", &["a]"], &["a"]),
+        ("a\\*b", &["a*b"], &["ab", "axb"]),
+        ("a\\\\", &["a\\"], &["a"]),
+        ("\\#a\n\\!b", &["#a", "!b"], &["b"]),
+        ("{a,b}", &["{a,b}"], &["a", "b"]),
+        ("a.|)$(}+{bc*", &["a.|)$(}+{bc", "a.|)$(}+{bcd"], &["axbc"]),
+        (".*", &[".a"], &["a"]),
+        ("a^b", &["a^b"], &["ab"]),
+    ]);
+}
+
+#[test]
+fn the_last_match_decides_and_a_folder_counts_for_what_is_in_it() {
+    check(&[
+        ("!a\n*", &["a"], &[]),
+        ("a\n!a/b", &["a", "a/x"], &["a/b", "a/b/c"]),
+        ("a\n!a/b\na/b/c", &["a/x", "a/b/c", "a/b/c/d"], &["a/b", "a/b/d"]),
+        ("**\n!a/b", &["a", "b"], &["a/b/c"]),
+        ("a/*\n!a/b", &["a/x"], &["a", "a/b"]),
+        ("a/b\n!a", &["a/b", "a/b/c"], &["a"]),
+        ("a\n!**/x", &["a", "a/b"], &["a/x", "a/b/x"]),
+    ]);
+}
+
+#[test]
+fn a_folder_is_walked_only_if_an_exception_can_lie_in_it() {
+    let cases: &[Case] = &[
+        ("*", &[], &["a", "a/b"]),
+        ("*\n!a/b/c\n!x*/y", &["a", "a/b", "x", "xx"], &["b", "a/c", "yy", "a/b/d"]),
+        ("*\n!**/x", &["a", "a/b"], &[]),
+        ("*\n!a/**", &["a", "a/b"], &["b"]),
+        ("*\n!a?/b", &["ab"], &["a", "abc"]),
+        ("*\n!a", &[], &["b", "ab"]),
+        ("!a/b\n*", &[], &["a"]),
+        ("*\n!a/b\na/b\n!a/b/c/d", &["a", "a/b", "a/b/c"], &["a/b/d"]),
+    ];
+    for (text, walked, passed_by) in cases {
+        let ignore = Ignore::parse(text).unwrap();
+        for folder in *walked {
+            assert!(ignore.may_keep_below(folder), "{text:?} may keep below {folder}");
+        }
+        for folder in *passed_by {
+            assert!(!ignore.may_keep_below(folder), "{text:?} keeps nothing below {folder}");
+        }
+    }
+}
+
+#[test]
+fn a_bad_pattern_is_named_with_its_line() {
+    let error = Ignore::parse("a\n\n [b\n").unwrap_err();
+    assert_eq!(error.line, 3);
+    assert_eq!(error.to_string(), "bad pattern '[b': its '[' is not closed");
+    let bad = [
+        "[", "[^", "[^bc", "a[", "[]a]", "[]", "[-]", "[x-]", "[-x]", "[a-b-c]", "[z-a]", "\\",
+        "a\\", "[\\", "[a\\", "!", "! ", "!/", "![a",
+    ];
+    for text in bad {
+        assert!(Ignore::parse(text).is_err(), "{text:?} is no pattern for Docker");
+    }
+}
+
+#[test]
+fn what_leaks_into_dockers_regular_expressions_is_refused() {
+    for text in [r"a\d", r"a\é", "[*]", "[a?]", "[[:alpha:]]", "^a*", "a]^", r"**\.^"] {
+        assert!(Ignore::parse(text).is_err(), "{text:?} must be refused");
+    }
+}
+
+#[test]
+fn no_text_makes_it_panic() {
+    let alphabet = ['a', 'é', '/', '*', '?', '[', ']', '^', '-', '\\', '!', '.', ' ', '\n'];
+    let mut seed: u64 = 1;
+    let mut text = || -> String {
+        let mut next = || {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            usize::try_from(seed >> 33).unwrap()
+        };
+        (0..next() % 9).map(|_| alphabet[next() % alphabet.len()]).collect()
+    };
+    for _ in 0..20_000 {
+        if let Ok(ignore) = Ignore::parse(&text()) {
+            let path = text();
+            let _ = ignore.ignores(&path);
+            let _ = ignore.may_keep_below(&path);
+        }
+    }
+}
