@@ -47,6 +47,17 @@ impl Workspace {
         }
     }
 
+    /// Another checkout of the same files, with the same prefix.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let mut other = Self::new();
+        let (from, to) = (self.root().join("src"), other.root().join("src"));
+        let copied = Command::new("cp").arg("-a").args([from, to]).status();
+        assert!(copied.expect("cp runs").success());
+        other.prefix.clone_from(&self.prefix);
+        other
+    }
+
     /// The workspace's root.
     pub fn root(&self) -> &Path {
         self.dir.path()

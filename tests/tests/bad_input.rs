@@ -184,7 +184,7 @@ fn a_run_that_fails() {
     let output = workspace.xtask(&["build"]);
     assert!(output.stderr.contains("a | hello\n"), "{}", output.stderr);
     assert!(
-        output.stderr.contains("0 built (0 images), 1 failed, 1 not tried"),
+        output.stderr.contains("0 built, 0 up to date, 1 failed, 1 not tried"),
         "{}",
         output.stderr
     );

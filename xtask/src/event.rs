@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::core::holdings::Reason;
 use crate::core::problem::Problem;
 
 /// One thing that happened.
@@ -51,6 +52,22 @@ pub enum Event {
         component: String,
         /// Without its line break.
         line: String,
+    },
+    /// An image is going to be built.
+    ImageStale {
+        /// The component.
+        component: String,
+        /// The image's name.
+        image: String,
+        /// Why.
+        reason: Reason,
+    },
+    /// An image in the engine is what would be built.
+    ImageUpToDate {
+        /// The component.
+        component: String,
+        /// The image's name.
+        image: String,
     },
     /// An image is in the engine.
     ImageBuilt {
@@ -103,8 +120,10 @@ pub enum Event {
 /// How a component's step ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// All its images are in the engine and its hooks succeeded.
+    /// All its images are in the engine, some of them new, and its hooks succeeded.
     Built,
+    /// All its images were in the engine; hooks, if it has some, succeeded.
+    UpToDate,
     /// Something failed; the command's error says what.
     Failed,
     /// The round was interrupted.
@@ -116,8 +135,8 @@ pub enum Outcome {
 pub struct Summary {
     /// Components that were built.
     pub built: usize,
-    /// Images that were built.
-    pub images: usize,
+    /// Components whose images were all in the engine.
+    pub up_to_date: usize,
     /// Components that failed.
     pub failed: usize,
     /// Components whose turn never came.

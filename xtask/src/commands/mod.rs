@@ -1,6 +1,7 @@
 //! What a user can ask for, each a short story told in calls to the layers below.
 
 pub mod build;
+mod image;
 pub mod push;
 mod round;
 

@@ -96,7 +96,7 @@ async fn refuse_missing(
 ) -> Result<(), CommandError> {
     let mut problems = Vec::new();
     for (component, image) in images {
-        if !engine.has_image(&image.name).await? {
+        if engine.image(&image.name).await?.is_none() {
             problems.push(Problem::of_request(format!(
                 "image '{}' is not in the engine: run 'cargo xtask build -s {}' first",
                 image.name, workspace.components[*component].name

@@ -6,24 +6,20 @@
 //! streamed into the context and nothing is copied. However a round ends, the
 //! temporary folders of every component are gone afterwards.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use super::CommandError;
 use super::build::BuildOptions;
 use crate::core::config::RegistryConfig;
-use crate::core::context;
-use crate::core::dockerfile::ImageUse;
-use crate::core::ignore::Ignore;
+use crate::core::fingerprint::Fingerprint;
+use crate::core::holdings::Holdings;
 use crate::core::plan::{Plan, Step};
 use crate::core::problem::Problem;
-use crate::core::reference::Reference;
-use crate::core::workspace::{Component, Image, Workspace};
-use crate::effects::engine::{BuildRequest, Engine, EngineError, domains_of};
+use crate::core::workspace::{Component, Workspace};
+use crate::effects::engine::{Engine, EngineError};
 use crate::effects::hooks::{self, HookError};
 use crate::effects::interrupt::Interrupt;
 use crate::effects::temporary;
@@ -70,6 +66,9 @@ pub enum StepError {
         /// What the engine said.
         source: EngineError,
     },
+    /// The engine did not answer.
+    #[error(transparent)]
+    Engine(EngineError),
     /// The user stopped it.
     #[error("interrupted")]
     Cancelled,
@@ -98,16 +97,16 @@ impl Round<'_> {
                 .map(|step| self.component(step).name.clone())
                 .collect(),
         });
-        let (built, ended) = self.steps().await;
+        let (outcomes, ended) = self.steps().await;
         let cleaned = temporary::clean(self.workspace).map_err(CommandError::Unclean);
-        let steps = &self.plan.steps;
-        let failed =
-            usize::from(matches!(&ended, Err(error) if !matches!(error, StepError::Cancelled)));
+        let count = |wanted| outcomes.iter().filter(|outcome| **outcome == wanted).count();
+        let (built, up_to_date) = (count(Outcome::Built), count(Outcome::UpToDate));
+        let failed = count(Outcome::Failed);
         self.events.send(Event::RoundFinished(Summary {
             built,
-            images: steps[..built].iter().map(|step| step.images.len()).sum(),
+            up_to_date,
             failed,
-            not_tried: steps.len() - built - failed,
+            not_tried: self.plan.steps.len() - built - up_to_date - failed,
             duration: started.elapsed(),
         }));
         match ended {
@@ -117,47 +116,59 @@ impl Round<'_> {
         }
     }
 
-    /// How many steps succeeded, and why not all of them.
-    async fn steps(&self) -> (usize, Result<(), StepError>) {
-        let images = Images { aliases: self.aliases(), pulled: Mutex::default() };
-        for (built, step) in self.plan.steps.iter().enumerate() {
+    /// How each step that was begun ended, and why not all of them were.
+    async fn steps(&self) -> (Vec<Outcome>, Result<(), StepError>) {
+        let mut outcomes = Vec::new();
+        let mut known = match self.engine.holdings().await {
+            Ok(holdings) => Known { holdings, ..Known::default() },
+            Err(error) => return (outcomes, Err(StepError::Engine(error))),
+        };
+        for step in &self.plan.steps {
             let component = self.component(step);
             let started = Instant::now();
             self.events.send(Event::StepStarted { component: component.name.clone() });
-            let ended = self.step(step, component, &images).await;
+            let ended = self.step(step, component, &mut known).await;
+            let outcome = match &ended {
+                Ok(outcome) => *outcome,
+                Err(StepError::Cancelled) => Outcome::Cancelled,
+                Err(_) => Outcome::Failed,
+            };
+            outcomes.push(outcome);
             self.events.send(Event::StepFinished {
                 component: component.name.clone(),
-                outcome: match &ended {
-                    Ok(()) => Outcome::Built,
-                    Err(StepError::Cancelled) => Outcome::Cancelled,
-                    Err(_) => Outcome::Failed,
-                },
+                outcome,
                 duration: started.elapsed(),
             });
-            if ended.is_err() {
-                return (built, ended);
+            if let Err(error) = ended {
+                return (outcomes, Err(error));
             }
         }
-        (self.plan.steps.len(), Ok(()))
+        (outcomes, Ok(()))
     }
 
     async fn step(
         &self,
         step: &Step,
         component: &Component,
-        images: &Images,
-    ) -> Result<(), StepError> {
+        known: &mut Known,
+    ) -> Result<Outcome, StepError> {
         if component.has_hooks() {
             self.copy_dependencies(step, component).await?;
         }
         self.hook(component, component.pre_hook.as_deref()).await?;
+        let mut outcome = Outcome::UpToDate;
         for image in step.images.iter().map(|place| &component.images[*place]) {
             tokio::select! {
-                built = self.image(step, component, image, images) => built?,
+                made = self.image(step, component, image, known) => {
+                    if made? == Outcome::Built {
+                        outcome = Outcome::Built;
+                    }
+                }
                 () = self.interrupt.wait() => return Err(StepError::Cancelled),
             }
         }
-        self.hook(component, component.post_hook.as_deref()).await
+        self.hook(component, component.post_hook.as_deref()).await?;
+        Ok(outcome)
     }
 
     async fn copy_dependencies(&self, step: &Step, component: &Component) -> Result<(), StepError> {
@@ -187,165 +198,26 @@ impl Round<'_> {
         Ok(())
     }
 
-    async fn image(
-        &self,
-        step: &Step,
-        component: &Component,
-        image: &Image,
-        images: &Images,
-    ) -> Result<(), StepError> {
-        let external: Vec<&ImageUse> =
-            image.uses.iter().filter(|used| self.is_external(used)).collect();
-        let domains = domains_of(external.iter().map(|used| used.reference.as_str()));
-        let credentials = self.engine.credentials(domains, self.registry).await;
-        for used in external.into_iter().filter(|used| used.reached) {
-            if images.needs_look(&used.reference) {
-                self.provide_base(component, image, used, &credentials).await?;
-            }
-        }
-        let failed = |source| StepError::Image {
-            dockerfile: image.dockerfile.clone(),
-            image: image.name.clone(),
-            source,
-        };
-        let request = BuildRequest {
-            component: &component.name,
-            image: &image.name,
-            dockerfile: &in_context(component, image),
-            context: self.context(step, component, image).await?,
-            build_args: &self.options.build_args,
-            no_cache: self.options.no_cache,
-            credentials: &credentials,
-        };
-        self.engine.build(request, self.events).await.map_err(failed)?;
-        for repository in images.aliases.get(image.name.as_str()).into_iter().flatten() {
-            self.engine.tag(&image.name, repository, "latest").await.map_err(failed)?;
-        }
-        self.events.send(Event::ImageBuilt {
-            component: component.name.clone(),
-            image: image.name.clone(),
-        });
-        Ok(())
-    }
-
-    async fn context(
-        &self,
-        step: &Step,
-        component: &Component,
-        image: &Image,
-    ) -> Result<Vec<context::Entry>, StepError> {
-        let own = self.workspace.root.join(component.dir());
-        let dockerfile = PathBuf::from(in_context(component, image));
-        let ignore = read_ignore(component, &own, &dockerfile).map_err(StepError::File)?;
-        let streamed =
-            if component.has_hooks() { Vec::new() } else { self.dependency_folders(step) };
-        let listing = tokio::task::spawn_blocking(move || {
-            context::list(&own, &streamed, &ignore, &dockerfile)
-        });
-        let listed = listing.await.map_err(io::Error::other).flatten();
-        listed.map_err(|source| tree_error(component, source))
-    }
-
-    /// Sees to it that an external base is in the engine. Builders would ask the
-    /// registry by themselves, but say less about it and wait longer.
-    async fn provide_base(
-        &self,
-        component: &Component,
-        image: &Image,
-        used: &ImageUse,
-        credentials: &std::collections::HashMap<String, bollard::auth::DockerCredentials>,
-    ) -> Result<(), StepError> {
-        let failed = |source| StepError::Base {
-            file: image.dockerfile.clone(),
-            line: used.line,
-            reference: used.reference.clone(),
-            source,
-        };
-        let is_here = self.engine.has_image(&used.reference).await.map_err(failed)?;
-        if is_here && !self.options.pull {
-            return Ok(());
-        }
-        self.events.send(Event::Pulling {
-            component: component.name.clone(),
-            reference: used.reference.clone(),
-        });
-        let platform = used.platform.as_deref();
-        self.engine.pull(&used.reference, platform, credentials).await.map_err(failed)
-    }
-
     fn component(&self, step: &Step) -> &Component {
         &self.workspace.components[step.component]
     }
 
-    fn dependency_folders(&self, step: &Step) -> Vec<(String, PathBuf)> {
+    pub(super) fn dependency_folders(&self, step: &Step) -> Vec<(String, PathBuf)> {
         let dependencies = step.dependencies.iter().map(|place| &self.workspace.components[*place]);
         dependencies
             .map(|component| (component.name.clone(), self.workspace.root.join(component.dir())))
             .collect()
     }
-
-    fn local_name<'u>(&self, used: &'u ImageUse) -> Option<&'u str> {
-        let prefix = self.registry.map(RegistryConfig::prefix);
-        let name = Reference::parse(&used.reference).local_name(prefix.as_deref())?;
-        self.workspace.images().any(|(_, image)| image.name == name).then_some(name)
-    }
-
-    fn is_external(&self, used: &ImageUse) -> bool {
-        self.local_name(used).is_none()
-    }
-
-    /// The other repositories by which Dockerfiles call our images: an engine
-    /// would look for those at a registry.
-    fn aliases(&self) -> BTreeMap<String, BTreeSet<String>> {
-        let mut aliases: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for used in self.workspace.images().flat_map(|(_, image)| &image.uses) {
-            let repository = used.reference.strip_suffix(":latest").unwrap_or(&used.reference);
-            match self.local_name(used) {
-                Some(name) if name != repository => {
-                    aliases.entry(name.to_owned()).or_default().insert(repository.to_owned());
-                }
-                _ => {}
-            }
-        }
-        aliases
-    }
 }
 
-/// What a round knows of images beside their components.
-struct Images {
-    aliases: BTreeMap<String, BTreeSet<String>>,
-    pulled: Mutex<HashSet<String>>,
+/// What a round has learned of images so far.
+#[derive(Default)]
+pub(super) struct Known {
+    pub(super) holdings: Holdings,
+    pub(super) fingerprints: BTreeMap<String, Fingerprint>,
+    pub(super) pulled: BTreeSet<String>,
 }
 
-impl Images {
-    /// Whether this round has not looked for the base yet.
-    fn needs_look(&self, reference: &str) -> bool {
-        let mut pulled = self.pulled.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        pulled.insert(reference.to_owned())
-    }
-}
-
-fn tree_error(component: &Component, source: io::Error) -> StepError {
+pub(super) fn tree_error(component: &Component, source: io::Error) -> StepError {
     StepError::Tree { component: component.name.clone(), source }
-}
-
-/// The Dockerfile's path in its component's context.
-fn in_context(component: &Component, image: &Image) -> String {
-    let prefix = format!("{}/", component.dir());
-    image.dockerfile.strip_prefix(&prefix).unwrap_or(&image.dockerfile).to_owned()
-}
-
-fn read_ignore(component: &Component, own: &Path, dockerfile: &Path) -> Result<Ignore, Problem> {
-    for file in context::ignore_files(dockerfile) {
-        let shown = format!("{}/{}", component.dir(), file.display());
-        match fs::read_to_string(own.join(&file)) {
-            Ok(text) => {
-                return Ignore::parse(&text)
-                    .map_err(|error| Problem::of_line(&shown, error.line, error.to_string()));
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Problem::of_file(shown, format!("cannot be read: {error}"))),
-        }
-    }
-    Ok(Ignore::default())
 }

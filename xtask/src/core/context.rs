@@ -21,8 +21,14 @@ use std::path::{Path, PathBuf};
 
 use super::ignore::Ignore;
 
+/// The digest of contents.
+pub type Digest = blake3::Hash;
+
+/// The permission bits that are sent: all but the write bits of group and others.
+const SENT_MODE: u32 = 0o7755;
+
 /// One file, folder or link of a tree.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug)]
 pub struct Entry {
     /// Where it will be, relative to the tree's root.
     pub path: PathBuf,
@@ -30,6 +36,74 @@ pub struct Entry {
     pub source: PathBuf,
     /// What it is.
     pub kind: Kind,
+    /// Its permission bits, as they are sent.
+    pub mode: u32,
+}
+
+/// An entry whose contents are known.
+#[derive(Clone, Debug)]
+pub struct Digested {
+    /// Where it will be in the context.
+    pub path: PathBuf,
+    /// Where it is now.
+    pub source: PathBuf,
+    /// What it is.
+    pub kind: Kind,
+    /// Its permission bits, as they are sent.
+    pub mode: u32,
+    /// Of a file's contents or a link's target; of nothing for a folder.
+    pub digest: Digest,
+}
+
+/// What the engine receives for one image, every file of it digested. What is sent
+/// later must still have these digests.
+#[derive(Debug)]
+pub struct Context(Vec<Digested>);
+
+impl Context {
+    /// Lists and digests: `own` is the component's folder, `dependencies` the names
+    /// and folders of what is streamed under `dependency/`, `dockerfile` is relative
+    /// to `own`.
+    pub fn read(
+        own: &Path,
+        dependencies: &[(String, PathBuf)],
+        ignore: &Ignore,
+        dockerfile: &Path,
+    ) -> io::Result<Self> {
+        let entries = list(own, dependencies, ignore, dockerfile)?;
+        entries.into_iter().map(digest).collect::<io::Result<_>>().map(Self)
+    }
+
+    /// Sorted by path.
+    pub fn entries(&self) -> &[Digested] {
+        &self.0
+    }
+
+    /// Writes the context as a tar archive.
+    pub fn write_tar(&self, out: impl Write) -> io::Result<()> {
+        let mut archive = tar::Builder::new(out);
+        for entry in &self.0 {
+            append(&mut archive, entry).map_err(naming(&entry.source))?;
+        }
+        archive.into_inner()?.flush()
+    }
+}
+
+fn digest(entry: Entry) -> io::Result<Digested> {
+    let mut hasher = blake3::Hasher::new();
+    let read = match entry.kind {
+        Kind::Folder => Ok(()),
+        Kind::Link => fs::read_link(&entry.source).map(|target| {
+            hasher.update(target.as_os_str().as_bytes());
+        }),
+        Kind::File => File::open(&entry.source).and_then(|file| {
+            hasher.update_reader(file)?;
+            Ok(())
+        }),
+    };
+    read.map_err(naming(&entry.source))?;
+    let Entry { path, source, kind, mode } = entry;
+    Ok(Digested { path, source, kind, mode, digest: hasher.finalize() })
 }
 
 /// What an entry is.
@@ -43,10 +117,7 @@ pub enum Kind {
     Link,
 }
 
-/// Lists the context of one image: `own` is the component's folder,
-/// `dependencies` the names and folders of what is streamed under
-/// `dependency/`, `dockerfile` is relative to `own`.
-pub fn list(
+fn list(
     own: &Path,
     dependencies: &[(String, PathBuf)],
     ignore: &Ignore,
@@ -59,18 +130,17 @@ pub fn list(
         let root = Path::new("dependency");
         for (name, dir) in dependencies {
             let at = root.join(name);
-            walk.entry(dir, at, &|name| name != "dependency")?;
+            walk.entry(dir, &at, &|name| name != "dependency")?;
         }
         if walk.entries.iter().any(|entry| entry.path.starts_with(root)) {
-            walk.push(own, root.to_owned(), Kind::Folder);
+            walk.push(own, root, Kind::Folder)?;
         }
     }
-    let mut entries = walk.entries;
-    if !entries.iter().any(|entry| entry.path == dockerfile) {
-        let source = own.join(dockerfile);
-        entries.push(Entry { path: dockerfile.to_owned(), source, kind: Kind::File });
+    if !walk.entries.iter().any(|entry| entry.path == dockerfile) {
+        walk.push(&own.join(dockerfile), dockerfile, Kind::File)?;
     }
-    entries.sort();
+    let mut entries = walk.entries;
+    entries.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(entries)
 }
 
@@ -94,7 +164,7 @@ impl Walk<'_> {
             let child = child.map_err(naming(dir))?;
             let name = child.file_name();
             if wanted(&name) {
-                self.entry(&child.path(), at.join(&name), &|_| true)?;
+                self.entry(&child.path(), &at.join(&name), &|_| true)?;
             }
         }
         Ok(())
@@ -103,7 +173,7 @@ impl Walk<'_> {
     fn entry(
         &mut self,
         source: &Path,
-        at: PathBuf,
+        at: &Path,
         wanted: &dyn Fn(&OsStr) -> bool,
     ) -> io::Result<()> {
         let ignored = self.ignore.ignores(&at.to_string_lossy());
@@ -111,15 +181,15 @@ impl Walk<'_> {
         // A component may itself be a link to a folder; below it links stay links.
         let is_dependency = at.starts_with("dependency") && at.components().count() == 2;
         if kind.is_dir() || (is_dependency && kind.is_symlink() && source.is_dir()) {
-            return self.sub_folder(source, &at, ignored, wanted);
+            return self.sub_folder(source, at, ignored, wanted);
         }
         if ignored || kind.is_socket() {
             return Ok(());
         }
         if kind.is_symlink() {
-            self.push(source, at, Kind::Link);
+            self.push(source, at, Kind::Link)?;
         } else if kind.is_file() {
-            self.push(source, at, Kind::File);
+            self.push(source, at, Kind::File)?;
         } else {
             let message = "is a fifo or a device, which no context can hold: remove it, or name \
                            it in .dockerignore";
@@ -140,7 +210,7 @@ impl Walk<'_> {
             return Ok(());
         }
         let place = self.entries.len();
-        self.push(source, at.to_owned(), Kind::Folder);
+        self.push(source, at, Kind::Folder)?;
         self.folder(source, at, wanted)?;
         if ignored && self.entries.len() == place + 1 {
             self.entries.truncate(place);
@@ -148,59 +218,62 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn push(&mut self, source: &Path, path: PathBuf, kind: Kind) {
-        self.entries.push(Entry { path, source: source.to_owned(), kind });
+    fn push(&mut self, source: &Path, path: &Path, kind: Kind) -> io::Result<()> {
+        let mode = match kind {
+            Kind::Link => 0o777,
+            Kind::Folder | Kind::File => {
+                fs::metadata(source).map_err(naming(source))?.mode() & SENT_MODE
+            }
+        };
+        let (path, source) = (path.to_owned(), source.to_owned());
+        self.entries.push(Entry { path, source, kind, mode });
+        Ok(())
     }
 }
 
-/// Writes the entries as a tar archive.
-pub fn write_tar(entries: &[Entry], out: impl Write) -> io::Result<()> {
-    let mut archive = tar::Builder::new(out);
-    for entry in entries {
-        append(&mut archive, entry).map_err(naming(&entry.source))?;
-    }
-    archive.into_inner()?.flush()
-}
-
-fn append<W: Write>(archive: &mut tar::Builder<W>, entry: &Entry) -> io::Result<()> {
+fn append<W: Write>(archive: &mut tar::Builder<W>, entry: &Digested) -> io::Result<()> {
     match entry.kind {
         Kind::Folder => {
-            let mut header = header_of(&fs::metadata(&entry.source)?, tar::EntryType::Directory);
+            let metadata = fs::metadata(&entry.source)?;
+            let mut header = header_of(entry, &metadata, tar::EntryType::Directory);
             archive.append_data(&mut header, &entry.path, io::empty())
         }
         Kind::Link => {
             let metadata = fs::symlink_metadata(&entry.source)?;
-            let mut header = header_of(&metadata, tar::EntryType::Symlink);
-            archive.append_link(&mut header, &entry.path, fs::read_link(&entry.source)?)
+            let mut header = header_of(entry, &metadata, tar::EntryType::Symlink);
+            let target = fs::read_link(&entry.source)?;
+            if blake3::hash(target.as_os_str().as_bytes()) != entry.digest {
+                return Err(changed());
+            }
+            archive.append_link(&mut header, &entry.path, target)
         }
         Kind::File => {
             let file = File::open(&entry.source)?;
             let metadata = file.metadata()?;
-            let mut header = header_of(&metadata, tar::EntryType::Regular);
+            let mut header = header_of(entry, &metadata, tar::EntryType::Regular);
             header.set_size(metadata.len());
-            let mut whole = Whole { file, left: metadata.len() };
+            let mut whole = Whole { file, left: metadata.len(), hasher: blake3::Hasher::new() };
             archive.append_data(&mut header, &entry.path, &mut whole)?;
-            whole.check_end()
+            whole.check_end(entry.digest)
         }
     }
 }
 
-fn header_of(metadata: &Metadata, kind: tar::EntryType) -> tar::Header {
+fn header_of(entry: &Digested, metadata: &Metadata, kind: tar::EntryType) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(kind);
     header.set_size(0);
-    header.set_mode(match kind {
-        tar::EntryType::Symlink => 0o777,
-        _ => metadata.mode() & 0o7755,
-    });
+    header.set_mode(entry.mode);
     header.set_mtime(u64::try_from(metadata.mtime()).unwrap_or(0));
     header
 }
 
-/// A file that must have exactly the size that its header says.
+/// A file that must have exactly the size that its header says, and the contents
+/// that were digested.
 struct Whole {
     file: File,
     left: u64,
+    hasher: blake3::Hasher,
 }
 
 impl Read for Whole {
@@ -214,16 +287,16 @@ impl Read for Whole {
             return Err(changed());
         }
         self.left -= read as u64;
+        self.hasher.update(&buffer[..read]);
         Ok(read)
     }
 }
 
 impl Whole {
-    fn check_end(&mut self) -> io::Result<()> {
-        match self.file.read(&mut [0])? {
-            0 => Ok(()),
-            _ => Err(changed()),
-        }
+    fn check_end(&mut self, digest: Digest) -> io::Result<()> {
+        let is_longer = self.file.read(&mut [0])? > 0;
+        let is_other = self.hasher.finalize() != digest;
+        if is_longer || is_other { Err(changed()) } else { Ok(()) }
     }
 }
 
@@ -302,7 +375,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         fs::write(&path, "12345").unwrap();
-        let mut whole = Whole { file: File::open(&path).unwrap(), left: 6 };
+        let file = File::open(&path).unwrap();
+        let mut whole = Whole { file, left: 6, hasher: blake3::Hasher::new() };
         let error = io::copy(&mut whole, &mut io::sink()).unwrap_err();
         assert!(error.to_string().contains("changed while it was sent"));
     }

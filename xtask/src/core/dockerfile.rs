@@ -14,13 +14,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use parse_dockerfile::{ArgInstruction, Flag, FromInstruction, Instruction};
+use parse_dockerfile::{Flag, FromInstruction, Instruction};
 
 /// What a Dockerfile says of the images that it is made from.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Dockerfile {
     /// In the order of the file.
     pub uses: Vec<ImageUse>,
+    /// The names that `ARG` declares, anywhere.
+    pub args: Vec<String>,
 }
 
 /// One place where a Dockerfile names an image.
@@ -115,11 +117,13 @@ pub fn parse(
         lines: LineStarts::of(&text),
         variables: platform_variables(),
         stages: Vec::new(),
+        args: Vec::new(),
     };
     for instruction in &parsed.instructions {
         reader.instruction(instruction, build_args)?;
     }
-    Ok(Dockerfile { uses: reader.into_uses() })
+    let args = std::mem::take(&mut reader.args);
+    Ok(Dockerfile { uses: reader.into_uses(), args })
 }
 
 fn decode(bytes: &[u8]) -> Result<String, ParseError> {
@@ -156,6 +160,7 @@ struct Reader {
     lines: LineStarts,
     variables: BTreeMap<String, String>,
     stages: Vec<Stage>,
+    args: Vec<String>,
 }
 
 impl Reader {
@@ -165,7 +170,16 @@ impl Reader {
         build_args: &BTreeMap<String, String>,
     ) -> Result<(), ParseError> {
         match instruction {
-            Instruction::Arg(arg) if self.stages.is_empty() => self.global_arg(arg, build_args),
+            Instruction::Arg(arg) => {
+                let is_global = self.stages.is_empty();
+                for word in words(&arg.arguments.value) {
+                    let (name, default) = word.split_once('=').unwrap_or((&word, ""));
+                    if is_global {
+                        self.global_arg(name, default, build_args);
+                    }
+                    self.args.push(name.to_owned());
+                }
+            }
             Instruction::From(from) => self.from(from)?,
             Instruction::Copy(copy) => {
                 let line = self.lines.line_of(copy.copy.span.start);
@@ -187,17 +201,11 @@ impl Reader {
         Ok(())
     }
 
-    /// `ARG NAME`, `ARG NAME=DEFAULT`, several of them on a line. Without a value
-    /// a platform variable is shadowed too, as the engines do it.
-    fn global_arg(&mut self, arg: &ArgInstruction<'_>, build_args: &BTreeMap<String, String>) {
-        for word in words(&arg.arguments.value) {
-            let (name, default) = match word.split_once('=') {
-                Some((name, default)) => (name, expand(&unquote(default), &self.variables)),
-                None => (word.as_str(), String::new()),
-            };
-            let value = build_args.get(name).cloned().unwrap_or(default);
-            self.variables.insert(name.to_owned(), value);
-        }
+    /// Without a value a platform variable is shadowed too, as the engines do it.
+    fn global_arg(&mut self, name: &str, default: &str, build_args: &BTreeMap<String, String>) {
+        let default = expand(&unquote(default), &self.variables);
+        let value = build_args.get(name).cloned().unwrap_or(default);
+        self.variables.insert(name.to_owned(), value);
     }
 
     fn from(&mut self, from: &FromInstruction<'_>) -> Result<(), ParseError> {

@@ -8,7 +8,9 @@
 pub mod config;
 pub mod context;
 pub mod dockerfile;
+pub mod fingerprint;
 pub mod graph;
+pub mod holdings;
 pub mod ignore;
 pub mod plan;
 pub mod problem;

@@ -15,7 +15,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::dockerfile::{self, ImageUse};
+use super::dockerfile::{self, Dockerfile, ImageUse};
 use super::problem::{Problem, Problems, did_you_mean};
 use super::reference;
 
@@ -66,6 +66,8 @@ pub struct Image {
     pub dockerfile: String,
     /// The images that the Dockerfile uses.
     pub uses: Vec<ImageUse>,
+    /// The names that the Dockerfile's `ARG`s declare.
+    pub args: Vec<String>,
 }
 
 /// A line of a `component.dep`.
@@ -245,8 +247,8 @@ impl Reader<'_> {
                 format!("'{name}' is not the name of an image: {error}"),
             ));
         }
-        let uses = self.dockerfile(&dockerfile)?;
-        Some(Image { name, dockerfile, uses })
+        let Dockerfile { uses, args } = self.dockerfile(&dockerfile)?;
+        Some(Image { name, dockerfile, uses, args })
     }
 
     /// The file of the chosen flavor, else the one of none or of `common`. An
@@ -268,10 +270,10 @@ impl Reader<'_> {
         Some(first)
     }
 
-    fn dockerfile(&mut self, path: &str) -> Option<Vec<ImageUse>> {
+    fn dockerfile(&mut self, path: &str) -> Option<Dockerfile> {
         let bytes = fs::read(self.root.join(path)).map_err(|error| self.unreadable(path, &error));
         match dockerfile::parse(&bytes.ok()?, &self.options.build_args) {
-            Ok(dockerfile) => Some(dockerfile.uses),
+            Ok(dockerfile) => Some(dockerfile),
             Err(error) => {
                 self.problems.push(Problem {
                     file: Some(path.to_owned()),

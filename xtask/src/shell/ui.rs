@@ -51,6 +51,12 @@ impl Ui {
             Event::Log { component, line } => {
                 self.line(&component, &printable(&line, self.has_colors), &style())
             }
+            Event::ImageStale { component, image, reason } => {
+                self.line(&component, &format!("image {image}: {reason}"), &style().dim());
+            }
+            Event::ImageUpToDate { component, image } => {
+                self.line(&component, &format!("image {image} is up to date"), &style().dim());
+            }
             Event::ImageBuilt { component, image } => {
                 self.line(&component, &format!("image {image}"), &style().green());
             }
@@ -87,6 +93,7 @@ impl Ui {
     fn step_finished(&self, component: &str, outcome: Outcome, duration: Duration) {
         let (text, style) = match outcome {
             Outcome::Built => ("built", style().green().bold()),
+            Outcome::UpToDate => ("up to date", style().green()),
             Outcome::Failed => ("failed", style().red().bold()),
             Outcome::Cancelled => ("cancelled", style().yellow().bold()),
         };
@@ -126,12 +133,13 @@ fn finish_style(summary: &Summary) -> Style {
 }
 
 fn sentence(summary: &Summary) -> String {
-    let Summary { built, images, failed, not_tried, duration } = summary;
+    let Summary { built, up_to_date, failed, not_tried, duration } = summary;
     let not_tried = match not_tried {
         0 => String::new(),
         count => format!(", {count} not tried"),
     };
-    format!("{built} built ({images} images), {failed} failed{not_tried} in {}", seconds(*duration))
+    let time = seconds(*duration);
+    format!("{built} built, {up_to_date} up to date, {failed} failed{not_tried} in {time}")
 }
 
 fn seconds(duration: Duration) -> String {

@@ -9,7 +9,6 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bollard::auth::DockerCredentials;
 use bollard::models::BuildInfoAux;
 use bollard::query_parameters::{BuildImageOptions, BuildImageOptionsBuilder, BuilderVersion};
 use bytes::Bytes;
@@ -17,8 +16,8 @@ use futures_util::StreamExt;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Builder, CONTEXT_MARK, Engine, EngineError};
-use crate::core::context::{self, Entry};
+use super::{Builder, CONTEXT_MARK, Engine, EngineError, Logins};
+use crate::core::context::Context;
 use crate::event::{Event, Events};
 
 /// Big enough that the channel costs nothing beside the copying.
@@ -35,13 +34,15 @@ pub struct BuildRequest<'a> {
     /// The Dockerfile, relative to the context.
     pub dockerfile: &'a str,
     /// What the engine receives.
-    pub context: Vec<Entry>,
+    pub context: Context,
     /// Values for the Dockerfile's `ARG`s.
     pub build_args: &'a BTreeMap<String, String>,
+    /// What the image says of itself.
+    pub labels: &'a BTreeMap<&'static str, String>,
     /// Run every instruction again.
     pub no_cache: bool,
     /// Logins, by registry.
-    pub credentials: &'a HashMap<String, DockerCredentials>,
+    pub credentials: &'a Logins,
 }
 
 impl Engine {
@@ -88,10 +89,13 @@ impl Engine {
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect();
+        let labels: HashMap<&str, &str> =
+            request.labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let options = BuildImageOptionsBuilder::default()
             .t(request.image)
             .dockerfile(request.dockerfile)
             .buildargs(&args)
+            .labels(&labels)
             .nocache(request.no_cache)
             .rm(true)
             .forcerm(true);
@@ -113,11 +117,11 @@ fn unique_session() -> String {
 }
 
 /// Makes the archive on a thread of its own while it is sent.
-fn stream(context: Vec<Entry>) -> mpsc::Receiver<io::Result<Bytes>> {
+fn stream(context: Context) -> mpsc::Receiver<io::Result<Bytes>> {
     let (sender, receiver) = mpsc::channel(CHUNKS_IN_FLIGHT);
     tokio::task::spawn_blocking(move || {
         let out = io::BufWriter::with_capacity(CHUNK, ChannelWriter(sender.clone()));
-        if let Err(error) = context::write_tar(&context, out) {
+        if let Err(error) = context.write_tar(out) {
             // A stream that merely ends would look complete to the engine.
             let marked = io::Error::new(error.kind(), format!("{CONTEXT_MARK}{error}"));
             drop(sender.blocking_send(Err(marked)));

@@ -15,13 +15,16 @@ use crate::core::config::{DOCKER_HUB, RegistryConfig};
 /// Docker Hub's key in `config.json` and in login headers.
 const HUB_SERVER: &str = "https://index.docker.io/v1/";
 
+/// Logins, by registry.
+pub type Logins = HashMap<String, DockerCredentials>;
+
 impl Engine {
     /// The credentials for each of the `domains` that has some.
     pub async fn credentials(
         &self,
         domains: impl IntoIterator<Item = String>,
         configured: Option<&RegistryConfig>,
-    ) -> HashMap<String, DockerCredentials> {
+    ) -> Logins {
         let mut found = HashMap::new();
         for domain in domains {
             let credentials = match configured.filter(|registry| registry.domain == domain) {

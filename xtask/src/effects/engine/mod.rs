@@ -15,12 +15,16 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bollard::Docker;
-use bollard::auth::DockerCredentials;
-use bollard::query_parameters::{CreateImageOptionsBuilder, TagImageOptionsBuilder};
+use bollard::query_parameters::{
+    CreateImageOptionsBuilder, ListImagesOptionsBuilder, TagImageOptionsBuilder,
+};
 use futures_util::StreamExt;
 
+use crate::core::fingerprint::LABEL;
+use crate::core::holdings::{Held, Holdings};
+
 pub use build::BuildRequest;
-pub use credentials::domains_of;
+pub use credentials::{Logins, domains_of};
 pub use endpoint::Environment;
 pub use push::PushRequest;
 
@@ -65,6 +69,17 @@ pub enum Builder {
     Classic,
 }
 
+/// An image in the engine.
+#[derive(Clone, Debug)]
+pub struct FoundImage {
+    /// The engine's id of it.
+    pub id: String,
+    /// Whether it has `ONBUILD` instructions for those who build on it.
+    pub has_triggers: bool,
+    /// What its labels say, if it has ours.
+    pub held: Option<Held>,
+}
+
 /// A connection to an engine that answered.
 #[derive(Clone, Debug)]
 pub struct Engine {
@@ -101,15 +116,40 @@ impl Engine {
         })
     }
 
-    /// Whether the engine holds an image of this reference.
-    pub async fn has_image(&self, reference: &str) -> Result<bool, EngineError> {
+    /// The image of this reference, if the engine holds one.
+    pub async fn image(&self, reference: &str) -> Result<Option<FoundImage>, EngineError> {
         match self.questions.inspect_image(reference).await {
-            Ok(_) => Ok(true),
+            Ok(found) => {
+                let config = found.config.unwrap_or_default();
+                let id = found.id.unwrap_or_default();
+                let labels = config.labels.unwrap_or_default();
+                Ok(Some(FoundImage {
+                    has_triggers: config.on_build.is_some_and(|triggers| !triggers.is_empty()),
+                    held: Held::from_labels(id.clone(), |label| labels.get(label).cloned()),
+                    id,
+                }))
+            }
             Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. }) => {
-                Ok(false)
+                Ok(None)
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// All images with our labels, by one question.
+    pub async fn holdings(&self) -> Result<Holdings, EngineError> {
+        let filters = HashMap::from([("label", vec![LABEL])]);
+        let options = ListImagesOptionsBuilder::default().filters(&filters).build();
+        let mut holdings = Holdings::default();
+        for image in self.questions.list_images(Some(options)).await? {
+            let names = image.repo_tags.into_iter().filter(|name| name != "<none>:<none>");
+            if let Some(held) =
+                Held::from_labels(image.id, |label| image.labels.get(label).cloned())
+            {
+                holdings.add(names, &held);
+            }
+        }
+        Ok(holdings)
     }
 
     /// Gives an image a second reference.
@@ -124,7 +164,7 @@ impl Engine {
         &self,
         reference: &str,
         platform: Option<&str>,
-        credentials: &HashMap<String, DockerCredentials>,
+        credentials: &Logins,
     ) -> Result<(), EngineError> {
         let mut options = CreateImageOptionsBuilder::default().from_image(reference);
         if !reference.contains('@') && !has_tag(reference) {

@@ -6,14 +6,13 @@
 //! engine tells which only in words, so the words that mean "may pass" are listed
 //! here and everything else is final.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bollard::auth::DockerCredentials;
 use bollard::query_parameters::PushImageOptionsBuilder;
 use futures_util::StreamExt;
 
-use super::{Engine, EngineError, credentials};
+use super::{Engine, EngineError, Logins, credentials};
 use crate::event::{Event, Events};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -43,7 +42,7 @@ impl Engine {
     pub async fn push(
         &self,
         request: &PushRequest,
-        logins: &HashMap<String, DockerCredentials>,
+        logins: &Logins,
         retry_for: Duration,
         events: &Events,
     ) -> Result<String, EngineError> {

@@ -1,0 +1,142 @@
+//! A build does nothing that is not needed and misses nothing that is.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use tests::Workspace;
+use tests::engine::{docker, image_tree};
+
+const BASE: &str = "FROM scratch\nCOPY text /text\n";
+
+/// a ← b ← c by `FROM`, d on its own, e takes a's folder.
+fn chain() -> Workspace {
+    Workspace::new()
+        .image("a", BASE)
+        .image("b", "FROM tt-a\nARG WORD=none\nLABEL word=$WORD\nCOPY text /b\n")
+        .image("c", "FROM tt-b\nCOPY text /c\n")
+        .image("d", BASE)
+        .image("e", "FROM scratch\nCOPY dependency/a/text /e\n")
+        .file("src/e/build/component.dep", "a\n")
+        .file("src/e/.dockerignore", "*.md\ndependency/a/notes.md\n")
+        .file("src/a/text", "a")
+        .file("src/b/text", "b")
+        .file("src/c/text", "c")
+        .file("src/d/text", "d")
+}
+
+fn built(workspace: &Workspace, arguments: &[&str]) -> Vec<String> {
+    let output = workspace.xtask(&[&["build"], arguments].concat()).exits_with(0);
+    output.built().into_iter().map(str::to_owned).collect()
+}
+
+const NOTHING: [&str; 0] = [];
+
+#[test]
+fn an_edit_rebuilds_what_it_reaches_and_nothing_else() {
+    let workspace = chain();
+    assert_eq!(built(&workspace, &[]), ["a", "b", "c", "d", "e"]);
+    assert_eq!(built(&workspace, &[]), NOTHING);
+    workspace.write("src/b/text", "B");
+    assert_eq!(built(&workspace, &[]), ["b", "c"]);
+    workspace.write("src/a/text", "A");
+    assert_eq!(built(&workspace, &[]), ["a", "b", "c", "e"]);
+    assert!(image_tree(&workspace.own("tt-c"))["text"].ends_with('A'));
+    workspace.write("src/d/text", "D");
+    assert_eq!(built(&workspace, &["-s", "c"]), NOTHING);
+    assert_eq!(built(&workspace, &["-s", "d"]), ["d"]);
+}
+
+#[test]
+fn contents_decide_and_not_times() {
+    let workspace = chain();
+    built(&workspace, &[]);
+    let path = workspace.root().join("src/d/text");
+    let modified = fs::metadata(&path).unwrap().modified().unwrap();
+    workspace.write("src/d/text", "d");
+    assert_eq!(built(&workspace, &[]), NOTHING);
+    workspace.write("src/d/text", "x");
+    fs::File::open(&path).unwrap().set_modified(modified).unwrap();
+    assert_eq!(built(&workspace, &[]), ["d"]);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(built(&workspace, &[]), ["d"]);
+}
+
+#[test]
+fn what_is_ignored_and_what_no_dockerfile_declares_changes_nothing() {
+    let workspace = chain();
+    built(&workspace, &[]);
+    workspace.write("src/e/notes.md", "x");
+    assert_eq!(built(&workspace, &[]), NOTHING);
+    assert_eq!(built(&workspace, &["--build-arg", "OTHER=1"]), NOTHING);
+    assert_eq!(built(&workspace, &["--build-arg", "WORD=1"]), ["b", "c"]);
+    assert_eq!(built(&workspace, &["--build-arg", "WORD=1"]), NOTHING);
+}
+
+#[test]
+fn what_happens_in_the_engine_behind_our_back_is_seen() {
+    let workspace = chain().with_box();
+    built(&workspace, &[]);
+    let [a, b, d] = ["tt-a", "tt-b", "tt-d"].map(|name| workspace.own(name));
+    docker(&["rmi", "-f", &d]);
+    assert_eq!(built(&workspace, &[]), ["d"]);
+    docker(&["tag", &a, &d]);
+    assert_eq!(built(&workspace, &[]), NOTHING, "the right one lost its name and gets it back");
+    assert!(image_tree(&d)["text"].ends_with('d'));
+    docker(&["tag", &workspace.own("tt-box"), &d]);
+    assert!(!image_tree(&d).contains_key("text"));
+    built(&workspace, &[]);
+    assert!(image_tree(&d)["text"].ends_with('d'));
+    docker(&["tag", &b, &workspace.own("tt-kept")]);
+    docker(&["rmi", &b]);
+    let output = workspace.xtask(&["build"]).exits_with(0);
+    assert_eq!(output.built(), NOTHING, "it was there under another name");
+    docker(&["image", "inspect", &b]);
+}
+
+#[test]
+fn a_base_that_moved_rebuilds_what_is_made_from_it() {
+    let workspace = Workspace::new()
+        .with_box()
+        .image("a", "FROM tt-box\nLABEL a=1\n")
+        .image("b", "FROM tt-a\nLABEL b=1\n")
+        .image("c", "FROM scratch\nCOPY build /build\n");
+    built(&workspace, &[]);
+    let changed = workspace.with_box();
+    let output = changed.xtask(&["build"]).exits_with(0);
+    assert_eq!(output.built(), ["a", "b"]);
+    assert!(output.stderr.contains("image tt-a: base tt-box moved ("), "{}", output.stderr);
+}
+
+#[test]
+fn a_failed_build_is_tried_again_and_what_succeeded_is_not() {
+    let workspace = chain();
+    workspace.write("src/c/build/tt-c.dockerfile", "FROM tt-b\nCOPY nothing /c\n");
+    let _ = workspace.xtask(&["build"]).exits_with(1);
+    workspace.write("src/c/build/tt-c.dockerfile", "FROM tt-b\nCOPY text /c\n");
+    assert_eq!(built(&workspace, &[]), ["c", "d", "e"]);
+}
+
+#[test]
+fn a_hook_runs_and_what_it_made_decides() {
+    let hook = "#!/bin/sh\nmkdir -p src/a/generated\ncp outside src/a/generated/text\necho ran\n";
+    let workspace = Workspace::new()
+        .file("outside", "1")
+        .script("src/a/build/build-pre.sh", hook)
+        .image("a", "FROM scratch\nCOPY generated/text /text\n");
+    assert_eq!(built(&workspace, &[]), ["a"]);
+    let again = workspace.xtask(&["build"]).exits_with(0);
+    assert!(again.stderr.contains("| ran") && again.built().is_empty(), "{}", again.stderr);
+    workspace.write("outside", "2");
+    assert_eq!(built(&workspace, &[]), ["a"]);
+    assert!(image_tree(&workspace.own("tt-a"))["text"].ends_with('2'));
+}
+
+#[test]
+fn two_checkouts_agree_whatever_the_umask() {
+    let one = Workspace::new().image("a", BASE).file("src/a/text", "a");
+    let two = one.copy();
+    let text = two.root().join("src/a/text");
+    fs::set_permissions(text, fs::Permissions::from_mode(0o664)).unwrap();
+    assert_eq!(built(&one, &[]), ["a"]);
+    assert_eq!(built(&two, &[]), NOTHING);
+}

@@ -1,0 +1,153 @@
+//! What an engine holds of our images, and whether that is what we would build.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::fingerprint::{BASES_LABEL, Fingerprint, LABEL};
+
+/// The references and ids of the images that an image is made from.
+pub type Bases = BTreeMap<String, String>;
+
+/// An image with our labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The engine's id of it.
+    pub id: String,
+    fingerprint: String,
+    bases: Bases,
+}
+
+impl Held {
+    /// Reads the labels; none if the image is not one of ours.
+    pub fn from_labels(id: String, label: impl Fn(&str) -> Option<String>) -> Option<Self> {
+        let fingerprint = label(LABEL)?;
+        let bases = label(BASES_LABEL).unwrap_or_default();
+        let pairs = bases.split(' ').filter_map(|pair| pair.rsplit_once('='));
+        let bases = pairs.map(|(name, id)| (name.to_owned(), id.to_owned())).collect();
+        Some(Self { id, fingerprint, bases })
+    }
+
+    /// The first base that is another one now. One that is not there has not moved.
+    fn moved_base(&self, bases: &Bases) -> Option<Reason> {
+        bases.iter().find_map(|(reference, now)| {
+            let then = self.bases.get(reference).map_or("", String::as_str);
+            (then != now).then(|| Reason::BaseMoved {
+                reference: reference.clone(),
+                then: then.to_owned(),
+                now: now.clone(),
+            })
+        })
+    }
+}
+
+/// The labels of an image with this fingerprint and these bases.
+pub fn labels(fingerprint: &Fingerprint, bases: &Bases) -> BTreeMap<&'static str, String> {
+    let pairs: Vec<String> = bases.iter().map(|(name, id)| format!("{name}={id}")).collect();
+    [(LABEL, fingerprint.to_string()), (BASES_LABEL, pairs.join(" "))].into()
+}
+
+/// All of an engine's images with our labels.
+#[derive(Debug, Default)]
+pub struct Holdings {
+    by_name: BTreeMap<String, Held>,
+    nameless: Vec<Held>,
+}
+
+/// What is to be done about an image.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing.
+    UpToDate,
+    /// The engine holds it, but not under its name.
+    Tag {
+        /// The engine's id of it.
+        id: String,
+    },
+    /// It must be built.
+    Stale(Reason),
+}
+
+/// Why an image must be built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// There is no image of ours of its name.
+    Missing,
+    /// It was made from something else.
+    Changed,
+    /// An image that it is made from is another one now.
+    BaseMoved {
+        /// The base, as the Dockerfile names it.
+        reference: String,
+        /// The id that it was made from.
+        then: String,
+        /// The id that the engine holds now.
+        now: String,
+    },
+    /// The user said so.
+    Asked,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("it is not in the engine"),
+            Self::Changed => f.write_str("what it is made from changed"),
+            Self::BaseMoved { reference, then, now } => {
+                write!(f, "base {reference} moved ({} → {})", short(then), short(now))
+            }
+            Self::Asked => f.write_str("--no-cache was given"),
+        }
+    }
+}
+
+/// Ids are told apart by their first digits.
+fn short(id: &str) -> &str {
+    let digits = id.strip_prefix("sha256:").unwrap_or(id);
+    digits.get(..8).unwrap_or(digits)
+}
+
+impl Holdings {
+    /// Adds an image under each of its names; without any it is kept too.
+    pub fn add(&mut self, names: impl IntoIterator<Item = String>, held: &Held) {
+        let mut is_named = false;
+        for name in names {
+            self.by_name.insert(name, held.clone());
+            is_named = true;
+        }
+        if !is_named {
+            self.nameless.push(held.clone());
+        }
+    }
+
+    /// The id of one of our images.
+    pub fn id(&self, name: &str) -> Option<&str> {
+        self.by_name.get(&with_tag(name)).map(|held| held.id.as_str())
+    }
+
+    /// Compares what is held with what would be built.
+    pub fn verdict(&self, name: &str, wanted: &Fingerprint, bases: &Bases) -> Verdict {
+        let wanted = wanted.to_string();
+        let held = self.by_name.get(&with_tag(name));
+        let reason = match held {
+            None => Reason::Missing,
+            Some(held) if held.fingerprint != wanted => Reason::Changed,
+            Some(held) => match held.moved_base(bases) {
+                None => return Verdict::UpToDate,
+                Some(moved) => moved,
+            },
+        };
+        let elsewhere = self
+            .by_name
+            .values()
+            .chain(&self.nameless)
+            .find(|held| held.fingerprint == wanted && held.moved_base(bases).is_none());
+        match elsewhere {
+            Some(held) => Verdict::Tag { id: held.id.clone() },
+            None => Verdict::Stale(reason),
+        }
+    }
+}
+
+fn with_tag(name: &str) -> String {
+    format!("{name}:latest")
+}
