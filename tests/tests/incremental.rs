@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use tests::Workspace;
-use tests::engine::{docker, image_tree};
+use tests::engine::{cli_build, docker, image_tree};
 
 const BASE: &str = "FROM scratch\nCOPY text /text\n";
 
@@ -91,6 +91,26 @@ fn what_happens_in_the_engine_behind_our_back_is_seen() {
     let output = workspace.xtask(&["build"]).exits_with(0);
     assert_eq!(output.built(), NOTHING, "it was there under another name");
     docker(&["image", "inspect", &b]);
+}
+
+#[test]
+fn an_image_made_from_ours_does_not_pass_for_it() {
+    let workspace = chain().file("derived/Dockerfile", "FROM tt-a\nCOPY Dockerfile /text\n");
+    built(&workspace, &["-s", "a"]);
+    let a = workspace.own("tt-a");
+    cli_build(&workspace.root().join("derived"), "Dockerfile", &a, &[]);
+    let output = workspace.xtask(&["build", "-s", "a"]).exits_with(0);
+    assert!(image_tree(&a)["text"].ends_with('a'), "{}", output.stderr);
+}
+
+#[test]
+fn without_the_state_folder_the_labels_decide() {
+    let workspace = chain();
+    built(&workspace, &[]);
+    fs::remove_dir_all(workspace.root().join("target")).unwrap();
+    assert_eq!(built(&workspace, &[]), NOTHING);
+    workspace.write("target/xtask/images.json", "{\"format\":");
+    assert_eq!(built(&workspace, &[]), NOTHING);
 }
 
 #[test]

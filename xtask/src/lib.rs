@@ -1,4 +1,4 @@
-//! Builds, pushes and watches a repository's inter-dependent container images.
+//! Builds and pushes a repository's inter-dependent container images.
 //!
 //! The layers, each importing only from those below it:
 //!

@@ -42,7 +42,9 @@ impl Round<'_> {
         }
         let context = self.context(step, component, image).await?;
         let mut wanted = self.wanted(component, image, &context, &external, known).await?;
-        let verdict = known.holdings.verdict(&image.name, &wanted.fingerprint, &wanted.bases);
+        let built = known.records.id(&image.name, &wanted.fingerprint.to_string());
+        let Wanted { fingerprint, bases } = &wanted;
+        let verdict = known.holdings.verdict(&image.name, fingerprint, bases, built);
         let reason = match verdict {
             _ if self.options.no_cache => Reason::Asked,
             Verdict::Stale(reason) => reason,
@@ -118,6 +120,7 @@ impl Round<'_> {
         let failed = |source| image_error(image, source);
         let held = self.engine.image(&image.name).await.map_err(failed)?.and_then(|i| i.held);
         if let Some(held) = held {
+            known.records.set(&image.name, wanted.fingerprint.to_string(), held.id.clone());
             known.holdings.add([format!("{}:latest", image.name)], &held);
         }
         for repository in self.aliases_of(image) {

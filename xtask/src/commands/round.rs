@@ -22,6 +22,7 @@ use crate::core::workspace::{Component, Workspace};
 use crate::effects::engine::{Engine, EngineError};
 use crate::effects::hooks::{self, HookError};
 use crate::effects::interrupt::Interrupt;
+use crate::effects::records::Records;
 use crate::effects::temporary;
 use crate::event::{Event, Events, Outcome, Summary};
 
@@ -66,6 +67,9 @@ pub enum StepError {
         /// What the engine said.
         source: EngineError,
     },
+    /// What was built cannot be remembered.
+    #[error("target/xtask/ cannot be written: {0}")]
+    Records(io::Error),
     /// The engine did not answer.
     #[error(transparent)]
     Engine(EngineError),
@@ -120,14 +124,29 @@ impl Round<'_> {
     async fn steps(&self) -> (Vec<Outcome>, Result<(), StepError>) {
         let mut outcomes = Vec::new();
         let mut known = match self.engine.holdings().await {
-            Ok(holdings) => Known { holdings, ..Known::default() },
+            Ok(holdings) => Known {
+                holdings,
+                records: Records::read(&self.workspace.root),
+                fingerprints: BTreeMap::new(),
+                pulled: BTreeSet::new(),
+            },
             Err(error) => return (outcomes, Err(StepError::Engine(error))),
         };
+        let ended = self.steps_with(&mut known, &mut outcomes).await;
+        let written = known.records.write().map_err(StepError::Records);
+        (outcomes, ended.and(written))
+    }
+
+    async fn steps_with(
+        &self,
+        known: &mut Known,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<(), StepError> {
         for step in &self.plan.steps {
             let component = self.component(step);
             let started = Instant::now();
             self.events.send(Event::StepStarted { component: component.name.clone() });
-            let ended = self.step(step, component, &mut known).await;
+            let ended = self.step(step, component, known).await;
             let outcome = match &ended {
                 Ok(outcome) => *outcome,
                 Err(StepError::Cancelled) => Outcome::Cancelled,
@@ -139,11 +158,9 @@ impl Round<'_> {
                 outcome,
                 duration: started.elapsed(),
             });
-            if let Err(error) = ended {
-                return (outcomes, Err(error));
-            }
+            ended?;
         }
-        (outcomes, Ok(()))
+        Ok(())
     }
 
     async fn step(
@@ -211,8 +228,8 @@ impl Round<'_> {
 }
 
 /// What a round has learned of images so far.
-#[derive(Default)]
 pub(super) struct Known {
+    pub(super) records: Records,
     pub(super) holdings: Holdings,
     pub(super) fingerprints: BTreeMap<String, Fingerprint>,
     pub(super) pulled: BTreeSet<String>,

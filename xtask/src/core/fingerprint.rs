@@ -8,6 +8,7 @@
 //! | reason | tracked by |
 //! | --- | --- |
 //! | it is not in the engine, or under its name is another image | the engine's list |
+//! | under its name is an image that was made `FROM` it, and has its labels | the id of what was built, if that is still known |
 //! | the way of fingerprinting changed | [`FORMAT`] |
 //! | its name or its Dockerfile's place changed | the fingerprint |
 //! | the Dockerfile, which may lie outside the ignore rules | the fingerprint |

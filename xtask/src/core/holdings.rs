@@ -74,6 +74,8 @@ pub enum Reason {
     Missing,
     /// It was made from something else.
     Changed,
+    /// Another image was put under its name, made from it: it has its labels.
+    Replaced,
     /// An image that it is made from is another one now.
     BaseMoved {
         /// The base, as the Dockerfile names it.
@@ -91,6 +93,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing => f.write_str("it is not in the engine"),
+            Self::Replaced => f.write_str("it was replaced by another image"),
             Self::Changed => f.write_str("what it is made from changed"),
             Self::BaseMoved { reference, then, now } => {
                 write!(f, "base {reference} moved ({} → {})", short(then), short(now))
@@ -124,23 +127,30 @@ impl Holdings {
         self.by_name.get(&with_tag(name)).map(|held| held.id.as_str())
     }
 
-    /// Compares what is held with what would be built.
-    pub fn verdict(&self, name: &str, wanted: &Fingerprint, bases: &Bases) -> Verdict {
+    /// Compares what is held with what would be built. `built` is the id of what
+    /// was built from just this before, if that is known.
+    pub fn verdict(
+        &self,
+        name: &str,
+        wanted: &Fingerprint,
+        bases: &Bases,
+        built: Option<&str>,
+    ) -> Verdict {
         let wanted = wanted.to_string();
+        let is_derived = |held: &Held| built.is_some_and(|id| id != held.id);
         let held = self.by_name.get(&with_tag(name));
         let reason = match held {
             None => Reason::Missing,
             Some(held) if held.fingerprint != wanted => Reason::Changed,
+            Some(held) if is_derived(held) => Reason::Replaced,
             Some(held) => match held.moved_base(bases) {
                 None => return Verdict::UpToDate,
                 Some(moved) => moved,
             },
         };
-        let elsewhere = self
-            .by_name
-            .values()
-            .chain(&self.nameless)
-            .find(|held| held.fingerprint == wanted && held.moved_base(bases).is_none());
+        let elsewhere = self.by_name.values().chain(&self.nameless).find(|held| {
+            held.fingerprint == wanted && !is_derived(held) && held.moved_base(bases).is_none()
+        });
         match elsewhere {
             Some(held) => Verdict::Tag { id: held.id.clone() },
             None => Verdict::Stale(reason),

@@ -8,4 +8,5 @@ pub mod engine;
 pub mod hooks;
 pub mod interrupt;
 pub mod lock;
+pub mod records;
 pub mod temporary;

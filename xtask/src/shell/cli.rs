@@ -9,7 +9,7 @@ use crate::commands::build::BuildOptions;
 use crate::commands::push::PushOptions;
 use crate::effects::engine::Builder;
 
-/// Builds, pushes and watches a repository's inter-dependent container images.
+/// Builds and pushes a repository's inter-dependent container images.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 100)]
 pub(super) struct Cli {
