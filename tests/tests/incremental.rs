@@ -160,3 +160,83 @@ fn two_checkouts_agree_whatever_the_umask() {
     assert_eq!(built(&one, &[]), ["a"]);
     assert_eq!(built(&two, &[]), NOTHING);
 }
+
+/// The hook counts its runs, reads what it declares, and gives to `b`.
+fn declared(inputs: &str) -> Workspace {
+    let hook = "#!/bin/sh -e\necho ran\nmkdir -p src/a/generated\n\
+                cat shared/*.txt > src/a/generated/text\necho \"$WORD\" >> src/a/generated/text\n";
+    Workspace::new()
+        .file("shared/one.txt", "1")
+        .file("shared/notes.md", "n")
+        .file("src/a/build/inputs", inputs)
+        .script("src/a/build/build-pre.sh", hook)
+        .image("a", "FROM scratch\nCOPY generated/text /text\n")
+        .image("b", "FROM scratch\nCOPY dependency/a/generated/text /text\nCOPY own /own\n")
+        .file("src/b/build/component.dep", "a")
+        .file("src/b/own", "1")
+}
+
+fn hook_runs(workspace: &Workspace) -> bool {
+    workspace.xtask(&["build"]).exits_with(0).stderr.contains("a | ran")
+}
+
+#[test]
+fn a_hook_that_declares_its_inputs_runs_only_when_they_change() {
+    let workspace = declared("# what it reads\nshared\n!shared/*.md\nenv:WORD\n");
+    assert!(hook_runs(&workspace));
+    assert!(!hook_runs(&workspace));
+    workspace.write("shared/notes.md", "changed");
+    assert!(!hook_runs(&workspace));
+    workspace.write("shared/one.txt", "2");
+    assert!(hook_runs(&workspace));
+    assert!(!hook_runs(&workspace));
+    workspace.write("shared/two.txt", "3");
+    assert!(hook_runs(&workspace));
+    assert!(image_tree(&workspace.own("tt-b"))["text"].contains("23"));
+    let workspace = workspace.env("WORD", "other");
+    assert!(hook_runs(&workspace));
+    assert!(image_tree(&workspace.own("tt-b"))["text"].ends_with("other\n"));
+    docker(&["rmi", &workspace.own("tt-a")]);
+    assert!(hook_runs(&workspace));
+}
+
+#[test]
+fn what_a_skipped_hook_made_is_there_for_a_stale_dependent() {
+    let workspace = declared("shared/**\nenv:WORD\n");
+    let before = workspace.tree();
+    assert!(hook_runs(&workspace));
+    workspace.write("src/b/own", "2");
+    let output = workspace.xtask(&["build"]).exits_with(0);
+    assert!(!output.stderr.contains("a | ran"));
+    assert_eq!(output.built(), ["b"]);
+    assert!(image_tree(&workspace.own("tt-b"))["text"].ends_with("1\n"));
+    workspace.write("src/b/own", "1");
+    assert_eq!(workspace.tree(), before);
+}
+
+#[test]
+fn a_hook_that_writes_into_its_own_tree_settles() {
+    let hook = "#!/bin/sh\necho ran\ncp shared/one.txt src/a/written\n";
+    let workspace = Workspace::new()
+        .file("shared/one.txt", "1")
+        .file("src/a/build/inputs", "shared/one.txt\n")
+        .script("src/a/build/build-pre.sh", hook)
+        .image("a", "FROM scratch\nCOPY written /text\n");
+    let runs = [hook_runs(&workspace), hook_runs(&workspace), hook_runs(&workspace)];
+    assert_eq!(runs, [true, true, false]);
+}
+
+#[test]
+fn an_input_that_is_not_there_is_warned_of_and_a_wrong_one_refused() {
+    let workspace = declared("shared\nnone/*.txt\n");
+    let output = workspace.xtask(&["build"]).exits_with(0);
+    assert!(output.stderr.contains("warning: src/a/build/inputs:2: matches nothing"));
+    workspace.write("src/a/build/inputs", "../x\n[a\ngit:tag\n");
+    let output = workspace.xtask(&["build"]).exits_with(2);
+    expect_test::expect![[r#"
+        error: src/a/build/inputs:1: '../x' is not a path below the workspace root
+        src/a/build/inputs:2: '[a' is not a glob: unclosed character class; missing ']'
+        src/a/build/inputs:3: only git:HEAD is known
+    "#]]
+    .assert_eq(output.error());
+}

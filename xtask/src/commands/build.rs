@@ -51,6 +51,7 @@ pub async fn run(options: &BuildOptions, setting: &Setting) -> Result<(), Comman
         options,
         events: &setting.events,
         interrupt: &setting.interrupt,
+        variables: &setting.variables,
     };
     round.run().await
 }

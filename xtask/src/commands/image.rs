@@ -30,11 +30,7 @@ impl Round<'_> {
         known: &mut Known,
     ) -> Result<Outcome, StepError> {
         let failed = |source| image_error(image, source);
-        let external: Vec<&ImageUse> = image
-            .uses
-            .iter()
-            .filter(|used| used.reached && self.local_name(used).is_none())
-            .collect();
+        let external = self.external(image);
         let domains = domains_of(external.iter().map(|used| used.reference.as_str()));
         let credentials = self.engine.credentials(domains, self.registry).await;
         if self.options.pull {
@@ -90,22 +86,39 @@ impl Round<'_> {
         external: &[&ImageUse],
         known: &Known,
     ) -> Result<Wanted, StepError> {
-        let mut bases = Bases::new();
+        let Found { ids, has_triggers } = self.bases(image, external, known).await?;
+        let fingerprint = self.fingerprint(component, image, context, has_triggers, known)?;
+        Ok(Wanted { fingerprint, bases: ids })
+    }
+
+    /// The bases of an image that are not of this workspace.
+    pub(super) fn external<'i>(&self, image: &'i Image) -> Vec<&'i ImageUse> {
+        let is_external = |used: &&ImageUse| used.reached && self.local_name(used).is_none();
+        image.uses.iter().filter(is_external).collect()
+    }
+
+    /// All bases of an image that the engine holds.
+    pub(super) async fn bases(
+        &self,
+        image: &Image,
+        external: &[&ImageUse],
+        known: &Known,
+    ) -> Result<Found, StepError> {
+        let mut ids = Bases::new();
         let mut has_triggers = false;
         for used in external {
             let found = self.engine.image(&used.reference).await;
             if let Some(base) = found.map_err(|source| image_error(image, source))? {
                 has_triggers |= base.has_triggers;
-                bases.insert(used.reference.clone(), base.id);
+                ids.insert(used.reference.clone(), base.id);
             }
         }
         for used in &image.uses {
             if let Some(id) = self.local_name(used).and_then(|name| known.holdings.id(name)) {
-                bases.insert(used.reference.clone(), id.to_owned());
+                ids.insert(used.reference.clone(), id.to_owned());
             }
         }
-        let fingerprint = self.fingerprint(component, image, context, has_triggers, known)?;
-        Ok(Wanted { fingerprint, bases })
+        Ok(Found { ids, has_triggers })
     }
 
     /// Remembers an image that is in the engine for those that are made from it.
@@ -218,7 +231,7 @@ impl Round<'_> {
         Ok(())
     }
 
-    fn local_name<'u>(&self, used: &'u ImageUse) -> Option<&'u str> {
+    pub(super) fn local_name<'u>(&self, used: &'u ImageUse) -> Option<&'u str> {
         let prefix = self.registry.map(RegistryConfig::prefix);
         let name = Reference::parse(&used.reference).local_name(prefix.as_deref())?;
         self.workspace.images().any(|(_, image)| image.name == name).then_some(name)
@@ -234,6 +247,12 @@ impl Round<'_> {
             .map(str::to_owned)
             .collect()
     }
+}
+
+/// The images that an image is made from, as far as the engine holds them.
+pub(super) struct Found {
+    pub(super) ids: Bases,
+    has_triggers: bool,
 }
 
 /// What an image must have been made from.

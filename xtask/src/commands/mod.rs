@@ -4,7 +4,9 @@ pub mod build;
 mod image;
 pub mod push;
 mod round;
+mod settled;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::core::config::RegistryConfig;
@@ -25,6 +27,8 @@ pub struct Setting {
     pub root: PathBuf,
     /// Where the engine is.
     pub environment: Environment,
+    /// The environment variables that hooks see.
+    pub variables: BTreeMap<String, String>,
     /// Where to tell what happens.
     pub events: Events,
     /// Whether to stop.

@@ -87,6 +87,7 @@ pub(super) struct Round<'a> {
     pub(super) options: &'a BuildOptions,
     pub(super) events: &'a Events,
     pub(super) interrupt: &'a Interrupt,
+    pub(super) variables: &'a BTreeMap<String, String>,
 }
 
 impl Round<'_> {
@@ -129,6 +130,7 @@ impl Round<'_> {
                 records: Records::read(&self.workspace.root),
                 fingerprints: BTreeMap::new(),
                 pulled: BTreeSet::new(),
+                warned: BTreeSet::new(),
             },
             Err(error) => return (outcomes, Err(StepError::Engine(error))),
         };
@@ -169,6 +171,12 @@ impl Round<'_> {
         component: &Component,
         known: &mut Known,
     ) -> Result<Outcome, StepError> {
+        let key = self.key(step, component, known)?;
+        if let Some(key) = key.as_ref().filter(|_| !self.options.no_cache)
+            && self.is_settled(component, key, known).await?
+        {
+            return Ok(Outcome::UpToDate);
+        }
         if component.has_hooks() {
             self.copy_dependencies(step, component).await?;
         }
@@ -185,6 +193,12 @@ impl Round<'_> {
             }
         }
         self.hook(component, component.post_hook.as_deref()).await?;
+        if let Some(key) = key
+            && self.key(step, component, known)?.as_ref() == Some(&key)
+        {
+            let settled = self.settle(component, key, known);
+            settled.map_err(|source| tree_error(component, source))?;
+        }
         Ok(outcome)
     }
 
@@ -233,6 +247,8 @@ pub(super) struct Known {
     pub(super) holdings: Holdings,
     pub(super) fingerprints: BTreeMap<String, Fingerprint>,
     pub(super) pulled: BTreeSet<String>,
+    /// The inputs files whose warnings were given.
+    pub(super) warned: BTreeSet<String>,
 }
 
 pub(super) fn tree_error(component: &Component, source: io::Error) -> StepError {

@@ -20,6 +20,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::ignore::Ignore;
+use super::workspace::TEMPORARY;
 
 /// The digest of contents.
 pub type Digest = blake3::Hash;
@@ -71,6 +72,20 @@ impl Context {
         dockerfile: &Path,
     ) -> io::Result<Self> {
         let entries = list(own, dependencies, ignore, dockerfile)?;
+        entries.into_iter().map(digest).collect::<io::Result<_>>().map(Self)
+    }
+
+    /// What a component's hooks and images are made from: its folder without what
+    /// is there during a round only, and what it needs.
+    pub fn source(own: &Path, dependencies: &[(String, PathBuf)]) -> io::Result<Self> {
+        let is_lasting = |name: &OsStr| TEMPORARY.iter().all(|folder| name != *folder);
+        let mut entries = list_children(own, &is_lasting)?;
+        for (name, dir) in dependencies {
+            let at = Path::new("dependency").join(name);
+            let listed = list_dependency(dir)?.into_iter();
+            entries.extend(listed.map(|entry| Entry { path: at.join(&entry.path), ..entry }));
+        }
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
         entries.into_iter().map(digest).collect::<io::Result<_>>().map(Self)
     }
 
@@ -147,8 +162,17 @@ fn list(
 /// Lists a component's folder as its dependents receive it: everything but its
 /// own `dependency/`.
 pub fn list_dependency(dir: &Path) -> io::Result<Vec<Entry>> {
+    list_children(dir, &|name| name != "dependency")
+}
+
+/// Lists all of a folder.
+pub fn list_tree(dir: &Path) -> io::Result<Vec<Entry>> {
+    list_children(dir, &|_| true)
+}
+
+fn list_children(dir: &Path, wanted: &dyn Fn(&OsStr) -> bool) -> io::Result<Vec<Entry>> {
     let mut walk = Walk { ignore: &Ignore::default(), entries: Vec::new() };
-    walk.folder(dir, Path::new(""), &|name| name != "dependency")?;
+    walk.folder(dir, Path::new(""), wanted)?;
     Ok(walk.entries)
 }
 

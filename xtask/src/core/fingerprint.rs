@@ -32,6 +32,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
+use serde::{Deserialize, Serialize};
+
 use super::context::{Context, Kind};
 
 /// Changes whenever the same inputs are digested in another way.
@@ -44,7 +46,7 @@ pub const LABEL: &str = "org.openpai.build.fingerprint";
 pub const BASES_LABEL: &str = "org.openpai.build.bases";
 
 /// The digest of everything that determines an image.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Fingerprint(String);
 
 impl fmt::Display for Fingerprint {
@@ -72,7 +74,7 @@ pub struct Recipe<'a> {
 
 /// Digests a recipe and a context.
 pub fn fingerprint(recipe: &Recipe<'_>, context: &Context) -> Fingerprint {
-    let mut fields = Fields(blake3::Hasher::new());
+    let mut fields = Fields::default();
     fields.add(FORMAT.as_bytes());
     fields.add(recipe.image.as_bytes());
     fields.add(recipe.dockerfile.as_bytes());
@@ -89,18 +91,8 @@ pub fn fingerprint(recipe: &Recipe<'_>, context: &Context) -> Fingerprint {
         fields.add(name.as_bytes());
         fields.add(base.0.as_bytes());
     }
-    fields.add_count(context.entries().len());
-    for entry in context.entries() {
-        fields.add(entry.path.as_os_str().as_bytes());
-        fields.add(&entry.mode.to_le_bytes());
-        fields.add(match entry.kind {
-            Kind::Folder => b"folder",
-            Kind::Link => b"link",
-            Kind::File => b"file",
-        });
-        fields.add(entry.digest.as_bytes());
-    }
-    Fingerprint(fields.0.finalize().to_hex().to_string())
+    fields.add_context(context);
+    Fingerprint(fields.finish())
 }
 
 /// The build args that can change what a Dockerfile makes: those that it
@@ -118,11 +110,33 @@ pub fn relevant_args<'a>(
         .collect()
 }
 
-/// Fields of any length, none of which can be taken for another's end.
-struct Fields(blake3::Hasher);
+/// The digest of fields of any length, none of which can be taken for another's end.
+#[derive(Default)]
+pub struct Fields(blake3::Hasher);
 
 impl Fields {
-    fn add(&mut self, bytes: &[u8]) {
+    /// Adds all that is in a context.
+    pub fn add_context(&mut self, context: &Context) {
+        self.add_count(context.entries().len());
+        for entry in context.entries() {
+            self.add(entry.path.as_os_str().as_bytes());
+            self.add(&entry.mode.to_le_bytes());
+            self.add(match entry.kind {
+                Kind::Folder => b"folder",
+                Kind::Link => b"link",
+                Kind::File => b"file",
+            });
+            self.add(entry.digest.as_bytes());
+        }
+    }
+
+    /// The digest in hexadecimal.
+    pub fn finish(&self) -> String {
+        self.0.finalize().to_hex().to_string()
+    }
+
+    /// Adds one field.
+    pub fn add(&mut self, bytes: &[u8]) {
         self.add_count(bytes.len());
         self.0.update(bytes);
     }

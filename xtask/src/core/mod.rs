@@ -12,6 +12,7 @@ pub mod fingerprint;
 pub mod graph;
 pub mod holdings;
 pub mod ignore;
+pub mod inputs;
 pub mod plan;
 pub mod problem;
 pub mod reference;

@@ -16,6 +16,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::dockerfile::{self, Dockerfile, ImageUse};
+use super::inputs::Inputs;
 use super::problem::{Problem, Problems, did_you_mean};
 use super::reference;
 
@@ -53,6 +54,8 @@ pub struct Component {
     pub pre_hook: Option<String>,
     /// `build/build-post.sh`, relative to the root, if there.
     pub post_hook: Option<String>,
+    /// What `build/inputs` declares, if there, and where the file is.
+    pub inputs: Option<(String, Inputs)>,
     /// What `component.dep` and `components.dep` name, in order.
     pub declared: Vec<Declared>,
 }
@@ -231,12 +234,26 @@ impl Reader<'_> {
                 "component.dep" | "components.dep" => {
                     component.declared.extend(self.dependencies(&path));
                 }
+                "inputs" => component.inputs = self.inputs(path),
                 _ => {}
             }
         }
         component.images =
             images.into_iter().filter_map(|(name, files)| self.image(name, &files)).collect();
         component
+    }
+
+    fn inputs(&mut self, path: String) -> Option<(String, Inputs)> {
+        let text = fs::read_to_string(self.root.join(&path))
+            .map_err(|error| self.unreadable(&path, &error))
+            .ok()?;
+        match Inputs::parse(&text, &path) {
+            Ok(inputs) => Some((path, inputs)),
+            Err(problems) => {
+                self.problems.extend(problems);
+                None
+            }
+        }
     }
 
     fn image(&mut self, name: String, files: &Candidates) -> Option<Image> {

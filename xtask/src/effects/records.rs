@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::fingerprint::FORMAT;
+use crate::core::fingerprint::{FORMAT, Fingerprint};
 
 /// Where the records lie, relative to the root.
 const FILE: &str = "target/xtask/images.json";
@@ -21,6 +21,16 @@ const FILE: &str = "target/xtask/images.json";
 struct Contents {
     format: String,
     images: BTreeMap<String, Record>,
+    components: BTreeMap<String, Settled>,
+}
+
+/// What a component with declared inputs came to.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Settled {
+    /// The digest of all that its hooks and images are made from.
+    pub key: String,
+    /// The fingerprints of its images, by name.
+    pub fingerprints: BTreeMap<String, Fingerprint>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -32,7 +42,7 @@ struct Record {
 /// The ids of the images that we built, by name.
 pub struct Records {
     path: PathBuf,
-    images: BTreeMap<String, Record>,
+    contents: Contents,
 }
 
 impl Records {
@@ -41,24 +51,34 @@ impl Records {
         let path = root.join(FILE);
         let text = fs::read(&path).unwrap_or_default();
         let contents: Contents = serde_json::from_slice(&text).unwrap_or_default();
-        let is_ours = contents.format == FORMAT;
-        Self { path, images: if is_ours { contents.images } else { BTreeMap::new() } }
+        let contents = if contents.format == FORMAT { contents } else { Contents::default() };
+        Self { path, contents }
     }
 
     /// The id of what we built or found under a name with a fingerprint.
     pub fn id(&self, image: &str, fingerprint: &str) -> Option<&str> {
-        let record = self.images.get(image)?;
+        let record = self.contents.images.get(image)?;
         (record.fingerprint == fingerprint).then_some(record.id.as_str())
     }
 
     /// Remembers an image.
     pub fn set(&mut self, image: &str, fingerprint: String, id: String) {
-        self.images.insert(image.to_owned(), Record { fingerprint, id });
+        self.contents.images.insert(image.to_owned(), Record { fingerprint, id });
+    }
+
+    /// What a component came to when it was made from `key`.
+    pub fn settled(&self, component: &str, key: &str) -> Option<&Settled> {
+        self.contents.components.get(component).filter(|settled| settled.key == key)
+    }
+
+    /// Remembers what a component came to.
+    pub fn settle(&mut self, component: &str, settled: Settled) {
+        self.contents.components.insert(component.to_owned(), settled);
     }
 
     /// Writes the records in one piece.
     pub fn write(self) -> io::Result<()> {
-        let contents = Contents { format: FORMAT.to_owned(), images: self.images };
+        let contents = Contents { format: FORMAT.to_owned(), ..self.contents };
         let unfinished = self.path.with_extension("json.new");
         fs::write(&unfinished, serde_json::to_vec(&contents)?)?;
         fs::rename(unfinished, self.path)

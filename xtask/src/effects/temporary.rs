@@ -11,7 +11,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::core::context::{self, Kind};
+use crate::core::context::{self, Entry, Kind};
 use crate::core::problem::{Problem, Problems};
 use crate::core::workspace::{TEMPORARY, Workspace};
 
@@ -61,11 +61,26 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
+/// The id of the commit that is checked out; empty without one.
+pub fn checked_out_commit(root: &Path) -> String {
+    let output = Command::new("git").current_dir(root).args(["rev-parse", "HEAD"]).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
+}
+
 /// Copies a dependency's folder to where its dependent's hooks look for it.
 pub fn copy_dependency(from: &Path, to: &Path) -> io::Result<()> {
+    copy(context::list_dependency(from)?, to)
+}
+
+/// Copies a whole folder.
+pub fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+    copy(context::list_tree(from)?, to)
+}
+
+fn copy(entries: Vec<Entry>, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     let mut folders: Vec<(PathBuf, fs::Metadata)> = Vec::new();
-    for entry in context::list_dependency(from)? {
+    for entry in entries {
         let target = to.join(&entry.path);
         let metadata = fs::symlink_metadata(&entry.source)?;
         match entry.kind {
