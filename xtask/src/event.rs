@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::core::holdings::Reason;
+use crate::core::fingerprint::Fingerprint;
 use crate::core::problem::Problem;
+use crate::core::reason::Reason;
 
 /// One thing that happened.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub enum Event {
         /// The components that it builds, in order.
         components: Vec<String>,
     },
+    /// What a round would do.
+    Planned(Vec<PlannedStep>),
     /// A component's turn has come.
     StepStarted {
         /// The component.
@@ -60,7 +63,7 @@ pub enum Event {
         /// The image's name.
         image: String,
         /// Why.
-        reason: Reason,
+        reasons: Vec<Reason>,
     },
     /// An image in the engine is what would be built.
     ImageUpToDate {
@@ -128,6 +131,39 @@ pub enum Outcome {
     Failed,
     /// The round was interrupted.
     Cancelled,
+}
+
+/// What would be done with a component.
+#[derive(Clone, Debug)]
+pub struct PlannedStep {
+    /// The component.
+    pub component: String,
+    /// Why its hooks must run, if they must: only then its images can be decided.
+    pub hooks: Option<String>,
+    /// What would be done with its images, in build order.
+    pub images: Vec<PlannedImage>,
+}
+
+/// What would be done with an image.
+#[derive(Clone, Debug)]
+pub struct PlannedImage {
+    /// The image's name.
+    pub image: String,
+    /// Of what it must be made from, if that is known.
+    pub fingerprint: Option<Fingerprint>,
+    /// What would be done.
+    pub expectation: Expectation,
+}
+
+/// What is known of an image before a round.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expectation {
+    /// The engine holds it.
+    UpToDate,
+    /// It will be built.
+    Stale(Vec<Reason>),
+    /// What it depends on is known only when the round has come that far.
+    Undecided(String),
 }
 
 /// A round in figures.

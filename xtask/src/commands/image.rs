@@ -1,204 +1,272 @@
 //! One image of a round: what it is made from is gathered and digested, and it is
 //! built if the engine does not hold just that.
 
-use std::collections::BTreeSet;
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::round::{Known, Round, StepError, tree_error};
-use crate::core::config::RegistryConfig;
-use crate::core::context::{self, Context};
+use crate::core::context::Context;
 use crate::core::dockerfile::ImageUse;
-use crate::core::fingerprint::{self, Fingerprint, Recipe};
-use crate::core::holdings::{self, Bases, Reason, Verdict};
-use crate::core::ignore::Ignore;
+use crate::core::fingerprint::{self, Fingerprint, Recipe, What};
+use crate::core::holdings::{self, Bases, Verdict};
 use crate::core::plan::Step;
-use crate::core::problem::Problem;
-use crate::core::reference::Reference;
+use crate::core::reason::Reason;
+use crate::core::trees::Selection;
 use crate::core::workspace::{Component, Image};
-use crate::effects::engine::{BuildRequest, EngineError, Logins, domains_of};
+use crate::effects::engine::{BuildRequest, Engine, EngineError, FoundImage, Logins, domains_of};
 use crate::event::{Event, Outcome};
 
-impl Round<'_> {
+impl<E: Engine> Round<'_, E> {
     /// Makes one image, unless the engine holds it already.
     pub(super) async fn image(
         &self,
         step: &Step,
         component: &Component,
         image: &Image,
-        known: &mut Known,
     ) -> Result<Outcome, StepError> {
         let failed = |source| image_error(image, source);
-        let external = self.external(image);
-        let domains = domains_of(external.iter().map(|used| used.reference.as_str()));
-        let credentials = self.engine.credentials(domains, self.registry).await;
         if self.options.pull {
-            self.pull_bases(component, image, &external, known, &credentials).await?;
+            self.pull_bases(component, image, &self.external(image)).await?;
         }
         let context = self.context(step, component, image).await?;
-        let mut wanted = self.wanted(component, image, &context, &external, known).await?;
-        let built = known.records.id(&image.name, &wanted.fingerprint.to_string());
-        let Wanted { fingerprint, bases } = &wanted;
-        let verdict = known.holdings.verdict(&image.name, fingerprint, bases, built);
-        let reason = match verdict {
-            _ if self.options.no_cache => Reason::Asked,
-            Verdict::Stale(reason) => reason,
+        let mut wanted = self.wanted(component, image, &context).await?;
+        let reasons = match self.verdict(step, image, &wanted) {
+            Verdict::UpToDate => {
+                self.up_to_date(component, image, &wanted).await?;
+                return Ok(Outcome::UpToDate);
+            }
             Verdict::Tag { id } => {
                 self.engine.tag(&id, &image.name, "latest").await.map_err(failed)?;
-                return self.finish(component, image, wanted, known, Outcome::UpToDate).await;
+                self.look_at(image).await?;
+                self.up_to_date(component, image, &wanted).await?;
+                return Ok(Outcome::UpToDate);
             }
-            Verdict::UpToDate => {
-                return self.finish(component, image, wanted, known, Outcome::UpToDate).await;
-            }
+            Verdict::Stale(reason) => self.reasons(image, reason, &wanted),
         };
         self.events.send(Event::ImageStale {
             component: component.name.clone(),
             image: image.name.clone(),
-            reason,
+            reasons,
         });
         let is_missing = |used: &&ImageUse| !wanted.bases.contains_key(&used.reference);
-        let missing: Vec<&ImageUse> = external.iter().copied().filter(is_missing).collect();
+        let missing: Vec<&ImageUse> = self.external(image).into_iter().filter(is_missing).collect();
         if !missing.is_empty() {
-            self.pull_bases(component, image, &missing, known, &credentials).await?;
-            wanted = self.wanted(component, image, &context, &external, known).await?;
+            self.pull_bases(component, image, &missing).await?;
+            wanted = self.wanted(component, image, &context).await?;
         }
         let request = BuildRequest {
             component: &component.name,
             image: &image.name,
             dockerfile: &in_context(component, image),
-            context,
+            context: context.clone(),
             build_args: &self.options.build_args,
             labels: &holdings::labels(&wanted.fingerprint, &wanted.bases),
             no_cache: self.options.no_cache,
-            credentials: &credentials,
+            credentials: &self.credentials(image).await,
         };
-        self.engine.build(request, self.events).await.map_err(failed)?;
-        self.finish(component, image, wanted, known, Outcome::Built).await
+        let built = self.engine.build(request, self.events).await;
+        self.trees.forget();
+        built.map_err(failed)?;
+        self.look_at(image).await?;
+        self.remember(image, &wanted);
+        self.tag_aliases(image).await?;
+        let (component, image) = (component.name.clone(), image.name.clone());
+        self.events.send(Event::ImageBuilt { component, image });
+        Ok(Outcome::Built)
     }
 
     /// What the image in the engine must have been made from to be up to date.
-    async fn wanted(
+    pub(super) async fn wanted<'c>(
         &self,
         component: &Component,
         image: &Image,
-        context: &Context,
-        external: &[&ImageUse],
-        known: &Known,
-    ) -> Result<Wanted, StepError> {
-        let Found { ids, has_triggers } = self.bases(image, external, known).await?;
-        let fingerprint = self.fingerprint(component, image, context, has_triggers, known)?;
-        Ok(Wanted { fingerprint, bases: ids })
+        context: &'c Context,
+    ) -> Result<Wanted<'c>, StepError> {
+        let (bases, has_triggers) = self.bases(image).await?;
+        let mut recipe = Recipe::default();
+        recipe.add(What::Image, &image.name, "");
+        recipe.add(What::Dockerfile, &image.dockerfile, *image.digest.as_bytes());
+        let args = fingerprint::relevant_args(&self.options.build_args, &image.args, has_triggers);
+        for (name, value) in args {
+            recipe.add(What::Arg, name, value);
+        }
+        for (hook, digest) in self.hook_digests(component)? {
+            recipe.add(What::Hook, hook, digest);
+        }
+        let known = self.known.borrow();
+        for used in &image.uses {
+            if let Some(name) = self.local_name(used)
+                && let Some(base) = known.fingerprints.get(name)
+            {
+                recipe.add(What::Base, name, base.to_string());
+            }
+        }
+        recipe.add_context(context);
+        Ok(Wanted { fingerprint: recipe.fingerprint(), recipe, bases })
+    }
+
+    /// What is to be done about an image.
+    pub(super) fn verdict(&self, step: &Step, image: &Image, wanted: &Wanted<'_>) -> Verdict {
+        if self.options.no_cache {
+            return Verdict::Stale(Reason::Asked { option: "--no-cache" });
+        }
+        if self.options.force && step.is_named {
+            return Verdict::Stale(Reason::Asked { option: "--force" });
+        }
+        let known = self.known.borrow();
+        let built = known.records.id(&image.name, &wanted.fingerprint);
+        known.holdings.verdict(&image.name, &wanted.fingerprint, &wanted.bases, built)
+    }
+
+    /// All that can be said of why an image is stale.
+    pub(super) fn reasons(
+        &self,
+        image: &Image,
+        reason: Reason,
+        wanted: &Wanted<'_>,
+    ) -> Vec<Reason> {
+        match reason {
+            Reason::Other { fingerprint } => {
+                let before = self.known.borrow().records.manifest(&image.name);
+                let before = before.filter(|then| then.fingerprint.to_string() == fingerprint);
+                let Some(before) = before else { return vec![Reason::Other { fingerprint }] };
+                let changes = wanted.recipe.manifest().since(&before);
+                let is_base = |what| what == What::Base;
+                let (bases, rest): (Vec<_>, Vec<_>) =
+                    changes.into_iter().partition(|change| is_base(change.what));
+                let rest = (!rest.is_empty()).then_some(Reason::Changed(rest));
+                let bases = bases
+                    .into_iter()
+                    .map(|change| Reason::Rebuilt { image: change.name, is_planned: false });
+                rest.into_iter().chain(bases).collect()
+            }
+            Reason::BaseMoved { reference, then, now } => {
+                let local = image.uses.iter().find(|used| used.reference == reference);
+                match local.and_then(|used| self.local_name(used)) {
+                    Some(name) => {
+                        vec![Reason::Rebuilt { image: name.to_owned(), is_planned: false }]
+                    }
+                    None => vec![Reason::BaseMoved { reference, then, now }],
+                }
+            }
+            reason => vec![reason],
+        }
     }
 
     /// The bases of an image that are not of this workspace.
-    pub(super) fn external<'i>(&self, image: &'i Image) -> Vec<&'i ImageUse> {
+    fn external<'i>(&self, image: &'i Image) -> Vec<&'i ImageUse> {
         let is_external = |used: &&ImageUse| used.reached && self.local_name(used).is_none();
         image.uses.iter().filter(is_external).collect()
     }
 
-    /// All bases of an image that the engine holds.
-    pub(super) async fn bases(
-        &self,
-        image: &Image,
-        external: &[&ImageUse],
-        known: &Known,
-    ) -> Result<Found, StepError> {
+    /// The ids of all bases of an image that the engine holds, and whether one of
+    /// the external ones has triggers.
+    pub(super) async fn bases(&self, image: &Image) -> Result<(Bases, bool), StepError> {
         let mut ids = Bases::new();
         let mut has_triggers = false;
-        for used in external {
-            let found = self.engine.image(&used.reference).await;
-            if let Some(base) = found.map_err(|source| image_error(image, source))? {
+        for used in self.external(image) {
+            if let Some(base) = self.external_base(image, &used.reference).await? {
                 has_triggers |= base.has_triggers;
                 ids.insert(used.reference.clone(), base.id);
             }
         }
+        let known = self.known.borrow();
         for used in &image.uses {
             if let Some(id) = self.local_name(used).and_then(|name| known.holdings.id(name)) {
                 ids.insert(used.reference.clone(), id.to_owned());
             }
         }
-        Ok(Found { ids, has_triggers })
+        Ok((ids, has_triggers))
     }
 
-    /// Remembers an image that is in the engine for those that are made from it.
-    async fn finish(
+    /// One question for each base, however many images use it.
+    async fn external_base(
+        &self,
+        image: &Image,
+        reference: &str,
+    ) -> Result<Option<FoundImage>, StepError> {
+        if let Some(found) = self.known.borrow().externals.get(reference) {
+            return Ok(found.clone());
+        }
+        let found = self.engine.image(reference).await;
+        let found = found.map_err(|source| image_error(image, source))?;
+        self.known.borrow_mut().externals.insert(reference.to_owned(), found.clone());
+        Ok(found)
+    }
+
+    /// Notes what the engine holds under an image's name now.
+    async fn look_at(&self, image: &Image) -> Result<(), StepError> {
+        let found = self.engine.image(&image.name).await;
+        let found = found.map_err(|source| image_error(image, source))?;
+        if let Some(held) = found.and_then(|found| found.held) {
+            let name = format!("{}:latest", image.name);
+            self.known.borrow_mut().holdings.add([name], &held);
+        }
+        Ok(())
+    }
+
+    async fn up_to_date(
         &self,
         component: &Component,
         image: &Image,
-        wanted: Wanted,
-        known: &mut Known,
-        outcome: Outcome,
-    ) -> Result<Outcome, StepError> {
-        let failed = |source| image_error(image, source);
-        let held = self.engine.image(&image.name).await.map_err(failed)?.and_then(|i| i.held);
-        if let Some(held) = held {
-            known.records.set(&image.name, wanted.fingerprint.to_string(), held.id.clone());
-            known.holdings.add([format!("{}:latest", image.name)], &held);
-        }
-        for repository in self.aliases_of(image) {
-            self.engine.tag(&image.name, &repository, "latest").await.map_err(failed)?;
-        }
-        known.fingerprints.insert(image.name.clone(), wanted.fingerprint);
+        wanted: &Wanted<'_>,
+    ) -> Result<(), StepError> {
+        self.remember(image, wanted);
+        self.tag_aliases(image).await?;
         let (component, image) = (component.name.clone(), image.name.clone());
-        self.events.send(match outcome {
-            Outcome::Built => Event::ImageBuilt { component, image },
-            _ => Event::ImageUpToDate { component, image },
-        });
-        Ok(outcome)
+        self.events.send(Event::ImageUpToDate { component, image });
+        Ok(())
     }
 
-    fn fingerprint(
-        &self,
-        component: &Component,
-        image: &Image,
-        context: &Context,
-        base_has_triggers: bool,
-        known: &Known,
-    ) -> Result<Fingerprint, StepError> {
-        let read = |path: &String| {
-            let bytes = fs::read(self.workspace.root.join(path));
-            bytes.map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))
-        };
-        let bases = image.uses.iter().filter_map(|used| {
-            let name = self.local_name(used)?;
-            Some((name.to_owned(), known.fingerprints.get(name)?.clone()))
-        });
-        let hooks = component.pre_hook.iter().chain(&component.post_hook).map(read);
-        let digested = hooks.collect::<io::Result<Vec<_>>>().and_then(|hooks| {
-            let recipe = Recipe {
-                image: &image.name,
-                dockerfile: &in_context(component, image),
-                dockerfile_bytes: &read(&image.dockerfile)?,
-                build_args: &fingerprint::relevant_args(
-                    &self.options.build_args,
-                    &image.args,
-                    base_has_triggers,
-                ),
-                hooks: &hooks,
-                bases: &bases.collect(),
+    /// Remembers an image that is in the engine, for those that are made from it and
+    /// for other days.
+    fn remember(&self, image: &Image, wanted: &Wanted<'_>) {
+        let mut known = self.known.borrow_mut();
+        let Known { holdings, records, fingerprints, .. } = &mut *known;
+        fingerprints.insert(image.name.clone(), wanted.fingerprint.clone());
+        if let Some(id) = holdings.id(&image.name)
+            && records.set(&image.name, &wanted.fingerprint, id.to_owned())
+        {
+            self.warn_of(records.set_manifest(&image.name, &wanted.recipe.manifest()));
+        }
+    }
+
+    /// Gives an image the other names by which Dockerfiles call it: an engine would
+    /// look for those at a registry.
+    async fn tag_aliases(&self, image: &Image) -> Result<(), StepError> {
+        for repository in self.aliases.get(&image.name).into_iter().flatten() {
+            let is_tagged = {
+                let known = self.known.borrow();
+                known.holdings.id(repository) == known.holdings.id(&image.name)
             };
-            Ok(fingerprint::fingerprint(&recipe, context))
-        });
-        digested.map_err(|source| tree_error(component, source))
+            if !is_tagged {
+                let tagged = self.engine.tag(&image.name, repository, "latest").await;
+                tagged.map_err(|source| image_error(image, source))?;
+            }
+        }
+        Ok(())
     }
 
-    async fn context(
+    pub(super) async fn context(
         &self,
         step: &Step,
         component: &Component,
         image: &Image,
     ) -> Result<Context, StepError> {
-        let own = self.workspace.root.join(component.dir());
+        let (trees, selection) = (self.trees.clone(), self.selection(step, component, image));
+        let reading = tokio::task::spawn_blocking(move || trees.context(&selection)).await;
+        match reading {
+            Ok(context) => context.map_err(StepError::File),
+            Err(error) => Err(tree_error(component, io::Error::other(error))),
+        }
+    }
+
+    /// What the context of an image is made from: a component with hooks has its
+    /// dependencies in its own folder.
+    pub(super) fn selection(&self, step: &Step, component: &Component, image: &Image) -> Selection {
+        let needed = if component.has_hooks() { Vec::new() } else { self.needed(step) };
         let dockerfile = PathBuf::from(in_context(component, image));
-        let ignore = read_ignore(component, &own, &dockerfile).map_err(StepError::File)?;
-        let streamed =
-            if component.has_hooks() { Vec::new() } else { self.dependency_folders(step) };
-        let listing = tokio::task::spawn_blocking(move || {
-            Context::read(&own, &streamed, &ignore, &dockerfile)
-        });
-        let listed = listing.await.map_err(io::Error::other).flatten();
-        listed.map_err(|source| tree_error(component, source))
+        Selection { dir: component.dir(), dockerfile, needed }
     }
 
     /// Fetches external bases. Builders would ask the registry by themselves, but
@@ -208,11 +276,10 @@ impl Round<'_> {
         component: &Component,
         image: &Image,
         bases: &[&ImageUse],
-        known: &mut Known,
-        credentials: &Logins,
     ) -> Result<(), StepError> {
+        let credentials = self.credentials(image).await;
         for used in bases {
-            if !known.pulled.insert(used.reference.clone()) {
+            if !self.known.borrow_mut().pulled.insert(used.reference.clone()) {
                 continue;
             }
             self.events.send(Event::Pulling {
@@ -220,7 +287,8 @@ impl Round<'_> {
                 reference: used.reference.clone(),
             });
             let pulled =
-                self.engine.pull(&used.reference, used.platform.as_deref(), credentials).await;
+                self.engine.pull(&used.reference, used.platform.as_deref(), &credentials).await;
+            self.known.borrow_mut().externals.remove(&used.reference);
             pulled.map_err(|source| StepError::Base {
                 file: image.dockerfile.clone(),
                 line: used.line,
@@ -231,38 +299,22 @@ impl Round<'_> {
         Ok(())
     }
 
-    pub(super) fn local_name<'u>(&self, used: &'u ImageUse) -> Option<&'u str> {
-        let prefix = self.registry.map(RegistryConfig::prefix);
-        let name = Reference::parse(&used.reference).local_name(prefix.as_deref())?;
-        self.workspace.images().any(|(_, image)| image.name == name).then_some(name)
+    async fn credentials(&self, image: &Image) -> Logins {
+        let external = self.external(image);
+        let domains = domains_of(external.iter().map(|used| used.reference.as_str()));
+        self.engine.credentials(domains, self.registry).await
     }
-
-    /// The other repositories by which Dockerfiles call an image of ours: an
-    /// engine would look for those at a registry.
-    fn aliases_of(&self, image: &Image) -> BTreeSet<String> {
-        let uses = self.workspace.images().flat_map(|(_, image)| &image.uses);
-        uses.filter(|used| self.local_name(used) == Some(&image.name))
-            .map(|used| used.reference.strip_suffix(":latest").unwrap_or(&used.reference))
-            .filter(|repository| *repository != image.name)
-            .map(str::to_owned)
-            .collect()
-    }
-}
-
-/// The images that an image is made from, as far as the engine holds them.
-pub(super) struct Found {
-    pub(super) ids: Bases,
-    has_triggers: bool,
 }
 
 /// What an image must have been made from.
-struct Wanted {
-    fingerprint: Fingerprint,
+pub(super) struct Wanted<'c> {
+    pub(super) fingerprint: Fingerprint,
+    recipe: Recipe<'c>,
     /// Without those that the engine does not hold.
     bases: Bases,
 }
 
-fn image_error(image: &Image, source: EngineError) -> StepError {
+pub(super) fn image_error(image: &Image, source: EngineError) -> StepError {
     let (dockerfile, image) = (image.dockerfile.clone(), image.name.clone());
     StepError::Image { dockerfile, image, source }
 }
@@ -271,19 +323,4 @@ fn image_error(image: &Image, source: EngineError) -> StepError {
 fn in_context(component: &Component, image: &Image) -> String {
     let prefix = format!("{}/", component.dir());
     image.dockerfile.strip_prefix(&prefix).unwrap_or(&image.dockerfile).to_owned()
-}
-
-fn read_ignore(component: &Component, own: &Path, dockerfile: &Path) -> Result<Ignore, Problem> {
-    for file in context::ignore_files(dockerfile) {
-        let shown = format!("{}/{}", component.dir(), file.display());
-        match fs::read_to_string(own.join(&file)) {
-            Ok(text) => {
-                return Ignore::parse(&text)
-                    .map_err(|error| Problem::of_line(&shown, error.line, error.to_string()));
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Problem::of_file(shown, format!("cannot be read: {error}"))),
-        }
-    }
-    Ok(Ignore::default())
 }

@@ -2,9 +2,11 @@
 
 pub mod build;
 mod image;
+mod preview;
 pub mod push;
 mod round;
 mod settled;
+mod since;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -29,6 +31,8 @@ pub struct Setting {
     pub environment: Environment,
     /// The environment variables that hooks see.
     pub variables: BTreeMap<String, String>,
+    /// How many bytes of what hooks made are kept.
+    pub store_limit: u64,
     /// Where to tell what happens.
     pub events: Events,
     /// Whether to stop.

@@ -13,7 +13,7 @@ use crate::core::config::RegistryConfig;
 use crate::core::problem::{Problem, Problems, did_you_mean};
 use crate::core::reference;
 use crate::core::workspace::{Image, Options, Workspace};
-use crate::effects::engine::{Engine, EngineError, PushRequest};
+use crate::effects::engine::{DockerEngine, Engine, EngineError, PushRequest};
 use crate::event::Event;
 
 /// How many images are on their way at a time.
@@ -42,7 +42,7 @@ pub async fn run(options: &PushOptions, setting: &Setting) -> Result<(), Command
     let reading = Options { flavor: options.flavor.clone(), ..Options::default() };
     let (workspace, _) = read_workspace(&setting.root, &reading, Some(&registry), &setting.events)?;
     let images = select(&workspace, &options.images)?;
-    let engine = Engine::connect(setting.environment.clone()).await?;
+    let engine = DockerEngine::connect(setting.environment.clone()).await?;
     refuse_missing(&workspace, &images, &engine).await?;
     let requests: Vec<PushRequest> = images
         .iter()
@@ -92,7 +92,7 @@ fn select<'a>(
 async fn refuse_missing(
     workspace: &Workspace,
     images: &[(usize, &Image)],
-    engine: &Engine,
+    engine: &DockerEngine,
 ) -> Result<(), CommandError> {
     let mut problems = Vec::new();
     for (component, image) in images {
@@ -110,11 +110,11 @@ async fn refuse_missing(
 async fn push_all(
     requests: &[PushRequest],
     registry: &RegistryConfig,
-    engine: &Engine,
+    engine: &DockerEngine,
     retry_for: Duration,
     setting: &Setting,
 ) -> Result<(), CommandError> {
-    let logins = engine.credentials([registry.domain.clone()], Some(registry)).await;
+    let logins = engine.credentials(vec![registry.domain.clone()], Some(registry)).await;
     let pushes = requests.iter().map(|request| async {
         setting.events.send(Event::PushStarted { reference: request.reference() });
         let ended = engine.push(request, &logins, retry_for, &setting.events).await;

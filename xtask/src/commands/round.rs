@@ -6,23 +6,34 @@
 //! streamed into the context and nothing is copied. However a round ends, the
 //! temporary folders of every component are gone afterwards.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
-use super::CommandError;
+use rayon::prelude::*;
+
 use super::build::BuildOptions;
+use super::{CommandError, Setting};
 use crate::core::config::RegistryConfig;
+use crate::core::dockerfile::ImageUse;
 use crate::core::fingerprint::Fingerprint;
 use crate::core::holdings::Holdings;
+use crate::core::ignore::Ignore;
 use crate::core::plan::{Plan, Step};
 use crate::core::problem::Problem;
+use crate::core::reference::Reference;
+use crate::core::trees::{Needed, Trees};
 use crate::core::workspace::{Component, Workspace};
-use crate::effects::engine::{Engine, EngineError};
+use crate::effects::engine::{Engine, EngineError, FoundImage};
 use crate::effects::hooks::{self, HookError};
 use crate::effects::interrupt::Interrupt;
-use crate::effects::records::Records;
+use crate::effects::records::{Records, read_memory, write_memory};
+use crate::effects::state;
+use crate::effects::store::Store;
 use crate::effects::temporary;
 use crate::event::{Event, Events, Outcome, Summary};
 
@@ -67,30 +78,108 @@ pub enum StepError {
         /// What the engine said.
         source: EngineError,
     },
-    /// What was built cannot be remembered.
-    #[error("target/xtask/ cannot be written: {0}")]
-    Records(io::Error),
-    /// The engine did not answer.
-    #[error(transparent)]
-    Engine(EngineError),
     /// The user stopped it.
     #[error("interrupted")]
     Cancelled,
 }
 
 /// All that a run of a plan needs.
-pub(super) struct Round<'a> {
+pub(super) struct Round<'a, E> {
     pub(super) workspace: &'a Workspace,
     pub(super) plan: &'a Plan,
-    pub(super) engine: &'a Engine,
+    pub(super) engine: &'a E,
     pub(super) registry: Option<&'a RegistryConfig>,
     pub(super) options: &'a BuildOptions,
     pub(super) events: &'a Events,
     pub(super) interrupt: &'a Interrupt,
     pub(super) variables: &'a BTreeMap<String, String>,
+    /// Nothing is done but told.
+    pub(super) is_preview: bool,
+    pub(super) trees: Arc<Trees>,
+    pub(super) store: RefCell<Store>,
+    pub(super) known: RefCell<Known>,
+    /// The other names by which Dockerfiles call our images, by image.
+    pub(super) aliases: BTreeMap<String, BTreeSet<String>>,
+    names: HashSet<&'a str>,
 }
 
-impl Round<'_> {
+/// What a round has learned so far.
+pub(super) struct Known {
+    pub(super) records: Records,
+    pub(super) holdings: Holdings,
+    pub(super) fingerprints: BTreeMap<String, Fingerprint>,
+    /// External bases, as far as somebody asked.
+    pub(super) externals: HashMap<String, Option<FoundImage>>,
+    pub(super) pulled: BTreeSet<String>,
+    /// The inputs files whose warnings were given.
+    pub(super) warned: BTreeSet<String>,
+    /// Where the `generated/` of components is that were skipped.
+    pub(super) kept: BTreeMap<String, PathBuf>,
+}
+
+impl<'a, E: Engine> Round<'a, E> {
+    /// Reads what earlier rounds left and asks the engine what it holds.
+    pub(super) async fn begin(
+        workspace: &'a Workspace,
+        plan: &'a Plan,
+        engine: &'a E,
+        registry: Option<&'a RegistryConfig>,
+        options: &'a BuildOptions,
+        setting: &'a Setting,
+    ) -> Result<Self, CommandError> {
+        let root = &workspace.root;
+        let names = workspace.images().map(|(_, image)| image.name.as_str()).collect();
+        let known = Known {
+            records: Records::read(root),
+            holdings: Holdings::default(),
+            fingerprints: BTreeMap::new(),
+            externals: HashMap::new(),
+            pulled: BTreeSet::new(),
+            warned: BTreeSet::new(),
+            kept: BTreeMap::new(),
+        };
+        let mut round = Self {
+            workspace,
+            plan,
+            engine,
+            registry,
+            options,
+            events: &setting.events,
+            interrupt: &setting.interrupt,
+            variables: &setting.variables,
+            is_preview: options.dry_run,
+            trees: Arc::new(Trees::new(root, read_memory(root))),
+            store: RefCell::new(Store::new(root, setting.store_limit)),
+            known: RefCell::new(known),
+            aliases: BTreeMap::new(),
+            names,
+        };
+        round.aliases = round.find_aliases();
+        let (holdings, ()) = tokio::join!(engine.holdings(), round.look_around());
+        round.known.get_mut().holdings = holdings?;
+        Ok(round)
+    }
+
+    /// Walks and reads, on all cores, what the steps will look at one by one. What
+    /// cannot be read is reported when its turn comes.
+    async fn look_around(&self) {
+        let mut selections = Vec::new();
+        for step in &self.plan.steps {
+            let component = self.component(step);
+            for image in component.images.iter().filter(|_| !component.has_hooks()) {
+                selections.push(self.selection(step, component, image));
+            }
+        }
+        let trees = Arc::clone(&self.trees);
+        let looking = tokio::task::spawn_blocking(move || {
+            selections.par_iter().for_each(|selection| drop(trees.context(selection)));
+        });
+        drop(looking.await);
+        for warning in self.trees.warnings() {
+            self.events.send(Event::Warning(warning));
+        }
+    }
+
     /// Runs every step, up to the first that fails, and cleans up.
     pub(super) async fn run(&self) -> Result<(), CommandError> {
         let started = Instant::now();
@@ -102,8 +191,10 @@ impl Round<'_> {
                 .map(|step| self.component(step).name.clone())
                 .collect(),
         });
-        let (outcomes, ended) = self.steps().await;
+        let mut outcomes = Vec::new();
+        let ended = self.steps(&mut outcomes).await;
         let cleaned = temporary::clean(self.workspace).map_err(CommandError::Unclean);
+        self.end();
         let count = |wanted| outcomes.iter().filter(|outcome| **outcome == wanted).count();
         let (built, up_to_date) = (count(Outcome::Built), count(Outcome::UpToDate));
         let failed = count(Outcome::Failed);
@@ -121,34 +212,31 @@ impl Round<'_> {
         }
     }
 
-    /// How each step that was begun ended, and why not all of them were.
-    async fn steps(&self) -> (Vec<Outcome>, Result<(), StepError>) {
-        let mut outcomes = Vec::new();
-        let mut known = match self.engine.holdings().await {
-            Ok(holdings) => Known {
-                holdings,
-                records: Records::read(&self.workspace.root),
-                fingerprints: BTreeMap::new(),
-                pulled: BTreeSet::new(),
-                warned: BTreeSet::new(),
-            },
-            Err(error) => return (outcomes, Err(StepError::Engine(error))),
-        };
-        let ended = self.steps_with(&mut known, &mut outcomes).await;
-        let written = known.records.write().map_err(StepError::Records);
-        (outcomes, ended.and(written))
+    /// Keeps what was learned.
+    pub(super) fn end(&self) {
+        self.warn_of(self.known.borrow_mut().records.write());
+        if let Some(memory) = self.trees.memory() {
+            self.warn_of(write_memory(&self.workspace.root, &memory));
+        }
+        if !self.is_preview {
+            self.warn_of(self.store.borrow().tidy());
+        }
     }
 
-    async fn steps_with(
-        &self,
-        known: &mut Known,
-        outcomes: &mut Vec<Outcome>,
-    ) -> Result<(), StepError> {
+    /// What is kept in `target/xtask/` may be lost, so it may also not be written.
+    pub(super) fn warn_of(&self, written: io::Result<()>) {
+        if let Err(error) = written {
+            let message = format!("cannot be written, so the next build takes longer: {error}");
+            self.events.send(Event::Warning(Problem::of_file(state::DIR, message)));
+        }
+    }
+
+    async fn steps(&self, outcomes: &mut Vec<Outcome>) -> Result<(), StepError> {
         for step in &self.plan.steps {
             let component = self.component(step);
             let started = Instant::now();
             self.events.send(Event::StepStarted { component: component.name.clone() });
-            let ended = self.step(step, component, known).await;
+            let ended = self.step(step, component).await;
             let outcome = match &ended {
                 Ok(outcome) => *outcome,
                 Err(StepError::Cancelled) => Outcome::Cancelled,
@@ -165,26 +253,47 @@ impl Round<'_> {
         Ok(())
     }
 
-    async fn step(
-        &self,
-        step: &Step,
-        component: &Component,
-        known: &mut Known,
-    ) -> Result<Outcome, StepError> {
-        let key = self.key(step, component, known)?;
-        if let Some(key) = key.as_ref().filter(|_| !self.options.no_cache)
-            && self.is_settled(component, key, known).await?
+    async fn step(&self, step: &Step, component: &Component) -> Result<Outcome, StepError> {
+        let key = self.key(step, component)?;
+        if let Some(key) = key.as_ref().filter(|_| !self.is_asked(step))
+            && self.is_settled(component, &key.fingerprint()).await?
         {
+            for image in &component.images {
+                self.events.send(Event::ImageUpToDate {
+                    component: component.name.clone(),
+                    image: image.name.clone(),
+                });
+            }
             return Ok(Outcome::UpToDate);
         }
-        if component.has_hooks() {
-            self.copy_dependencies(step, component).await?;
+        if !component.has_hooks() {
+            return self.images(step, component).await;
         }
+        let before = self.own_tree(component)?;
+        self.copy_dependencies(step, component).await?;
         self.hook(component, component.pre_hook.as_deref()).await?;
+        let outcome = self.images(step, component).await?;
+        self.hook(component, component.post_hook.as_deref()).await?;
+        self.note_changes(component, &before)?;
+        if let Some(key) = key
+            && let Some(after) = self.key(step, component)?
+            && after.fingerprint() == key.fingerprint()
+        {
+            self.warn_of(self.settle(component, &key));
+        }
+        Ok(outcome)
+    }
+
+    /// Whether the user wants it built, stale or not.
+    pub(super) fn is_asked(&self, step: &Step) -> bool {
+        self.options.no_cache || (self.options.force && step.is_named)
+    }
+
+    async fn images(&self, step: &Step, component: &Component) -> Result<Outcome, StepError> {
         let mut outcome = Outcome::UpToDate;
         for image in step.images.iter().map(|place| &component.images[*place]) {
             tokio::select! {
-                made = self.image(step, component, image, known) => {
+                made = self.image(step, component, image) => {
                     if made? == Outcome::Built {
                         outcome = Outcome::Built;
                     }
@@ -192,25 +301,18 @@ impl Round<'_> {
                 () = self.interrupt.wait() => return Err(StepError::Cancelled),
             }
         }
-        self.hook(component, component.post_hook.as_deref()).await?;
-        if let Some(key) = key
-            && self.key(step, component, known)?.as_ref() == Some(&key)
-        {
-            let settled = self.settle(component, key, known);
-            settled.map_err(|source| tree_error(component, source))?;
-        }
         Ok(outcome)
     }
 
     async fn copy_dependencies(&self, step: &Step, component: &Component) -> Result<(), StepError> {
-        let at = self.workspace.root.join(component.dir()).join("dependency");
-        let copies = self.dependency_folders(step);
+        let at = self.workspace.root.join(component.dir());
+        let (trees, needed) = (Arc::clone(&self.trees), self.needed(step));
         let copying = tokio::task::spawn_blocking(move || {
-            copies
-                .iter()
-                .try_for_each(|(name, from)| temporary::copy_dependency(from, &at.join(name)))
+            let parts = trees.needed(&needed, &Ignore::default())?;
+            temporary::copy_parts(&parts, &at)
         });
         let copied = copying.await.map_err(io::Error::other).flatten();
+        self.trees.forget();
         copied.map_err(|source| tree_error(component, source))
     }
 
@@ -219,6 +321,7 @@ impl Round<'_> {
             let root = &self.workspace.root;
             let cancelled = self.interrupt.wait();
             let ended = hooks::run(root, hook, &component.name, self.events, cancelled).await;
+            self.trees.forget();
             if !self.interrupt.has_come() {
                 ended?;
             }
@@ -229,26 +332,55 @@ impl Round<'_> {
         Ok(())
     }
 
-    fn component(&self, step: &Step) -> &Component {
+    /// The digests of a component's hooks, by path.
+    pub(super) fn hook_digests(
+        &self,
+        component: &Component,
+    ) -> Result<Vec<(String, [u8; 32])>, StepError> {
+        let hooks = component.pre_hook.iter().chain(&component.post_hook);
+        hooks
+            .map(|hook| {
+                let bytes = fs::read(self.workspace.root.join(hook)).map_err(|error| {
+                    StepError::File(Problem::of_file(hook, format!("cannot be read: {error}")))
+                });
+                Ok((hook.clone(), *blake3::hash(&bytes?).as_bytes()))
+            })
+            .collect()
+    }
+
+    pub(super) fn component(&self, step: &Step) -> &'a Component {
         &self.workspace.components[step.component]
     }
 
-    pub(super) fn dependency_folders(&self, step: &Step) -> Vec<(String, PathBuf)> {
-        let dependencies = step.dependencies.iter().map(|place| &self.workspace.components[*place]);
-        dependencies
-            .map(|component| (component.name.clone(), self.workspace.root.join(component.dir())))
+    /// What a component gets of those that it needs.
+    pub(super) fn needed(&self, step: &Step) -> Vec<Needed> {
+        let known = self.known.borrow();
+        let components = step.dependencies.iter().map(|place| &self.workspace.components[*place]);
+        components
+            .map(|component| Needed {
+                name: component.name.clone(),
+                generated: known.kept.get(&component.name).cloned(),
+            })
             .collect()
     }
-}
 
-/// What a round has learned of images so far.
-pub(super) struct Known {
-    pub(super) records: Records,
-    pub(super) holdings: Holdings,
-    pub(super) fingerprints: BTreeMap<String, Fingerprint>,
-    pub(super) pulled: BTreeSet<String>,
-    /// The inputs files whose warnings were given.
-    pub(super) warned: BTreeSet<String>,
+    /// The name of the image of ours that a Dockerfile means, if it means one.
+    pub(super) fn local_name<'u>(&self, used: &'u ImageUse) -> Option<&'u str> {
+        let prefix = self.registry.map(RegistryConfig::prefix);
+        let name = Reference::parse(&used.reference).local_name(prefix.as_deref())?;
+        self.names.contains(name).then_some(name)
+    }
+
+    fn find_aliases(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let mut aliases: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for used in self.workspace.images().flat_map(|(_, image)| &image.uses) {
+            let repository = used.reference.strip_suffix(":latest").unwrap_or(&used.reference);
+            if let Some(name) = self.local_name(used).filter(|name| *name != repository) {
+                aliases.entry(name.to_owned()).or_default().insert(repository.to_owned());
+            }
+        }
+        aliases
+    }
 }
 
 pub(super) fn tree_error(component: &Component, source: io::Error) -> StepError {

@@ -2,131 +2,152 @@
 //!
 //! With `build/inputs` a component is a function of its own tree, the declared
 //! inputs, what it needs, and the build args. The digest of these is its key. A
-//! component whose key is the one under which it was made last, and whose images
-//! the engine still holds, is up to date without a look at its hooks; what they
-//! left in `generated/` is put back for its dependents.
+//! component whose key is one under which it was made before, and whose images the
+//! engine still holds, is up to date without a look at its hooks; what they left
+//! in `generated/` is kept for its dependents.
 //!
-//! A key is remembered only if it was the same before and after the hooks: if
-//! something was edited meanwhile, or a hook wrote into its own tree, nobody can
-//! tell which of the two states was read. A hook that writes the same at every
-//! run settles at the second.
+//! A key is kept only if it was the same before and after the hooks: if something
+//! was edited meanwhile, or a hook wrote into its own tree, nobody can tell which
+//! of the two states was read. A hook that writes the same at every run settles at
+//! the second; one that never writes the same is warned of.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
-use std::path::PathBuf;
 
-use super::round::{Known, Round, StepError, tree_error};
+use super::image::image_error;
+use super::round::{Round, StepError, tree_error};
 use crate::core::context::Context;
-use crate::core::fingerprint::Fields;
+use crate::core::fingerprint::{Fingerprint, Manifest, Recipe, What};
 use crate::core::holdings::Verdict;
 use crate::core::plan::Step;
-use crate::core::workspace::Component;
-use crate::effects::records::Settled;
-use crate::effects::temporary;
+use crate::core::problem::Problem;
+use crate::core::workspace::{Component, Image};
+use crate::effects::engine::Engine;
+use crate::effects::git;
 use crate::event::Event;
 
-/// Where `generated/` folders are kept, relative to the root.
-const KEPT: &str = "target/xtask/generated";
+/// All that a component with declared inputs is made from.
+pub(super) struct Key {
+    facts: Vec<(What, String, Vec<u8>)>,
+    inputs: Context,
+    source: Context,
+}
 
-impl Round<'_> {
-    /// The digest of all that a component is made from; none if its hooks declare
-    /// no inputs.
-    pub(super) fn key(
-        &self,
-        step: &Step,
-        component: &Component,
-        known: &mut Known,
-    ) -> Result<Option<String>, StepError> {
+impl Key {
+    fn recipe(&self) -> Recipe<'_> {
+        let mut recipe = Recipe::default();
+        for (what, name, value) in &self.facts {
+            recipe.add(*what, name, value.as_slice());
+        }
+        recipe.add_context(&self.inputs);
+        recipe.add_context(&self.source);
+        recipe
+    }
+
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        self.recipe().fingerprint()
+    }
+
+    pub(super) fn manifest(&self) -> Manifest {
+        self.recipe().manifest()
+    }
+}
+
+/// The name of a manifest that no image can have.
+pub(super) fn hooks_of(component: &Component) -> String {
+    format!("hooks of {}", component.name)
+}
+
+impl<E: Engine> Round<'_, E> {
+    /// What a component is made from; none if its hooks declare no inputs.
+    pub(super) fn key(&self, step: &Step, component: &Component) -> Result<Option<Key>, StepError> {
         let Some((file, inputs)) = &component.inputs else { return Ok(None) };
-        let failed = |source| tree_error(component, source);
         let root = &self.workspace.root;
         let mut warnings = Vec::new();
-        let mut fields = Fields::default();
-        let declared = inputs.digest(root, file, &mut warnings).map_err(failed)?;
-        fields.add(declared.as_bytes());
-        for name in &inputs.variables {
-            fields.add(name.as_bytes());
-            fields.add(self.variables.get(name).map_or(b"unset", String::as_bytes));
-        }
-        if inputs.head {
-            fields.add(temporary::checked_out_commit(root).as_bytes());
-        }
-        for (name, value) in &self.options.build_args {
-            fields.add(name.as_bytes());
-            fields.add(value.as_bytes());
-        }
-        for image in &component.images {
-            fields.add(image.dockerfile.as_bytes());
-            for name in image.uses.iter().filter_map(|used| self.local_name(used)) {
-                let base = known.fingerprints.get(name).map(ToString::to_string);
-                fields.add(base.unwrap_or_default().as_bytes());
-            }
-        }
-        let own = root.join(component.dir());
-        let context = Context::source(&own, &self.dependency_folders(step)).map_err(failed)?;
-        fields.add_context(&context);
-        if known.warned.insert(file.clone()) {
+        let paths = inputs.files(root, file, &mut warnings);
+        let paths = paths.map_err(|source| tree_error(component, source))?;
+        if self.known.borrow_mut().warned.insert(file.clone()) {
             for warning in warnings {
                 self.events.send(Event::Warning(warning));
             }
         }
-        Ok(Some(fields.finish()))
+        let mut facts = Vec::new();
+        for name in &inputs.variables {
+            let value = self.variables.get(name).map_or(String::new(), |value| format!("={value}"));
+            facts.push((What::Variable, name.clone(), value.into_bytes()));
+        }
+        if inputs.head {
+            let commit = git::head(root);
+            facts.push((What::Commit, String::new(), commit.into_bytes()));
+        }
+        for (name, value) in &self.options.build_args {
+            facts.push((What::Arg, name.clone(), value.clone().into_bytes()));
+        }
+        let known = self.known.borrow();
+        for image in &component.images {
+            facts.push((What::Image, image.name.clone(), Vec::new()));
+            for name in image.uses.iter().filter_map(|used| self.local_name(used)) {
+                let base = known.fingerprints.get(name).map(ToString::to_string);
+                let is_own = component.images.iter().any(|image| image.name == name);
+                if let Some(base) = base.filter(|_| !is_own) {
+                    facts.push((What::Base, name.to_owned(), base.into_bytes()));
+                }
+            }
+        }
+        let read = || {
+            let inputs = self.trees.files(&format!("{}#inputs", component.dir()), paths)?;
+            let source = self.trees.source(&component.dir(), &self.needed(step))?;
+            Ok(Key { facts, inputs, source })
+        };
+        read().map(Some).map_err(StepError::File)
     }
 
-    /// Whether all images of the component are what `key` came to; then its
-    /// `generated/` is there again.
+    /// Whether the component was made from just this before and its images are
+    /// still there; then nothing of it needs to run.
     pub(super) async fn is_settled(
         &self,
         component: &Component,
-        key: &str,
-        known: &mut Known,
+        key: &Fingerprint,
     ) -> Result<bool, StepError> {
-        let Some(settled) = known.records.settled(&component.name, key).cloned() else {
+        let Some(settled) = self.store.borrow_mut().find(key, &self.trees) else {
             return Ok(false);
         };
+        let mut to_tag: Vec<(&Image, String)> = Vec::new();
         for image in &component.images {
             let Some(fingerprint) = settled.fingerprints.get(&image.name) else {
                 return Ok(false);
             };
-            let bases = self.bases(image, &self.external(image), known).await?.ids;
-            let built = known.records.id(&image.name, &fingerprint.to_string());
-            let verdict = known.holdings.verdict(&image.name, fingerprint, &bases, built);
-            if verdict != Verdict::UpToDate {
-                return Ok(false);
+            let (bases, _) = self.bases(image).await?;
+            let verdict = {
+                let known = self.known.borrow();
+                let built = known.records.id(&image.name, fingerprint);
+                known.holdings.verdict(&image.name, fingerprint, &bases, built)
+            };
+            match verdict {
+                Verdict::UpToDate => {}
+                Verdict::Tag { id } => to_tag.push((image, id)),
+                Verdict::Stale(_) => return Ok(false),
             }
         }
-        if !self.restore(component, key).map_err(|source| tree_error(component, source))? {
-            return Ok(false);
+        if !self.is_preview {
+            for (image, id) in to_tag {
+                let tagged = self.engine.tag(&id, &image.name, "latest").await;
+                tagged.map_err(|source| image_error(image, source))?;
+            }
         }
-        for image in &component.images {
-            self.events.send(Event::ImageUpToDate {
-                component: component.name.clone(),
-                image: image.name.clone(),
-            });
+        let mut known = self.known.borrow_mut();
+        known.fingerprints.extend(settled.fingerprints.clone());
+        if settled.has_generated() {
+            let kept = self.store.borrow().generated(key);
+            known.kept.insert(component.name.clone(), kept.into());
         }
-        known.fingerprints.extend(settled.fingerprints);
         Ok(true)
     }
 
     /// Remembers what a key came to.
-    pub(super) fn settle(
-        &self,
-        component: &Component,
-        key: String,
-        known: &mut Known,
-    ) -> io::Result<()> {
-        let own = self.workspace.root.join(component.dir()).join("generated");
-        let folder = self.kept(component);
-        if folder.exists() {
-            fs::remove_dir_all(&folder)?;
-        }
-        let unfinished = folder.join("unfinished");
-        fs::create_dir_all(&unfinished)?;
-        if own.is_dir() {
-            temporary::copy_tree(&own, &unfinished)?;
-        }
-        fs::rename(unfinished, folder.join(&key))?;
+    pub(super) fn settle(&self, component: &Component, key: &Key) -> io::Result<()> {
+        let fingerprint = key.fingerprint();
+        let known = self.known.borrow();
         let fingerprints: BTreeMap<_, _> = component
             .images
             .iter()
@@ -134,23 +155,37 @@ impl Round<'_> {
                 Some((image.name.clone(), known.fingerprints.get(&image.name)?.clone()))
             })
             .collect();
-        known.records.settle(&component.name, Settled { key, fingerprints });
+        let dir = component.dir();
+        self.store.borrow_mut().keep(&fingerprint, &dir, fingerprints, &self.trees)?;
+        known.records.set_manifest(&hooks_of(component), &key.manifest())
+    }
+
+    /// What is in a component's own tree, to be compared after its hooks ran.
+    pub(super) fn own_tree(&self, component: &Component) -> Result<Manifest, StepError> {
+        let source = self.trees.source(&component.dir(), &[]).map_err(StepError::File)?;
+        let mut recipe = Recipe::default();
+        recipe.add_context(&source);
+        Ok(recipe.manifest())
+    }
+
+    /// Warns of hooks that change their component's own tree time and again.
+    pub(super) fn note_changes(
+        &self,
+        component: &Component,
+        before: &Manifest,
+    ) -> Result<(), StepError> {
+        let after = self.own_tree(component)?;
+        let first = after.since(before).into_iter().next().map(|change| change.name);
+        let mut known = self.known.borrow_mut();
+        let was_unsteady = known.records.set_unsteady(&component.name, first.clone());
+        let hook = component.pre_hook.as_ref().or(component.post_hook.as_ref());
+        if let (Some(path), Some(hook), true) = (first, hook, was_unsteady) {
+            let message = format!(
+                "changed {path} at this run, and the component's tree at the last one too: the \
+                 component is built every time. What hooks write belongs into generated/"
+            );
+            self.events.send(Event::Warning(Problem::of_file(hook, message)));
+        }
         Ok(())
-    }
-
-    fn restore(&self, component: &Component, key: &str) -> io::Result<bool> {
-        let kept = self.kept(component).join(key);
-        if !kept.is_dir() {
-            return Ok(false);
-        }
-        if fs::read_dir(&kept)?.next().is_some() {
-            let own = self.workspace.root.join(component.dir()).join("generated");
-            temporary::copy_tree(&kept, &own)?;
-        }
-        Ok(true)
-    }
-
-    fn kept(&self, component: &Component) -> PathBuf {
-        self.workspace.root.join(KEPT).join(&component.name)
     }
 }

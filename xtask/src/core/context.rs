@@ -1,294 +1,230 @@
-//! What the engine receives for a build: a list of entries, and the tar stream
-//! of it.
+//! What the engine receives for a build: parts of trees, and the tar stream of
+//! them.
 //!
 //! A context is the component's own folder and, under `dependency/NAME/`, the
 //! folders of what it needs, less what `.dockerignore` leaves out. A
 //! dependency's own `dependency/` is not carried along. The Dockerfile is always
 //! sent: without it there is nothing to build.
 //!
-//! Entries are sorted by path, owned by 0:0, and without the write bits of group
-//! and others, so that two people's checkouts make the same stream. Links are
-//! sent as links and never followed. The archive is made while it is read: a
-//! file that changes its size or vanishes meanwhile is an error that names it,
-//! never a truncated archive.
+//! Entries are sent part by part and sorted by path, owned by 0:0, and without
+//! the write bits of group and others, so that two people's checkouts make the
+//! same stream. Links are sent as links and never followed. The archive is made
+//! while it is read: a file that is not what was digested any more is an error
+//! that names it, never a truncated archive.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::ignore::Ignore;
-use super::workspace::TEMPORARY;
+use super::tree::{Digest, Entry, Kind, Tree, naming, top};
 
-/// The digest of contents.
-pub type Digest = blake3::Hash;
+/// Where a context has what its component needs.
+const DEPENDENCY: &str = "dependency";
 
-/// The permission bits that are sent: all but the write bits of group and others.
-const SENT_MODE: u32 = 0o7755;
-
-/// One file, folder or link of a tree.
+/// A tree, or some of it, at a place in a context.
 #[derive(Clone, Debug)]
-pub struct Entry {
-    /// Where it will be, relative to the tree's root.
-    pub path: PathBuf,
-    /// Where it is now.
-    pub source: PathBuf,
-    /// What it is.
-    pub kind: Kind,
-    /// Its permission bits, as they are sent.
-    pub mode: u32,
-}
-
-/// An entry whose contents are known.
-#[derive(Clone, Debug)]
-pub struct Digested {
-    /// Where it will be in the context.
-    pub path: PathBuf,
-    /// Where it is now.
-    pub source: PathBuf,
-    /// What it is.
-    pub kind: Kind,
-    /// Its permission bits, as they are sent.
-    pub mode: u32,
-    /// Of a file's contents or a link's target; of nothing for a folder.
-    pub digest: Digest,
+pub struct Part {
+    /// The folder as people call it, relative to the workspace root.
+    pub shown: String,
+    at: PathBuf,
+    tree: Arc<Tree>,
+    kept: Vec<u32>,
 }
 
 /// What the engine receives for one image, every file of it digested. What is sent
 /// later must still have these digests.
-#[derive(Debug)]
-pub struct Context(Vec<Digested>);
+#[derive(Clone, Debug, Default)]
+pub struct Context(Vec<Part>);
+
+/// One entry of a context.
+#[derive(Clone, Copy, Debug)]
+pub struct Item<'a> {
+    /// The part that it is from.
+    pub part: &'a Part,
+    /// What it is there.
+    pub entry: &'a Entry,
+    /// Of its contents.
+    pub digest: Digest,
+}
+
+impl Item<'_> {
+    /// Its path as people call it, relative to the workspace root.
+    pub fn shown(&self) -> String {
+        let path = self.entry.path.display();
+        match self.part.shown.as_str() {
+            "" => path.to_string(),
+            shown if self.entry.path.as_os_str().is_empty() => shown.to_owned(),
+            shown => format!("{shown}/{path}"),
+        }
+    }
+}
+
+impl Part {
+    /// A component's own folder, for the Dockerfile at `dockerfile` in it.
+    pub fn own(shown: String, tree: Arc<Tree>, ignore: &Ignore, dockerfile: &Path) -> Self {
+        let mut part = Self { shown, at: PathBuf::new(), tree, kept: Vec::new() };
+        part.keep(ignore, |entry| !entry.path.as_os_str().is_empty());
+        let entries = part.tree.entries();
+        let place = entries.iter().position(|entry| entry.path == dockerfile);
+        if let Some(place) = place.and_then(|place| u32::try_from(place).ok())
+            && let Err(before) = part.kept.binary_search(&place)
+        {
+            part.kept.insert(before, place);
+        }
+        part
+    }
+
+    /// What one gets of a component `name` that one needs: all of its `tree`, or its
+    /// folder `below`, but never its own `dependency/`.
+    pub fn dependency(
+        name: &str,
+        below: &str,
+        shown: String,
+        tree: Arc<Tree>,
+        ignore: &Ignore,
+    ) -> Self {
+        let at = Path::new(DEPENDENCY).join(name);
+        let at = if below.is_empty() { at } else { at.join(below) };
+        let mut part = Self { shown, at, tree, kept: Vec::new() };
+        let is_whole = below.is_empty();
+        part.keep(ignore, |entry| {
+            !is_whole || top(&entry.path).is_none_or(|top| top != DEPENDENCY)
+        });
+        part
+    }
+
+    /// A whole tree, as it is now, without the folders of these names at its top.
+    pub fn without(shown: String, tree: Arc<Tree>, left_out: &[&str]) -> Self {
+        let mut part = Self { shown, at: PathBuf::new(), tree, kept: Vec::new() };
+        part.keep(&Ignore::default(), |entry| {
+            let is_left_out = |top: &OsStr| left_out.iter().any(|name| top == *name);
+            top(&entry.path).is_some_and(|top| !is_left_out(top))
+        });
+        part
+    }
+
+    /// Keeps what is wanted and not ignored. An ignored folder is kept as the parent
+    /// of what is kept in it.
+    fn keep(&mut self, ignore: &Ignore, is_wanted: impl Fn(&Entry) -> bool) {
+        let mut ignored: Vec<u32> = Vec::new();
+        for (place, entry) in (0u32..).zip(self.tree.entries()) {
+            if !is_wanted(entry) {
+                continue;
+            }
+            let is_ignored =
+                !ignore.is_empty() && ignore.ignores(&self.path(entry).to_string_lossy());
+            if is_ignored {
+                if entry.kind == Kind::Folder {
+                    ignored.push(place);
+                }
+                continue;
+            }
+            let is_above =
+                |above: &u32| entry.path.starts_with(&self.tree.entries()[*above as usize].path);
+            self.kept.extend(ignored.drain(..).filter(is_above));
+            self.kept.push(place);
+        }
+    }
+
+    /// What it keeps, sorted by path.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.kept.iter().map(|place| &self.tree.entries()[*place as usize])
+    }
+
+    /// Where an entry of it is now.
+    pub fn source(&self, entry: &Entry) -> PathBuf {
+        self.tree.source(entry)
+    }
+
+    /// Where an entry of it is in the context.
+    pub fn path(&self, entry: &Entry) -> PathBuf {
+        match (self.at.as_os_str().is_empty(), entry.path.as_os_str().is_empty()) {
+            (_, true) => self.at.clone(),
+            (true, false) => entry.path.clone(),
+            (false, false) => self.at.join(&entry.path),
+        }
+    }
+}
 
 impl Context {
-    /// Lists and digests: `own` is the component's folder, `dependencies` the names
-    /// and folders of what is streamed under `dependency/`, `dockerfile` is relative
-    /// to `own`.
-    pub fn read(
-        own: &Path,
-        dependencies: &[(String, PathBuf)],
-        ignore: &Ignore,
-        dockerfile: &Path,
-    ) -> io::Result<Self> {
-        let entries = list(own, dependencies, ignore, dockerfile)?;
-        entries.into_iter().map(digest).collect::<io::Result<_>>().map(Self)
-    }
-
-    /// What a component's hooks and images are made from: its folder without what
-    /// is there during a round only, and what it needs.
-    pub fn source(own: &Path, dependencies: &[(String, PathBuf)]) -> io::Result<Self> {
-        let is_lasting = |name: &OsStr| TEMPORARY.iter().all(|folder| name != *folder);
-        let mut entries = list_children(own, &is_lasting)?;
-        for (name, dir) in dependencies {
-            let at = Path::new("dependency").join(name);
-            let listed = list_dependency(dir)?.into_iter();
-            entries.extend(listed.map(|entry| Entry { path: at.join(&entry.path), ..entry }));
+    /// Digests what the parts keep.
+    pub fn read(parts: Vec<Part>) -> io::Result<Self> {
+        for part in &parts {
+            part.tree.digest(&part.kept)?;
         }
-        entries.sort_by(|a, b| a.path.cmp(&b.path));
-        entries.into_iter().map(digest).collect::<io::Result<_>>().map(Self)
+        Ok(Self(parts))
     }
 
-    /// Sorted by path.
-    pub fn entries(&self) -> &[Digested] {
-        &self.0
+    /// What is in it, part by part, sorted by path.
+    pub fn items(&self) -> impl Iterator<Item = Item<'_>> {
+        self.0.iter().flat_map(|part| {
+            let item = move |entry: &'_ Entry| Some((part, entry.digest()?));
+            part.entries().filter_map(move |entry| {
+                let (part, digest) = item(entry)?;
+                Some(Item { part, entry, digest })
+            })
+        })
+    }
+
+    /// All its files together, in bytes.
+    pub fn size(&self) -> u64 {
+        self.items().map(|item| item.entry.size()).sum()
     }
 
     /// Writes the context as a tar archive.
     pub fn write_tar(&self, out: impl Write) -> io::Result<()> {
         let mut archive = tar::Builder::new(out);
-        for entry in &self.0 {
-            append(&mut archive, entry).map_err(naming(&entry.source))?;
+        if self.0.iter().any(|part| part.at.starts_with(DEPENDENCY) && !part.kept.is_empty()) {
+            let mut header = header_of(0o755, 0, tar::EntryType::Directory);
+            archive.append_data(&mut header, DEPENDENCY, io::empty())?;
+        }
+        for item in self.items() {
+            append(&mut archive, &item).map_err(naming(&item.part.source(item.entry)))?;
         }
         archive.into_inner()?.flush()
     }
 }
 
-fn digest(entry: Entry) -> io::Result<Digested> {
-    let mut hasher = blake3::Hasher::new();
-    let read = match entry.kind {
-        Kind::Folder => Ok(()),
-        Kind::Link => fs::read_link(&entry.source).map(|target| {
-            hasher.update(target.as_os_str().as_bytes());
-        }),
-        Kind::File => File::open(&entry.source).and_then(|file| {
-            hasher.update_reader(file)?;
-            Ok(())
-        }),
-    };
-    read.map_err(naming(&entry.source))?;
-    let Entry { path, source, kind, mode } = entry;
-    Ok(Digested { path, source, kind, mode, digest: hasher.finalize() })
-}
-
-/// What an entry is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// A folder, possibly empty.
-    Folder,
-    /// A regular file.
-    File,
-    /// A symbolic link, kept as one.
-    Link,
-}
-
-fn list(
-    own: &Path,
-    dependencies: &[(String, PathBuf)],
-    ignore: &Ignore,
-    dockerfile: &Path,
-) -> io::Result<Vec<Entry>> {
-    let mut walk = Walk { ignore, entries: Vec::new() };
-    let all = |_: &OsStr| true;
-    walk.folder(own, Path::new(""), &all)?;
-    if !dependencies.is_empty() {
-        let root = Path::new("dependency");
-        for (name, dir) in dependencies {
-            let at = root.join(name);
-            walk.entry(dir, &at, &|name| name != "dependency")?;
-        }
-        if walk.entries.iter().any(|entry| entry.path.starts_with(root)) {
-            walk.push(own, root, Kind::Folder)?;
-        }
-    }
-    if !walk.entries.iter().any(|entry| entry.path == dockerfile) {
-        walk.push(&own.join(dockerfile), dockerfile, Kind::File)?;
-    }
-    let mut entries = walk.entries;
-    entries.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(entries)
-}
-
-/// Lists a component's folder as its dependents receive it: everything but its
-/// own `dependency/`.
-pub fn list_dependency(dir: &Path) -> io::Result<Vec<Entry>> {
-    list_children(dir, &|name| name != "dependency")
-}
-
-/// Lists all of a folder.
-pub fn list_tree(dir: &Path) -> io::Result<Vec<Entry>> {
-    list_children(dir, &|_| true)
-}
-
-fn list_children(dir: &Path, wanted: &dyn Fn(&OsStr) -> bool) -> io::Result<Vec<Entry>> {
-    let mut walk = Walk { ignore: &Ignore::default(), entries: Vec::new() };
-    walk.folder(dir, Path::new(""), wanted)?;
-    Ok(walk.entries)
-}
-
-struct Walk<'a> {
-    ignore: &'a Ignore,
-    entries: Vec<Entry>,
-}
-
-impl Walk<'_> {
-    /// Adds what lies in `dir`, where `wanted` takes its direct children.
-    fn folder(&mut self, dir: &Path, at: &Path, wanted: &dyn Fn(&OsStr) -> bool) -> io::Result<()> {
-        for child in fs::read_dir(dir).map_err(naming(dir))? {
-            let child = child.map_err(naming(dir))?;
-            let name = child.file_name();
-            if wanted(&name) {
-                self.entry(&child.path(), &at.join(&name), &|_| true)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn entry(
-        &mut self,
-        source: &Path,
-        at: &Path,
-        wanted: &dyn Fn(&OsStr) -> bool,
-    ) -> io::Result<()> {
-        let ignored = self.ignore.ignores(&at.to_string_lossy());
-        let kind = fs::symlink_metadata(source).map_err(naming(source))?.file_type();
-        // A component may itself be a link to a folder; below it links stay links.
-        let is_dependency = at.starts_with("dependency") && at.components().count() == 2;
-        if kind.is_dir() || (is_dependency && kind.is_symlink() && source.is_dir()) {
-            return self.sub_folder(source, at, ignored, wanted);
-        }
-        if ignored || kind.is_socket() {
-            return Ok(());
-        }
-        if kind.is_symlink() {
-            self.push(source, at, Kind::Link)?;
-        } else if kind.is_file() {
-            self.push(source, at, Kind::File)?;
-        } else {
-            let message = "is a fifo or a device, which no context can hold: remove it, or name \
-                           it in .dockerignore";
-            return Err(io::Error::other(format!("{}: {message}", source.display())));
-        }
-        Ok(())
-    }
-
-    /// A folder that is ignored is there only as the parent of what is kept in it.
-    fn sub_folder(
-        &mut self,
-        source: &Path,
-        at: &Path,
-        ignored: bool,
-        wanted: &dyn Fn(&OsStr) -> bool,
-    ) -> io::Result<()> {
-        if ignored && !self.ignore.may_keep_below(&at.to_string_lossy()) {
-            return Ok(());
-        }
-        let place = self.entries.len();
-        self.push(source, at, Kind::Folder)?;
-        self.folder(source, at, wanted)?;
-        if ignored && self.entries.len() == place + 1 {
-            self.entries.truncate(place);
-        }
-        Ok(())
-    }
-
-    fn push(&mut self, source: &Path, path: &Path, kind: Kind) -> io::Result<()> {
-        let mode = match kind {
-            Kind::Link => 0o777,
-            Kind::Folder | Kind::File => {
-                fs::metadata(source).map_err(naming(source))?.mode() & SENT_MODE
-            }
-        };
-        let (path, source) = (path.to_owned(), source.to_owned());
-        self.entries.push(Entry { path, source, kind, mode });
-        Ok(())
-    }
-}
-
-fn append<W: Write>(archive: &mut tar::Builder<W>, entry: &Digested) -> io::Result<()> {
+fn append<W: Write>(archive: &mut tar::Builder<W>, item: &Item<'_>) -> io::Result<()> {
+    let Item { part, entry, digest } = item;
+    let (path, source) = (part.path(entry), part.source(entry));
+    let header = |metadata: &Metadata, kind| header_of(entry.mode, metadata.mtime(), kind);
     match entry.kind {
         Kind::Folder => {
-            let metadata = fs::metadata(&entry.source)?;
-            let mut header = header_of(entry, &metadata, tar::EntryType::Directory);
-            archive.append_data(&mut header, &entry.path, io::empty())
+            let mut header = header(&fs::metadata(&source)?, tar::EntryType::Directory);
+            archive.append_data(&mut header, &path, io::empty())
         }
         Kind::Link => {
-            let metadata = fs::symlink_metadata(&entry.source)?;
-            let mut header = header_of(entry, &metadata, tar::EntryType::Symlink);
-            let target = fs::read_link(&entry.source)?;
-            if blake3::hash(target.as_os_str().as_bytes()) != entry.digest {
+            let mut header = header(&fs::symlink_metadata(&source)?, tar::EntryType::Symlink);
+            let target = fs::read_link(&source)?;
+            if blake3::hash(target.as_os_str().as_bytes()) != *digest {
                 return Err(changed());
             }
-            archive.append_link(&mut header, &entry.path, target)
+            archive.append_link(&mut header, &path, target)
         }
-        Kind::File => {
-            let file = File::open(&entry.source)?;
+        Kind::File | Kind::Other => {
+            let file = File::open(&source)?;
             let metadata = file.metadata()?;
-            let mut header = header_of(entry, &metadata, tar::EntryType::Regular);
+            let mut header = header(&metadata, tar::EntryType::Regular);
             header.set_size(metadata.len());
             let mut whole = Whole { file, left: metadata.len(), hasher: blake3::Hasher::new() };
-            archive.append_data(&mut header, &entry.path, &mut whole)?;
-            whole.check_end(entry.digest)
+            archive.append_data(&mut header, &path, &mut whole)?;
+            whole.check_end(*digest)
         }
     }
 }
 
-fn header_of(entry: &Digested, metadata: &Metadata, kind: tar::EntryType) -> tar::Header {
+fn header_of(mode: u32, modified: i64, kind: tar::EntryType) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(kind);
     header.set_size(0);
-    header.set_mode(entry.mode);
-    header.set_mtime(u64::try_from(metadata.mtime()).unwrap_or(0));
+    header.set_mode(mode);
+    header.set_mtime(u64::try_from(modified).unwrap_or(0));
     header
 }
 
@@ -328,16 +264,6 @@ fn changed() -> io::Error {
     io::Error::other("changed while it was sent: build again")
 }
 
-/// Puts the path in front of an error that lacks it.
-fn naming(path: &Path) -> impl Fn(io::Error) -> io::Error {
-    move |error| {
-        if error.kind() == io::ErrorKind::BrokenPipe {
-            return error;
-        }
-        io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-    }
-}
-
 /// The ignore file that holds for a Dockerfile, relative to the context: the
 /// Dockerfile's own (`NAME.dockerfile.dockerignore`) takes the place of
 /// `.dockerignore`.
@@ -352,33 +278,30 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    fn paths(entries: &[Entry]) -> Vec<String> {
-        entries.iter().map(|entry| entry.path.display().to_string()).collect()
+    fn tree(folder: &Path) -> Arc<Tree> {
+        Arc::new(Tree::read(folder, |_| true, &[]).unwrap())
+    }
+
+    fn paths(part: &Part) -> Vec<String> {
+        part.entries().map(|entry| part.path(entry).display().to_string()).collect()
     }
 
     #[test]
     fn dependencies_are_put_below_without_their_own() {
         let dir = tempfile::tempdir().unwrap();
-        for file in ["a/x", "a/build/a.dockerfile", "b/y", "b/dependency/c/z", "b/generated/g"] {
+        for file in ["y", "dependency/c/z", "generated/g"] {
             let path = dir.path().join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "x").unwrap();
         }
-        let dependencies = [("b".to_owned(), dir.path().join("b"))];
-        let dockerfile = Path::new("build/a.dockerfile");
-        let own = dir.path().join("a");
-        let entries = list(&own, &dependencies, &Ignore::default(), dockerfile).unwrap();
-        let expected = [
-            "build",
-            "build/a.dockerfile",
-            "dependency",
-            "dependency/b",
-            "dependency/b/generated",
-            "dependency/b/generated/g",
-            "dependency/b/y",
-            "x",
-        ];
-        assert_eq!(paths(&entries), expected);
+        let of = |ignore: &str| {
+            let ignore = Ignore::parse(ignore).unwrap();
+            paths(&Part::dependency("b", "", "src/b".into(), tree(dir.path()), &ignore))
+        };
+        let all = ["dependency/b", "dependency/b/generated", "dependency/b/generated/g"];
+        assert_eq!(of(""), [&all[..], &["dependency/b/y"]].concat());
+        assert_eq!(of("dependency\n!dependency/b/generated/g"), all);
+        assert!(of("dependency/b").is_empty());
     }
 
     #[test]
@@ -389,9 +312,9 @@ mod tests {
         symlink("/etc", dir.path().join("link")).unwrap();
         let ignore = Ignore::parse("build").unwrap();
         let dockerfile = Path::new("build/a.dockerfile");
-        let entries = list(dir.path(), &[], &ignore, dockerfile).unwrap();
-        assert_eq!(paths(&entries), ["build/a.dockerfile", "link"]);
-        assert_eq!(entries[1].kind, Kind::Link);
+        let part = Part::own("src/a".into(), tree(dir.path()), &ignore, dockerfile);
+        assert_eq!(paths(&part), ["build/a.dockerfile", "link"]);
+        assert_eq!(part.entries().last().unwrap().kind, Kind::Link);
     }
 
     #[test]
@@ -403,5 +326,17 @@ mod tests {
         let mut whole = Whole { file, left: 6, hasher: blake3::Hasher::new() };
         let error = io::copy(&mut whole, &mut io::sink()).unwrap_err();
         assert!(error.to_string().contains("changed while it was sent"));
+    }
+
+    #[test]
+    fn what_is_not_what_was_digested_is_not_sent() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("f"), "1").unwrap();
+        let part = Part::without("src/a".into(), tree(dir.path()), &[]);
+        let context = Context::read(vec![part]).unwrap();
+        context.write_tar(io::sink()).unwrap();
+        fs::write(dir.path().join("f"), "2").unwrap();
+        let error = context.write_tar(io::sink()).unwrap_err().to_string();
+        assert!(error.ends_with("/f: changed while it was sent: build again"), "{error}");
     }
 }

@@ -11,7 +11,7 @@
 //! | under its name is an image that was made `FROM` it, and has its labels | the id of what was built, if that is still known |
 //! | the way of fingerprinting changed | [`FORMAT`] |
 //! | its name or its Dockerfile's place changed | the fingerprint |
-//! | the Dockerfile, which may lie outside the ignore rules | the fingerprint |
+//! | the Dockerfile, as it was when the graph was made from it | the fingerprint |
 //! | a file, link or folder of its context: name, kind, permissions, contents | the fingerprint, by [`Context`] |
 //! | an ignore rule, by what it lets through | the same |
 //! | a file of a component that it needs, its `generated/` too | the same, under `dependency/` |
@@ -19,6 +19,7 @@
 //! | a build arg that the Dockerfile declares, or that steers the builder | the fingerprint |
 //! | an image of the workspace that it uses was made from something else | the fingerprint: it holds that image's |
 //! | an image that it uses is another one now, ours or not: pulled, retagged, built anew | [`BASES_LABEL`] |
+//! | the user said so | `--force`, `--no-cache` |
 //!
 //! Not tracked, because it determines nothing: times, owners, absolute paths, the
 //! order of folders, and the write bits of group and others, which are not sent
@@ -27,6 +28,9 @@
 //!
 //! What is digested is what is sent: the stream compares each file with its
 //! digest on the way out, and a build whose input changed meanwhile fails.
+//!
+//! A fingerprint is the digest of a list of ingredients, each with a name and a
+//! value. Kept as a [`Manifest`], the list of yesterday says what changed today.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -34,10 +38,11 @@ use std::os::unix::ffi::OsStrExt;
 
 use serde::{Deserialize, Serialize};
 
-use super::context::{Context, Kind};
+use super::context::{Context, Item};
+use super::tree::Kind;
 
 /// Changes whenever the same inputs are digested in another way.
-pub const FORMAT: &str = "1";
+pub const FORMAT: &str = "2";
 
 /// The label that holds an image's fingerprint.
 pub const LABEL: &str = "org.openpai.build.fingerprint";
@@ -45,7 +50,7 @@ pub const LABEL: &str = "org.openpai.build.fingerprint";
 /// The label that holds the references and ids of the images that it was made from.
 pub const BASES_LABEL: &str = "org.openpai.build.bases";
 
-/// The digest of everything that determines an image.
+/// The digest of everything that determines an image, or what hooks make.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Fingerprint(String);
 
@@ -55,44 +60,141 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// What an image is made from, besides its context.
-#[derive(Debug)]
-pub struct Recipe<'a> {
-    /// The image's name.
-    pub image: &'a str,
-    /// The Dockerfile, relative to the context.
-    pub dockerfile: &'a str,
-    /// The Dockerfile's contents.
-    pub dockerfile_bytes: &'a [u8],
-    /// The build args that can change it.
-    pub build_args: &'a BTreeMap<&'a str, &'a str>,
-    /// The contents of the component's hooks.
-    pub hooks: &'a [Vec<u8>],
-    /// The fingerprints of the workspace's images that it uses, by name.
-    pub bases: &'a BTreeMap<String, Fingerprint>,
+/// The sort of an ingredient.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum What {
+    /// The image itself.
+    Image,
+    /// A file, folder or link, by path.
+    Path,
+    /// A hook, by path.
+    Hook,
+    /// A Dockerfile, by path.
+    Dockerfile,
+    /// A build arg, by name.
+    Arg,
+    /// An image of the workspace, by name.
+    Base,
+    /// An environment variable, by name.
+    Variable,
+    /// The commit that is checked out.
+    Commit,
 }
 
-/// Digests a recipe and a context.
-pub fn fingerprint(recipe: &Recipe<'_>, context: &Context) -> Fingerprint {
-    let mut fields = Fields::default();
-    fields.add(FORMAT.as_bytes());
-    fields.add(recipe.image.as_bytes());
-    fields.add(recipe.dockerfile.as_bytes());
-    fields.add(recipe.dockerfile_bytes);
-    fields.add_count(recipe.build_args.len());
-    for (name, value) in recipe.build_args {
-        fields.add(name.as_bytes());
-        fields.add(value.as_bytes());
+/// Everything that an image, or what hooks make, is made from.
+#[derive(Debug, Default)]
+pub struct Recipe<'a> {
+    facts: Vec<(What, String, Vec<u8>)>,
+    contexts: Vec<&'a Context>,
+}
+
+impl<'a> Recipe<'a> {
+    /// Adds an ingredient; the order counts.
+    pub fn add(&mut self, what: What, name: impl Into<String>, value: impl Into<Vec<u8>>) {
+        self.facts.push((what, name.into(), value.into()));
     }
-    fields.add_count(recipe.hooks.len());
-    recipe.hooks.iter().for_each(|hook| fields.add(hook));
-    fields.add_count(recipe.bases.len());
-    for (name, base) in recipe.bases {
-        fields.add(name.as_bytes());
-        fields.add(base.0.as_bytes());
+
+    /// Adds all that is in a context.
+    pub fn add_context(&mut self, context: &'a Context) {
+        self.contexts.push(context);
     }
-    fields.add_context(context);
-    Fingerprint(fields.finish())
+
+    /// The digest of all ingredients.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let mut fields = Fields::default();
+        fields.add(FORMAT.as_bytes());
+        for (what, name, value) in &self.facts {
+            fields.add(&[*what as u8]);
+            fields.add(name.as_bytes());
+            fields.add(value);
+        }
+        for item in self.contexts.iter().flat_map(|context| context.items()) {
+            fields.add(&[What::Path as u8]);
+            fields.add(item.part.shown.as_bytes());
+            fields.add(item.entry.path.as_os_str().as_bytes());
+            fields.add(&value_of(&item));
+        }
+        Fingerprint(fields.finish())
+    }
+
+    /// The ingredients, to be compared with those of another day.
+    pub fn manifest(&self) -> Manifest {
+        let facts =
+            self.facts.iter().map(|(what, name, value)| (*what, name.clone(), short(value)));
+        let items = self.contexts.iter().flat_map(|context| context.items());
+        let paths = items.map(|item| (What::Path, item.shown(), short(&value_of(&item))));
+        let ingredients = facts.chain(paths).map(|(what, name, value)| ((what, name), value));
+        Manifest { fingerprint: self.fingerprint(), ingredients: ingredients.collect() }
+    }
+}
+
+fn value_of(item: &Item<'_>) -> [u8; 37] {
+    let mut value = [0; 37];
+    value[0] = match item.entry.kind {
+        Kind::Folder => b'd',
+        Kind::Link => b'l',
+        Kind::File | Kind::Other => b'f',
+    };
+    value[1..5].copy_from_slice(&item.entry.mode.to_le_bytes());
+    value[5..].copy_from_slice(item.digest.as_bytes());
+    value
+}
+
+/// Enough to tell two values apart where nothing but a sentence depends on it.
+fn short(value: &[u8]) -> u64 {
+    let digest = blake3::hash(value);
+    digest.as_bytes().iter().take(8).fold(0, |short, byte| short << 8 | u64::from(*byte))
+}
+
+/// The ingredients behind a fingerprint.
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
+pub struct Manifest {
+    /// What they come to.
+    pub fingerprint: Fingerprint,
+    ingredients: BTreeMap<(What, String), u64>,
+}
+
+/// What became of an ingredient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fate {
+    /// It is new.
+    Added,
+    /// It is another one.
+    Changed,
+    /// It is gone.
+    Removed,
+}
+
+/// A difference between two manifests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The sort of the ingredient.
+    pub what: What,
+    /// Its name.
+    pub name: String,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+impl Manifest {
+    /// What changed since `before`.
+    pub fn since(&self, before: &Self) -> Vec<Change> {
+        let change =
+            |(what, name): &(What, String), fate| Change { what: *what, name: name.clone(), fate };
+        let (now, then) = (&self.ingredients, &before.ingredients);
+        let new = now.iter().filter_map(|(key, value)| match then.get(key) {
+            None => Some(change(key, Fate::Added)),
+            Some(other) if other != value => Some(change(key, Fate::Changed)),
+            Some(_) => None,
+        });
+        let gone = then.keys().filter(|key| !now.contains_key(key));
+        let mut changes: Vec<Change> =
+            new.chain(gone.map(|key| change(key, Fate::Removed))).collect();
+        changes.sort_by(|a, b| (a.what, &a.name).cmp(&(b.what, &b.name)));
+        changes
+    }
 }
 
 /// The build args that can change what a Dockerfile makes: those that it
@@ -112,60 +214,40 @@ pub fn relevant_args<'a>(
 
 /// The digest of fields of any length, none of which can be taken for another's end.
 #[derive(Default)]
-pub struct Fields(blake3::Hasher);
+struct Fields(blake3::Hasher);
 
 impl Fields {
-    /// Adds all that is in a context.
-    pub fn add_context(&mut self, context: &Context) {
-        self.add_count(context.entries().len());
-        for entry in context.entries() {
-            self.add(entry.path.as_os_str().as_bytes());
-            self.add(&entry.mode.to_le_bytes());
-            self.add(match entry.kind {
-                Kind::Folder => b"folder",
-                Kind::Link => b"link",
-                Kind::File => b"file",
-            });
-            self.add(entry.digest.as_bytes());
-        }
+    fn add(&mut self, bytes: &[u8]) {
+        self.0.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
     }
 
-    /// The digest in hexadecimal.
-    pub fn finish(&self) -> String {
+    fn finish(&self) -> String {
         self.0.finalize().to_hex().to_string()
-    }
-
-    /// Adds one field.
-    pub fn add(&mut self, bytes: &[u8]) {
-        self.add_count(bytes.len());
-        self.0.update(bytes);
-    }
-
-    fn add_count(&mut self, count: usize) {
-        self.0.update(&(count as u64).to_le_bytes());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::ignore::Ignore;
+    use crate::core::context::Part;
+    use crate::core::tree::Tree;
     use std::fs::{self, File};
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::path::Path;
 
+    fn manifest(root: &Path, args: &[(&str, &str)]) -> Manifest {
+        let tree = Tree::read(root, |_| true, &[]).unwrap();
+        let context = Context::read(vec![Part::without("src/x".into(), tree.into(), &[])]).unwrap();
+        let mut recipe = Recipe::default();
+        for (name, value) in args {
+            recipe.add(What::Arg, *name, *value);
+        }
+        recipe.add_context(&context);
+        recipe.manifest()
+    }
+
     fn of(root: &Path, args: &[(&str, &str)]) -> Fingerprint {
-        let dockerfile = Path::new("Dockerfile");
-        let context = Context::read(root, &[], &Ignore::default(), dockerfile).unwrap();
-        let recipe = Recipe {
-            image: "x",
-            dockerfile: "Dockerfile",
-            dockerfile_bytes: b"FROM scratch\n",
-            build_args: &args.iter().copied().collect(),
-            hooks: &[],
-            bases: &BTreeMap::new(),
-        };
-        fingerprint(&recipe, &context)
+        manifest(root, args).fingerprint
     }
 
     fn tree() -> tempfile::TempDir {
@@ -218,6 +300,26 @@ mod tests {
             assert_ne!(of(dir.path(), &[]), before, "{name}");
         }
         assert_ne!(of(tree().path(), &[("A", "1")]), before);
+    }
+
+    #[test]
+    fn a_manifest_knows_what_changed() {
+        let (before, after) = (tree(), tree());
+        fs::write(after.path().join("c"), "3").unwrap();
+        fs::remove_file(after.path().join("a/b")).unwrap();
+        fs::write(after.path().join("new"), "").unwrap();
+        let changes = manifest(after.path(), &[("A", "1")])
+            .since(&manifest(before.path(), &[("A", "2")]))
+            .into_iter()
+            .map(|change| (change.what, change.name, change.fate))
+            .collect::<Vec<_>>();
+        let expected = [
+            (What::Path, "src/x/a/b", Fate::Removed),
+            (What::Path, "src/x/c", Fate::Changed),
+            (What::Path, "src/x/new", Fate::Added),
+            (What::Arg, "A", Fate::Changed),
+        ];
+        assert_eq!(changes, expected.map(|(what, name, fate)| (what, name.to_owned(), fate)));
     }
 
     #[test]

@@ -112,15 +112,28 @@ impl Graph {
 
     /// The named components and everything that they need, directly or not.
     pub fn closure(&self, components: &BTreeSet<usize>) -> BTreeSet<usize> {
-        let mut found = BTreeSet::new();
-        let mut open: Vec<usize> = components.iter().copied().collect();
-        while let Some(component) = open.pop() {
-            if found.insert(component) {
-                open.extend(self.dependencies(component));
-            }
-        }
-        found
+        reach(components, |component| self.dependencies(component))
     }
+
+    /// The named components and everything that needs them, directly or not.
+    pub fn dependents(&self, components: &BTreeSet<usize>) -> BTreeSet<usize> {
+        reach(components, |component| {
+            let node = NodeIndex::new(component);
+            let incoming = self.edges.neighbors_directed(node, Direction::Incoming);
+            incoming.map(NodeIndex::index).collect()
+        })
+    }
+}
+
+fn reach(components: &BTreeSet<usize>, next: impl Fn(usize) -> BTreeSet<usize>) -> BTreeSet<usize> {
+    let mut found = BTreeSet::new();
+    let mut open: Vec<usize> = components.iter().copied().collect();
+    while let Some(component) = open.pop() {
+        if found.insert(component) {
+            open.extend(next(component));
+        }
+    }
+    found
 }
 
 fn declared_edges(

@@ -1,9 +1,9 @@
 //! What an engine holds of our images, and whether that is what we would build.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use super::fingerprint::{BASES_LABEL, Fingerprint, LABEL};
+use super::reason::Reason;
 
 /// The references and ids of the images that an image is made from.
 pub type Bases = BTreeMap<String, String>;
@@ -67,48 +67,6 @@ pub enum Verdict {
     Stale(Reason),
 }
 
-/// Why an image must be built.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// There is no image of ours of its name.
-    Missing,
-    /// It was made from something else.
-    Changed,
-    /// Another image was put under its name, made from it: it has its labels.
-    Replaced,
-    /// An image that it is made from is another one now.
-    BaseMoved {
-        /// The base, as the Dockerfile names it.
-        reference: String,
-        /// The id that it was made from.
-        then: String,
-        /// The id that the engine holds now.
-        now: String,
-    },
-    /// The user said so.
-    Asked,
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing => f.write_str("it is not in the engine"),
-            Self::Replaced => f.write_str("it was replaced by another image"),
-            Self::Changed => f.write_str("what it is made from changed"),
-            Self::BaseMoved { reference, then, now } => {
-                write!(f, "base {reference} moved ({} → {})", short(then), short(now))
-            }
-            Self::Asked => f.write_str("--no-cache was given"),
-        }
-    }
-}
-
-/// Ids are told apart by their first digits.
-fn short(id: &str) -> &str {
-    let digits = id.strip_prefix("sha256:").unwrap_or(id);
-    digits.get(..8).unwrap_or(digits)
-}
-
 impl Holdings {
     /// Adds an image under each of its names; without any it is kept too.
     pub fn add(&mut self, names: impl IntoIterator<Item = String>, held: &Held) {
@@ -122,9 +80,14 @@ impl Holdings {
         }
     }
 
+    /// What is held under the `latest` tag of a name.
+    pub fn get(&self, name: &str) -> Option<&Held> {
+        self.by_name.get(&with_tag(name))
+    }
+
     /// The id of one of our images.
     pub fn id(&self, name: &str) -> Option<&str> {
-        self.by_name.get(&with_tag(name)).map(|held| held.id.as_str())
+        self.get(name).map(|held| held.id.as_str())
     }
 
     /// Compares what is held with what would be built. `built` is the id of what
@@ -141,7 +104,9 @@ impl Holdings {
         let held = self.by_name.get(&with_tag(name));
         let reason = match held {
             None => Reason::Missing,
-            Some(held) if held.fingerprint != wanted => Reason::Changed,
+            Some(held) if held.fingerprint != wanted => {
+                Reason::Other { fingerprint: held.fingerprint.clone() }
+            }
             Some(held) if is_derived(held) => Reason::Replaced,
             Some(held) => match held.moved_base(bases) {
                 None => return Verdict::UpToDate,

@@ -89,6 +89,12 @@ impl Ignore {
         Ok(Self { patterns })
     }
 
+    /// Whether nothing at all is ignored.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
     /// Whether a build never sees a path: slash separated, below the root.
     #[must_use]
     pub fn ignores(&self, path: &str) -> bool {

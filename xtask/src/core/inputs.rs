@@ -19,14 +19,14 @@
 //! `target/`) and the temporary folders of components are never taken.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::problem::Problem;
+use super::tree::naming;
 use super::workspace::TEMPORARY;
 
 /// What a `build/inputs` file declares.
@@ -102,14 +102,14 @@ impl Inputs {
         Ok(())
     }
 
-    /// Digests the files that decide, by path, permissions and contents. A glob
-    /// that matches nothing is a warning.
-    pub fn digest(
+    /// The files that decide, relative to the root. A glob that matches nothing is a
+    /// warning.
+    pub fn files(
         &self,
         root: &Path,
         shown: &str,
         warnings: &mut Vec<Problem>,
-    ) -> io::Result<blake3::Hash> {
+    ) -> io::Result<BTreeSet<PathBuf>> {
         let mut files = BTreeSet::new();
         for declared in &self.globs {
             let mut found = BTreeSet::new();
@@ -122,20 +122,13 @@ impl Inputs {
                 files.append(&mut found);
             }
         }
-        let mut hasher = blake3::Hasher::new();
-        for path in files {
-            let full = root.join(&path);
-            hasher.update(path.as_os_str().as_bytes()).update(&[0]);
-            let mut contents = blake3::Hasher::new();
-            if full.is_symlink() {
-                contents.update(fs::read_link(&full)?.as_os_str().as_bytes());
-            }
-            if full.is_file() {
-                contents.update_reader(File::open(&full)?)?;
-            }
-            hasher.update(contents.finalize().as_bytes());
-        }
-        Ok(hasher.finalize())
+        Ok(files)
+    }
+
+    /// Whether a file is declared, be it as one that decides or not.
+    pub fn covers(&self, path: &Path) -> bool {
+        let is_declared = || self.globs.iter().any(|declared| declared.matcher.is_match(path));
+        !is_never_taken(path) && !self.excluded.is_match(path) && is_declared()
     }
 
     fn find(
@@ -151,7 +144,7 @@ impl Inputs {
         let full = root.join(at);
         let metadata = match fs::symlink_metadata(&full) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            metadata => metadata?,
+            metadata => metadata.map_err(naming(&full))?,
         };
         if !metadata.is_dir() {
             if declared.matcher.is_match(at) {
@@ -159,7 +152,8 @@ impl Inputs {
             }
             return Ok(());
         }
-        for child in fs::read_dir(full)? {
+        let listed = fs::read_dir(&full).map_err(naming(&full))?;
+        for child in listed {
             self.find(root, &at.join(child?.file_name()), declared, found)?;
         }
         Ok(())

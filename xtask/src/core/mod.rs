@@ -15,5 +15,8 @@ pub mod ignore;
 pub mod inputs;
 pub mod plan;
 pub mod problem;
+pub mod reason;
 pub mod reference;
+pub mod tree;
+pub mod trees;
 pub mod workspace;

@@ -22,17 +22,18 @@ pub struct Step {
     pub component: usize,
     /// The places of its images, in build order.
     pub images: Vec<usize>,
+    /// Whether it was asked for by name, or everything was; else others need it.
+    pub is_named: bool,
     /// The components whose folders it gets under `dependency/`.
     pub dependencies: Vec<usize>,
 }
 
 impl Plan {
-    /// A plan for `selected` and what they need; for everything if none is selected.
-    pub fn new(workspace: &Workspace, graph: &Graph, selected: &BTreeSet<usize>) -> Self {
-        let wanted = if selected.is_empty() {
-            (0..workspace.components.len()).collect()
-        } else {
-            graph.closure(selected)
+    /// A plan for `selected` and what they need; for everything without a selection.
+    pub fn new(workspace: &Workspace, graph: &Graph, selected: Option<&BTreeSet<usize>>) -> Self {
+        let wanted = match selected {
+            None => (0..workspace.components.len()).collect(),
+            Some(selected) => graph.closure(selected),
         };
         let steps = graph
             .order()
@@ -41,6 +42,7 @@ impl Plan {
             .filter(|component| workspace.components[**component].builds())
             .map(|&component| Step {
                 component,
+                is_named: selected.is_none_or(|selected| selected.contains(&component)),
                 images: graph.images(component).to_vec(),
                 dependencies: graph.dependencies(component).into_iter().collect(),
             })

@@ -19,6 +19,7 @@ use super::dockerfile::{self, Dockerfile, ImageUse};
 use super::inputs::Inputs;
 use super::problem::{Problem, Problems, did_you_mean};
 use super::reference;
+use super::tree::Digest;
 
 /// The folders of a component that exist during a round only.
 pub const TEMPORARY: [&str; 2] = ["dependency", "generated"];
@@ -67,6 +68,8 @@ pub struct Image {
     pub name: String,
     /// The Dockerfile, relative to the root.
     pub dockerfile: String,
+    /// Of the Dockerfile's contents.
+    pub digest: Digest,
     /// The images that the Dockerfile uses.
     pub uses: Vec<ImageUse>,
     /// The names that the Dockerfile's `ARG`s declare.
@@ -200,7 +203,7 @@ impl Reader<'_> {
                     components.push(self.component(name));
                 }
             } else {
-                self.warn_if_dockerfile(&path);
+                self.warnings.extend(stray_dockerfile(&path));
             }
         }
         if components.is_empty() && self.problems.is_empty() {
@@ -215,7 +218,6 @@ impl Reader<'_> {
     fn component(&mut self, name: String) -> Component {
         let dir = format!("src/{name}");
         let build = format!("{dir}/build");
-        self.warn_of_stray_dockerfiles(&dir, &build);
         let mut component = Component { name, ..Component::default() };
         if !self.root.join(&build).is_dir() {
             return component;
@@ -264,8 +266,8 @@ impl Reader<'_> {
                 format!("'{name}' is not the name of an image: {error}"),
             ));
         }
-        let Dockerfile { uses, args } = self.dockerfile(&dockerfile)?;
-        Some(Image { name, dockerfile, uses, args })
+        let (digest, Dockerfile { uses, args }) = self.dockerfile(&dockerfile)?;
+        Some(Image { name, dockerfile, digest, uses, args })
     }
 
     /// The file of the chosen flavor, else the one of none or of `common`. An
@@ -287,10 +289,11 @@ impl Reader<'_> {
         Some(first)
     }
 
-    fn dockerfile(&mut self, path: &str) -> Option<Dockerfile> {
+    fn dockerfile(&mut self, path: &str) -> Option<(Digest, Dockerfile)> {
         let bytes = fs::read(self.root.join(path)).map_err(|error| self.unreadable(path, &error));
-        match dockerfile::parse(&bytes.ok()?, &self.options.build_args) {
-            Ok(dockerfile) => Some(dockerfile),
+        let bytes = bytes.ok()?;
+        match dockerfile::parse(&bytes, &self.options.build_args) {
+            Ok(dockerfile) => Some((blake3::hash(&bytes), dockerfile)),
             Err(error) => {
                 self.problems.push(Problem {
                     file: Some(path.to_owned()),
@@ -328,32 +331,6 @@ impl Reader<'_> {
             .collect()
     }
 
-    fn warn_of_stray_dockerfiles(&mut self, dir: &str, build: &str) {
-        let Ok(entries) = fs::read_dir(self.root.join(dir)) else {
-            return self.unreadable_if_listed(dir);
-        };
-        for entry in entries.flatten() {
-            let Ok(name) = entry.file_name().into_string() else {
-                continue;
-            };
-            let path = format!("{dir}/{name}");
-            let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            let skipped = name.starts_with('.') || TEMPORARY.contains(&name.as_str());
-            if is_dir && !skipped {
-                self.warn_of_stray_dockerfiles(&path, build);
-            } else if dir != build && !is_dir {
-                self.warn_if_dockerfile(&path);
-            }
-        }
-    }
-
-    fn warn_if_dockerfile(&mut self, path: &str) {
-        if path.ends_with(".dockerfile") {
-            let message = "not in a component's build/ folder, so it makes no image: move it to src/NAME/build/";
-            self.warnings.push(Problem::of_file(path, message));
-        }
-    }
-
     /// The names in a folder, sorted; one that is not UTF-8 is a problem.
     fn list(&mut self, dir: &str) -> Vec<String> {
         let entries = match fs::read_dir(self.root.join(dir)) {
@@ -388,12 +365,19 @@ impl Reader<'_> {
         };
         self.problems.push(Problem::of_file(path, message));
     }
+}
 
-    fn unreadable_if_listed(&mut self, dir: &str) {
-        if let Err(error) = fs::read_dir(self.root.join(dir)) {
-            self.unreadable(dir, &error);
-        }
+/// The warning for a Dockerfile that nothing builds because of where it lies.
+pub fn stray_dockerfile(path: &str) -> Option<Problem> {
+    let mut folders = path.split('/').skip(2);
+    let is_at_home = folders.next() == Some("build") && folders.count() == 1;
+    let is_hidden = path.split('/').any(|name| name.starts_with('.'));
+    if !path.ends_with(".dockerfile") || is_at_home || is_hidden {
+        return None;
     }
+    let message =
+        "not in a component's build/ folder, so it makes no image: move it to src/NAME/build/";
+    Some(Problem::of_file(path, message))
 }
 
 fn split_flavor(stem: &str) -> (String, Option<String>) {

@@ -5,8 +5,11 @@
 //! done is decided in the core and told by the commands.
 
 pub mod engine;
+pub mod git;
 pub mod hooks;
 pub mod interrupt;
 pub mod lock;
 pub mod records;
+pub mod state;
+pub mod store;
 pub mod temporary;

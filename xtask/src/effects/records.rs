@@ -1,108 +1,107 @@
-//! Which images we built, under `target/xtask/`.
+//! What earlier rounds came to, under `target/xtask/`.
 //!
 //! The labels on an image say what it was made from, but whoever makes an image
-//! `FROM` one of ours inherits them. The id of what we built tells the two apart.
-//! Losing the file loses that one check and nothing else: it is read as empty if
-//! it is not there, broken, or of another version.
+//! `FROM` one of ours inherits them: the id of what we built tells the two apart.
+//! Manifests say what is different when a fingerprint is, digests save reading
+//! files again. Losing any of them costs a reason or some time.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::fingerprint::{FORMAT, Fingerprint};
-
-/// Where the records lie, relative to the root.
-const FILE: &str = "target/xtask/images.json";
+use super::state::{self, DIR};
+use crate::core::fingerprint::{Fingerprint, Manifest};
+use crate::core::trees::Memory;
 
 #[derive(Default, Deserialize, Serialize)]
 struct Contents {
-    format: String,
     images: BTreeMap<String, Record>,
-    components: BTreeMap<String, Settled>,
+    /// The components whose hooks changed their own tree when they ran last.
+    unsteady: BTreeMap<String, String>,
 }
 
-/// What a component with declared inputs came to.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Settled {
-    /// The digest of all that its hooks and images are made from.
-    pub key: String,
-    /// The fingerprints of its images, by name.
-    pub fingerprints: BTreeMap<String, Fingerprint>,
-}
-
-#[derive(Deserialize, Serialize)]
+#[derive(Deserialize, PartialEq, Serialize)]
 struct Record {
     fingerprint: String,
     id: String,
 }
 
-/// The ids of the images that we built, by name.
+/// What is remembered of images and components.
 pub struct Records {
-    path: PathBuf,
+    dir: PathBuf,
     contents: Contents,
+    has_news: bool,
 }
 
 impl Records {
     /// Reads the records of the workspace at `root`.
     pub fn read(root: &Path) -> Self {
-        let path = root.join(FILE);
-        let text = fs::read(&path).unwrap_or_default();
-        let contents: Contents = serde_json::from_slice(&text).unwrap_or_default();
-        let contents = if contents.format == FORMAT { contents } else { Contents::default() };
-        Self { path, contents }
+        let dir = root.join(DIR);
+        let contents = state::read(&dir.join("images")).unwrap_or_default();
+        Self { dir, contents, has_news: false }
     }
 
     /// The id of what we built or found under a name with a fingerprint.
-    pub fn id(&self, image: &str, fingerprint: &str) -> Option<&str> {
+    pub fn id(&self, image: &str, fingerprint: &Fingerprint) -> Option<&str> {
         let record = self.contents.images.get(image)?;
-        (record.fingerprint == fingerprint).then_some(record.id.as_str())
+        (record.fingerprint == fingerprint.to_string()).then_some(record.id.as_str())
     }
 
-    /// Remembers an image.
-    pub fn set(&mut self, image: &str, fingerprint: String, id: String) {
-        self.contents.images.insert(image.to_owned(), Record { fingerprint, id });
+    /// Remembers an image; tells whether that is new.
+    pub fn set(&mut self, image: &str, fingerprint: &Fingerprint, id: String) -> bool {
+        let record = Record { fingerprint: fingerprint.to_string(), id };
+        let is_new = self.contents.images.get(image) != Some(&record);
+        if is_new {
+            self.contents.images.insert(image.to_owned(), record);
+            self.has_news = true;
+        }
+        is_new
     }
 
-    /// What a component came to when it was made from `key`.
-    pub fn settled(&self, component: &str, key: &str) -> Option<&Settled> {
-        self.contents.components.get(component).filter(|settled| settled.key == key)
+    /// Remembers a path that a component's hooks changed in its own tree, if they did;
+    /// tells whether they had done so the time before too.
+    pub fn set_unsteady(&mut self, component: &str, path: Option<String>) -> bool {
+        let before = self.contents.unsteady.remove(component);
+        let was_unsteady = before.is_some();
+        self.has_news |= before != path;
+        if let Some(path) = path {
+            self.contents.unsteady.insert(component.to_owned(), path);
+        }
+        was_unsteady
     }
 
-    /// Remembers what a component came to.
-    pub fn settle(&mut self, component: &str, settled: Settled) {
-        self.contents.components.insert(component.to_owned(), settled);
+    /// Writes the records.
+    pub fn write(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.has_news) {
+            state::write(&self.dir.join("images"), &self.contents)?;
+        }
+        Ok(())
     }
 
-    /// Writes the records in one piece.
-    pub fn write(self) -> io::Result<()> {
-        let contents = Contents { format: FORMAT.to_owned(), ..self.contents };
-        let unfinished = self.path.with_extension("json.new");
-        fs::write(&unfinished, serde_json::to_vec(&contents)?)?;
-        fs::rename(unfinished, self.path)
+    /// The manifest of an image, or of a component's hooks.
+    pub fn manifest(&self, name: &str) -> Option<Manifest> {
+        state::read(&self.manifest_path(name))
+    }
+
+    /// Keeps a manifest.
+    pub fn set_manifest(&self, name: &str, manifest: &Manifest) -> io::Result<()> {
+        state::write(&self.manifest_path(name), manifest)
+    }
+
+    /// Names of images may hold slashes.
+    fn manifest_path(&self, name: &str) -> PathBuf {
+        self.dir.join("manifests").join(name.replace('/', "%"))
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The digests of files that were read before.
+pub fn read_memory(root: &Path) -> Memory {
+    state::read(&root.join(DIR).join("digests")).unwrap_or_default()
+}
 
-    #[test]
-    fn what_is_written_is_read_and_what_is_broken_is_empty() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir_all(dir.path().join("target/xtask")).unwrap();
-        let mut records = Records::read(dir.path());
-        records.set("a", "f".to_owned(), "i".to_owned());
-        records.write().unwrap();
-        assert_eq!(Records::read(dir.path()).id("a", "f"), Some("i"));
-        assert_eq!(Records::read(dir.path()).id("a", "g"), None);
-        let path = dir.path().join(FILE);
-        let whole = fs::read_to_string(&path).unwrap();
-        for broken in [&whole[..whole.len() / 2], &whole.replace("\"1\"", "\"0\""), "\0"] {
-            fs::write(&path, broken).unwrap();
-            assert_eq!(Records::read(dir.path()).id("a", "f"), None);
-        }
-    }
+/// Keeps digests.
+pub fn write_memory(root: &Path, memory: &Memory) -> io::Result<()> {
+    state::write(&root.join(DIR).join("digests"), memory)
 }

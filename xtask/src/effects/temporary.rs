@@ -9,26 +9,31 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use crate::core::context::{self, Entry, Kind};
+use super::git;
+use crate::core::context::Part;
 use crate::core::problem::{Problem, Problems};
+use crate::core::tree::{Entry, Kind, Tree, no_context_holds_it};
 use crate::core::workspace::{TEMPORARY, Workspace};
 
 /// Refuses a workspace in which git tracks files in a temporary folder. Without
-/// git, or outside a repository, nothing is tracked.
+/// git, or outside a repository, nothing is tracked; where no such folder is, git
+/// need not be asked.
 pub fn refuse_tracked(workspace: &Workspace) -> Result<(), Problems> {
-    let output = Command::new("git")
-        .current_dir(&workspace.root)
-        .args(["ls-files", "-z", "--"])
-        .args(TEMPORARY.map(|folder| format!(":(glob)src/*/{folder}/**")))
-        .output();
-    let Ok(output) = output else { return Ok(()) };
-    let tracked = output.stdout.split(|byte| *byte == 0).filter(|path| !path.is_empty());
+    let is_there =
+        |dir: String| TEMPORARY.iter().any(|name| workspace.root.join(&dir).join(name).exists());
+    if !workspace.components.iter().any(|component| is_there(component.dir())) {
+        return Ok(());
+    }
+    let folders = TEMPORARY.map(|folder| format!(":(glob)src/*/{folder}/**"));
+    let [dependency, generated] = &folders;
+    let listed = git::run(&workspace.root, &["ls-files", "-z", "--", dependency, generated]);
+    let listed = listed.unwrap_or_default();
+    let tracked = git::paths(&listed);
     let problems = tracked
         .map(|path| {
             Problem::of_file(
-                String::from_utf8_lossy(path),
+                path.to_string_lossy(),
                 "is tracked by git in a folder that every build empties: move it, or 'git rm --cached' it",
             )
         })
@@ -61,39 +66,46 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The id of the commit that is checked out; empty without one.
-pub fn checked_out_commit(root: &Path) -> String {
-    let output = Command::new("git").current_dir(root).args(["rev-parse", "HEAD"]).output();
-    output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
-}
-
-/// Copies a dependency's folder to where its dependent's hooks look for it.
-pub fn copy_dependency(from: &Path, to: &Path) -> io::Result<()> {
-    copy(context::list_dependency(from)?, to)
+/// Copies what a component needs to where its hooks look for it.
+pub fn copy_parts(parts: &[Part], to: &Path) -> io::Result<()> {
+    for part in parts {
+        let copies = part.entries().map(|entry| (entry, part.source(entry), part.path(entry)));
+        copy(copies, to)?;
+    }
+    Ok(())
 }
 
 /// Copies a whole folder.
 pub fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
-    copy(context::list_tree(from)?, to)
+    let tree = Tree::read(from, |_| true, &[])?;
+    let entries = tree.entries().iter();
+    copy(entries.map(|entry| (entry, tree.source(entry), entry.path.clone())), to)
 }
 
-fn copy(entries: Vec<Entry>, to: &Path) -> io::Result<()> {
-    fs::create_dir_all(to)?;
+fn copy<'a>(
+    entries: impl Iterator<Item = (&'a Entry, PathBuf, PathBuf)>,
+    to: &Path,
+) -> io::Result<()> {
     let mut folders: Vec<(PathBuf, fs::Metadata)> = Vec::new();
-    for entry in entries {
-        let target = to.join(&entry.path);
-        let metadata = fs::symlink_metadata(&entry.source)?;
+    for (entry, source, path) in entries {
+        let target = to.join(path);
+        let metadata = fs::symlink_metadata(&source)?;
         match entry.kind {
             Kind::Folder => {
-                fs::create_dir(&target)?;
-                folders.push((target, metadata));
+                fs::create_dir_all(&target)?;
+                // The folder itself may be a link.
+                folders.push((target, fs::metadata(&source)?));
             }
-            Kind::Link => symlink(fs::read_link(&entry.source)?, &target)?,
+            Kind::Link => symlink(fs::read_link(&source)?, &target)?,
             Kind::File => {
-                fs::copy(&entry.source, &target)?;
+                fs::copy(&source, &target)?;
                 // A file that its owner may not write keeps its mode, and its time all the same.
                 let times = fs::FileTimes::new().set_modified(metadata.modified()?);
                 fs::File::open(&target)?.set_times(times)?;
+            }
+            Kind::Other => {
+                let error = no_context_holds_it();
+                return Err(io::Error::other(format!("{}: {error}", source.display())));
             }
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::ui::How;
 use crate::commands::build::BuildOptions;
 use crate::commands::push::PushOptions;
 use crate::effects::engine::Builder;
@@ -24,6 +25,10 @@ pub(super) struct Cli {
     /// The engine's builder [default: BuildKit where it works]
     #[arg(long, global = true, value_name = "NAME")]
     pub(super) builder: Option<BuilderName>,
+
+    /// How much of what hooks made is kept in target/xtask/, as 500M or 2G
+    #[arg(long, global = true, value_name = "SIZE", env = "XTASK_STORE_LIMIT", default_value = "1G", value_parser = bytes, hide_env_values = true)]
+    pub(super) store_limit: u64,
 
     #[command(subcommand)]
     pub(super) command: Command,
@@ -52,6 +57,15 @@ pub(super) enum Command {
     Push(PushArgs),
 }
 
+impl Command {
+    pub(super) fn how(&self) -> How {
+        match self {
+            Self::Build(args) => How { is_verbose: args.verbose, is_json: args.json },
+            Self::Push(_) => How::default(),
+        }
+    }
+}
+
 #[derive(Args, Debug)]
 pub(super) struct BuildArgs {
     /// The folder of services-configuration.yaml
@@ -65,6 +79,26 @@ pub(super) struct BuildArgs {
     /// A value for an ARG of the Dockerfiles
     #[arg(long = "build-arg", value_name = "NAME=VALUE", value_parser = key_and_value)]
     build_args: Vec<(String, String)>,
+
+    /// Only what changed since a git revision, with its dependents and what they need
+    #[arg(long, value_name = "REV", conflicts_with = "components")]
+    since: Option<String>,
+
+    /// Tell what would be built and why, and build nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+
+    /// Name every file that changed, not the first alone
+    #[arg(short, long)]
+    verbose: bool,
+
+    /// With --dry-run: the plan as JSON
+    #[arg(long, requires = "dry_run")]
+    json: bool,
+
+    /// Build what is named even if it is up to date
+    #[arg(short, long)]
+    force: bool,
 
     /// Run every instruction again
     #[arg(long)]
@@ -85,6 +119,9 @@ impl From<BuildArgs> for BuildOptions {
             config_dir: args.config,
             components: args.components,
             build_args: args.build_args.into_iter().collect(),
+            since: args.since,
+            dry_run: args.dry_run,
+            force: args.force,
             no_cache: args.no_cache,
             pull: args.pull,
             flavor: args.flavor,
@@ -125,6 +162,21 @@ impl From<PushArgs> for PushOptions {
             retry_for: Duration::from_secs(args.retry_for),
         }
     }
+}
+
+/// A size in bytes, with K, M or G for the powers of 1024.
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|letter: char| !letter.is_ascii_digit());
+    let factor = match &text[digits.len()..] {
+        "" => 1,
+        "K" | "k" => 1 << 10,
+        "M" | "m" => 1 << 20,
+        "G" | "g" => 1 << 30,
+        _ => return Err("it has the form 500M or 2G".to_owned()),
+    };
+    let number: Option<u64> = digits.parse().ok();
+    let bytes = number.and_then(|number| number.checked_mul(factor));
+    bytes.ok_or_else(|| "it has the form 500M or 2G".to_owned())
 }
 
 fn key_and_value(text: &str) -> Result<(String, String), String> {

@@ -3,6 +3,7 @@
 //! these.
 
 mod cli;
+mod plan;
 mod ui;
 
 use std::collections::BTreeMap;
@@ -53,11 +54,12 @@ async fn run(cli: Cli) -> Result<(), CommandError> {
         .map_err(|error| Problem::of_request(format!("signals cannot be handled: {error}")))
         .map_err(Problems::from)?;
     let (sender, receiver) = mpsc::unbounded_channel();
-    let shown = tokio::spawn(Ui::new().show(receiver));
+    let shown = tokio::spawn(Ui::new(cli.command.how()).show(receiver));
     let setting = Setting {
         root,
         environment: environment(cli.builder.map(Builder::from)),
         variables: variables(),
+        store_limit: cli.store_limit,
         events: Events::new(sender),
         interrupt,
         no_wait: cli.no_wait,

@@ -8,20 +8,32 @@ use std::time::Duration;
 use console::{Style, strip_ansi_codes};
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::plan;
+use crate::core::reason::Reason;
 use crate::event::{Event, Outcome, Summary};
 
 /// Long names are not worth more of a line than this.
 const WIDEST_NAME: usize = 24;
 
+/// What is shown of events.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct How {
+    /// Every path, where else the first stands for all.
+    pub(super) is_verbose: bool,
+    /// Results for programs.
+    pub(super) is_json: bool,
+}
+
 /// Shows events as they come.
 pub(super) struct Ui {
+    how: How,
     has_colors: bool,
     name_width: usize,
 }
 
 impl Ui {
-    pub(super) fn new() -> Self {
-        Self { has_colors: console::colors_enabled_stderr(), name_width: 0 }
+    pub(super) fn new(how: How) -> Self {
+        Self { how, has_colors: console::colors_enabled_stderr(), name_width: 0 }
     }
 
     /// Shows everything until the last sender is gone.
@@ -51,8 +63,20 @@ impl Ui {
             Event::Log { component, line } => {
                 self.line(&component, &printable(&line, self.has_colors), &style())
             }
-            Event::ImageStale { component, image, reason } => {
-                self.line(&component, &format!("image {image}: {reason}"), &style().dim());
+            Event::Planned(steps) if self.how.is_json => {
+                print(io::stdout(), &plan::document(&steps).to_string());
+            }
+            Event::Planned(steps) => {
+                for line in plan::lines(&steps, self.how.is_verbose) {
+                    print(io::stdout(), &line);
+                }
+            }
+            Event::ImageStale { component, image, reasons } => {
+                let text = sentences(&reasons);
+                self.line(&component, &format!("image {image}: {text}"), &style().dim());
+                for line in plan::details(&reasons).filter(|_| self.how.is_verbose) {
+                    self.line(&component, &line, &style().dim());
+                }
             }
             Event::ImageUpToDate { component, image } => {
                 self.line(&component, &format!("image {image} is up to date"), &style().dim());
@@ -119,6 +143,10 @@ impl Ui {
 pub(super) fn error(error: &dyn Display) {
     let title = style().red().bold().for_stderr().apply_to("error");
     print(io::stderr(), &format!("{title}: {error}"));
+}
+
+fn sentences(reasons: &[Reason]) -> String {
+    reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 fn style() -> Style {

@@ -16,7 +16,7 @@ use futures_util::StreamExt;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Builder, CONTEXT_MARK, Engine, EngineError, Logins};
+use super::{Builder, CONTEXT_MARK, DockerEngine, EngineError, Logins};
 use crate::core::context::Context;
 use crate::event::{Event, Events};
 
@@ -45,65 +45,60 @@ pub struct BuildRequest<'a> {
     pub credentials: &'a Logins,
 }
 
-impl Engine {
-    /// Builds and tags one image.
-    pub async fn build(
-        &self,
-        request: BuildRequest<'_>,
-        events: &Events,
-    ) -> Result<(), EngineError> {
-        let options = self.build_options(&request);
-        let body = bollard::body_try_stream(ReceiverStream::new(stream(request.context)));
-        let credentials = Some(request.credentials.clone());
-        let mut progress = Progress::new(request.component, events);
-        let mut answers = self.transfers.build_image(options, credentials, Some(body));
-        let mut made_an_image = false;
-        while let Some(answer) = answers.next().await {
-            let answer = match answer {
-                Ok(answer) => answer,
-                Err(error) => {
-                    progress.flush();
-                    return Err(error.into());
-                }
-            };
-            match answer.aux {
-                Some(BuildInfoAux::BuildKit(status)) => progress.buildkit(status),
-                Some(BuildInfoAux::Default(_)) => made_an_image = true,
-                None if self.builder == Builder::Classic => {
-                    progress.classic(answer.stream.as_deref().unwrap_or_default());
-                }
-                None => {}
+/// Builds and tags one image.
+pub(super) async fn run(
+    engine: &DockerEngine,
+    request: BuildRequest<'_>,
+    events: &Events,
+) -> Result<(), EngineError> {
+    let options = build_options(engine.builder, &request);
+    let body = bollard::body_try_stream(ReceiverStream::new(stream(request.context)));
+    let credentials = Some(request.credentials.clone());
+    let mut progress = Progress::new(request.component, events);
+    let mut answers = engine.transfers.build_image(options, credentials, Some(body));
+    let mut made_an_image = false;
+    while let Some(answer) = answers.next().await {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                progress.flush();
+                return Err(error.into());
             }
-        }
-        progress.flush();
-        if made_an_image {
-            Ok(())
-        } else {
-            Err(EngineError::Lost("it ended before the image was made".to_owned()))
+        };
+        match answer.aux {
+            Some(BuildInfoAux::BuildKit(status)) => progress.buildkit(status),
+            Some(BuildInfoAux::Default(_)) => made_an_image = true,
+            None if engine.builder == Builder::Classic => {
+                progress.classic(answer.stream.as_deref().unwrap_or_default());
+            }
+            None => {}
         }
     }
+    progress.flush();
+    if made_an_image {
+        Ok(())
+    } else {
+        Err(EngineError::Lost("it ended before the image was made".to_owned()))
+    }
+}
 
-    fn build_options(&self, request: &BuildRequest<'_>) -> BuildImageOptions {
-        let args: HashMap<&str, &str> = request
-            .build_args
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .collect();
-        let labels: HashMap<&str, &str> =
-            request.labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let options = BuildImageOptionsBuilder::default()
-            .t(request.image)
-            .dockerfile(request.dockerfile)
-            .buildargs(&args)
-            .labels(&labels)
-            .nocache(request.no_cache)
-            .rm(true)
-            .forcerm(true);
-        match self.builder {
-            Builder::Classic => options.build(),
-            Builder::BuildKit => {
-                options.version(BuilderVersion::BuilderBuildKit).session(&unique_session()).build()
-            }
+fn build_options(builder: Builder, request: &BuildRequest<'_>) -> BuildImageOptions {
+    let args: HashMap<&str, &str> =
+        request.build_args.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let labels: HashMap<&str, &str> =
+        request.labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let options = BuildImageOptionsBuilder::default()
+        .t(request.image)
+        .dockerfile(request.dockerfile)
+        .buildargs(&args)
+        .labels(&labels)
+        .nocache(request.no_cache)
+        .rm(true)
+        .forcerm(true);
+    match builder {
+        Builder::Classic => options.build(),
+        Builder::BuildKit => {
+            options.version(BuilderVersion::BuilderBuildKit).session(&unique_session()).build()
         }
     }
 }

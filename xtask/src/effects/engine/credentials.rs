@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use bollard::auth::DockerCredentials;
 use docker_credential::DockerCredential;
 
-use super::Engine;
+use super::Environment;
 use crate::core::config::{DOCKER_HUB, RegistryConfig};
 
 /// Docker Hub's key in `config.json` and in login headers.
@@ -18,53 +18,51 @@ const HUB_SERVER: &str = "https://index.docker.io/v1/";
 /// Logins, by registry.
 pub type Logins = HashMap<String, DockerCredentials>;
 
-impl Engine {
-    /// The credentials for each of the `domains` that has some.
-    pub async fn credentials(
-        &self,
-        domains: impl IntoIterator<Item = String>,
-        configured: Option<&RegistryConfig>,
-    ) -> Logins {
-        let mut found = HashMap::new();
-        for domain in domains {
-            let credentials = match configured.filter(|registry| registry.domain == domain) {
-                Some(RegistryConfig { credentials: Some(credentials), .. }) => {
-                    Some(DockerCredentials {
-                        username: Some(credentials.username.clone()),
-                        password: Some(credentials.password.clone()),
-                        serveraddress: Some(server_of(&domain)),
-                        ..DockerCredentials::default()
-                    })
-                }
-                _ => self.stored(&domain).await,
-            };
-            if let Some(credentials) = credentials {
-                found.insert(domain, credentials);
+/// The credentials for each of the `domains` that has some.
+pub(super) async fn find(
+    environment: &Environment,
+    domains: Vec<String>,
+    configured: Option<&RegistryConfig>,
+) -> Logins {
+    let mut found = HashMap::new();
+    for domain in domains {
+        let credentials = match configured.filter(|registry| registry.domain == domain) {
+            Some(RegistryConfig { credentials: Some(credentials), .. }) => {
+                Some(DockerCredentials {
+                    username: Some(credentials.username.clone()),
+                    password: Some(credentials.password.clone()),
+                    serveraddress: Some(server_of(&domain)),
+                    ..DockerCredentials::default()
+                })
             }
+            _ => stored(environment, &domain).await,
+        };
+        if let Some(credentials) = credentials {
+            found.insert(domain, credentials);
         }
-        found
     }
+    found
+}
 
-    /// A helper is a process, hence not on the runtime's threads.
-    async fn stored(&self, domain: &str) -> Option<DockerCredentials> {
-        let config = self.environment.config_dir.as_ref()?.join("config.json");
-        let server = server_of(domain);
-        let asked = server.clone();
-        let answer = tokio::task::spawn_blocking(move || {
-            let file = std::fs::File::open(config).ok()?;
-            docker_credential::get_credential_from_reader(file, &asked).ok()
-        });
-        let mut credentials =
-            DockerCredentials { serveraddress: Some(server), ..DockerCredentials::default() };
-        match answer.await.ok().flatten()? {
-            DockerCredential::IdentityToken(token) => credentials.identitytoken = Some(token),
-            DockerCredential::UsernamePassword(username, password) => {
-                credentials.username = Some(username);
-                credentials.password = Some(password);
-            }
+/// A helper is a process, hence not on the runtime's threads.
+async fn stored(environment: &Environment, domain: &str) -> Option<DockerCredentials> {
+    let config = environment.config_dir.as_ref()?.join("config.json");
+    let server = server_of(domain);
+    let asked = server.clone();
+    let answer = tokio::task::spawn_blocking(move || {
+        let file = std::fs::File::open(config).ok()?;
+        docker_credential::get_credential_from_reader(file, &asked).ok()
+    });
+    let mut credentials =
+        DockerCredentials { serveraddress: Some(server), ..DockerCredentials::default() };
+    match answer.await.ok().flatten()? {
+        DockerCredential::IdentityToken(token) => credentials.identitytoken = Some(token),
+        DockerCredential::UsernamePassword(username, password) => {
+            credentials.username = Some(username);
+            credentials.password = Some(password);
         }
-        Some(credentials)
     }
+    Some(credentials)
 }
 
 fn server_of(domain: &str) -> String {

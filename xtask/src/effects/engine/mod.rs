@@ -20,8 +20,10 @@ use bollard::query_parameters::{
 };
 use futures_util::StreamExt;
 
+use crate::core::config::RegistryConfig;
 use crate::core::fingerprint::LABEL;
 use crate::core::holdings::{Held, Holdings};
+use crate::event::Events;
 
 pub use build::BuildRequest;
 pub use credentials::{Logins, domains_of};
@@ -80,16 +82,59 @@ pub struct FoundImage {
     pub held: Option<Held>,
 }
 
+/// What builds ask of an engine. The tests have one that plays an engine; all
+/// others are [`DockerEngine`].
+pub trait Engine {
+    /// All images with our labels, by one question.
+    fn holdings(&self) -> impl Future<Output = Result<Holdings, EngineError>>;
+
+    /// The image of this reference, if the engine holds one.
+    fn image(
+        &self,
+        reference: &str,
+    ) -> impl Future<Output = Result<Option<FoundImage>, EngineError>>;
+
+    /// Gives an image a second reference.
+    fn tag(
+        &self,
+        image: &str,
+        repository: &str,
+        tag: &str,
+    ) -> impl Future<Output = Result<(), EngineError>>;
+
+    /// Fetches an image from its registry.
+    fn pull(
+        &self,
+        reference: &str,
+        platform: Option<&str>,
+        credentials: &Logins,
+    ) -> impl Future<Output = Result<(), EngineError>>;
+
+    /// The credentials for each of the `domains` that has some.
+    fn credentials(
+        &self,
+        domains: Vec<String>,
+        configured: Option<&RegistryConfig>,
+    ) -> impl Future<Output = Logins>;
+
+    /// Builds and tags one image.
+    fn build(
+        &self,
+        request: BuildRequest<'_>,
+        events: &Events,
+    ) -> impl Future<Output = Result<(), EngineError>>;
+}
+
 /// A connection to an engine that answered.
 #[derive(Clone, Debug)]
-pub struct Engine {
+pub struct DockerEngine {
     questions: Docker,
     transfers: Docker,
     builder: Builder,
     environment: Environment,
 }
 
-impl Engine {
+impl DockerEngine {
     /// Connects to the engine that `environment` points at and chooses its builder.
     pub async fn connect(environment: Environment) -> Result<Self, EngineError> {
         let endpoint = endpoint::resolve(&environment)?;
@@ -115,9 +160,10 @@ impl Engine {
             environment,
         })
     }
+}
 
-    /// The image of this reference, if the engine holds one.
-    pub async fn image(&self, reference: &str) -> Result<Option<FoundImage>, EngineError> {
+impl Engine for DockerEngine {
+    async fn image(&self, reference: &str) -> Result<Option<FoundImage>, EngineError> {
         match self.questions.inspect_image(reference).await {
             Ok(found) => {
                 let config = found.config.unwrap_or_default();
@@ -136,8 +182,7 @@ impl Engine {
         }
     }
 
-    /// All images with our labels, by one question.
-    pub async fn holdings(&self) -> Result<Holdings, EngineError> {
+    async fn holdings(&self) -> Result<Holdings, EngineError> {
         let filters = HashMap::from([("label", vec![LABEL])]);
         let options = ListImagesOptionsBuilder::default().filters(&filters).build();
         let mut holdings = Holdings::default();
@@ -152,15 +197,13 @@ impl Engine {
         Ok(holdings)
     }
 
-    /// Gives an image a second reference.
-    pub async fn tag(&self, image: &str, repository: &str, tag: &str) -> Result<(), EngineError> {
+    async fn tag(&self, image: &str, repository: &str, tag: &str) -> Result<(), EngineError> {
         let options = TagImageOptionsBuilder::default().repo(repository).tag(tag);
         let tagged = self.questions.tag_image(image, Some(options.build())).await;
         tagged.map_err(EngineError::from)
     }
 
-    /// Fetches an image from its registry.
-    pub async fn pull(
+    async fn pull(
         &self,
         reference: &str,
         platform: Option<&str>,
@@ -179,6 +222,18 @@ impl Engine {
             answer?;
         }
         Ok(())
+    }
+
+    async fn credentials(
+        &self,
+        domains: Vec<String>,
+        configured: Option<&RegistryConfig>,
+    ) -> Logins {
+        credentials::find(&self.environment, domains, configured).await
+    }
+
+    async fn build(&self, request: BuildRequest<'_>, events: &Events) -> Result<(), EngineError> {
+        build::run(self, request, events).await
     }
 }
 

@@ -12,7 +12,7 @@ use bollard::auth::DockerCredentials;
 use bollard::query_parameters::PushImageOptionsBuilder;
 use futures_util::StreamExt;
 
-use super::{Engine, EngineError, Logins, credentials};
+use super::{DockerEngine, Engine, EngineError, Logins, credentials};
 use crate::event::{Event, Events};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -36,7 +36,7 @@ impl PushRequest {
     }
 }
 
-impl Engine {
+impl DockerEngine {
     /// Tags and pushes an image; the answer is its manifest's digest. What may
     /// pass is tried again for `retry_for`.
     pub async fn push(

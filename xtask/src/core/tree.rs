@@ -1,0 +1,315 @@
+//! A folder as it is now: its files, folders and links, and what is in them.
+//!
+//! Walking is cheap and hashing is not, so they are two things: a tree knows of
+//! each file only its stat, and digests it when somebody asks. A digest of an
+//! earlier day is taken if the file has the very stat it had then: size, inode,
+//! time of the last modification, and time of the last change, which nobody can
+//! set back. One thing defeats that: a file that is written again within one tick
+//! of the file system's clock keeps its times (git calls this racy). So a digest
+//! is kept only if the file had been left alone for [`SETTLED`] when it was read.
+//!
+//! Links are never followed, the folder itself excepted. Sockets are left out, as
+//! every Docker client does.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+/// The digest of contents.
+pub type Digest = blake3::Hash;
+
+/// Coarser than the clock of any file system that is in use (FAT's ticks are 2 s).
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// The permission bits that count: all but the write bits of group and others, so
+/// that two people's umasks agree.
+const MODE: u32 = 0o7755;
+
+/// What an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A folder, possibly empty.
+    Folder,
+    /// A regular file.
+    File,
+    /// A symbolic link, kept as one.
+    Link,
+    /// A fifo or a device, which no context can hold.
+    Other,
+}
+
+/// What a file system says of a file without reading it.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Stat {
+    size: u64,
+    inode: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stat {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            size: metadata.size(),
+            inode: metadata.ino(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// Whether nothing was written for a while before `moment`.
+    fn is_settled(&self, moment: SystemTime) -> bool {
+        let (seconds, nanos) = self.modified.max(self.changed);
+        let Ok(since) = moment.duration_since(UNIX_EPOCH) else { return false };
+        let (Ok(seconds), Ok(nanos)) = (u64::try_from(seconds), u32::try_from(nanos)) else {
+            return true;
+        };
+        Duration::new(seconds, nanos) + SETTLED <= since
+    }
+}
+
+/// A file whose digest is known as long as its stat stays.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Remembered {
+    path: PathBuf,
+    stat: Stat,
+    digest: [u8; 32],
+}
+
+/// A file, folder or link of a tree.
+#[derive(Debug)]
+pub struct Entry {
+    /// Relative to the tree's folder; empty for the folder itself.
+    pub path: PathBuf,
+    /// What it is.
+    pub kind: Kind,
+    /// Its permission bits, as far as they count.
+    pub mode: u32,
+    stat: Stat,
+    read: OnceLock<Read>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Read {
+    digest: Digest,
+    /// Whether the stat stands for the digest from now on.
+    is_lasting: bool,
+    is_new: bool,
+}
+
+/// All that is in a folder, each folder before what is in it, sorted by name. The
+/// first entry is the folder itself.
+#[derive(Debug)]
+pub struct Tree {
+    /// Where it is.
+    pub folder: PathBuf,
+    entries: Vec<Entry>,
+    read_at: SystemTime,
+}
+
+impl Tree {
+    /// Walks `folder`, without what `is_wanted` refuses, by path relative to it:
+    /// a folder with all that is in it.
+    pub fn read(
+        folder: &Path,
+        is_wanted: impl Fn(&Path) -> bool,
+        remembered: &[Remembered],
+    ) -> io::Result<Self> {
+        let mut tree = Self::empty(folder);
+        tree.add(PathBuf::new(), &fs::metadata(folder).map_err(naming(folder))?, remembered);
+        tree.walk(&mut PathBuf::new(), &is_wanted, remembered)?;
+        Ok(tree)
+    }
+
+    /// The files and links of these paths below `folder`, as far as they are there.
+    pub fn of_files(
+        folder: &Path,
+        paths: impl IntoIterator<Item = PathBuf>,
+        remembered: &[Remembered],
+    ) -> io::Result<Self> {
+        let mut tree = Self::empty(folder);
+        for path in paths {
+            let full = folder.join(&path);
+            match fs::symlink_metadata(&full) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                metadata => tree.add(path, &metadata.map_err(naming(&full))?, remembered),
+            }
+        }
+        Ok(tree)
+    }
+
+    fn empty(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), entries: Vec::new(), read_at: SystemTime::now() }
+    }
+
+    fn walk(
+        &mut self,
+        at: &mut PathBuf,
+        is_wanted: &impl Fn(&Path) -> bool,
+        remembered: &[Remembered],
+    ) -> io::Result<()> {
+        let dir = self.folder.join(&at);
+        let mut children = Vec::new();
+        for child in fs::read_dir(&dir).map_err(naming(&dir))? {
+            let child = child.map_err(naming(&dir))?;
+            children.push((child.file_name(), child));
+        }
+        children.sort_by(|(a, _), (b, _)| a.cmp(b));
+        for (name, child) in children {
+            at.push(&name);
+            if is_wanted(at) {
+                match child.metadata() {
+                    // It went between the two looks: it is not there.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(naming(&child.path())(error)),
+                    Ok(metadata) if metadata.is_dir() => {
+                        self.add(at.clone(), &metadata, remembered);
+                        self.walk(at, is_wanted, remembered)?;
+                    }
+                    Ok(metadata) => self.add(at.clone(), &metadata, remembered),
+                }
+            }
+            at.pop();
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, path: PathBuf, metadata: &Metadata, remembered: &[Remembered]) {
+        let kind = metadata.file_type();
+        let (kind, mode) = if kind.is_dir() {
+            (Kind::Folder, metadata.mode() & MODE)
+        } else if kind.is_file() {
+            (Kind::File, metadata.mode() & MODE)
+        } else if kind.is_symlink() {
+            (Kind::Link, 0o777)
+        } else if kind.is_socket() {
+            return;
+        } else {
+            (Kind::Other, 0)
+        };
+        let stat = Stat::of(metadata);
+        let read = match kind {
+            Kind::File => digest_of(&path, &stat, remembered),
+            _ => OnceLock::new(),
+        };
+        self.entries.push(Entry { path, kind, mode, stat, read });
+    }
+
+    /// Everything in it, the folder itself first.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The entry of a path.
+    pub fn find(&self, path: &Path) -> Option<&Entry> {
+        let found = self.entries.binary_search_by(|entry| entry.path.as_path().cmp(path));
+        found.ok().map(|place| &self.entries[place])
+    }
+
+    /// Reads the entries of these places that were not read yet, on all cores.
+    pub fn digest(&self, places: &[u32]) -> io::Result<()> {
+        let unread: Vec<&Entry> = places
+            .iter()
+            .map(|place| &self.entries[*place as usize])
+            .filter(|entry| entry.read.get().is_none())
+            .collect();
+        unread.into_par_iter().try_for_each(|entry| self.digest_one(entry))
+    }
+
+    fn digest_one(&self, entry: &Entry) -> io::Result<()> {
+        let source = self.source(entry);
+        let read = entry.read_now(&source, self.read_at).map_err(naming(&source))?;
+        let _ = entry.read.set(read);
+        Ok(())
+    }
+
+    /// Where an entry is.
+    pub fn source(&self, entry: &Entry) -> PathBuf {
+        self.folder.join(&entry.path)
+    }
+
+    /// What may be remembered of it, and whether some of that is new.
+    pub fn remember(&self) -> (Vec<Remembered>, bool) {
+        let files = self.entries.iter().filter_map(|entry| Some((entry, entry.read.get()?)));
+        let lasting = || files.clone().filter(|(_, read)| read.is_lasting);
+        // A name that is not UTF-8 cannot be written down; its file is read every time.
+        let named = lasting().filter(|(entry, _)| entry.path.to_str().is_some());
+        let remembered = named.map(|(entry, read)| Remembered {
+            path: entry.path.clone(),
+            stat: entry.stat,
+            digest: *read.digest.as_bytes(),
+        });
+        (remembered.collect(), lasting().any(|(_, read)| read.is_new))
+    }
+}
+
+impl Entry {
+    /// The digest of a file's contents, of a link's target, of nothing for a folder;
+    /// none if it was not read yet.
+    pub fn digest(&self) -> Option<Digest> {
+        self.read.get().map(|read| read.digest)
+    }
+
+    /// A file's size in bytes; 0 for others.
+    pub fn size(&self) -> u64 {
+        if self.kind == Kind::File { self.stat.size } else { 0 }
+    }
+
+    fn read_now(&self, source: &Path, moment: SystemTime) -> io::Result<Read> {
+        let mut hasher = blake3::Hasher::new();
+        let mut is_lasting = false;
+        match self.kind {
+            Kind::Folder => {}
+            Kind::Link => {
+                hasher.update(fs::read_link(source)?.as_os_str().as_bytes());
+            }
+            Kind::File => {
+                let file = File::open(source)?;
+                hasher.update_reader(&file)?;
+                let is_same = Stat::of(&file.metadata()?) == self.stat;
+                is_lasting = is_same && self.stat.is_settled(moment);
+            }
+            Kind::Other => return Err(no_context_holds_it()),
+        }
+        Ok(Read { digest: hasher.finalize(), is_lasting, is_new: true })
+    }
+}
+
+/// A context with a fifo in it cannot be sent.
+pub fn no_context_holds_it() -> io::Error {
+    io::Error::other(
+        "is a fifo or a device, which no context can hold: remove it, or name it in .dockerignore",
+    )
+}
+
+fn digest_of(path: &Path, stat: &Stat, remembered: &[Remembered]) -> OnceLock<Read> {
+    let found = remembered.binary_search_by(|known| known.path.as_path().cmp(path)).ok();
+    let known = found.map(|place| &remembered[place]).filter(|known| known.stat == *stat);
+    known.map_or_else(OnceLock::new, |known| {
+        let digest = Digest::from_bytes(known.digest);
+        Read { digest, is_lasting: true, is_new: false }.into()
+    })
+}
+
+/// Puts the path in front of an error that lacks it.
+pub(super) fn naming(path: &Path) -> impl Fn(io::Error) -> io::Error {
+    move |error| {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return error;
+        }
+        io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+    }
+}
+
+/// The first folder or file of a path.
+pub(super) fn top(path: &Path) -> Option<&OsStr> {
+    path.iter().next()
+}
