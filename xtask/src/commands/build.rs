@@ -11,6 +11,7 @@ use crate::core::graph::Graph;
 use crate::core::plan::Plan;
 use crate::core::workspace::{Options, Workspace};
 use crate::effects::engine::{DockerEngine, Engine, EngineError};
+use crate::effects::records::read_memory;
 use crate::effects::temporary;
 use crate::event::Event;
 
@@ -55,6 +56,8 @@ pub async fn run_with<E: Engine>(
 ) -> Result<(), CommandError> {
     let registry = options.config_dir.as_deref().map(RegistryConfig::read).transpose()?;
     let _lock = setting.lock("build").await?;
+    let root = setting.root.clone();
+    let memory = tokio::task::spawn_blocking(move || read_memory(&root));
     let reading =
         Options { flavor: options.flavor.clone(), build_args: options.build_args.clone() };
     let (workspace, graph) =
@@ -64,8 +67,10 @@ pub async fn run_with<E: Engine>(
     temporary::refuse_tracked(&workspace)?;
     let engine = engine.await?;
     temporary::clean(&workspace).map_err(CommandError::Unclean)?;
+    let memory = memory.await.unwrap_or_default();
     let round =
-        Round::begin(&workspace, &plan, &engine, registry.as_ref(), options, setting).await?;
+        Round::begin(&workspace, &plan, &engine, registry.as_ref(), memory, options, setting)
+            .await?;
     if options.dry_run {
         let preview = round.preview().await?;
         setting.events.send(Event::Planned(preview));

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::round::{Known, Round, StepError, tree_error};
 use crate::core::context::Context;
 use crate::core::dockerfile::ImageUse;
-use crate::core::fingerprint::{self, Fingerprint, Recipe, What};
+use crate::core::fingerprint::{self, Fingerprint, Manifest, Recipe, What};
 use crate::core::holdings::{self, Bases, Verdict};
 use crate::core::plan::Step;
 use crate::core::reason::Reason;
@@ -130,7 +130,7 @@ impl<E: Engine> Round<'_, E> {
                 let before = self.known.borrow().records.manifest(&image.name);
                 let before = before.filter(|then| then.fingerprint.to_string() == fingerprint);
                 let Some(before) = before else { return vec![Reason::Other { fingerprint }] };
-                let changes = wanted.recipe.manifest().since(&before);
+                let changes = wanted.manifest().since(&before);
                 let is_base = |what| what == What::Base;
                 let (bases, rest): (Vec<_>, Vec<_>) =
                     changes.into_iter().partition(|change| is_base(change.what));
@@ -138,7 +138,8 @@ impl<E: Engine> Round<'_, E> {
                 let bases = bases
                     .into_iter()
                     .map(|change| Reason::Rebuilt { image: change.name, is_planned: false });
-                rest.into_iter().chain(bases).collect()
+                let reasons: Vec<Reason> = rest.into_iter().chain(bases).collect();
+                if reasons.is_empty() { vec![Reason::Other { fingerprint }] } else { reasons }
             }
             Reason::BaseMoved { reference, then, now } => {
                 let local = image.uses.iter().find(|used| used.reference == reference);
@@ -227,7 +228,7 @@ impl<E: Engine> Round<'_, E> {
         if let Some(id) = holdings.id(&image.name)
             && records.set(&image.name, &wanted.fingerprint, id.to_owned())
         {
-            self.warn_of(records.set_manifest(&image.name, &wanted.recipe.manifest()));
+            self.warn_of(records.set_manifest(&image.name, &wanted.manifest()));
         }
     }
 
@@ -254,6 +255,9 @@ impl<E: Engine> Round<'_, E> {
         image: &Image,
     ) -> Result<Context, StepError> {
         let (trees, selection) = (self.trees.clone(), self.selection(step, component, image));
+        if let Some(context) = trees.known_context(&selection) {
+            return Ok(context);
+        }
         let reading = tokio::task::spawn_blocking(move || trees.context(&selection)).await;
         match reading {
             Ok(context) => context.map_err(StepError::File),
@@ -312,6 +316,13 @@ pub(super) struct Wanted<'c> {
     recipe: Recipe<'c>,
     /// Without those that the engine does not hold.
     bases: Bases,
+}
+
+impl Wanted<'_> {
+    /// The ingredients behind the fingerprint.
+    pub(super) fn manifest(&self) -> Manifest {
+        self.recipe.manifest()
+    }
 }
 
 pub(super) fn image_error(image: &Image, source: EngineError) -> StepError {

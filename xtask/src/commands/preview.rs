@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::round::{Round, StepError};
 use super::settled::hooks_of;
-use crate::core::fingerprint::Fingerprint;
+use crate::core::fingerprint::{Change, Fingerprint, What};
 use crate::core::holdings::Verdict;
 use crate::core::plan::Step;
 use crate::core::reason::Reason;
@@ -124,8 +124,8 @@ impl<E: Engine> Round<'_, E> {
             reasons.splice(0..0, reason.into_iter().filter(|reason| !is_said(reason, expected)));
             self.known.borrow_mut().fingerprints.insert(image.name.clone(), wanted.clone());
             fingerprint = Some(wanted);
-        } else if self.known.borrow().holdings.get(&image.name).is_none() {
-            reasons.push(Reason::Missing);
+        } else {
+            reasons.splice(0..0, self.certain(step, component, image).await?);
         }
         let expectation = match why {
             _ if !reasons.is_empty() => Expectation::Stale(reasons),
@@ -133,6 +133,30 @@ impl<E: Engine> Round<'_, E> {
             None => Expectation::UpToDate,
         };
         Ok(PlannedImage { image: image.name.clone(), fingerprint, expectation })
+    }
+
+    /// What makes an image stale, whatever else is decided later.
+    async fn certain(
+        &self,
+        step: &Step,
+        component: &Component,
+        image: &Image,
+    ) -> Result<Option<Reason>, StepError> {
+        let before = {
+            let known = self.known.borrow();
+            let Some(held) = known.holdings.get(&image.name) else {
+                return Ok(Some(Reason::Missing));
+            };
+            known.records.manifest(&image.name).filter(|before| held.is_of(&before.fingerprint))
+        };
+        let Some(before) = before.filter(|_| !component.has_hooks()) else { return Ok(None) };
+        let context = self.context(step, component, image).await?;
+        let wanted = self.wanted(component, image, &context).await?;
+        let own = format!("{}/", component.dir());
+        let is_own = |change: &Change| change.what != What::Base && change.name.starts_with(&own);
+        let changes: Vec<Change> =
+            wanted.manifest().since(&before).into_iter().filter(is_own).collect();
+        Ok((!changes.is_empty()).then_some(Reason::Changed(changes)))
     }
 
     /// What an image must be made from, and why it is stale, if it is.

@@ -26,12 +26,12 @@ use crate::core::ignore::Ignore;
 use crate::core::plan::{Plan, Step};
 use crate::core::problem::Problem;
 use crate::core::reference::Reference;
-use crate::core::trees::{Needed, Trees};
+use crate::core::trees::{Memory, Needed, Trees};
 use crate::core::workspace::{Component, Workspace};
 use crate::effects::engine::{Engine, EngineError, FoundImage};
 use crate::effects::hooks::{self, HookError};
 use crate::effects::interrupt::Interrupt;
-use crate::effects::records::{Records, read_memory, write_memory};
+use crate::effects::records::{Records, write_memory};
 use crate::effects::state;
 use crate::effects::store::Store;
 use crate::effects::temporary;
@@ -124,6 +124,7 @@ impl<'a, E: Engine> Round<'a, E> {
         plan: &'a Plan,
         engine: &'a E,
         registry: Option<&'a RegistryConfig>,
+        memory: Memory,
         options: &'a BuildOptions,
         setting: &'a Setting,
     ) -> Result<Self, CommandError> {
@@ -148,7 +149,7 @@ impl<'a, E: Engine> Round<'a, E> {
             interrupt: &setting.interrupt,
             variables: &setting.variables,
             is_preview: options.dry_run,
-            trees: Arc::new(Trees::new(root, read_memory(root))),
+            trees: Arc::new(Trees::new(root, memory)),
             store: RefCell::new(Store::new(root, setting.store_limit)),
             known: RefCell::new(known),
             aliases: BTreeMap::new(),

@@ -20,11 +20,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::fields::Fields;
 use super::ignore::Ignore;
 use super::tree::{Digest, Entry, Kind, Tree, naming, top};
+use super::workspace::TEMPORARY;
 
 /// Where a context has what its component needs.
 const DEPENDENCY: &str = "dependency";
+
+/// What hooks make, in a component's folder.
+const GENERATED: &str = "generated";
 
 /// A tree, or some of it, at a place in a context.
 #[derive(Clone, Debug)]
@@ -38,8 +43,11 @@ pub struct Part {
 
 /// What the engine receives for one image, every file of it digested. What is sent
 /// later must still have these digests.
-#[derive(Clone, Debug, Default)]
-pub struct Context(Vec<Part>);
+#[derive(Clone, Debug)]
+pub struct Context {
+    parts: Vec<Part>,
+    digest: Digest,
+}
 
 /// One entry of a context.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +61,19 @@ pub struct Item<'a> {
 }
 
 impl Item<'_> {
+    /// All that counts of it besides its path.
+    pub fn value(&self) -> [u8; 37] {
+        let mut value = [0; 37];
+        value[0] = match self.entry.kind {
+            Kind::Folder => b'd',
+            Kind::Link => b'l',
+            Kind::File | Kind::Other => b'f',
+        };
+        value[1..5].copy_from_slice(&self.entry.mode.to_le_bytes());
+        value[5..].copy_from_slice(self.digest.as_bytes());
+        value
+    }
+
     /// Its path as people call it, relative to the workspace root.
     pub fn shown(&self) -> String {
         let path = self.entry.path.display();
@@ -79,22 +100,34 @@ impl Part {
         part
     }
 
-    /// What one gets of a component `name` that one needs: all of its `tree`, or its
-    /// folder `below`, but never its own `dependency/`.
-    pub fn dependency(
+    /// What a component gets of another that it needs: all of its folder but what is
+    /// there during a round only.
+    pub fn dependency(name: &str, shown: String, tree: Arc<Tree>, ignore: &Ignore) -> Self {
+        let at = Path::new(DEPENDENCY).join(name);
+        let mut part = Self { shown, at, tree, kept: Vec::new() };
+        part.keep(ignore, |entry| {
+            top(&entry.path).is_none_or(|top| TEMPORARY.iter().all(|name| top != *name))
+        });
+        part
+    }
+
+    /// The `generated/` of another component that it needs: in its `tree`, or, once
+    /// it `is_kept` elsewhere, the whole of that.
+    pub fn generated(
         name: &str,
-        below: &str,
         shown: String,
         tree: Arc<Tree>,
+        is_kept: bool,
         ignore: &Ignore,
     ) -> Self {
         let at = Path::new(DEPENDENCY).join(name);
-        let at = if below.is_empty() { at } else { at.join(below) };
+        let (at, shown) = if is_kept {
+            (at.join(GENERATED), format!("{shown}/{GENERATED}"))
+        } else {
+            (at, shown)
+        };
         let mut part = Self { shown, at, tree, kept: Vec::new() };
-        let is_whole = below.is_empty();
-        part.keep(ignore, |entry| {
-            !is_whole || top(&entry.path).is_none_or(|top| top != DEPENDENCY)
-        });
+        part.keep(ignore, |entry| is_kept || entry.path.starts_with(GENERATED));
         part
     }
 
@@ -157,12 +190,26 @@ impl Context {
         for part in &parts {
             part.tree.digest(&part.kept)?;
         }
-        Ok(Self(parts))
+        let mut context = Self { parts, digest: Digest::from_bytes([0; 32]) };
+        let mut fields = Fields::default();
+        for item in context.items() {
+            let path = item.entry.path.as_os_str().as_bytes();
+            let slash = if path.is_empty() { "" } else { "/" };
+            fields.add_joined(&[item.part.shown.as_bytes(), slash.as_bytes(), path]);
+            fields.add(&item.value());
+        }
+        context.digest = fields.finish();
+        Ok(context)
+    }
+
+    /// Of every path, kind, mode and content in it.
+    pub fn digest(&self) -> Digest {
+        self.digest
     }
 
     /// What is in it, part by part, sorted by path.
     pub fn items(&self) -> impl Iterator<Item = Item<'_>> {
-        self.0.iter().flat_map(|part| {
+        self.parts.iter().flat_map(|part| {
             let item = move |entry: &'_ Entry| Some((part, entry.digest()?));
             part.entries().filter_map(move |entry| {
                 let (part, digest) = item(entry)?;
@@ -179,7 +226,7 @@ impl Context {
     /// Writes the context as a tar archive.
     pub fn write_tar(&self, out: impl Write) -> io::Result<()> {
         let mut archive = tar::Builder::new(out);
-        if self.0.iter().any(|part| part.at.starts_with(DEPENDENCY) && !part.kept.is_empty()) {
+        if self.parts.iter().any(|part| part.at.starts_with(DEPENDENCY) && !part.kept.is_empty()) {
             let mut header = header_of(0o755, 0, tar::EntryType::Directory);
             archive.append_data(&mut header, DEPENDENCY, io::empty())?;
         }
@@ -295,13 +342,31 @@ mod tests {
             fs::write(path, "x").unwrap();
         }
         let of = |ignore: &str| {
-            let ignore = Ignore::parse(ignore).unwrap();
-            paths(&Part::dependency("b", "", "src/b".into(), tree(dir.path()), &ignore))
+            let (ignore, tree) = (Ignore::parse(ignore).unwrap(), tree(dir.path()));
+            let folder = Part::dependency("b", "src/b".into(), Arc::clone(&tree), &ignore);
+            let generated = Part::generated("b", "src/b".into(), tree, false, &ignore);
+            [paths(&folder), paths(&generated)]
         };
-        let all = ["dependency/b", "dependency/b/generated", "dependency/b/generated/g"];
-        assert_eq!(of(""), [&all[..], &["dependency/b/y"]].concat());
-        assert_eq!(of("dependency\n!dependency/b/generated/g"), all);
-        assert!(of("dependency/b").is_empty());
+        let generated = ["dependency/b/generated", "dependency/b/generated/g"];
+        assert_eq!(of(""), [vec!["dependency/b", "dependency/b/y"], generated.to_vec()]);
+        assert_eq!(of("dependency\n!dependency/b/generated/g"), [vec![], generated.to_vec()]);
+        assert_eq!(of("dependency/b"), [vec![""; 0], vec![]]);
+    }
+
+    #[test]
+    fn it_does_not_matter_where_what_hooks_made_is_kept() {
+        let [own, kept] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        fs::create_dir(own.path().join("generated")).unwrap();
+        fs::write(own.path().join("generated/g"), "x").unwrap();
+        fs::write(kept.path().join("g"), "x").unwrap();
+        let items = |folder: &Path, is_kept| {
+            let ignore = Ignore::default();
+            let part = Part::generated("b", "src/b".into(), tree(folder), is_kept, &ignore);
+            let context = Context::read(vec![part]).unwrap();
+            context.items().map(|item| (item.shown(), item.digest)).collect::<Vec<_>>()
+        };
+        assert_eq!(items(own.path(), false).len(), 2);
+        assert_eq!(items(own.path(), false), items(kept.path(), true));
     }
 
     #[test]

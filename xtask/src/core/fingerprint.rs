@@ -34,12 +34,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::os::unix::ffi::OsStrExt;
 
 use serde::{Deserialize, Serialize};
 
-use super::context::{Context, Item};
-use super::tree::Kind;
+use super::context::Context;
+use super::fields::Fields;
 
 /// Changes whenever the same inputs are digested in another way.
 pub const FORMAT: &str = "2";
@@ -109,13 +108,11 @@ impl<'a> Recipe<'a> {
             fields.add(name.as_bytes());
             fields.add(value);
         }
-        for item in self.contexts.iter().flat_map(|context| context.items()) {
+        for context in &self.contexts {
             fields.add(&[What::Path as u8]);
-            fields.add(item.part.shown.as_bytes());
-            fields.add(item.entry.path.as_os_str().as_bytes());
-            fields.add(&value_of(&item));
+            fields.add(context.digest().as_bytes());
         }
-        Fingerprint(fields.finish())
+        Fingerprint(fields.finish().to_hex().to_string())
     }
 
     /// The ingredients, to be compared with those of another day.
@@ -123,22 +120,10 @@ impl<'a> Recipe<'a> {
         let facts =
             self.facts.iter().map(|(what, name, value)| (*what, name.clone(), short(value)));
         let items = self.contexts.iter().flat_map(|context| context.items());
-        let paths = items.map(|item| (What::Path, item.shown(), short(&value_of(&item))));
+        let paths = items.map(|item| (What::Path, item.shown(), short(&item.value())));
         let ingredients = facts.chain(paths).map(|(what, name, value)| ((what, name), value));
         Manifest { fingerprint: self.fingerprint(), ingredients: ingredients.collect() }
     }
-}
-
-fn value_of(item: &Item<'_>) -> [u8; 37] {
-    let mut value = [0; 37];
-    value[0] = match item.entry.kind {
-        Kind::Folder => b'd',
-        Kind::Link => b'l',
-        Kind::File | Kind::Other => b'f',
-    };
-    value[1..5].copy_from_slice(&item.entry.mode.to_le_bytes());
-    value[5..].copy_from_slice(item.digest.as_bytes());
-    value
 }
 
 /// Enough to tell two values apart where nothing but a sentence depends on it.
@@ -210,20 +195,6 @@ pub fn relevant_args<'a>(
         .filter(|(name, _)| base_has_triggers || declared.contains(name) || steers(name))
         .map(|(name, value)| (name.as_str(), value.as_str()))
         .collect()
-}
-
-/// The digest of fields of any length, none of which can be taken for another's end.
-#[derive(Default)]
-struct Fields(blake3::Hasher);
-
-impl Fields {
-    fn add(&mut self, bytes: &[u8]) {
-        self.0.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
-    }
-
-    fn finish(&self) -> String {
-        self.0.finalize().to_hex().to_string()
-    }
 }
 
 #[cfg(test)]

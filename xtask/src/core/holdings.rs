@@ -27,6 +27,11 @@ impl Held {
         Some(Self { id, fingerprint, bases })
     }
 
+    /// Whether it was made from what comes to this fingerprint.
+    pub fn is_of(&self, fingerprint: &Fingerprint) -> bool {
+        self.fingerprint == fingerprint.to_string()
+    }
+
     /// The first base that is another one now. One that is not there has not moved.
     fn moved_base(&self, bases: &Bases) -> Option<Reason> {
         bases.iter().find_map(|(reference, now)| {

@@ -8,6 +8,7 @@
 pub mod config;
 pub mod context;
 pub mod dockerfile;
+mod fields;
 pub mod fingerprint;
 pub mod graph;
 pub mod holdings;

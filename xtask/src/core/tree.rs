@@ -121,11 +121,11 @@ impl Tree {
     pub fn read(
         folder: &Path,
         is_wanted: impl Fn(&Path) -> bool,
-        remembered: &[Remembered],
+        mut remembered: &[Remembered],
     ) -> io::Result<Self> {
         let mut tree = Self::empty(folder);
-        tree.add(PathBuf::new(), &fs::metadata(folder).map_err(naming(folder))?, remembered);
-        tree.walk(&mut PathBuf::new(), &is_wanted, remembered)?;
+        tree.add(PathBuf::new(), &fs::metadata(folder).map_err(naming(folder))?, &mut remembered);
+        tree.walk(&mut PathBuf::new(), &is_wanted, &mut remembered)?;
         Ok(tree)
     }
 
@@ -133,14 +133,14 @@ impl Tree {
     pub fn of_files(
         folder: &Path,
         paths: impl IntoIterator<Item = PathBuf>,
-        remembered: &[Remembered],
+        mut remembered: &[Remembered],
     ) -> io::Result<Self> {
         let mut tree = Self::empty(folder);
         for path in paths {
             let full = folder.join(&path);
             match fs::symlink_metadata(&full) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                metadata => tree.add(path, &metadata.map_err(naming(&full))?, remembered),
+                metadata => tree.add(path, &metadata.map_err(naming(&full))?, &mut remembered),
             }
         }
         Ok(tree)
@@ -154,7 +154,7 @@ impl Tree {
         &mut self,
         at: &mut PathBuf,
         is_wanted: &impl Fn(&Path) -> bool,
-        remembered: &[Remembered],
+        remembered: &mut &[Remembered],
     ) -> io::Result<()> {
         let dir = self.folder.join(&at);
         let mut children = Vec::new();
@@ -182,7 +182,7 @@ impl Tree {
         Ok(())
     }
 
-    fn add(&mut self, path: PathBuf, metadata: &Metadata, remembered: &[Remembered]) {
+    fn add(&mut self, path: PathBuf, metadata: &Metadata, remembered: &mut &[Remembered]) {
         let kind = metadata.file_type();
         let (kind, mode) = if kind.is_dir() {
             (Kind::Folder, metadata.mode() & MODE)
@@ -290,13 +290,21 @@ pub fn no_context_holds_it() -> io::Error {
     )
 }
 
-fn digest_of(path: &Path, stat: &Stat, remembered: &[Remembered]) -> OnceLock<Read> {
-    let found = remembered.binary_search_by(|known| known.path.as_path().cmp(path)).ok();
-    let known = found.map(|place| &remembered[place]).filter(|known| known.stat == *stat);
-    known.map_or_else(OnceLock::new, |known| {
-        let digest = Digest::from_bytes(known.digest);
-        Read { digest, is_lasting: true, is_new: false }.into()
-    })
+/// The digest that is remembered of a file. Files are asked for in the order in
+/// which they were remembered, and what was passed is dropped.
+fn digest_of(path: &Path, stat: &Stat, remembered: &mut &[Remembered]) -> OnceLock<Read> {
+    while let Some((first, rest)) = remembered.split_first() {
+        if first.path.as_os_str() != path.as_os_str() && first.path.as_path() > path {
+            break;
+        }
+        *remembered = rest;
+        if first.path.as_os_str() == path.as_os_str() {
+            let digest = Digest::from_bytes(first.digest);
+            let read = Read { digest, is_lasting: true, is_new: false };
+            return if first.stat == *stat { read.into() } else { OnceLock::new() };
+        }
+    }
+    OnceLock::new()
 }
 
 /// Puts the path in front of an error that lacks it.

@@ -20,7 +20,7 @@ use super::workspace::{TEMPORARY, stray_dockerfile};
 pub type Memory = BTreeMap<String, Vec<Remembered>>;
 
 /// A component that another one gets under `dependency/`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Needed {
     /// Its name.
     pub name: String,
@@ -29,7 +29,7 @@ pub struct Needed {
 }
 
 /// What a context is made from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Selection {
     /// The component's folder, relative to the root.
     pub dir: String,
@@ -49,6 +49,7 @@ pub struct Trees {
 #[derive(Debug)]
 struct State {
     trees: HashMap<String, Arc<Tree>>,
+    contexts: HashMap<Selection, Context>,
     memory: HashMap<String, Arc<Vec<Remembered>>>,
     has_news: bool,
 }
@@ -57,12 +58,24 @@ impl Trees {
     /// None yet, with the digests of earlier days.
     pub fn new(root: &Path, memory: Memory) -> Self {
         let memory = memory.into_iter().map(|(name, known)| (name, Arc::new(known))).collect();
-        let state = State { trees: HashMap::new(), memory, has_news: false };
+        let state =
+            State { trees: HashMap::new(), contexts: HashMap::new(), memory, has_news: false };
         Self { root: root.to_owned(), state: Mutex::new(state) }
+    }
+
+    /// What the engine receives for a Dockerfile, if it was looked at before.
+    pub fn known_context(&self, of: &Selection) -> Option<Context> {
+        self.state().contexts.get(of).cloned()
     }
 
     /// What the engine receives for a Dockerfile.
     pub fn context(&self, of: &Selection) -> Result<Context, Problem> {
+        let context = self.read_context(of)?;
+        self.state().contexts.insert(of.clone(), context.clone());
+        Ok(context)
+    }
+
+    fn read_context(&self, of: &Selection) -> Result<Context, Problem> {
         let (ignore, ignore_file) = self.ignore(of)?;
         let read = || {
             let own = self.own(of, &ignore, ignore_file.as_deref())?;
@@ -111,12 +124,12 @@ impl Trees {
         for Needed { name, generated } in needed {
             let dir = format!("src/{name}");
             let tree = self.whole(&dir)?;
-            parts.push(Part::dependency(name, "", dir.clone(), tree, ignore));
-            if let Some(kept) = generated {
-                let tree = self.whole(&kept.to_string_lossy())?;
-                let shown = format!("{dir}/generated");
-                parts.push(Part::dependency(name, "generated", shown, tree, ignore));
-            }
+            parts.push(Part::dependency(name, dir.clone(), Arc::clone(&tree), ignore));
+            let tree = match generated {
+                Some(kept) => self.whole(&kept.to_string_lossy())?,
+                None => tree,
+            };
+            parts.push(Part::generated(name, dir, tree, generated.is_some(), ignore));
         }
         Ok(parts)
     }
@@ -144,6 +157,7 @@ impl Trees {
     /// Forgets the trees, not the digests.
     pub fn forget(&self) {
         let mut state = self.state();
+        state.contexts.clear();
         let trees = std::mem::take(&mut state.trees);
         for (name, tree) in trees {
             state.remember(name, &tree);

@@ -51,7 +51,8 @@ pub(super) async fn run(
     request: BuildRequest<'_>,
     events: &Events,
 ) -> Result<(), EngineError> {
-    let options = build_options(engine.builder, &request);
+    let builder = engine.builder().await?;
+    let options = build_options(builder, &request);
     let body = bollard::body_try_stream(ReceiverStream::new(stream(request.context)));
     let credentials = Some(request.credentials.clone());
     let mut progress = Progress::new(request.component, events);
@@ -68,7 +69,7 @@ pub(super) async fn run(
         match answer.aux {
             Some(BuildInfoAux::BuildKit(status)) => progress.buildkit(status),
             Some(BuildInfoAux::Default(_)) => made_an_image = true,
-            None if engine.builder == Builder::Classic => {
+            None if builder == Builder::Classic => {
                 progress.classic(answer.stream.as_deref().unwrap_or_default());
             }
             None => {}

@@ -19,6 +19,7 @@ use bollard::query_parameters::{
     CreateImageOptionsBuilder, ListImagesOptionsBuilder, TagImageOptionsBuilder,
 };
 use futures_util::StreamExt;
+use tokio::sync::OnceCell;
 
 use crate::core::config::RegistryConfig;
 use crate::core::fingerprint::LABEL;
@@ -130,12 +131,12 @@ pub trait Engine {
 pub struct DockerEngine {
     questions: Docker,
     transfers: Docker,
-    builder: Builder,
+    builder: OnceCell<Builder>,
     environment: Environment,
 }
 
 impl DockerEngine {
-    /// Connects to the engine that `environment` points at and chooses its builder.
+    /// Connects to the engine that `environment` points at.
     pub async fn connect(environment: Environment) -> Result<Self, EngineError> {
         let endpoint = endpoint::resolve(&environment)?;
         let unreachable = |source| EngineError::Unreachable {
@@ -146,19 +147,16 @@ impl DockerEngine {
             .map_err(unreachable)?
             .with_request_modifier(make_credentials_url_safe);
         let questions = docker.clone().with_timeout(QUESTION_TIMEOUT);
-        let builder = match environment.builder {
-            Some(builder) => {
-                questions.ping().await.map_err(unreachable)?;
-                builder
-            }
-            None => best_builder(&questions).await.map_err(unreachable)?,
-        };
-        Ok(Self {
-            questions,
-            transfers: docker.with_timeout(TRANSFER_TIMEOUT),
-            builder,
-            environment,
-        })
+        questions.ping().await.map_err(unreachable)?;
+        let builder = environment.builder.map(OnceCell::from).unwrap_or_default();
+        let transfers = docker.with_timeout(TRANSFER_TIMEOUT);
+        Ok(Self { questions, transfers, builder, environment })
+    }
+
+    /// The builder that is used, found out when the first build needs one.
+    async fn builder(&self) -> Result<Builder, EngineError> {
+        let builder = self.builder.get_or_try_init(|| best_builder(&self.questions)).await;
+        builder.copied().map_err(EngineError::from)
     }
 }
 
