@@ -52,6 +52,20 @@ pub(crate) fn import_busybox(name: &str) {
         let path = format!("bin/{applet}");
         archive.append_link(&mut header, path, "/bin/busybox").expect("an entry");
     }
+    import(archive, name);
+}
+
+/// Makes a base image with one file in it.
+pub fn import_file(name: &str, path: &str, text: &str) {
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o644);
+    header.set_size(text.len() as u64);
+    archive.append_data(&mut header, path, text.as_bytes()).expect("an entry");
+    import(archive, name);
+}
+
+fn import(archive: tar::Builder<Vec<u8>>, name: &str) {
     let bytes = archive.into_inner().expect("an archive");
     let import = ["import", "-c", "ENV PATH=/bin", "-", name];
     let mut docker = Command::new("docker");

@@ -6,8 +6,10 @@
 //! side and only ever touch images that they made.
 
 pub mod engine;
+pub mod model;
 mod output;
 pub mod registry;
+pub mod scripted;
 mod workspace;
 
 pub use output::Output;

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -144,6 +145,12 @@ impl Workspace {
     pub fn xtask(&self, arguments: &[&str]) -> Output {
         let output = self.command(arguments).output().expect("the binary runs");
         self.output(&output)
+    }
+
+    /// Runs the binary to its end with these variables in its environment.
+    pub fn xtask_with(&self, variables: &BTreeMap<String, String>, arguments: &[&str]) -> Output {
+        let mut command = self.command(arguments);
+        self.output(&command.envs(variables).output().expect("the binary runs"))
     }
 
     /// Runs the binary to its end in a folder of the workspace.

@@ -227,6 +227,69 @@ fn a_hook_that_writes_into_its_own_tree_settles() {
 }
 
 #[test]
+fn a_hook_that_changes_its_own_tree_at_every_run_is_named() {
+    let hook = "#!/bin/sh\necho more >> src/a/log\n";
+    let workspace = Workspace::new()
+        .script("src/a/build/build-pre.sh", hook)
+        .image("a", "FROM scratch\nCOPY log /text\n");
+    let warning = "warning: src/a/build/build-pre.sh: changed src/a/log at this run";
+    let warned = |workspace: &Workspace| {
+        let output = workspace.xtask(&["build"]).exits_with(0);
+        assert_eq!(output.built(), ["a"], "what is built is what the tree holds then");
+        output.stderr.contains(warning)
+    };
+    assert_eq!([warned(&workspace), warned(&workspace), warned(&workspace)], [false, true, true]);
+}
+
+#[test]
+fn a_hook_that_copies_into_itself_settles_after_one_more_build() {
+    let hook = "#!/bin/sh\ncp -a version src/a/version\n";
+    let workspace = Workspace::new()
+        .file("version/number", "1")
+        .script("src/a/build/build-pre.sh", hook)
+        .image("a", "FROM scratch\nCOPY version /version\n");
+    let counts = [(); 4].map(|()| built(&workspace, &[]).len());
+    assert_eq!(counts, [1, 1, 0, 0]);
+}
+
+#[test]
+fn an_input_marked_with_a_tilde_alone_is_no_reason() {
+    let workspace = declared("shared/one.txt\n~shared/two.txt\n").file("shared/two.txt", "2");
+    assert!(hook_runs(&workspace));
+    workspace.write("shared/two.txt", "3");
+    assert!(!hook_runs(&workspace));
+    workspace.write("shared/one.txt", "4");
+    assert!(hook_runs(&workspace));
+    assert!(image_tree(&workspace.own("tt-b"))["text"].contains("43"));
+}
+
+#[test]
+fn the_commit_can_be_an_input() {
+    let workspace = declared("shared/**\ngit:HEAD\n").file(".gitignore", "/target\n").git();
+    let commit = |workspace: &Workspace| {
+        let who = ["-c", "user.name=t", "-c", "user.email=t@localhost"];
+        let arguments = ["commit", "-q", "--allow-empty", "-m", "one"];
+        let mut git = std::process::Command::new("git");
+        assert!(
+            git.current_dir(workspace.root()).args(who).args(arguments).status().unwrap().success()
+        );
+    };
+    commit(&workspace);
+    assert!(hook_runs(&workspace));
+    assert!(!hook_runs(&workspace));
+    commit(&workspace);
+    assert!(hook_runs(&workspace));
+}
+
+#[test]
+fn forced_builds_build_what_is_named_and_nothing_else() {
+    let workspace = chain();
+    built(&workspace, &[]);
+    assert_eq!(built(&workspace, &["--force", "-s", "b"]), ["b"]);
+    assert_eq!(built(&workspace, &["--force", "-s", "d"]), ["d"]);
+}
+
+#[test]
 fn an_input_that_is_not_there_is_warned_of_and_a_wrong_one_refused() {
     let workspace = declared("shared\nnone/*.txt\n");
     let output = workspace.xtask(&["build"]).exits_with(0);

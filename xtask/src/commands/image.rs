@@ -36,8 +36,7 @@ impl<E: Engine> Round<'_, E> {
                 return Ok(Outcome::UpToDate);
             }
             Verdict::Tag { id } => {
-                self.engine.tag(&id, &image.name, "latest").await.map_err(failed)?;
-                self.look_at(image).await?;
+                self.tag(image, &id).await?;
                 self.up_to_date(component, image, &wanted).await?;
                 return Ok(Outcome::UpToDate);
             }
@@ -130,7 +129,10 @@ impl<E: Engine> Round<'_, E> {
                 let before = self.known.borrow().records.manifest(&image.name);
                 let before = before.filter(|then| then.fingerprint.to_string() == fingerprint);
                 let Some(before) = before else { return vec![Reason::Other { fingerprint }] };
-                let changes = wanted.manifest().since(&before);
+                let mut changes = wanted.manifest().since(&before);
+                // What people edit is mostly the component's own.
+                let own = image.dockerfile.split("build/").next().unwrap_or_default();
+                changes.sort_by_key(|change| !change.name.starts_with(own));
                 let is_base = |what| what == What::Base;
                 let (bases, rest): (Vec<_>, Vec<_>) =
                     changes.into_iter().partition(|change| is_base(change.what));
@@ -193,6 +195,16 @@ impl<E: Engine> Round<'_, E> {
         let found = found.map_err(|source| image_error(image, source))?;
         self.known.borrow_mut().externals.insert(reference.to_owned(), found.clone());
         Ok(found)
+    }
+
+    /// Gives an image its name back.
+    pub(super) async fn tag(&self, image: &Image, id: &str) -> Result<(), StepError> {
+        if !self.is_preview {
+            let tagged = self.engine.tag(id, &image.name, "latest").await;
+            tagged.map_err(|source| image_error(image, source))?;
+        }
+        self.known.borrow_mut().holdings.retag(id, &image.name);
+        Ok(())
     }
 
     /// Notes what the engine holds under an image's name now.

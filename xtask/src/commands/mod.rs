@@ -9,6 +9,7 @@ mod settled;
 mod since;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::core::config::RegistryConfig;
@@ -29,8 +30,8 @@ pub struct Setting {
     pub root: PathBuf,
     /// Where the engine is.
     pub environment: Environment,
-    /// The environment variables that hooks see.
-    pub variables: BTreeMap<String, String>,
+    /// The environment of hooks, all of it.
+    pub variables: BTreeMap<OsString, OsString>,
     /// How many bytes of what hooks made are kept.
     pub store_limit: u64,
     /// Where to tell what happens.

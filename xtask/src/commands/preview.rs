@@ -169,7 +169,11 @@ impl<E: Engine> Round<'_, E> {
         let context = self.context(step, component, image).await?;
         let wanted = self.wanted(component, image, &context).await?;
         let reasons = match self.verdict(step, image, &wanted) {
-            Verdict::UpToDate | Verdict::Tag { .. } => Vec::new(),
+            Verdict::UpToDate => Vec::new(),
+            Verdict::Tag { id } => {
+                self.tag(image, &id).await?;
+                Vec::new()
+            }
             Verdict::Stale(reason) => self.reasons(image, reason, &wanted),
         };
         Ok((wanted.fingerprint, reasons))

@@ -8,6 +8,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -92,7 +93,7 @@ pub(super) struct Round<'a, E> {
     pub(super) options: &'a BuildOptions,
     pub(super) events: &'a Events,
     pub(super) interrupt: &'a Interrupt,
-    pub(super) variables: &'a BTreeMap<String, String>,
+    pub(super) variables: &'a BTreeMap<OsString, OsString>,
     /// Nothing is done but told.
     pub(super) is_preview: bool,
     pub(super) trees: Arc<Trees>,
@@ -321,7 +322,8 @@ impl<'a, E: Engine> Round<'a, E> {
         if let Some(hook) = hook {
             let root = &self.workspace.root;
             let cancelled = self.interrupt.wait();
-            let ended = hooks::run(root, hook, &component.name, self.events, cancelled).await;
+            let name = &component.name;
+            let ended = hooks::run(root, hook, self.variables, name, self.events, cancelled).await;
             self.trees.forget();
             if !self.interrupt.has_come() {
                 ended?;

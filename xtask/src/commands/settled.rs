@@ -12,9 +12,10 @@
 //! the second; one that never writes the same is warned of.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 
-use super::image::image_error;
 use super::round::{Round, StepError, tree_error};
 use crate::core::context::Context;
 use crate::core::fingerprint::{Fingerprint, Manifest, Recipe, What};
@@ -73,8 +74,9 @@ impl<E: Engine> Round<'_, E> {
         }
         let mut facts = Vec::new();
         for name in &inputs.variables {
-            let value = self.variables.get(name).map_or(String::new(), |value| format!("={value}"));
-            facts.push((What::Variable, name.clone(), value.into_bytes()));
+            let value = self.variables.get(OsStr::new(name));
+            let value = value.map_or(Vec::new(), |value| [b"=", value.as_bytes()].concat());
+            facts.push((What::Variable, name.clone(), value));
         }
         if inputs.head {
             let commit = git::head(root);
@@ -129,11 +131,8 @@ impl<E: Engine> Round<'_, E> {
                 Verdict::Stale(_) => return Ok(false),
             }
         }
-        if !self.is_preview {
-            for (image, id) in to_tag {
-                let tagged = self.engine.tag(&id, &image.name, "latest").await;
-                tagged.map_err(|source| image_error(image, source))?;
-            }
+        for (image, id) in to_tag {
+            self.tag(image, &id).await?;
         }
         let mut known = self.known.borrow_mut();
         known.fingerprints.extend(settled.fingerprints.clone());

@@ -85,6 +85,14 @@ impl Holdings {
         }
     }
 
+    /// Notes that the image of an id has the `latest` tag of a name now.
+    pub fn retag(&mut self, id: &str, name: &str) {
+        let mut all = self.by_name.values().chain(&self.nameless);
+        if let Some(held) = all.find(|held| held.id == id).cloned() {
+            self.by_name.insert(with_tag(name), held);
+        }
+    }
+
     /// What is held under the `latest` tag of a name.
     pub fn get(&self, name: &str) -> Option<&Held> {
         self.by_name.get(&with_tag(name))

@@ -6,6 +6,8 @@
 //! shell would run it. It is the leader of a process group of its own, so that
 //! all that it started ends with it when the round is cancelled.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -60,17 +62,18 @@ pub enum HookError {
     },
 }
 
-/// Runs a hook to its end; its output becomes events of `component`. Dropping
+/// Runs a hook to its end, in an environment of just `variables`; its output becomes events of `component`. Dropping
 /// the future kills the hook at once: to be gentle, signal `cancelled`.
 pub async fn run(
     root: &Path,
     hook: &str,
+    variables: &BTreeMap<OsString, OsString>,
     component: &str,
     events: &Events,
     cancelled: impl Future<Output = ()>,
 ) -> Result<(), HookError> {
     let interpreter = interpreter_of(root, hook)?;
-    let mut child = start(root, hook, &interpreter)?;
+    let mut child = start(root, hook, variables, &interpreter)?;
     let output = forward(child.stdout.take(), component, events);
     let errors = forward(child.stderr.take(), component, events);
     let output = async { tokio::join!(output, errors) };
@@ -111,11 +114,18 @@ fn interpreter_of(root: &Path, hook: &str) -> Result<Vec<String>, HookError> {
     }
 }
 
-fn start(root: &Path, hook: &str, interpreter: &[String]) -> Result<Child, HookError> {
+fn start(
+    root: &Path,
+    hook: &str,
+    variables: &BTreeMap<OsString, OsString>,
+    interpreter: &[String],
+) -> Result<Child, HookError> {
     Command::new(&interpreter[0])
         .args(&interpreter[1..])
         .arg(hook)
         .current_dir(root)
+        .env_clear()
+        .envs(variables)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -25,6 +25,12 @@ impl Interrupt {
         Ok(Self(receiver))
     }
 
+    /// One that comes when `true` is sent, for those who handle signals themselves.
+    pub fn manual() -> (watch::Sender<bool>, Self) {
+        let (sender, receiver) = watch::channel(false);
+        (sender, Self(receiver))
+    }
+
     /// Whether a signal has come.
     pub fn has_come(&self) -> bool {
         *self.0.borrow()

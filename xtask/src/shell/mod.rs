@@ -6,7 +6,6 @@ mod cli;
 mod plan;
 mod ui;
 
-use std::collections::BTreeMap;
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -58,7 +57,7 @@ async fn run(cli: Cli) -> Result<(), CommandError> {
     let setting = Setting {
         root,
         environment: environment(cli.builder.map(Builder::from)),
-        variables: variables(),
+        variables: env::vars_os().collect(),
         store_limit: cli.store_limit,
         events: Events::new(sender),
         interrupt,
@@ -103,11 +102,6 @@ fn environment(builder: Option<Builder>) -> Environment {
         config_dir: env::var_os("DOCKER_CONFIG").map(PathBuf::from).or_else(home_config),
         builder: builder.or_else(|| is_classic.then_some(Builder::Classic)),
     }
-}
-
-fn variables() -> BTreeMap<String, String> {
-    let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
-    env::vars_os().map(|(name, value)| (text(name), text(value))).collect()
 }
 
 fn exit_code(error: &CommandError) -> u8 {

@@ -1,0 +1,222 @@
+//! `build --dry-run` says what would be done and why, and does nothing.
+
+use std::process::Command;
+
+use expect_test::expect;
+use tests::engine::{docker, has_image};
+use tests::{Output, Workspace};
+
+/// `app` is made from `base` and takes `tool`'s folder; `tool` has a hook.
+fn tree() -> Workspace {
+    Workspace::new()
+        .image("base", "FROM scratch\nCOPY text /text\n")
+        .image("app", "FROM tt-base\nARG VERSION=none\nLABEL v=$VERSION\nCOPY . /app/\n")
+        .file("src/app/build/component.dep", "data\n")
+        .image("tool", "FROM scratch\nCOPY generated/out /out\n")
+        .script("src/tool/build/build-pre.sh", MAKE_OUT)
+        .file("src/base/text", "1")
+        .file("src/app/main.rs", "1")
+        .file("src/app/lib.rs", "1")
+        .file("src/data/one", "1")
+        .file("shared/one", "1")
+}
+
+const MAKE_OUT: &str =
+    "#!/bin/sh -e\nmkdir -p src/tool/generated\ncp shared/one src/tool/generated/out\n";
+
+fn plan(workspace: &Workspace, arguments: &[&str]) -> Output {
+    let before = workspace.tree();
+    let output = workspace.xtask(&[&["build", "--dry-run"], arguments].concat()).exits_with(0);
+    assert_eq!(workspace.tree(), before);
+    output
+}
+
+#[test]
+fn it_gives_a_reason_for_every_component() {
+    let workspace = tree();
+    expect![[r#"
+        base  stale: image missing in the engine
+        app   stale: image missing in the engine; tt-base will be rebuilt
+        tool  stale: image missing in the engine; hook inputs undeclared: decided after build-pre.sh
+    "#]]
+    .assert_eq(&plan(&workspace, &[]).stdout);
+    assert!(!has_image(&workspace.own("tt-base")));
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    expect![[r#"
+        base  up to date
+        app   up to date
+        tool  hook inputs undeclared: decided after build-pre.sh
+    "#]]
+    .assert_eq(&plan(&workspace, &[]).stdout);
+    workspace.write("src/app/main.rs", "2");
+    workspace.write("src/data/one", "2");
+    workspace.write("src/data/two", "2");
+    workspace.write("src/base/text", "2");
+    expect![[r#"
+        base  stale: src/base/text changed
+            src/base/text changed
+        app   stale: src/app/main.rs changed (+3 more); tt-base will be rebuilt
+            src/app/main.rs changed
+            src/base/text changed
+            src/data/one changed
+            src/data/two added
+        tool  hook inputs undeclared: decided after build-pre.sh
+    "#]]
+    .assert_eq(&plan(&workspace, &["-v"]).stdout);
+}
+
+#[test]
+fn it_knows_what_happened_in_the_engine_and_on_the_command_line() {
+    let workspace = tree().with_box().image("boxed", "FROM tt-box\nLABEL a=b\n");
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    docker(&["rmi", &workspace.own("tt-app")]);
+    docker(&["rmi", &workspace.own("tt-boxed")]);
+    docker(&["tag", &workspace.own("tt-tool"), &workspace.own("tt-boxed")]);
+    expect![[r#"
+        base   up to date
+        boxed  stale: image was replaced (another fingerprint)
+        app    stale: image missing in the engine
+        tool   hook inputs undeclared: decided after build-pre.sh
+    "#]]
+    .assert_eq(&plan(&workspace, &[]).stdout);
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    let workspace = workspace.with_box();
+    let output = plan(&workspace, &["--build-arg", "VERSION=2"]).stdout;
+    assert!(output.contains("app    stale: --build-arg VERSION added\n"), "{output}");
+    assert!(output.contains("boxed  stale: base tt-box moved ("), "{output}");
+    let output = plan(&workspace, &["--force", "-s", "app"]).stdout;
+    expect![[r#"
+        base  up to date
+        app   stale: --force was given
+    "#]]
+    .assert_eq(&output);
+}
+
+#[test]
+fn a_hook_with_declared_inputs_is_decided_before_it_runs() {
+    let workspace = tree().file("src/tool/build/inputs", "shared/**\n");
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    let of_tool = |workspace: &Workspace| plan(workspace, &["-s", "tool"]).stdout;
+    assert_eq!(of_tool(&workspace), "tool  up to date\n");
+    workspace.write("shared/one", "2");
+    assert_eq!(of_tool(&workspace), "tool  shared/one changed: decided after build-pre.sh\n");
+}
+
+#[test]
+fn programs_get_the_same_as_json() {
+    let workspace = tree();
+    let _ = workspace.xtask(&["build", "-s", "app"]).exits_with(0);
+    workspace.write("src/app/lib.rs", "2");
+    let output = plan(&workspace, &["-s", "app", "--json"]);
+    let mut plan: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
+    for step in plan["steps"].as_array_mut().unwrap() {
+        let fingerprint = step["images"][0]["fingerprint"].take();
+        assert_eq!(fingerprint.as_str().unwrap().len(), 64);
+    }
+    expect![[r#"
+        {
+          "steps": [
+            {
+              "component": "base",
+              "hooks": null,
+              "images": [
+                {
+                  "fingerprint": null,
+                  "image": "tt-base",
+                  "reasons": [],
+                  "state": "up-to-date",
+                  "undecided": null
+                }
+              ]
+            },
+            {
+              "component": "app",
+              "hooks": null,
+              "images": [
+                {
+                  "fingerprint": null,
+                  "image": "tt-app",
+                  "reasons": [
+                    {
+                      "changes": [
+                        {
+                          "fate": "changed",
+                          "name": "src/app/lib.rs",
+                          "what": "path"
+                        }
+                      ],
+                      "kind": "changed",
+                      "text": "src/app/lib.rs changed"
+                    }
+                  ],
+                  "state": "stale",
+                  "undecided": null
+                }
+              ]
+            }
+          ],
+          "version": 1
+        }"#]]
+    .assert_eq(&serde_json::to_string_pretty(&plan).unwrap());
+}
+
+fn git(workspace: &Workspace, arguments: &[&str]) {
+    let who = ["-c", "user.name=t", "-c", "user.email=t@localhost"];
+    let git = Command::new("git").current_dir(workspace.root()).args(who).args(arguments).output();
+    let git = git.expect("git runs");
+    assert!(git.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&git.stderr));
+}
+
+#[test]
+fn since_a_revision_only_what_it_touched_is_looked_at() {
+    let workspace =
+        tree().file("src/tool/build/inputs", "shared/**\n").file(".gitignore", "/target/\n").git();
+    git(&workspace, &["commit", "-qm", "one"]);
+    git(&workspace, &["tag", "start"]);
+    let steps = |workspace: &Workspace| {
+        let output = plan(workspace, &["--since", "start"]);
+        let names = output.stdout.lines().filter_map(|line| line.split_whitespace().next());
+        names.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(steps(&workspace).is_empty());
+    workspace.write("src/data/one", "2");
+    assert_eq!(steps(&workspace), ["base", "app"], "app takes data, and needs base");
+    git(&workspace, &["checkout", "-q", "."]);
+    workspace.write("shared/new", "2");
+    assert_eq!(steps(&workspace), ["tool"], "it is an input, and git does not know it yet");
+    git(&workspace, &["add", "."]);
+    git(&workspace, &["commit", "-qm", "two"]);
+    assert_eq!(steps(&workspace), ["tool"]);
+    git(&workspace, &["checkout", "-q", "-b", "other", "start"]);
+    workspace.write("src/base/text", "2");
+    git(&workspace, &["commit", "-qam", "three"]);
+    git(&workspace, &["tag", "-f", "start", "master"]);
+    assert_eq!(steps(&workspace), ["base", "app"], "what the others did does not count");
+}
+
+#[test]
+fn a_revision_that_is_not_there_is_an_error_that_says_what_to_fetch() {
+    let workspace = tree().git();
+    git(&workspace, &["commit", "-qm", "one"]);
+    workspace.write("src/base/text", "2");
+    git(&workspace, &["commit", "-qam", "two"]);
+    let output = workspace.xtask(&["build", "--since", "v1"]).exits_with(2);
+    expect![[r#"
+        error: --since v1: there is no such revision: name a branch, a tag or a commit of this repository, or 'git fetch' it first
+    "#]]
+    .assert_eq(output.error());
+    let shallow = Workspace::new().replace(&workspace.root().display().to_string(), "[ORIGIN]");
+    let origin = format!("file://{}", workspace.root().display());
+    let into = shallow.root().join("clone").display().to_string();
+    git(&shallow, &["clone", "-q", "--depth", "1", &origin, &into]);
+    let output = shallow.xtask_in("clone", &["build", "--since", "origin/v1"]).exits_with(2);
+    expect![[r#"
+        error: --since origin/v1: there is no such revision: this clone is shallow. Run 'git fetch --unshallow origin v1' first (in GitHub's actions/checkout: 'fetch-depth: 0')
+    "#]]
+    .assert_eq(output.error());
+    let output = Workspace::new().image("a", "FROM scratch\n").xtask(&["build", "--since", "x"]);
+    expect![[r#"
+        error: --since x: this is not a git repository, or git is not installed
+    "#]]
+    .assert_eq(output.exits_with(2).error());
+}
