@@ -3,17 +3,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use tokio::runtime::Handle;
 
 use super::round::Round;
 use super::{CommandError, Setting, read_workspace, since};
 use crate::core::config::RegistryConfig;
 use crate::core::graph::Graph;
-use crate::core::plan::Plan;
-use crate::core::workspace::{Options, Workspace};
+use crate::core::plan::{Plan, Step};
+use crate::core::problem::{Problem, Problems};
+use crate::core::trees::{Needed, Selection, Trees};
+use crate::core::workspace::{Component, Image, Options, Workspace};
 use crate::effects::engine::{DockerEngine, Engine, EngineError};
 use crate::effects::records::read_memory;
 use crate::effects::temporary;
-use crate::event::Event;
+use crate::event::{Event, Events};
 
 /// What to build and how.
 #[derive(Clone, Debug, Default)]
@@ -42,10 +48,7 @@ pub struct BuildOptions {
 
 /// Builds in dependency order and leaves the tree as it was.
 pub async fn run(options: &BuildOptions, setting: &Setting) -> Result<(), CommandError> {
-    // It answers while the workspace is read.
-    let engine = tokio::spawn(DockerEngine::connect(setting.environment.clone()));
-    let connected = async { engine.await.map_err(|error| EngineError::Lost(error.to_string()))? };
-    run_with(connected, options, setting).await
+    run_with(DockerEngine::connect(setting.environment.clone()), options, setting).await
 }
 
 /// Builds with an engine that is still to answer.
@@ -56,28 +59,100 @@ pub async fn run_with<E: Engine>(
 ) -> Result<(), CommandError> {
     let registry = options.config_dir.as_deref().map(RegistryConfig::read).transpose()?;
     let _lock = setting.lock("build").await?;
+    let ask = async {
+        let engine = engine.await?;
+        let holdings = engine.holdings().await?;
+        Ok::<_, EngineError>((engine, holdings))
+    };
+    // The engine answers while files are read; what is wrong with these goes first.
+    let (prepared, asked) =
+        tokio::try_join!(prepare(options, registry.as_ref(), setting), async { Ok(ask.await) })?;
+    let (engine, holdings) = asked?;
+    let round = Round::new(&prepared, &engine, holdings, registry.as_ref(), options, setting);
+    let ended = if options.dry_run { round.tell().await } else { round.run().await };
+    drop(round);
+    // Nobody should wait until a hundred thousand paths are freed.
+    tokio::task::spawn_blocking(move || drop(prepared));
+    ended
+}
+
+/// All that is known without the engine.
+pub(super) struct Prepared {
+    pub(super) workspace: Workspace,
+    pub(super) plan: Plan,
+    pub(super) trees: Arc<Trees>,
+}
+
+/// Judges the workspace and reads what the plan will need.
+async fn prepare(
+    options: &BuildOptions,
+    registry: Option<&RegistryConfig>,
+    setting: &Setting,
+) -> Result<Prepared, CommandError> {
     let root = setting.root.clone();
     let memory = tokio::task::spawn_blocking(move || read_memory(&root));
-    let reading =
-        Options { flavor: options.flavor.clone(), build_args: options.build_args.clone() };
-    let (workspace, graph) =
-        read_workspace(&setting.root, &reading, registry.as_ref(), &setting.events)?;
-    let selected = select(&workspace, &graph, options)?;
-    let plan = Plan::new(&workspace, &graph, selected.as_ref());
-    temporary::refuse_tracked(&workspace)?;
-    let engine = engine.await?;
-    temporary::clean(&workspace).map_err(CommandError::Unclean)?;
-    let memory = memory.await.unwrap_or_default();
-    let round =
-        Round::begin(&workspace, &plan, &engine, registry.as_ref(), memory, options, setting)
-            .await?;
-    if options.dry_run {
-        let preview = round.preview().await?;
-        setting.events.send(Event::Planned(preview));
-        round.end();
-        return Ok(());
+    let (root, events) = (setting.root.clone(), setting.events.clone());
+    let (options, registry) = (options.clone(), registry.cloned());
+    let preparing = tokio::task::spawn_blocking(move || {
+        let reading =
+            Options { flavor: options.flavor.clone(), build_args: options.build_args.clone() };
+        let (workspace, graph) = read_workspace(&root, &reading, registry.as_ref(), &events)?;
+        let selected = select(&workspace, &graph, &options)?;
+        let plan = Plan::new(&workspace, &graph, selected.as_ref());
+        temporary::refuse_tracked(&workspace)?;
+        temporary::clean(&workspace).map_err(CommandError::Unclean)?;
+        let memory = Handle::current().block_on(memory).unwrap_or_default();
+        let trees = Arc::new(Trees::new(&workspace.root, memory));
+        look_around(&workspace, &plan, &trees, &events);
+        Ok(Prepared { workspace, plan, trees })
+    });
+    preparing.await.map_err(|error| Problems::from(Problem::of_request(error.to_string())))?
+}
+
+/// Walks and reads, on all cores, what the steps will look at one by one. What
+/// cannot be read is reported when its turn comes.
+fn look_around(workspace: &Workspace, plan: &Plan, trees: &Trees, events: &Events) {
+    let mut selections = Vec::new();
+    for step in &plan.steps {
+        let component = &workspace.components[step.component];
+        for image in component.images.iter().filter(|_| !component.has_hooks()) {
+            selections.push(selection(workspace, step, image, &BTreeMap::new()));
+        }
     }
-    round.run().await
+    selections.par_iter().for_each(|selection| drop(trees.context(selection)));
+    for warning in trees.warnings() {
+        events.send(Event::Warning(warning));
+    }
+}
+
+/// What the context of an image is made from. A component with hooks has its
+/// dependencies in its own folder; `kept` tells where the `generated/` of others is.
+pub(super) fn selection(
+    workspace: &Workspace,
+    step: &Step,
+    image: &Image,
+    kept: &BTreeMap<String, PathBuf>,
+) -> Selection {
+    let component = &workspace.components[step.component];
+    let needed = if component.has_hooks() { Vec::new() } else { needed(workspace, step, kept) };
+    let dockerfile = PathBuf::from(in_context(component, image));
+    Selection { dir: component.dir(), dockerfile, needed }
+}
+
+/// What a component gets of those that it needs.
+pub(super) fn needed(
+    workspace: &Workspace,
+    step: &Step,
+    kept: &BTreeMap<String, PathBuf>,
+) -> Vec<Needed> {
+    let names = step.dependencies.iter().map(|place| &workspace.components[*place].name);
+    names.map(|name| Needed { name: name.clone(), generated: kept.get(name).cloned() }).collect()
+}
+
+/// The Dockerfile's path in its component's context.
+pub(super) fn in_context(component: &Component, image: &Image) -> String {
+    let prefix = format!("{}/", component.dir());
+    image.dockerfile.strip_prefix(&prefix).unwrap_or(&image.dockerfile).to_owned()
 }
 
 /// What the user named; none for everything.

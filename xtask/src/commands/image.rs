@@ -2,8 +2,8 @@
 //! built if the engine does not hold just that.
 
 use std::io;
-use std::path::PathBuf;
 
+use super::build::{in_context, selection};
 use super::round::{Known, Round, StepError, tree_error};
 use crate::core::context::Context;
 use crate::core::dockerfile::ImageUse;
@@ -11,7 +11,6 @@ use crate::core::fingerprint::{self, Fingerprint, Manifest, Recipe, What};
 use crate::core::holdings::{self, Bases, Verdict};
 use crate::core::plan::Step;
 use crate::core::reason::Reason;
-use crate::core::trees::Selection;
 use crate::core::workspace::{Component, Image};
 use crate::effects::engine::{BuildRequest, Engine, EngineError, FoundImage, Logins, domains_of};
 use crate::event::{Event, Outcome};
@@ -266,7 +265,8 @@ impl<E: Engine> Round<'_, E> {
         component: &Component,
         image: &Image,
     ) -> Result<Context, StepError> {
-        let (trees, selection) = (self.trees.clone(), self.selection(step, component, image));
+        let (trees, selection) =
+            (self.trees.clone(), selection(self.workspace, step, image, &self.known.borrow().kept));
         if let Some(context) = trees.known_context(&selection) {
             return Ok(context);
         }
@@ -275,14 +275,6 @@ impl<E: Engine> Round<'_, E> {
             Ok(context) => context.map_err(StepError::File),
             Err(error) => Err(tree_error(component, io::Error::other(error))),
         }
-    }
-
-    /// What the context of an image is made from: a component with hooks has its
-    /// dependencies in its own folder.
-    pub(super) fn selection(&self, step: &Step, component: &Component, image: &Image) -> Selection {
-        let needed = if component.has_hooks() { Vec::new() } else { self.needed(step) };
-        let dockerfile = PathBuf::from(in_context(component, image));
-        Selection { dir: component.dir(), dockerfile, needed }
     }
 
     /// Fetches external bases. Builders would ask the registry by themselves, but
@@ -340,10 +332,4 @@ impl Wanted<'_> {
 pub(super) fn image_error(image: &Image, source: EngineError) -> StepError {
     let (dockerfile, image) = (image.dockerfile.clone(), image.name.clone());
     StepError::Image { dockerfile, image, source }
-}
-
-/// The Dockerfile's path in its component's context.
-fn in_context(component: &Component, image: &Image) -> String {
-    let prefix = format!("{}/", component.dir());
-    image.dockerfile.strip_prefix(&prefix).unwrap_or(&image.dockerfile).to_owned()
 }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::CommandError;
 use super::round::{Round, StepError};
 use super::settled::hooks_of;
 use crate::core::fingerprint::{Change, Fingerprint, What};
@@ -14,7 +15,7 @@ use crate::core::plan::Step;
 use crate::core::reason::Reason;
 use crate::core::workspace::{Component, Image};
 use crate::effects::engine::Engine;
-use crate::event::{Expectation, PlannedImage, PlannedStep};
+use crate::event::{Event, Expectation, PlannedImage, PlannedStep};
 
 /// What is expected of the components and images so far.
 #[derive(Default)]
@@ -26,8 +27,16 @@ struct Expected {
 }
 
 impl<E: Engine> Round<'_, E> {
+    /// Tells what would be done.
+    pub(super) async fn tell(&self) -> Result<(), CommandError> {
+        let steps = self.preview().await?;
+        self.events.send(Event::Planned(steps));
+        self.end();
+        Ok(())
+    }
+
     /// What would be done, component by component.
-    pub(super) async fn preview(&self) -> Result<Vec<PlannedStep>, StepError> {
+    async fn preview(&self) -> Result<Vec<PlannedStep>, StepError> {
         let mut expected = Expected::default();
         let mut steps = Vec::new();
         for step in &self.plan.steps {

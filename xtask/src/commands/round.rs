@@ -15,9 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rayon::prelude::*;
-
-use super::build::BuildOptions;
+use super::build::{self, BuildOptions, Prepared};
 use super::{CommandError, Setting};
 use crate::core::config::RegistryConfig;
 use crate::core::dockerfile::ImageUse;
@@ -27,7 +25,7 @@ use crate::core::ignore::Ignore;
 use crate::core::plan::{Plan, Step};
 use crate::core::problem::Problem;
 use crate::core::reference::Reference;
-use crate::core::trees::{Memory, Needed, Trees};
+use crate::core::trees::{Needed, Trees};
 use crate::core::workspace::{Component, Workspace};
 use crate::effects::engine::{Engine, EngineError, FoundImage};
 use crate::effects::hooks::{self, HookError};
@@ -119,21 +117,19 @@ pub(super) struct Known {
 }
 
 impl<'a, E: Engine> Round<'a, E> {
-    /// Reads what earlier rounds left and asks the engine what it holds.
-    pub(super) async fn begin(
-        workspace: &'a Workspace,
-        plan: &'a Plan,
+    /// A round that has not begun.
+    pub(super) fn new(
+        prepared: &'a Prepared,
         engine: &'a E,
+        holdings: Holdings,
         registry: Option<&'a RegistryConfig>,
-        memory: Memory,
         options: &'a BuildOptions,
         setting: &'a Setting,
-    ) -> Result<Self, CommandError> {
-        let root = &workspace.root;
-        let names = workspace.images().map(|(_, image)| image.name.as_str()).collect();
+    ) -> Self {
+        let Prepared { workspace, plan, trees } = prepared;
         let known = Known {
-            records: Records::read(root),
-            holdings: Holdings::default(),
+            records: Records::read(&workspace.root),
+            holdings,
             fingerprints: BTreeMap::new(),
             externals: HashMap::new(),
             pulled: BTreeSet::new(),
@@ -150,36 +146,14 @@ impl<'a, E: Engine> Round<'a, E> {
             interrupt: &setting.interrupt,
             variables: &setting.variables,
             is_preview: options.dry_run,
-            trees: Arc::new(Trees::new(root, memory)),
-            store: RefCell::new(Store::new(root, setting.store_limit)),
+            trees: Arc::clone(trees),
+            store: RefCell::new(Store::new(&workspace.root, setting.store_limit)),
             known: RefCell::new(known),
             aliases: BTreeMap::new(),
-            names,
+            names: workspace.images().map(|(_, image)| image.name.as_str()).collect(),
         };
         round.aliases = round.find_aliases();
-        let (holdings, ()) = tokio::join!(engine.holdings(), round.look_around());
-        round.known.get_mut().holdings = holdings?;
-        Ok(round)
-    }
-
-    /// Walks and reads, on all cores, what the steps will look at one by one. What
-    /// cannot be read is reported when its turn comes.
-    async fn look_around(&self) {
-        let mut selections = Vec::new();
-        for step in &self.plan.steps {
-            let component = self.component(step);
-            for image in component.images.iter().filter(|_| !component.has_hooks()) {
-                selections.push(self.selection(step, component, image));
-            }
-        }
-        let trees = Arc::clone(&self.trees);
-        let looking = tokio::task::spawn_blocking(move || {
-            selections.par_iter().for_each(|selection| drop(trees.context(selection)));
-        });
-        drop(looking.await);
-        for warning in self.trees.warnings() {
-            self.events.send(Event::Warning(warning));
-        }
+        round
     }
 
     /// Runs every step, up to the first that fails, and cleans up.
@@ -357,14 +331,7 @@ impl<'a, E: Engine> Round<'a, E> {
 
     /// What a component gets of those that it needs.
     pub(super) fn needed(&self, step: &Step) -> Vec<Needed> {
-        let known = self.known.borrow();
-        let components = step.dependencies.iter().map(|place| &self.workspace.components[*place]);
-        components
-            .map(|component| Needed {
-                name: component.name.clone(),
-                generated: known.kept.get(&component.name).cloned(),
-            })
-            .collect()
+        build::needed(self.workspace, step, &self.known.borrow().kept)
     }
 
     /// The name of the image of ours that a Dockerfile means, if it means one.

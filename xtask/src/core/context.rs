@@ -90,9 +90,7 @@ impl Part {
     pub fn own(shown: String, tree: Arc<Tree>, ignore: &Ignore, dockerfile: &Path) -> Self {
         let mut part = Self { shown, at: PathBuf::new(), tree, kept: Vec::new() };
         part.keep(ignore, |entry| !entry.path.as_os_str().is_empty());
-        let entries = part.tree.entries();
-        let place = entries.iter().position(|entry| entry.path == dockerfile);
-        if let Some(place) = place.and_then(|place| u32::try_from(place).ok())
+        if let Some(place) = part.tree.find(dockerfile).and_then(|place| u32::try_from(place).ok())
             && let Err(before) = part.kept.binary_search(&place)
         {
             part.kept.insert(before, place);
@@ -106,7 +104,8 @@ impl Part {
         let at = Path::new(DEPENDENCY).join(name);
         let mut part = Self { shown, at, tree, kept: Vec::new() };
         part.keep(ignore, |entry| {
-            top(&entry.path).is_none_or(|top| TEMPORARY.iter().all(|name| top != *name))
+            let top = top(&entry.path);
+            TEMPORARY.iter().all(|name| top != name.as_bytes())
         });
         part
     }
@@ -127,7 +126,7 @@ impl Part {
             (at, shown)
         };
         let mut part = Self { shown, at, tree, kept: Vec::new() };
-        part.keep(ignore, |entry| is_kept || entry.path.starts_with(GENERATED));
+        part.keep(ignore, |entry| is_kept || top(&entry.path) == GENERATED.as_bytes());
         part
     }
 
@@ -135,8 +134,8 @@ impl Part {
     pub fn without(shown: String, tree: Arc<Tree>, left_out: &[&str]) -> Self {
         let mut part = Self { shown, at: PathBuf::new(), tree, kept: Vec::new() };
         part.keep(&Ignore::default(), |entry| {
-            let is_left_out = |top: &OsStr| left_out.iter().any(|name| top == *name);
-            top(&entry.path).is_some_and(|top| !is_left_out(top))
+            let top = top(&entry.path);
+            !top.is_empty() && left_out.iter().all(|name| top != name.as_bytes())
         });
         part
     }

@@ -11,7 +11,6 @@
 //! Links are never followed, the folder itself excepted. Sockets are left out, as
 //! every Docker client does.
 
-use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -208,10 +207,9 @@ impl Tree {
         &self.entries
     }
 
-    /// The entry of a path.
-    pub fn find(&self, path: &Path) -> Option<&Entry> {
-        let found = self.entries.binary_search_by(|entry| entry.path.as_path().cmp(path));
-        found.ok().map(|place| &self.entries[place])
+    /// The place of a path among the entries.
+    pub fn find(&self, path: &Path) -> Option<usize> {
+        self.entries.binary_search_by(|entry| entry.path.as_path().cmp(path)).ok()
     }
 
     /// Reads the entries of these places that were not read yet, on all cores.
@@ -236,18 +234,26 @@ impl Tree {
         self.folder.join(&entry.path)
     }
 
-    /// What may be remembered of it, and whether some of that is new.
-    pub fn remember(&self) -> (Vec<Remembered>, bool) {
+    /// Whether what may be remembered of it is anything but what was remembered: so
+    /// many files.
+    pub fn has_news(&self, remembered: usize) -> bool {
+        let reads = || self.entries.iter().filter_map(|entry| entry.read.get());
+        let lasting = || reads().filter(|read| read.is_lasting);
+        lasting().any(|read| read.is_new) || lasting().count() != remembered
+    }
+
+    /// What may be remembered of it.
+    pub fn remember(&self) -> Vec<Remembered> {
         let files = self.entries.iter().filter_map(|entry| Some((entry, entry.read.get()?)));
-        let lasting = || files.clone().filter(|(_, read)| read.is_lasting);
+        let lasting = files.filter(|(_, read)| read.is_lasting);
         // A name that is not UTF-8 cannot be written down; its file is read every time.
-        let named = lasting().filter(|(entry, _)| entry.path.to_str().is_some());
+        let named = lasting.filter(|(entry, _)| entry.path.to_str().is_some());
         let remembered = named.map(|(entry, read)| Remembered {
             path: entry.path.clone(),
             stat: entry.stat,
             digest: *read.digest.as_bytes(),
         });
-        (remembered.collect(), lasting().any(|(_, read)| read.is_new))
+        remembered.collect()
     }
 }
 
@@ -317,7 +323,7 @@ pub(super) fn naming(path: &Path) -> impl Fn(io::Error) -> io::Error {
     }
 }
 
-/// The first folder or file of a path.
-pub(super) fn top(path: &Path) -> Option<&OsStr> {
-    path.iter().next()
+/// The first name of a relative path; empty if it has none.
+pub(super) fn top(path: &Path) -> &[u8] {
+    path.as_os_str().as_bytes().split(|byte| *byte == b'/').next().unwrap_or_default()
 }

@@ -142,8 +142,8 @@ impl Trees {
             .flat_map(|(name, tree)| {
                 let dir = name.split('#').next().unwrap_or_default();
                 let named = tree.entries().iter().filter(|entry| {
-                    entry.kind == Kind::File
-                        && entry.path.extension() == Some("dockerfile".as_ref())
+                    let name = entry.path.as_os_str().as_encoded_bytes();
+                    entry.kind == Kind::File && name.ends_with(b".dockerfile")
                 });
                 named.map(move |entry| format!("{dir}/{}", entry.path.display()))
             })
@@ -254,11 +254,10 @@ impl Trees {
 
 impl State {
     fn remember(&mut self, name: String, tree: &Tree) {
-        let (known, has_new) = tree.remember();
         let before = self.memory.get(&name).map_or(0, |known| known.len());
-        if has_new || known.len() != before {
+        if tree.has_news(before) {
             self.has_news = true;
-            self.memory.insert(name, Arc::new(known));
+            self.memory.insert(name, Arc::new(tree.remember()));
         }
     }
 }

@@ -15,6 +15,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
 use super::dockerfile::{self, Dockerfile, ImageUse};
 use super::inputs::Inputs;
 use super::problem::{Problem, Problems, did_you_mean};
@@ -107,10 +109,10 @@ impl Component {
 impl Workspace {
     /// Reads the workspace at `root`; what cannot be read is added to `problems`.
     pub fn read(root: &Path, options: &Options, problems: &mut Vec<Problem>) -> Self {
-        let mut reader = Reader { root, options, problems, warnings: Vec::new() };
+        let mut reader = Reader::new(root, options);
         let components = reader.components();
-        let warnings = reader.warnings;
-        let workspace = Self { root: root.to_owned(), components, warnings };
+        let workspace = Self { root: root.to_owned(), components, warnings: reader.warnings };
+        problems.extend(reader.problems);
         workspace.report_duplicate_images(problems);
         workspace
     }
@@ -186,25 +188,39 @@ pub fn find_root(from: &Path) -> Option<PathBuf> {
 struct Reader<'a> {
     root: &'a Path,
     options: &'a Options,
-    problems: &'a mut Vec<Problem>,
+    problems: Vec<Problem>,
     warnings: Vec<Problem>,
 }
 
 /// The Dockerfiles of one image, by flavor.
 type Candidates = BTreeMap<Option<String>, String>;
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(root: &'a Path, options: &'a Options) -> Self {
+        Self { root, options, problems: Vec::new(), warnings: Vec::new() }
+    }
+
+    /// Each component is read by itself, on all cores.
     fn components(&mut self) -> Vec<Component> {
-        let mut components = Vec::new();
-        for name in self.list("src") {
-            let path = format!("src/{name}");
-            if self.root.join(&path).is_dir() {
-                if !name.starts_with('.') {
-                    components.push(self.component(name));
+        let read: Vec<(Option<Component>, Self)> = self
+            .list("src")
+            .into_par_iter()
+            .map(|name| {
+                let mut reader = Self::new(self.root, self.options);
+                let path = format!("src/{name}");
+                if !self.root.join(&path).is_dir() {
+                    reader.warnings.extend(stray_dockerfile(&path));
+                    return (None, reader);
                 }
-            } else {
-                self.warnings.extend(stray_dockerfile(&path));
-            }
+                let is_hidden = name.starts_with('.');
+                ((!is_hidden).then(|| reader.component(name)), reader)
+            })
+            .collect();
+        let mut components = Vec::new();
+        for (component, reader) in read {
+            components.extend(component);
+            self.problems.extend(reader.problems);
+            self.warnings.extend(reader.warnings);
         }
         if components.is_empty() && self.problems.is_empty() {
             self.problems.push(Problem::of_file(
