@@ -113,7 +113,8 @@ impl Site for Played {
         let options = BuildOptions { build_args, ..BuildOptions::default() };
         let engine = self.engine.clone();
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        let ended = runtime.block_on(build::run_with(async { Ok(engine) }, &options, &setting));
+        let ended =
+            runtime.block_on(build::run_with(async { Ok(engine) }, &options, None, &setting));
         drop(setting);
         ended.map_err(|error| error.to_string())?;
         let mut built = Vec::new();

@@ -28,6 +28,8 @@ pub enum Event {
     },
     /// What a round would do.
     Planned(Vec<PlannedStep>),
+    /// The lines of a `build/inputs` file.
+    Proposed(Vec<String>),
     /// A component's turn has come.
     StepStarted {
         /// The component.

@@ -2,7 +2,7 @@
 //! they need.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -48,13 +48,16 @@ pub struct BuildOptions {
 
 /// Builds in dependency order and leaves the tree as it was.
 pub async fn run(options: &BuildOptions, setting: &Setting) -> Result<(), CommandError> {
-    run_with(DockerEngine::connect(setting.environment.clone()), options, setting).await
+    let engine = DockerEngine::connect(setting.environment.clone());
+    run_with(engine, options, None, setting).await
 }
 
-/// Builds with an engine that is still to answer.
+/// Builds with an engine that is still to answer. The system calls of the hooks of
+/// what is named are written to `trace`, if given.
 pub async fn run_with<E: Engine>(
     engine: impl Future<Output = Result<E, EngineError>>,
     options: &BuildOptions,
+    trace: Option<&Path>,
     setting: &Setting,
 ) -> Result<(), CommandError> {
     let registry = options.config_dir.as_deref().map(RegistryConfig::read).transpose()?;
@@ -68,7 +71,8 @@ pub async fn run_with<E: Engine>(
     let (prepared, asked) =
         tokio::try_join!(prepare(options, registry.as_ref(), setting), async { Ok(ask.await) })?;
     let (engine, holdings) = asked?;
-    let round = Round::new(&prepared, &engine, holdings, registry.as_ref(), options, setting);
+    let round =
+        Round::new(&prepared, &engine, holdings, registry.as_ref(), options, trace, setting);
     let ended = if options.dry_run { round.tell().await } else { round.run().await };
     drop(round);
     // Nobody should wait until a hundred thousand paths are freed.

@@ -2,6 +2,7 @@
 
 pub mod build;
 mod image;
+pub mod inputs;
 mod preview;
 pub mod push;
 mod round;
@@ -78,6 +79,9 @@ pub enum CommandError {
         /// How many were asked for.
         all: usize,
     },
+    /// Hooks read more than their component declares.
+    #[error(transparent)]
+    Undeclared(Problems),
     /// The user stopped it.
     #[error("interrupted")]
     Interrupted,

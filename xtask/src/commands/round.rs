@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -28,7 +28,7 @@ use crate::core::reference::Reference;
 use crate::core::trees::{Needed, Trees};
 use crate::core::workspace::{Component, Workspace};
 use crate::effects::engine::{Engine, EngineError, FoundImage};
-use crate::effects::hooks::{self, HookError};
+use crate::effects::hooks::{self, Hook, HookError};
 use crate::effects::interrupt::Interrupt;
 use crate::effects::records::{Records, write_memory};
 use crate::effects::state;
@@ -92,6 +92,9 @@ pub(super) struct Round<'a, E> {
     pub(super) events: &'a Events,
     pub(super) interrupt: &'a Interrupt,
     pub(super) variables: &'a BTreeMap<OsString, OsString>,
+    /// Where the system calls of the hooks of what is named are written down, if
+    /// they are to be.
+    pub(super) trace: Option<&'a Path>,
     /// Nothing is done but told.
     pub(super) is_preview: bool,
     pub(super) trees: Arc<Trees>,
@@ -124,6 +127,7 @@ impl<'a, E: Engine> Round<'a, E> {
         holdings: Holdings,
         registry: Option<&'a RegistryConfig>,
         options: &'a BuildOptions,
+        trace: Option<&'a Path>,
         setting: &'a Setting,
     ) -> Self {
         let Prepared { workspace, plan, trees } = prepared;
@@ -145,6 +149,7 @@ impl<'a, E: Engine> Round<'a, E> {
             events: &setting.events,
             interrupt: &setting.interrupt,
             variables: &setting.variables,
+            trace,
             is_preview: options.dry_run,
             trees: Arc::clone(trees),
             store: RefCell::new(Store::new(&workspace.root, setting.store_limit)),
@@ -247,9 +252,9 @@ impl<'a, E: Engine> Round<'a, E> {
         }
         let before = self.own_tree(component)?;
         self.copy_dependencies(step, component).await?;
-        self.hook(component, component.pre_hook.as_deref()).await?;
+        self.hook(step, component, component.pre_hook.as_deref()).await?;
         let outcome = self.images(step, component).await?;
-        self.hook(component, component.post_hook.as_deref()).await?;
+        self.hook(step, component, component.post_hook.as_deref()).await?;
         self.note_changes(component, &before)?;
         if let Some(key) = key
             && let Some(after) = self.key(step, component)?
@@ -260,9 +265,9 @@ impl<'a, E: Engine> Round<'a, E> {
         Ok(outcome)
     }
 
-    /// Whether the user wants it built, stale or not.
+    /// Whether its hooks must run, be it up to date or not.
     pub(super) fn is_asked(&self, step: &Step) -> bool {
-        self.options.no_cache || (self.options.force && step.is_named)
+        self.options.no_cache || ((self.options.force || self.trace.is_some()) && step.is_named)
     }
 
     async fn images(&self, step: &Step, component: &Component) -> Result<Outcome, StepError> {
@@ -292,12 +297,21 @@ impl<'a, E: Engine> Round<'a, E> {
         copied.map_err(|source| tree_error(component, source))
     }
 
-    async fn hook(&self, component: &Component, hook: Option<&str>) -> Result<(), StepError> {
-        if let Some(hook) = hook {
-            let root = &self.workspace.root;
-            let cancelled = self.interrupt.wait();
-            let name = &component.name;
-            let ended = hooks::run(root, hook, self.variables, name, self.events, cancelled).await;
+    async fn hook(
+        &self,
+        step: &Step,
+        component: &Component,
+        hook: Option<&str>,
+    ) -> Result<(), StepError> {
+        if let Some(path) = hook {
+            let hook = Hook {
+                root: &self.workspace.root,
+                path,
+                component: &component.name,
+                variables: self.variables,
+                trace: self.trace.filter(|_| step.is_named),
+            };
+            let ended = hooks::run(hook, self.events, self.interrupt.wait()).await;
             self.trees.forget();
             if !self.interrupt.has_come() {
                 ended?;

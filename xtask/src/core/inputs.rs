@@ -38,6 +38,8 @@ pub struct Inputs {
     pub variables: BTreeSet<String>,
     /// Whether the checked out commit is an input.
     pub head: bool,
+    /// Whether it is named at all, be it with a `~`.
+    pub mentions_head: bool,
 }
 
 #[derive(Debug)]
@@ -72,6 +74,7 @@ impl Inputs {
                 Ok(())
             } else if declared.starts_with("git:") {
                 inputs.head |= is_key;
+                inputs.mentions_head = true;
                 if declared == "git:HEAD" { Ok(()) } else { Err("only git:HEAD is known".into()) }
             } else if let Some(glob) = declared.strip_prefix('!') {
                 globs(glob).map(|globs| {
@@ -174,7 +177,7 @@ fn globs(glob: &str) -> Result<[Glob; 2], String> {
     Ok([build(glob)?, build(&format!("{glob}/**"))?])
 }
 
-fn is_never_taken(path: &Path) -> bool {
+pub(super) fn is_never_taken(path: &Path) -> bool {
     let mut parts = path.iter();
     let first = parts.next();
     let is_temporary = first.is_some_and(|part| part == "src")

@@ -16,6 +16,7 @@ pub mod ignore;
 pub mod inputs;
 pub mod plan;
 pub mod problem;
+pub mod reads;
 pub mod reason;
 pub mod reference;
 pub mod tree;

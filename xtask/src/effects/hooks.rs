@@ -7,7 +7,7 @@
 //! all that it started ends with it when the round is cancelled.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -18,6 +18,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 
+use crate::core::reads::TRACER;
 use crate::event::{Event, Events};
 
 /// How long a cancelled hook may clean up after itself.
@@ -62,18 +63,31 @@ pub enum HookError {
     },
 }
 
-/// Runs a hook to its end, in an environment of just `variables`; its output becomes events of `component`. Dropping
+/// A hook that is to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Hook<'a> {
+    /// The workspace's root.
+    pub root: &'a Path,
+    /// The hook, relative to the root.
+    pub path: &'a str,
+    /// The component, for the events.
+    pub component: &'a str,
+    /// The whole environment.
+    pub variables: &'a BTreeMap<OsString, OsString>,
+    /// Where its system calls are written down, if they are to be.
+    pub trace: Option<&'a Path>,
+}
+
+/// Runs a hook to its end; its output becomes events of its component. Dropping
 /// the future kills the hook at once: to be gentle, signal `cancelled`.
 pub async fn run(
-    root: &Path,
-    hook: &str,
-    variables: &BTreeMap<OsString, OsString>,
-    component: &str,
+    hook: Hook<'_>,
     events: &Events,
     cancelled: impl Future<Output = ()>,
 ) -> Result<(), HookError> {
-    let interpreter = interpreter_of(root, hook)?;
-    let mut child = start(root, hook, variables, &interpreter)?;
+    let Hook { root, path, component, .. } = hook;
+    let interpreter = interpreter_of(root, path)?;
+    let mut child = start(&hook, &interpreter)?;
     let output = forward(child.stdout.take(), component, events);
     let errors = forward(child.stderr.take(), component, events);
     let output = async { tokio::join!(output, errors) };
@@ -90,7 +104,7 @@ pub async fn run(
         // What a hook leaves running may hold its output open for ever.
         drop(tokio::time::timeout(DRAIN, output).await);
     }
-    let hook = hook.to_owned();
+    let hook = path.to_owned();
     match ended {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(HookError::Failed { hook, status }),
@@ -114,18 +128,18 @@ fn interpreter_of(root: &Path, hook: &str) -> Result<Vec<String>, HookError> {
     }
 }
 
-fn start(
-    root: &Path,
-    hook: &str,
-    variables: &BTreeMap<OsString, OsString>,
-    interpreter: &[String],
-) -> Result<Child, HookError> {
-    Command::new(&interpreter[0])
-        .args(&interpreter[1..])
-        .arg(hook)
-        .current_dir(root)
+fn start(hook: &Hook<'_>, interpreter: &[String]) -> Result<Child, HookError> {
+    let mut command: Vec<&OsStr> = interpreter.iter().map(AsRef::as_ref).collect();
+    command.push(hook.path.as_ref());
+    if let Some(trace) = hook.trace {
+        let tracer = TRACER.iter().map(AsRef::as_ref).chain([trace.as_os_str()]);
+        command = tracer.chain(command).collect();
+    }
+    Command::new(command[0])
+        .args(&command[1..])
+        .current_dir(hook.root)
         .env_clear()
-        .envs(variables)
+        .envs(hook.variables)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -133,7 +147,7 @@ fn start(
         .kill_on_drop(true)
         .spawn()
         .map_err(|source| HookError::NoInterpreter {
-            hook: hook.to_owned(),
+            hook: hook.path.to_owned(),
             interpreter: interpreter.join(" "),
             source,
         })

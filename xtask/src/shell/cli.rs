@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::ui::How;
 use crate::commands::build::BuildOptions;
+use crate::commands::inputs::InputsOptions;
 use crate::commands::push::PushOptions;
 use crate::effects::engine::Builder;
 
@@ -55,13 +56,15 @@ pub(super) enum Command {
     Build(BuildArgs),
     /// Tag and push images to the configured registry
     Push(PushArgs),
+    /// Find out what a component's hooks read, as a build/inputs file
+    Inputs(InputsArgs),
 }
 
 impl Command {
     pub(super) fn how(&self) -> How {
         match self {
             Self::Build(args) => How { is_verbose: args.verbose, is_json: args.json },
-            Self::Push(_) => How::default(),
+            Self::Push(_) | Self::Inputs(_) => How::default(),
         }
     }
 }
@@ -161,6 +164,22 @@ impl From<PushArgs> for PushOptions {
             flavor: args.flavor,
             retry_for: Duration::from_secs(args.retry_for),
         }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(super) struct InputsArgs {
+    /// The component
+    component: String,
+
+    /// Compare with its build/inputs: exit with 1 if something is not declared
+    #[arg(long)]
+    check: bool,
+}
+
+impl From<InputsArgs> for InputsOptions {
+    fn from(args: InputsArgs) -> Self {
+        Self { component: args.component, check: args.check }
     }
 }
 

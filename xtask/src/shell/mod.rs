@@ -65,6 +65,7 @@ async fn run(cli: Cli) -> Result<(), CommandError> {
     };
     let ended = match cli.command {
         Command::Build(args) => commands::build::run(&args.into(), &setting).await,
+        Command::Inputs(args) => commands::inputs::run(&args.into(), &setting).await,
         Command::Push(args) => commands::push::run(&args.into(), &setting).await,
     };
     // The last sender goes with the setting; what is in the channel is shown first.

@@ -71,6 +71,11 @@ impl Ui {
                     print(io::stdout(), &line);
                 }
             }
+            Event::Proposed(lines) => {
+                for line in lines {
+                    print(io::stdout(), &line);
+                }
+            }
             Event::ImageStale { component, image, reasons } => {
                 let text = sentences(&reasons);
                 self.line(&component, &format!("image {image}: {text}"), &style().dim());

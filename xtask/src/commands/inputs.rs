@@ -1,0 +1,98 @@
+//! `inputs`: builds a component with its hooks under a tracer, and tells which
+//! `build/inputs` would declare all that they read.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::build::{self, BuildOptions};
+use super::{CommandError, Setting, read_workspace};
+use crate::core::problem::{Problem, Problems};
+use crate::core::reads::{Reads, TRACER};
+use crate::core::workspace::{Component, Options};
+use crate::effects::engine::DockerEngine;
+use crate::effects::state;
+use crate::event::Event;
+
+/// Whose inputs, and what about them.
+#[derive(Clone, Debug)]
+pub struct InputsOptions {
+    /// The component.
+    pub component: String,
+    /// Compare with the file that is there.
+    pub check: bool,
+}
+
+/// Traces the hooks of one component.
+pub async fn run(options: &InputsOptions, setting: &Setting) -> Result<(), CommandError> {
+    refuse_without_tracer()?;
+    let (workspace, _) = read_workspace(&setting.root, &Options::default(), None, &setting.events)?;
+    let found = workspace.find_all(std::slice::from_ref(&options.component))?;
+    let component = found.first().map(|place| &workspace.components[*place]);
+    let component = component.filter(|component| component.has_hooks()).ok_or_else(|| {
+        let message = format!("'{}' has no hooks: there is nothing to declare", options.component);
+        Problems::from(Problem::of_request(message))
+    })?;
+    let trace = setting.root.join(state::DIR).join("trace");
+    let written = forget(&trace).and_then(|()| fs::create_dir_all(setting.root.join(state::DIR)));
+    written.map_err(|error| unreadable(&error))?;
+    let build =
+        BuildOptions { components: vec![component.name.clone()], ..BuildOptions::default() };
+    let engine = DockerEngine::connect(setting.environment.clone());
+    build::run_with(engine, &build, Some(&trace), setting).await?;
+    let text = fs::read(&trace).map_err(|error| unreadable(&error))?;
+    let reads = Reads::parse(&String::from_utf8_lossy(&text), &setting.root, &component.name);
+    forget(&trace).map_err(|error| unreadable(&error))?;
+    if options.check {
+        return check(component, &reads);
+    }
+    let hooks = component.pre_hook.iter().chain(&component.post_hook);
+    let scripts: Vec<String> =
+        hooks.filter_map(|hook| fs::read_to_string(setting.root.join(hook)).ok()).collect();
+    let is_set = |name: &str| setting.variables.contains_key(OsStr::new(name));
+    let mut lines = reads.proposal(&setting.root, &scripts, is_set);
+    if lines.is_empty() {
+        lines.push("# The hooks read nothing outside this component and what it needs.".to_owned());
+    }
+    setting.events.send(Event::Proposed(lines));
+    Ok(())
+}
+
+fn refuse_without_tracer() -> Result<(), Problems> {
+    let mut tracer = Command::new(TRACER[0]);
+    let ended = tracer.arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    match ended {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Problem::of_request(
+            "what hooks read is found out with strace, which is not installed: install it \
+             (Debian: 'apt-get install strace')",
+        )
+        .into()),
+    }
+}
+
+fn check(component: &Component, reads: &Reads) -> Result<(), CommandError> {
+    let file = format!("{}/build/inputs", component.dir());
+    let Some((_, inputs)) = &component.inputs else {
+        let message = "is not there: make it of what 'cargo xtask inputs' prints";
+        return Err(CommandError::Undeclared(Problem::of_file(file, message).into()));
+    };
+    let missing = reads.uncovered(inputs);
+    let problems = missing.into_iter().map(|line| {
+        Problem::of_file(&file, format!("hooks read what it does not declare: add '{line}'"))
+    });
+    Problems::check(problems.collect()).map_err(CommandError::Undeclared)
+}
+
+fn forget(trace: &Path) -> io::Result<()> {
+    match fs::remove_file(trace) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+fn unreadable(error: &io::Error) -> Problems {
+    Problem::of_file(state::DIR, format!("the trace of the hooks cannot be kept: {error}")).into()
+}
