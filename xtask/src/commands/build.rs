@@ -12,10 +12,10 @@ use super::round::Round;
 use super::{CommandError, Setting, read_workspace, since};
 use crate::core::config::RegistryConfig;
 use crate::core::graph::Graph;
-use crate::core::plan::{Plan, Step};
+use crate::core::plan::Plan;
 use crate::core::problem::{Problem, Problems};
-use crate::core::trees::{Needed, Selection, Trees};
-use crate::core::workspace::{Component, Image, Options, Workspace};
+use crate::core::trees::Trees;
+use crate::core::workspace::{Options, Workspace};
 use crate::effects::engine::{DockerEngine, Engine, EngineError};
 use crate::effects::records::read_memory;
 use crate::effects::temporary;
@@ -120,43 +120,13 @@ fn look_around(workspace: &Workspace, plan: &Plan, trees: &Trees, events: &Event
     for step in &plan.steps {
         let component = &workspace.components[step.component];
         for image in component.images.iter().filter(|_| !component.has_hooks()) {
-            selections.push(selection(workspace, step, image, &BTreeMap::new()));
+            selections.push(step.selection(workspace, image, &BTreeMap::new()));
         }
     }
     selections.par_iter().for_each(|selection| drop(trees.context(selection)));
     for warning in trees.warnings() {
         events.send(Event::Warning(warning));
     }
-}
-
-/// What the context of an image is made from. A component with hooks has its
-/// dependencies in its own folder; `kept` tells where the `generated/` of others is.
-pub(super) fn selection(
-    workspace: &Workspace,
-    step: &Step,
-    image: &Image,
-    kept: &BTreeMap<String, PathBuf>,
-) -> Selection {
-    let component = &workspace.components[step.component];
-    let needed = if component.has_hooks() { Vec::new() } else { needed(workspace, step, kept) };
-    let dockerfile = PathBuf::from(in_context(component, image));
-    Selection { dir: component.dir(), dockerfile, needed }
-}
-
-/// What a component gets of those that it needs.
-pub(super) fn needed(
-    workspace: &Workspace,
-    step: &Step,
-    kept: &BTreeMap<String, PathBuf>,
-) -> Vec<Needed> {
-    let names = step.dependencies.iter().map(|place| &workspace.components[*place].name);
-    names.map(|name| Needed { name: name.clone(), generated: kept.get(name).cloned() }).collect()
-}
-
-/// The Dockerfile's path in its component's context.
-pub(super) fn in_context(component: &Component, image: &Image) -> String {
-    let prefix = format!("{}/", component.dir());
-    image.dockerfile.strip_prefix(&prefix).unwrap_or(&image.dockerfile).to_owned()
 }
 
 /// What the user named; none for everything.

@@ -3,7 +3,6 @@
 
 use std::io;
 
-use super::build::{in_context, selection};
 use super::round::{Known, Round, StepError, tree_error};
 use crate::core::context::Context;
 use crate::core::dockerfile::ImageUse;
@@ -55,7 +54,7 @@ impl<E: Engine> Round<'_, E> {
         let request = BuildRequest {
             component: &component.name,
             image: &image.name,
-            dockerfile: &in_context(component, image),
+            dockerfile: &component.in_context(image),
             context: context.clone(),
             build_args: &self.options.build_args,
             labels: &holdings::labels(&wanted.fingerprint, &wanted.bases),
@@ -266,7 +265,7 @@ impl<E: Engine> Round<'_, E> {
         image: &Image,
     ) -> Result<Context, StepError> {
         let (trees, selection) =
-            (self.trees.clone(), selection(self.workspace, step, image, &self.known.borrow().kept));
+            (self.trees.clone(), step.selection(self.workspace, image, &self.known.borrow().kept));
         if let Some(context) = trees.known_context(&selection) {
             return Ok(context);
         }

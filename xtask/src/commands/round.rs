@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::build::{self, BuildOptions, Prepared};
+use super::build::{BuildOptions, Prepared};
 use super::{CommandError, Setting};
 use crate::core::config::RegistryConfig;
 use crate::core::dockerfile::ImageUse;
@@ -345,7 +345,7 @@ impl<'a, E: Engine> Round<'a, E> {
 
     /// What a component gets of those that it needs.
     pub(super) fn needed(&self, step: &Step) -> Vec<Needed> {
-        build::needed(self.workspace, step, &self.known.borrow().kept)
+        step.needed(self.workspace, &self.known.borrow().kept)
     }
 
     /// The name of the image of ours that a Dockerfile means, if it means one.

@@ -3,10 +3,12 @@
 //! A plan is worked out before anything runs, from the graph alone: which
 //! components take part, in which order, and where each gets its dependencies.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use super::graph::Graph;
-use super::workspace::Workspace;
+use super::trees::{Needed, Selection};
+use super::workspace::{Image, Workspace};
 
 /// The steps of one round.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,6 +28,31 @@ pub struct Step {
     pub is_named: bool,
     /// The components whose folders it gets under `dependency/`.
     pub dependencies: Vec<usize>,
+}
+
+impl Step {
+    /// What the context of an image is made from. A component with hooks has its
+    /// dependencies in its own folder; `kept` tells where the `generated/` of others
+    /// is, by component, if it is not in their folders.
+    pub fn selection(
+        &self,
+        workspace: &Workspace,
+        image: &Image,
+        kept: &BTreeMap<String, PathBuf>,
+    ) -> Selection {
+        let component = &workspace.components[self.component];
+        let needed = if component.has_hooks() { Vec::new() } else { self.needed(workspace, kept) };
+        let dockerfile = PathBuf::from(component.in_context(image));
+        Selection { dir: component.dir(), dockerfile, needed }
+    }
+
+    /// What the component gets of those that it needs.
+    pub fn needed(&self, workspace: &Workspace, kept: &BTreeMap<String, PathBuf>) -> Vec<Needed> {
+        let names = self.dependencies.iter().map(|place| &workspace.components[*place].name);
+        names
+            .map(|name| Needed { name: name.clone(), generated: kept.get(name).cloned() })
+            .collect()
+    }
 }
 
 impl Plan {

@@ -327,3 +327,72 @@ pub(super) fn naming(path: &Path) -> impl Fn(io::Error) -> io::Error {
 pub(super) fn top(path: &Path) -> &[u8] {
     path.as_os_str().as_bytes().split(|byte| *byte == b'/').next().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(tree: &Tree) -> Vec<u32> {
+        (0..).take(tree.entries().len()).collect()
+    }
+
+    /// A tree that was read long after its files were written.
+    fn settled(folder: &Path, remembered: &[Remembered]) -> Tree {
+        let mut tree = Tree::read(folder, |_| true, remembered).unwrap();
+        tree.read_at += SETTLED * 2;
+        tree.digest(&places(&tree)).unwrap();
+        tree
+    }
+
+    #[test]
+    fn a_digest_is_remembered_once_its_file_was_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("f"), "1").unwrap();
+        let fresh = Tree::read(dir.path(), |_| true, &[]).unwrap();
+        fresh.digest(&places(&fresh)).unwrap();
+        assert_eq!(fresh.remember(), []);
+        let tree = settled(dir.path(), &[]);
+        assert_eq!(tree.remember().len(), 1);
+        assert!(tree.has_news(0));
+        assert!(!settled(dir.path(), &tree.remember()).has_news(1));
+    }
+
+    #[test]
+    fn a_remembered_digest_holds_as_long_as_the_stat_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        fs::write(&path, "1").unwrap();
+        let remembered = settled(dir.path(), &[]).remember();
+        let digest = |remembered: &[Remembered]| {
+            let tree = Tree::read(dir.path(), |_| true, remembered).unwrap();
+            tree.entries()[1].digest()
+        };
+        assert_eq!(digest(&remembered), Some(blake3::hash(b"1")));
+        let modified = fs::metadata(&path).unwrap().modified().unwrap();
+        fs::write(&path, "2").unwrap();
+        File::open(&path).unwrap().set_modified(modified).unwrap();
+        assert_eq!(digest(&remembered), None, "same size and same time, but it changed");
+    }
+
+    #[test]
+    fn a_file_that_vanishes_while_it_is_read_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("f"), "1").unwrap();
+        let tree = Tree::read(dir.path(), |_| true, &[]).unwrap();
+        fs::remove_file(dir.path().join("f")).unwrap();
+        let error = tree.digest(&places(&tree)).unwrap_err().to_string();
+        assert!(error.contains("/f: No such file"), "{error}");
+    }
+
+    #[test]
+    fn a_fifo_is_trouble_only_where_it_is_wanted() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        let mode = rustix::fs::Mode::from_raw_mode(0o644);
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let tree = Tree::read(dir.path(), |_| true, &[]).unwrap();
+        tree.digest(&[0]).unwrap();
+        let error = tree.digest(&[0, 1]).unwrap_err().to_string();
+        assert!(error.contains("/fifo: is a fifo or a device"), "{error}");
+    }
+}

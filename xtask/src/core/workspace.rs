@@ -95,6 +95,12 @@ impl Component {
         format!("src/{}", self.name)
     }
 
+    /// The path of an image's Dockerfile in the component's context.
+    pub fn in_context(&self, image: &Image) -> String {
+        let prefix = format!("{}/", self.dir());
+        image.dockerfile.strip_prefix(&prefix).unwrap_or(&image.dockerfile).to_owned()
+    }
+
     /// Whether building it does anything.
     pub fn builds(&self) -> bool {
         !self.images.is_empty() || self.has_hooks()
