@@ -44,7 +44,14 @@ impl Output {
         &self.stderr[start..]
     }
 
-    /// The components that were built, in order.
+    /// The components that were built, sorted.
+    pub fn built_by_name(&self) -> Vec<&str> {
+        let mut built = self.built();
+        built.sort_unstable();
+        built
+    }
+
+    /// The components that were built, in the order in which they were done.
     pub fn built(&self) -> Vec<&str> {
         let lines = self.stderr.lines().filter(|line| line.contains("| built in "));
         lines.filter_map(|line| line.split_whitespace().next()).collect()

@@ -155,6 +155,10 @@ impl Engine for ScriptedEngine {
         Logins::new()
     }
 
+    async fn cpus(&self) -> Result<usize, EngineError> {
+        Ok(2)
+    }
+
     async fn build(&self, request: BuildRequest<'_>, _: &Events) -> Result<(), EngineError> {
         tokio::task::yield_now().await;
         match self.builds_left.get() {

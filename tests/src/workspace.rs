@@ -184,6 +184,7 @@ impl Workspace {
             .current_dir(self.root())
             .env_remove("PAI_CONFIG_DIR")
             .env_remove("DOCKER_BUILDKIT")
+            .env_remove("GITHUB_ACTIONS")
             .env("NO_COLOR", "1")
             .env("DOCKER_CONFIG", self.root().join("target/no-docker-config"))
             .envs(self.environment.iter().map(|(name, value)| (name, self.own(value))))

@@ -134,8 +134,11 @@ fn a_hook_that_fails() {
         &["build"],
         1,
         &expect![[r#"
-        error: src/a/build/build-pre.sh: failed with exit status: 7: its output is above
-    "#]],
+            error: src/a/build/build-pre.sh: failed with exit status: 7
+            its last lines, of target/xtask/logs/a.log:
+                about to fail
+            to repeat it: cargo xtask build -s a
+        "#]],
     );
 }
 
@@ -148,8 +151,9 @@ fn a_hook_that_is_not_a_script() {
         &["build"],
         1,
         &expect![[r#"
-        error: src/a/build/build-pre.sh: is not a script: begin it with a line such as '#!/bin/bash'
-    "#]],
+            error: src/a/build/build-pre.sh: is not a script: begin it with a line such as '#!/bin/bash'
+            to repeat it: cargo xtask build -s a
+        "#]],
     );
 }
 
@@ -162,8 +166,9 @@ fn a_hook_whose_interpreter_is_missing() {
         &["build"],
         1,
         &expect![[r#"
-        error: src/a/build/build-post.sh:1: '/none/such -x' does not start: No such file or directory (os error 2)
-    "#]],
+            error: src/a/build/build-post.sh:1: '/none/such -x' does not start: No such file or directory (os error 2)
+            to repeat it: cargo xtask build -s a
+        "#]],
     );
 }
 
@@ -178,8 +183,13 @@ fn a_run_that_fails() {
         &["build"],
         1,
         &expect![[r#"
-        error: src/a/build/tt-a.dockerfile: image 'tt-a' failed to build: executor failed running [/bin/sh -c echo hello; exit 3]: exit code: 3
-    "#]],
+            error: src/a/build/tt-a.dockerfile:2: image 'tt-a' failed to build: executor failed running [/bin/sh -c echo hello; exit 3]: exit code: 3
+              1 | FROM tt-box
+            > 2 | RUN echo hello; exit 3
+            its last lines, of target/xtask/logs/a.log:
+                hello
+            to repeat it: cargo xtask build -s a
+        "#]],
     );
     let output = workspace.xtask(&["build"]);
     assert!(output.stderr.contains("a | hello\n"), "{}", output.stderr);
@@ -198,8 +208,11 @@ fn a_copy_of_nothing() {
         &["build"],
         1,
         &expect![[r#"
-        error: src/a/build/tt-a.dockerfile: image 'tt-a' failed to build: failed to compute cache key: "/nothing" not found: not found
-    "#]],
+            error: src/a/build/tt-a.dockerfile:2: image 'tt-a' failed to build: failed to compute cache key: "/nothing" not found: not found
+              1 | FROM scratch
+            > 2 | COPY nothing /
+            to repeat it: cargo xtask build -s a
+        "#]],
     );
 }
 
@@ -212,6 +225,10 @@ fn a_base_that_does_not_exist() {
         1,
         &expect![[r#"
             error: src/a/build/tt-a.dockerfile:3: base image '127.0.0.1:1/none:1' is not in the engine and cannot be pulled: check its name, or make it first (Get "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused)
+              1 | FROM scratch AS x
+              2 | 
+            > 3 | FROM 127.0.0.1:1/none:1
+            to repeat it: cargo xtask build -s a
         "#]],
     );
 }
@@ -224,8 +241,11 @@ fn a_bad_pattern_in_dockerignore() {
         &["build"],
         1,
         &expect![[r#"
-        error: src/a/.dockerignore:2: bad pattern '[y': its '[' is not closed
-    "#]],
+            error: src/a/.dockerignore:2: bad pattern '[y': its '[' is not closed
+              1 | x
+            > 2 | [y
+            to repeat it: cargo xtask build -s a
+        "#]],
     );
 }
 
@@ -257,6 +277,9 @@ fn an_engine_that_is_gone_in_the_middle() {
     let output = running.finish().exits_with(1);
     expect![[r#"
         error: src/a/build/tt-a.dockerfile: image 'tt-a' failed to build: the connection to the engine was lost: error reading a body from connection
+        its last lines, of target/xtask/logs/a.log:
+            here
+        to repeat it: cargo xtask build -s a
     "#]].assert_eq(output.error());
     assert_eq!(workspace.tree(), before);
 }

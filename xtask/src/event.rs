@@ -1,18 +1,29 @@
 //! What happens during a round, as values on a channel.
 //!
-//! Commands and effects send events and print nothing; the ui is one reader of
-//! them. Events of one component come in the order in which things happened.
+//! Commands and effects send events and print nothing. All that people and programs
+//! see is made from them: the terminal, plain lines, JSON lines, logs, timings. The
+//! events of one component come in the order in which things happened; those of
+//! different components are mixed.
+//!
+//! As JSON an event is one object, whose `event` names it and whose other members are
+//! its fields; durations are in seconds. [`VERSION`] changes whenever a program that
+//! reads them would have to; new events and new fields may come at any time.
 
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::core::fingerprint::Fingerprint;
 use crate::core::problem::Problem;
 use crate::core::reason::Reason;
 
+/// The version of the events as JSON.
+pub const VERSION: u32 = 1;
+
 /// One thing that happened.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// Something odd that does not stop the command.
     Warning(Problem),
@@ -23,13 +34,23 @@ pub enum Event {
     },
     /// A plan begins to run.
     RoundStarted {
+        /// [`VERSION`].
+        version: u32,
         /// The components that it builds, in order.
-        components: Vec<String>,
+        components: Vec<PlannedComponent>,
+        /// How many parts of steps run at a time at most.
+        jobs: usize,
     },
     /// What a round would do.
-    Planned(Vec<PlannedStep>),
+    Planned {
+        /// In build order.
+        steps: Vec<PlannedStep>,
+    },
     /// The lines of a `build/inputs` file.
-    Proposed(Vec<String>),
+    Proposed {
+        /// One by one.
+        lines: Vec<String>,
+    },
     /// A component's turn has come.
     StepStarted {
         /// The component.
@@ -42,21 +63,44 @@ pub enum Event {
         /// The base's reference.
         reference: String,
     },
-    /// The engine began an instruction, or found its result in the cache.
+    /// The engine is at an instruction.
     Instruction {
         /// The component.
         component: String,
+        /// The image.
+        image: String,
         /// As the engine names it: `[2/3] COPY . /`.
         text: String,
-        /// Whether nothing had to run.
-        cached: bool,
+        /// How far it is.
+        state: InstructionState,
     },
     /// A line that a hook or an instruction wrote.
     Log {
         /// The component.
         component: String,
+        /// The image, or none for a hook.
+        image: Option<String>,
+        /// Where it was written to.
+        stream: Stream,
         /// Without its line break.
         line: String,
+    },
+    /// A part of a step begins: its hooks, or one image.
+    PartStarted {
+        /// The component.
+        component: String,
+        /// What runs.
+        part: String,
+    },
+    /// A part of a step ended, however.
+    PartFinished {
+        /// The component.
+        component: String,
+        /// What ran.
+        part: String,
+        /// How long it took.
+        #[serde(serialize_with = "seconds")]
+        duration: Duration,
     },
     /// An image is going to be built.
     ImageStale {
@@ -81,13 +125,16 @@ pub enum Event {
         /// The image's name.
         image: String,
     },
+    /// A component failed: all that there is to know of it.
+    StepFailed(Failure),
     /// A component is done.
     StepFinished {
         /// The component.
         component: String,
         /// How it ended.
         outcome: Outcome,
-        /// How long it took.
+        /// How long it took, from its first part to its last.
+        #[serde(serialize_with = "seconds")]
         duration: Duration,
     },
     /// The plan is over and the tree is clean again.
@@ -104,6 +151,7 @@ pub enum Event {
         /// What the engine or the registry said.
         reason: String,
         /// How long is waited before the next try.
+        #[serde(serialize_with = "seconds")]
         delay: Duration,
     },
     /// An image is in the registry.
@@ -122,21 +170,111 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// The component that it is about.
+    pub fn component(&self) -> Option<&str> {
+        match self {
+            Self::StepStarted { component }
+            | Self::Pulling { component, .. }
+            | Self::Instruction { component, .. }
+            | Self::Log { component, .. }
+            | Self::PartStarted { component, .. }
+            | Self::PartFinished { component, .. }
+            | Self::ImageStale { component, .. }
+            | Self::ImageUpToDate { component, .. }
+            | Self::ImageBuilt { component, .. }
+            | Self::StepFailed(Failure { component, .. })
+            | Self::StepFinished { component, .. } => Some(component),
+            _ => None,
+        }
+    }
+}
+
+/// How far an instruction is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InstructionState {
+    /// It runs.
+    Started,
+    /// Its result was there already.
+    Cached,
+    /// It is done.
+    Done,
+}
+
+/// Where a line was written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stream {
+    /// Standard output.
+    Out,
+    /// Standard error.
+    Err,
+}
+
+/// A component of a plan that begins.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlannedComponent {
+    /// Its name.
+    pub component: String,
+    /// The components that must be done before.
+    pub needs: Vec<String>,
+    /// How long it took when it was built last; none if it never was.
+    #[serde(serialize_with = "maybe_seconds")]
+    pub estimate: Option<Duration>,
+}
+
+/// Why a component failed.
+#[derive(Clone, Debug, Serialize)]
+pub struct Failure {
+    /// The component.
+    pub component: String,
+    /// The whole sentence, with file and line where they are known.
+    pub message: String,
+    /// The file that is to blame, relative to the root.
+    pub file: Option<String>,
+    /// The line in it, from 1.
+    pub line: Option<usize>,
+    /// The lines around that one.
+    pub excerpt: Vec<ExcerptLine>,
+}
+
+/// A line of a file that is shown.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExcerptLine {
+    /// From 1.
+    pub number: usize,
+    /// Without its line break.
+    pub text: String,
+    /// Whether it is the one that matters.
+    pub is_marked: bool,
+}
+
 /// How a component's step ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// All its images are in the engine, some of them new, and its hooks succeeded.
     Built,
+    /// All its images were in the engine, some of them under other names or none;
+    /// hooks, if it has some, succeeded.
+    Restored,
     /// All its images were in the engine; hooks, if it has some, succeeded.
     UpToDate,
-    /// Something failed; the command's error says what.
+    /// Something failed; the event before says what.
     Failed,
-    /// The round was interrupted.
+    /// It never began.
+    NotTried {
+        /// The component that failed and that it needs; none if the round ended
+        /// before its turn.
+        because: Option<String>,
+    },
+    /// It had begun when the round was ended.
     Cancelled,
 }
 
 /// What would be done with a component.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct PlannedStep {
     /// The component.
     pub component: String,
@@ -147,7 +285,7 @@ pub struct PlannedStep {
 }
 
 /// What would be done with an image.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct PlannedImage {
     /// The image's name.
     pub image: String,
@@ -158,7 +296,8 @@ pub struct PlannedImage {
 }
 
 /// What is known of an image before a round.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Expectation {
     /// The engine holds it.
     UpToDate,
@@ -169,18 +308,42 @@ pub enum Expectation {
 }
 
 /// A round in figures.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Summary {
     /// Components that were built.
     pub built: usize,
+    /// Components whose images got their names back.
+    pub restored: usize,
     /// Components whose images were all in the engine.
     pub up_to_date: usize,
     /// Components that failed.
     pub failed: usize,
+    /// Components that had begun when the round was ended.
+    pub cancelled: usize,
     /// Components whose turn never came.
     pub not_tried: usize,
     /// From the first step to the end of the clean-up.
+    #[serde(serialize_with = "seconds")]
     pub duration: Duration,
+    /// The components that took the longest one after the other.
+    pub critical_path: Vec<String>,
+    /// How long these took.
+    #[serde(serialize_with = "seconds")]
+    pub critical_duration: Duration,
+    /// How many parts of steps ran at a time on average.
+    pub busy: f64,
+}
+
+fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}
+
+#[expect(clippy::ref_option, reason = "serde hands out a reference to the field")]
+fn maybe_seconds<S: Serializer>(
+    duration: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    duration.as_ref().map(Duration::as_secs_f64).serialize(serializer)
 }
 
 /// Where events are sent.

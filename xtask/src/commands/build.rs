@@ -17,7 +17,7 @@ use crate::core::problem::{Problem, Problems};
 use crate::core::trees::Trees;
 use crate::core::workspace::{Options, Workspace};
 use crate::effects::engine::{DockerEngine, Engine, EngineError};
-use crate::effects::records::read_memory;
+use crate::effects::records::{Records, read_memory};
 use crate::effects::temporary;
 use crate::event::{Event, Events};
 
@@ -42,6 +42,14 @@ pub struct BuildOptions {
     pub pull: bool,
     /// Of several Dockerfiles for one image, the one of this flavor.
     pub flavor: Option<String>,
+    /// Only the components that did not succeed in the last round that tried them,
+    /// with what they need.
+    pub failed: bool,
+    /// How many parts of steps run at a time; as many as the engine has CPUs if not
+    /// given.
+    pub jobs: Option<usize>,
+    /// After a failure, go on with what does not depend on it.
+    pub keep_going: bool,
     /// Tell what would be done, and do nothing.
     pub dry_run: bool,
 }
@@ -138,6 +146,12 @@ fn select(
     if let Some(revision) = &options.since {
         let changed = since::changed(workspace, revision)?;
         return Ok(Some(graph.dependents(&changed)));
+    }
+    if options.failed {
+        let unfinished = Records::read(&workspace.root);
+        let is_unfinished =
+            |place: &usize| unfinished.is_unfinished(&workspace.components[*place].name);
+        return Ok(Some((0..workspace.components.len()).filter(is_unfinished).collect()));
     }
     let named = workspace.find_all(&options.components)?;
     Ok((!named.is_empty()).then_some(named))

@@ -2,8 +2,10 @@
 //! built if the engine does not hold just that.
 
 use std::io;
+use std::rc::Rc;
 
-use super::round::{Known, Round, StepError, tree_error};
+use super::failure::{StepError, tree_error};
+use super::round::{Known, Round};
 use crate::core::context::Context;
 use crate::core::dockerfile::ImageUse;
 use crate::core::fingerprint::{self, Fingerprint, Manifest, Recipe, What};
@@ -36,7 +38,7 @@ impl<E: Engine> Round<'_, E> {
             Verdict::Tag { id } => {
                 self.tag(image, &id).await?;
                 self.up_to_date(component, image, &wanted).await?;
-                return Ok(Outcome::UpToDate);
+                return Ok(Outcome::Restored);
             }
             Verdict::Stale(reason) => self.reasons(image, reason, &wanted),
         };
@@ -61,7 +63,8 @@ impl<E: Engine> Round<'_, E> {
             no_cache: self.options.no_cache,
             credentials: &self.credentials(image).await,
         };
-        let built = self.engine.build(request, self.events).await;
+        let building = self.engine.build(request, self.events);
+        let built = self.timed(component, &image.name, building).await;
         self.trees.forget();
         built.map_err(failed)?;
         self.look_at(image).await?;
@@ -286,7 +289,10 @@ impl<E: Engine> Round<'_, E> {
     ) -> Result<(), StepError> {
         let credentials = self.credentials(image).await;
         for used in bases {
-            if !self.known.borrow_mut().pulled.insert(used.reference.clone()) {
+            let pull =
+                Rc::clone(self.known.borrow_mut().pulls.entry(used.reference.clone()).or_default());
+            let mut is_pulled = pull.lock().await;
+            if *is_pulled {
                 continue;
             }
             self.events.send(Event::Pulling {
@@ -302,6 +308,7 @@ impl<E: Engine> Round<'_, E> {
                 reference: used.reference.clone(),
                 source,
             })?;
+            *is_pulled = true;
         }
         Ok(())
     }

@@ -56,7 +56,7 @@ pub async fn run(options: &InputsOptions, setting: &Setting) -> Result<(), Comma
     if lines.is_empty() {
         lines.push("# The hooks read nothing outside this component and what it needs.".to_owned());
     }
-    setting.events.send(Event::Proposed(lines));
+    setting.events.send(Event::Proposed { lines });
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! What a user can ask for, each a short story told in calls to the layers below.
 
 pub mod build;
+mod failure;
 mod image;
 pub mod inputs;
 mod preview;
@@ -8,6 +9,7 @@ pub mod push;
 mod round;
 mod settled;
 mod since;
+mod step;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -22,7 +24,7 @@ use crate::effects::interrupt::Interrupt;
 use crate::effects::lock::{Lock, LockError};
 use crate::event::{Event, Events};
 
-pub use round::StepError;
+pub use failure::StepError;
 
 /// What every command needs to know of where it runs.
 #[derive(Debug)]
@@ -65,9 +67,9 @@ pub enum CommandError {
     /// The engine is not there, or does not answer.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// A component failed to build.
-    #[error(transparent)]
-    Step(#[from] StepError),
+    /// Components failed; events told which and why.
+    #[error("components failed")]
+    Failed,
     /// The temporary folders are still there.
     #[error("the tree could not be cleaned: {0}")]
     Unclean(#[source] Problems),

@@ -7,11 +7,13 @@
 use std::collections::BTreeMap;
 
 use super::CommandError;
-use super::round::{Round, StepError};
+use super::failure::StepError;
+use super::round::Round;
 use super::settled::hooks_of;
 use crate::core::fingerprint::{Change, Fingerprint, What};
 use crate::core::holdings::Verdict;
 use crate::core::plan::Step;
+use crate::core::problem::{Problem, Problems};
 use crate::core::reason::Reason;
 use crate::core::workspace::{Component, Image};
 use crate::effects::engine::Engine;
@@ -29,8 +31,10 @@ struct Expected {
 impl<E: Engine> Round<'_, E> {
     /// Tells what would be done.
     pub(super) async fn tell(&self) -> Result<(), CommandError> {
-        let steps = self.preview().await?;
-        self.events.send(Event::Planned(steps));
+        let previewed = self.preview().await;
+        let steps =
+            previewed.map_err(|error| Problems::from(Problem::of_request(error.to_string())))?;
+        self.events.send(Event::Planned { steps });
         self.end();
         Ok(())
     }
@@ -59,7 +63,7 @@ impl<E: Engine> Round<'_, E> {
             expected.unknown_trees.insert(step.component, why);
         }
         let mut images = Vec::new();
-        for image in step.images.iter().map(|place| &component.images[*place]) {
+        for image in step.images.iter().map(|image| &component.images[image.place]) {
             let planned = self.preview_image(step, image, undecided.as_ref(), expected).await?;
             expected.images.insert(image.name.clone(), planned.expectation.clone());
             images.push(planned);
@@ -89,7 +93,7 @@ impl<E: Engine> Round<'_, E> {
         let Some(key) = self.key(step, component)? else {
             return Ok(Some("hook inputs undeclared: decided after build-pre.sh".to_owned()));
         };
-        if !self.is_asked(step) && self.is_settled(component, &key.fingerprint()).await? {
+        if !self.is_asked(step) && self.settled(component, &key.fingerprint()).await?.is_some() {
             return Ok(None);
         }
         let before = self.known.borrow().records.manifest(&hooks_of(component));

@@ -1,10 +1,13 @@
 //! One run of a plan, from its first step to the clean-up.
 //!
-//! The steps of one component: its dependencies are put under `dependency/`, its
-//! `build-pre.sh` runs, its images are built, its `build-post.sh` runs. Only
-//! hooks need the dependencies on disk; for a component without hooks they are
-//! streamed into the context and nothing is copied. However a round ends, the
-//! temporary folders of every component are gone afterwards.
+//! The parts of all steps run as soon as what they need is done and a job is free.
+//! By default the first failure ends the round: nothing new starts, and what runs is
+//! cancelled. However a round ends, the temporary folders of every component are
+//! gone afterwards.
+//!
+//! All parts run on one thread, which only waits for engines and hooks: what is
+//! known is shared between them without locks. Whatever reads many files is sent to
+//! another thread.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -12,75 +15,37 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::{Mutex, watch};
 
 use super::build::{BuildOptions, Prepared};
+use super::failure::StepError;
+use super::step::{POST_HOOK, PRE_HOOK, StepState, part_name};
 use super::{CommandError, Setting};
 use crate::core::config::RegistryConfig;
 use crate::core::dockerfile::ImageUse;
 use crate::core::fingerprint::Fingerprint;
 use crate::core::holdings::Holdings;
-use crate::core::ignore::Ignore;
-use crate::core::plan::{Plan, Step};
+use crate::core::plan::{Part, PartKind, Plan, Step};
 use crate::core::problem::Problem;
 use crate::core::reference::Reference;
+use crate::core::schedule::{Schedule, Task, critical_path};
 use crate::core::trees::{Needed, Trees};
 use crate::core::workspace::{Component, Workspace};
-use crate::effects::engine::{Engine, EngineError, FoundImage};
-use crate::effects::hooks::{self, Hook, HookError};
+use crate::effects::engine::{Engine, FoundImage};
 use crate::effects::interrupt::Interrupt;
 use crate::effects::records::{Records, write_memory};
 use crate::effects::state;
 use crate::effects::store::Store;
 use crate::effects::temporary;
-use crate::event::{Event, Events, Outcome, Summary};
+use crate::event::{Event, Events, Outcome, PlannedComponent, Summary, VERSION};
 
-/// Why a component was not built.
-#[derive(Debug, thiserror::Error)]
-pub enum StepError {
-    /// A hook failed.
-    #[error(transparent)]
-    Hook(#[from] HookError),
-    /// A file of the component is wrong.
-    #[error("{0}")]
-    File(Problem),
-    /// Files of a component or of what it needs cannot be read or copied.
-    #[error("component '{component}': {source}")]
-    Tree {
-        /// The component.
-        component: String,
-        /// Which file, and why.
-        source: io::Error,
-    },
-    /// A base image is nowhere to be had.
-    #[error(
-        "{file}:{line}: base image '{reference}' is not in the engine and cannot be pulled: check its name, or make it first ({source})"
-    )]
-    Base {
-        /// The Dockerfile.
-        file: String,
-        /// The line that names the base.
-        line: usize,
-        /// The base.
-        reference: String,
-        /// What the registry or the engine said.
-        source: EngineError,
-    },
-    /// The engine did not make the image.
-    #[error("{dockerfile}: image '{image}' failed to build: {source}")]
-    Image {
-        /// The Dockerfile.
-        dockerfile: String,
-        /// The image.
-        image: String,
-        /// What the engine said.
-        source: EngineError,
-    },
-    /// The user stopped it.
-    #[error("interrupted")]
-    Cancelled,
-}
+/// Even one CPU can wait for one build while it works at another.
+const FEWEST_JOBS: usize = 2;
 
 /// All that a run of a plan needs.
 pub(super) struct Round<'a, E> {
@@ -103,6 +68,10 @@ pub(super) struct Round<'a, E> {
     /// The other names by which Dockerfiles call our images, by image.
     pub(super) aliases: BTreeMap<String, BTreeSet<String>>,
     names: HashSet<&'a str>,
+    pub(super) steps: RefCell<Vec<StepState>>,
+    /// How long each part took that ran.
+    pub(super) took: RefCell<BTreeMap<usize, Duration>>,
+    stop: watch::Sender<bool>,
 }
 
 /// What a round has learned so far.
@@ -112,7 +81,8 @@ pub(super) struct Known {
     pub(super) fingerprints: BTreeMap<String, Fingerprint>,
     /// External bases, as far as somebody asked.
     pub(super) externals: HashMap<String, Option<FoundImage>>,
-    pub(super) pulled: BTreeSet<String>,
+    /// Whether a base was pulled; whoever pulls holds the lock.
+    pub(super) pulls: BTreeMap<String, Rc<Mutex<bool>>>,
     /// The inputs files whose warnings were given.
     pub(super) warned: BTreeSet<String>,
     /// Where the `generated/` of components is that were skipped.
@@ -136,7 +106,7 @@ impl<'a, E: Engine> Round<'a, E> {
             holdings,
             fingerprints: BTreeMap::new(),
             externals: HashMap::new(),
-            pulled: BTreeSet::new(),
+            pulls: BTreeMap::new(),
             warned: BTreeSet::new(),
             kept: BTreeMap::new(),
         };
@@ -156,40 +126,188 @@ impl<'a, E: Engine> Round<'a, E> {
             known: RefCell::new(known),
             aliases: BTreeMap::new(),
             names: workspace.images().map(|(_, image)| image.name.as_str()).collect(),
+            steps: RefCell::new(plan.steps.iter().map(|_| StepState::default()).collect()),
+            took: RefCell::default(),
+            stop: watch::channel(false).0,
         };
         round.aliases = round.find_aliases();
         round
     }
 
-    /// Runs every step, up to the first that fails, and cleans up.
+    /// Runs the parts of all steps, as many at a time as there are jobs, and cleans up.
     pub(super) async fn run(&self) -> Result<(), CommandError> {
         let started = Instant::now();
+        let jobs = match self.options.jobs {
+            Some(jobs) => jobs,
+            None => self.engine.cpus().await?.max(FEWEST_JOBS),
+        };
+        let parts = self.plan.parts();
+        let places: HashSet<usize> = self.plan.steps.iter().map(|step| step.component).collect();
         self.events.send(Event::RoundStarted {
-            components: self
-                .plan
-                .steps
-                .iter()
-                .map(|step| self.component(step).name.clone())
-                .collect(),
+            version: VERSION,
+            components: self.plan.steps.iter().map(|step| self.planned(step, &places)).collect(),
+            jobs,
         });
-        let mut outcomes = Vec::new();
-        let ended = self.steps(&mut outcomes).await;
+        self.run_parts(&parts, jobs).await;
         let cleaned = temporary::clean(self.workspace).map_err(CommandError::Unclean);
+        let failed = self.note_failures();
         self.end();
-        let count = |wanted| outcomes.iter().filter(|outcome| **outcome == wanted).count();
-        let (built, up_to_date) = (count(Outcome::Built), count(Outcome::UpToDate));
-        let failed = count(Outcome::Failed);
-        self.events.send(Event::RoundFinished(Summary {
-            built,
-            up_to_date,
-            failed,
-            not_tried: self.plan.steps.len() - built - up_to_date - failed,
-            duration: started.elapsed(),
-        }));
-        match ended {
-            Err(StepError::Cancelled) => cleaned.and(Err(CommandError::Interrupted)),
-            Err(error) => Err(error.into()),
-            Ok(()) => cleaned,
+        self.events.send(Event::RoundFinished(self.summary(&parts, started.elapsed())));
+        if self.interrupt.has_come() {
+            return cleaned.and(Err(CommandError::Interrupted));
+        }
+        if failed { cleaned.and(Err(CommandError::Failed)) } else { cleaned }
+    }
+
+    async fn run_parts(&self, parts: &[Part], jobs: usize) {
+        let tasks: Vec<Task> = parts
+            .iter()
+            .map(|part| Task { needs: part.needs.clone(), estimate: self.estimate(part) })
+            .collect();
+        let mut schedule = Schedule::new(&tasks, jobs);
+        let mut running = FuturesUnordered::new();
+        loop {
+            while let Some(place) = schedule.start() {
+                running.push(async move { (place, self.part(place, &parts[place]).await) });
+            }
+            let Some((place, ended)) = running.next().await else { break };
+            let part = &parts[place];
+            match ended {
+                Ok(()) => schedule.succeed(place),
+                Err(error) => {
+                    let lost = schedule.fail(place);
+                    self.fail(part.step, &error);
+                    for lost in lost {
+                        self.lose(parts[lost].step, part.step);
+                    }
+                    if !self.options.keep_going || matches!(error, StepError::Cancelled) {
+                        schedule.stop();
+                        self.stop.send_replace(true);
+                    }
+                }
+            }
+        }
+        for step in 0..self.plan.steps.len() {
+            self.finish(step, Outcome::NotTried { because: None });
+        }
+    }
+
+    /// A part of a step failed: so did the step, unless it was told to stop.
+    fn fail(&self, step: usize, error: &StepError) {
+        if matches!(error, StepError::Cancelled) {
+            return self.finish(step, Outcome::Cancelled);
+        }
+        if self.steps.borrow()[step].outcome.is_none() {
+            let component = self.component(&self.plan.steps[step]);
+            let failure = error.describe(&self.workspace.root, component);
+            self.events.send(Event::StepFailed(failure));
+        }
+        self.finish(step, Outcome::Failed);
+    }
+
+    /// A part of a step will never run because another step failed.
+    fn lose(&self, step: usize, because: usize) {
+        if step != because {
+            let because = self.component(&self.plan.steps[because]).name.clone();
+            self.finish(step, Outcome::NotTried { because: Some(because) });
+        }
+    }
+
+    /// Notes how a step ended; the first word counts.
+    pub(super) fn finish(&self, step: usize, outcome: Outcome) {
+        let mut steps = self.steps.borrow_mut();
+        let state = &mut steps[step];
+        if state.outcome.is_none() {
+            let duration = state.started.map_or(Duration::ZERO, |started| started.elapsed());
+            let component = self.component(&self.plan.steps[step]).name.clone();
+            if outcome == Outcome::Built {
+                self.known.borrow_mut().records.set_duration(&component, duration);
+            }
+            state.outcome = Some(outcome.clone());
+            self.events.send(Event::StepFinished { component, outcome, duration });
+        }
+    }
+
+    /// Waits until the round is to end before its time.
+    pub(super) async fn stopped(&self) {
+        let mut stop = self.stop.subscribe();
+        tokio::select! {
+            () = self.interrupt.wait() => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+    }
+
+    /// Whether the round is to end before its time.
+    pub(super) fn is_stopped(&self) -> bool {
+        *self.stop.borrow() || self.interrupt.has_come()
+    }
+
+    fn planned(&self, step: &Step, places: &HashSet<usize>) -> PlannedComponent {
+        let component = self.component(step);
+        let needs = step.dependencies.iter().filter(|place| places.contains(place));
+        let known = self.known.borrow();
+        PlannedComponent {
+            component: component.name.clone(),
+            needs: needs.map(|place| self.workspace.components[*place].name.clone()).collect(),
+            estimate: known.records.duration(&component.name),
+        }
+    }
+
+    /// What a part took last; the median of all for an image that was never built.
+    fn estimate(&self, part: &Part) -> Duration {
+        let component = self.component(&self.plan.steps[part.step]);
+        let known = self.known.borrow();
+        let took = |part: &str| known.records.duration(&part_name(&component.name, part));
+        match part.kind {
+            PartKind::Begin => took(PRE_HOOK).unwrap_or_default(),
+            PartKind::Image(place) => took(&component.images[place].name)
+                .unwrap_or_else(|| known.records.median_duration()),
+            PartKind::End => took(POST_HOOK).unwrap_or_default(),
+        }
+    }
+
+    /// Remembers what did not succeed, for `--failed`; tells whether anything failed.
+    fn note_failures(&self) -> bool {
+        let steps = self.steps.borrow();
+        let mut known = self.known.borrow_mut();
+        for (step, state) in self.plan.steps.iter().zip(steps.iter()) {
+            let is_done = matches!(
+                state.outcome,
+                Some(Outcome::Built | Outcome::Restored | Outcome::UpToDate)
+            );
+            known.records.set_unfinished(&self.component(step).name, !is_done);
+        }
+        steps.iter().any(|state| state.outcome == Some(Outcome::Failed))
+    }
+
+    fn summary(&self, parts: &[Part], duration: Duration) -> Summary {
+        let steps = self.steps.borrow();
+        let count = |wanted: fn(&Outcome) -> bool| {
+            steps.iter().filter(|state| state.outcome.as_ref().is_some_and(wanted)).count()
+        };
+        let took = self.took.borrow();
+        let took: Vec<Duration> =
+            (0..parts.len()).map(|place| took.get(&place).copied().unwrap_or_default()).collect();
+        let needs: Vec<Vec<usize>> = parts.iter().map(|part| part.needs.clone()).collect();
+        let (path, critical_duration) = critical_path(&needs, &took);
+        let busy = took.iter().sum::<Duration>().as_secs_f64() / duration.as_secs_f64().max(1e-9);
+        let mut critical_path: Vec<String> = path
+            .into_iter()
+            .filter(|place| took[*place] > Duration::ZERO)
+            .map(|place| self.component(&self.plan.steps[parts[place].step]).name.clone())
+            .collect();
+        critical_path.dedup();
+        Summary {
+            built: count(|outcome| *outcome == Outcome::Built),
+            restored: count(|outcome| *outcome == Outcome::Restored),
+            up_to_date: count(|outcome| *outcome == Outcome::UpToDate),
+            failed: count(|outcome| *outcome == Outcome::Failed),
+            cancelled: count(|outcome| *outcome == Outcome::Cancelled),
+            not_tried: count(|outcome| matches!(outcome, Outcome::NotTried { .. })),
+            duration,
+            critical_path,
+            critical_duration,
+            busy,
         }
     }
 
@@ -212,115 +330,9 @@ impl<'a, E: Engine> Round<'a, E> {
         }
     }
 
-    async fn steps(&self, outcomes: &mut Vec<Outcome>) -> Result<(), StepError> {
-        for step in &self.plan.steps {
-            let component = self.component(step);
-            let started = Instant::now();
-            self.events.send(Event::StepStarted { component: component.name.clone() });
-            let ended = self.step(step, component).await;
-            let outcome = match &ended {
-                Ok(outcome) => *outcome,
-                Err(StepError::Cancelled) => Outcome::Cancelled,
-                Err(_) => Outcome::Failed,
-            };
-            outcomes.push(outcome);
-            self.events.send(Event::StepFinished {
-                component: component.name.clone(),
-                outcome,
-                duration: started.elapsed(),
-            });
-            ended?;
-        }
-        Ok(())
-    }
-
-    async fn step(&self, step: &Step, component: &Component) -> Result<Outcome, StepError> {
-        let key = self.key(step, component)?;
-        if let Some(key) = key.as_ref().filter(|_| !self.is_asked(step))
-            && self.is_settled(component, &key.fingerprint()).await?
-        {
-            for image in &component.images {
-                self.events.send(Event::ImageUpToDate {
-                    component: component.name.clone(),
-                    image: image.name.clone(),
-                });
-            }
-            return Ok(Outcome::UpToDate);
-        }
-        if !component.has_hooks() {
-            return self.images(step, component).await;
-        }
-        let before = self.own_tree(component)?;
-        self.copy_dependencies(step, component).await?;
-        self.hook(step, component, component.pre_hook.as_deref()).await?;
-        let outcome = self.images(step, component).await?;
-        self.hook(step, component, component.post_hook.as_deref()).await?;
-        self.note_changes(component, &before)?;
-        if let Some(key) = key
-            && let Some(after) = self.key(step, component)?
-            && after.fingerprint() == key.fingerprint()
-        {
-            self.warn_of(self.settle(component, &key));
-        }
-        Ok(outcome)
-    }
-
     /// Whether its hooks must run, be it up to date or not.
     pub(super) fn is_asked(&self, step: &Step) -> bool {
         self.options.no_cache || ((self.options.force || self.trace.is_some()) && step.is_named)
-    }
-
-    async fn images(&self, step: &Step, component: &Component) -> Result<Outcome, StepError> {
-        let mut outcome = Outcome::UpToDate;
-        for image in step.images.iter().map(|place| &component.images[*place]) {
-            tokio::select! {
-                made = self.image(step, component, image) => {
-                    if made? == Outcome::Built {
-                        outcome = Outcome::Built;
-                    }
-                }
-                () = self.interrupt.wait() => return Err(StepError::Cancelled),
-            }
-        }
-        Ok(outcome)
-    }
-
-    async fn copy_dependencies(&self, step: &Step, component: &Component) -> Result<(), StepError> {
-        let at = self.workspace.root.join(component.dir());
-        let (trees, needed) = (Arc::clone(&self.trees), self.needed(step));
-        let copying = tokio::task::spawn_blocking(move || {
-            let parts = trees.needed(&needed, &Ignore::default())?;
-            temporary::copy_parts(&parts, &at)
-        });
-        let copied = copying.await.map_err(io::Error::other).flatten();
-        self.trees.forget();
-        copied.map_err(|source| tree_error(component, source))
-    }
-
-    async fn hook(
-        &self,
-        step: &Step,
-        component: &Component,
-        hook: Option<&str>,
-    ) -> Result<(), StepError> {
-        if let Some(path) = hook {
-            let hook = Hook {
-                root: &self.workspace.root,
-                path,
-                component: &component.name,
-                variables: self.variables,
-                trace: self.trace.filter(|_| step.is_named),
-            };
-            let ended = hooks::run(hook, self.events, self.interrupt.wait()).await;
-            self.trees.forget();
-            if !self.interrupt.has_come() {
-                ended?;
-            }
-        }
-        if self.interrupt.has_come() {
-            return Err(StepError::Cancelled);
-        }
-        Ok(())
     }
 
     /// The digests of a component's hooks, by path.
@@ -365,8 +377,4 @@ impl<'a, E: Engine> Round<'a, E> {
         }
         aliases
     }
-}
-
-pub(super) fn tree_error(component: &Component, source: io::Error) -> StepError {
-    StepError::Tree { component: component.name.clone(), source }
 }

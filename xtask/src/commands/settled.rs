@@ -16,7 +16,8 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 
-use super::round::{Round, StepError, tree_error};
+use super::failure::{StepError, tree_error};
+use super::round::Round;
 use crate::core::context::Context;
 use crate::core::fingerprint::{Fingerprint, Manifest, Recipe, What};
 use crate::core::holdings::Verdict;
@@ -104,20 +105,20 @@ impl<E: Engine> Round<'_, E> {
         read().map(Some).map_err(StepError::File)
     }
 
-    /// Whether the component was made from just this before and its images are
-    /// still there; then nothing of it needs to run.
-    pub(super) async fn is_settled(
+    /// Whether an image got its name back, if the component was made from just this
+    /// before and its images are still there: then nothing of it needs to run.
+    pub(super) async fn settled(
         &self,
         component: &Component,
         key: &Fingerprint,
-    ) -> Result<bool, StepError> {
+    ) -> Result<Option<bool>, StepError> {
         let Some(settled) = self.store.borrow_mut().find(key, &self.trees) else {
-            return Ok(false);
+            return Ok(None);
         };
         let mut to_tag: Vec<(&Image, String)> = Vec::new();
         for image in &component.images {
             let Some(fingerprint) = settled.fingerprints.get(&image.name) else {
-                return Ok(false);
+                return Ok(None);
             };
             let (bases, _) = self.bases(image).await?;
             let verdict = {
@@ -128,9 +129,10 @@ impl<E: Engine> Round<'_, E> {
             match verdict {
                 Verdict::UpToDate => {}
                 Verdict::Tag { id } => to_tag.push((image, id)),
-                Verdict::Stale(_) => return Ok(false),
+                Verdict::Stale(_) => return Ok(None),
             }
         }
+        let is_restored = !to_tag.is_empty();
         for (image, id) in to_tag {
             self.tag(image, &id).await?;
         }
@@ -140,7 +142,7 @@ impl<E: Engine> Round<'_, E> {
             let kept = self.store.borrow().generated(key);
             known.kept.insert(component.name.clone(), kept.into());
         }
-        Ok(true)
+        Ok(Some(is_restored))
     }
 
     /// Remembers what a key came to.

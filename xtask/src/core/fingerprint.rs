@@ -153,7 +153,7 @@ pub enum Fate {
 }
 
 /// A difference between two manifests.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Change {
     /// The sort of the ingredient.
     pub what: What,

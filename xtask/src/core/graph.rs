@@ -50,12 +50,21 @@ impl fmt::Display for Edge {
     }
 }
 
+/// An image's place in its component's build order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageOrder {
+    /// The image's place in the component.
+    pub place: usize,
+    /// The places of the component's other images that it is made from.
+    pub needs: Vec<usize>,
+}
+
 /// The components of a workspace and what they need.
 #[derive(Debug)]
 pub struct Graph {
     edges: DiGraph<(), Edge>,
     order: Vec<usize>,
-    images: Vec<Vec<usize>>,
+    images: Vec<Vec<ImageOrder>>,
 }
 
 impl Graph {
@@ -100,8 +109,8 @@ impl Graph {
         &self.order
     }
 
-    /// The places of a component's images in their build order.
-    pub fn images(&self, component: usize) -> &[usize] {
+    /// A component's images in their build order.
+    pub fn images(&self, component: usize) -> &[ImageOrder] {
         &self.images[component]
     }
 
@@ -186,7 +195,7 @@ fn image_order(
     component: &Component,
     registry_prefix: Option<&str>,
     problems: &mut Vec<Problem>,
-) -> Vec<usize> {
+) -> Vec<ImageOrder> {
     let places: BTreeMap<&str, usize> = component
         .images
         .iter()
@@ -212,7 +221,11 @@ fn image_order(
     }
     let name = |node: NodeIndex| component.images[node.index()].name.as_str();
     report_cycles(&edges, name, "is made from", problems);
-    topological(&edges)
+    let needs = |place: usize| {
+        let needed: BTreeSet<_> = edges.neighbors(NodeIndex::new(place)).collect();
+        needed.into_iter().map(NodeIndex::index).collect()
+    };
+    topological(&edges).into_iter().map(|place| ImageOrder { place, needs: needs(place) }).collect()
 }
 
 /// Kahn's algorithm with the lowest place first; nodes on a cycle are left out.

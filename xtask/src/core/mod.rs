@@ -8,6 +8,7 @@
 pub mod config;
 pub mod context;
 pub mod dockerfile;
+pub mod excerpt;
 mod fields;
 pub mod fingerprint;
 pub mod graph;
@@ -19,6 +20,7 @@ pub mod problem;
 pub mod reads;
 pub mod reason;
 pub mod reference;
+pub mod schedule;
 pub mod tree;
 pub mod trees;
 pub mod workspace;

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::graph::Graph;
+use super::graph::{Graph, ImageOrder};
 use super::trees::{Needed, Selection};
 use super::workspace::{Image, Workspace};
 
@@ -22,8 +22,8 @@ pub struct Plan {
 pub struct Step {
     /// The component's place in the workspace.
     pub component: usize,
-    /// The places of its images, in build order.
-    pub images: Vec<usize>,
+    /// Its images, in build order.
+    pub images: Vec<ImageOrder>,
     /// Whether it was asked for by name, or everything was; else others need it.
     pub is_named: bool,
     /// The components whose folders it gets under `dependency/`.
@@ -55,6 +55,28 @@ impl Step {
     }
 }
 
+/// A part of a step that runs by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The place of its step.
+    pub step: usize,
+    /// Which part.
+    pub kind: PartKind,
+    /// The places of the parts that must be done before.
+    pub needs: Vec<usize>,
+}
+
+/// What a part of a step does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartKind {
+    /// All that comes before the images.
+    Begin,
+    /// One image, by its place in the component.
+    Image(usize),
+    /// All that comes after them.
+    End,
+}
+
 impl Plan {
     /// A plan for `selected` and what they need; for everything without a selection.
     pub fn new(workspace: &Workspace, graph: &Graph, selected: Option<&BTreeSet<usize>>) -> Self {
@@ -75,5 +97,27 @@ impl Plan {
             })
             .collect();
         Self { steps }
+    }
+
+    /// The parts of all steps, each after those that it needs.
+    pub fn parts(&self) -> Vec<Part> {
+        let mut parts: Vec<Part> = Vec::new();
+        let mut ends: BTreeMap<usize, usize> = BTreeMap::new();
+        for (place, step) in self.steps.iter().enumerate() {
+            let begin = parts.len();
+            let needs = step.dependencies.iter().filter_map(|needed| ends.get(needed)).copied();
+            parts.push(Part { step: place, kind: PartKind::Begin, needs: needs.collect() });
+            let mut images: BTreeMap<usize, usize> = BTreeMap::new();
+            for image in &step.images {
+                let own = image.needs.iter().filter_map(|needed| images.get(needed)).copied();
+                let needs = std::iter::once(begin).chain(own).collect();
+                images.insert(image.place, parts.len());
+                parts.push(Part { step: place, kind: PartKind::Image(image.place), needs });
+            }
+            let needs = std::iter::once(begin).chain(images.into_values()).collect();
+            ends.insert(step.component, parts.len());
+            parts.push(Part { step: place, kind: PartKind::End, needs });
+        }
+        parts
     }
 }

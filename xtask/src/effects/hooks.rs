@@ -12,6 +12,7 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -19,7 +20,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::core::reads::TRACER;
-use crate::event::{Event, Events};
+use crate::event::{Event, Events, Stream};
 
 /// How long a cancelled hook may clean up after itself.
 const GRACE: Duration = Duration::from_secs(3);
@@ -54,13 +55,25 @@ pub enum HookError {
         source: io::Error,
     },
     /// It ended with anything but 0.
-    #[error("{hook}: failed with {status}: its output is above")]
+    #[error("{hook}: failed with {status}")]
     Failed {
         /// The hook, relative to the root.
         hook: String,
         /// How it ended.
         status: ExitStatus,
     },
+}
+
+impl HookError {
+    /// The hook, relative to the root.
+    pub fn hook(&self) -> &str {
+        match self {
+            Self::Unreadable { hook, .. }
+            | Self::NotAScript { hook }
+            | Self::NoInterpreter { hook, .. }
+            | Self::Failed { hook, .. } => hook,
+        }
+    }
 }
 
 /// A hook that is to run.
@@ -88,8 +101,9 @@ pub async fn run(
     let Hook { root, path, component, .. } = hook;
     let interpreter = interpreter_of(root, path)?;
     let mut child = start(&hook, &interpreter)?;
-    let output = forward(child.stdout.take(), component, events);
-    let errors = forward(child.stderr.take(), component, events);
+    let _known = Known::new(&child);
+    let output = forward(child.stdout.take(), Stream::Out, component, events);
+    let errors = forward(child.stderr.take(), Stream::Err, component, events);
     let output = async { tokio::join!(output, errors) };
     tokio::pin!(output, cancelled);
     let mut is_drained = false;
@@ -164,14 +178,50 @@ async fn stop(child: &mut Child) -> io::Result<ExitStatus> {
 }
 
 fn signal_group(child: &Child, signal: Signal) {
-    let id = child.id().and_then(|id| i32::try_from(id).ok());
-    if let Some(group) = id.and_then(Pid::from_raw) {
+    if let Some(group) = group_of(child) {
         // It fails only if the group has ended by itself.
         let _ = kill_process_group(group, signal);
     }
 }
 
-async fn forward(source: Option<impl AsyncRead + Unpin>, component: &str, events: &Events) {
+fn group_of(child: &Child) -> Option<Pid> {
+    child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
+}
+
+/// The process groups of the hooks that run.
+static GROUPS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+
+/// A group is known as long as this lives.
+struct Known(Option<Pid>);
+
+impl Known {
+    fn new(child: &Child) -> Self {
+        let group = group_of(child);
+        GROUPS.lock().unwrap_or_else(PoisonError::into_inner).extend(group);
+        Self(group)
+    }
+}
+
+impl Drop for Known {
+    fn drop(&mut self) {
+        let mut groups = GROUPS.lock().unwrap_or_else(PoisonError::into_inner);
+        groups.retain(|group| Some(*group) != self.0);
+    }
+}
+
+/// Ends all hooks that run, at once: for a process that is about to end.
+pub fn kill_all() {
+    for group in GROUPS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        let _ = kill_process_group(*group, Signal::KILL);
+    }
+}
+
+async fn forward(
+    source: Option<impl AsyncRead + Unpin>,
+    stream: Stream,
+    component: &str,
+    events: &Events,
+) {
     let Some(source) = source else { return };
     let mut reader = BufReader::new(source);
     let mut line = Vec::new();
@@ -182,6 +232,8 @@ async fn forward(source: Option<impl AsyncRead + Unpin>, component: &str, events
             Err(error) if error.kind() != ErrorKind::Interrupted => return,
             _ => events.send(Event::Log {
                 component: component.to_owned(),
+                image: None,
+                stream,
                 line: String::from_utf8_lossy(&line).trim_end().to_owned(),
             }),
         }

@@ -15,10 +15,11 @@ pub struct Interrupt(watch::Receiver<bool>);
 impl Interrupt {
     /// Takes over the signals. `on_second` runs just before the second one ends
     /// the process.
-    pub fn install() -> Result<Self, ctrlc::Error> {
+    pub fn install(on_second: impl Fn() + Send + 'static) -> Result<Self, ctrlc::Error> {
         let (sender, receiver) = watch::channel(false);
         ctrlc::set_handler(move || {
             if sender.send_replace(true) {
+                on_second();
                 std::process::exit(EXIT_CODE);
             }
         })?;

@@ -5,9 +5,10 @@
 //! Manifests say what is different when a fingerprint is, digests save reading
 //! files again. Losing any of them costs a reason or some time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,11 @@ struct Contents {
     images: BTreeMap<String, Record>,
     /// The components whose hooks changed their own tree when they ran last.
     unsteady: BTreeMap<String, String>,
+    /// The components that did not succeed when they were tried last.
+    unfinished: BTreeSet<String>,
+    /// How long components and parts of their steps took when they were built last,
+    /// in milliseconds.
+    durations: BTreeMap<String, u64>,
 }
 
 #[derive(Deserialize, PartialEq, Serialize)]
@@ -70,6 +76,39 @@ impl Records {
             self.contents.unsteady.insert(component.to_owned(), path);
         }
         was_unsteady
+    }
+
+    /// Remembers whether a component did not succeed.
+    pub fn set_unfinished(&mut self, component: &str, is_unfinished: bool) {
+        self.has_news |= if is_unfinished {
+            self.contents.unfinished.insert(component.to_owned())
+        } else {
+            self.contents.unfinished.remove(component)
+        };
+    }
+
+    /// Whether a component did not succeed when it was tried last.
+    pub fn is_unfinished(&self, component: &str) -> bool {
+        self.contents.unfinished.contains(component)
+    }
+
+    /// Remembers how long something took.
+    pub fn set_duration(&mut self, name: &str, duration: Duration) {
+        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        self.contents.durations.insert(name.to_owned(), millis);
+        self.has_news = true;
+    }
+
+    /// How long something took last.
+    pub fn duration(&self, name: &str) -> Option<Duration> {
+        self.contents.durations.get(name).copied().map(Duration::from_millis)
+    }
+
+    /// What half of all things took less than.
+    pub fn median_duration(&self) -> Duration {
+        let mut all: Vec<u64> = self.contents.durations.values().copied().collect();
+        all.sort_unstable();
+        all.get(all.len() / 2).copied().map_or(Duration::ZERO, Duration::from_millis)
     }
 
     /// Writes the records.

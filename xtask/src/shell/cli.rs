@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::ui::How;
+use super::ui::{How, Progress};
 use crate::commands::build::BuildOptions;
 use crate::commands::inputs::InputsOptions;
 use crate::commands::push::PushOptions;
@@ -26,6 +26,18 @@ pub(super) struct Cli {
     /// The engine's builder [default: BuildKit where it works]
     #[arg(long, global = true, value_name = "NAME")]
     pub(super) builder: Option<BuilderName>,
+
+    /// How to show what happens
+    #[arg(long, global = true, value_name = "HOW", default_value = "auto")]
+    progress: ProgressName,
+
+    /// Whether to use colours; `NO_COLOR` is respected
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: ColorName,
+
+    /// Show errors only
+    #[arg(short, long, global = true, conflicts_with = "progress")]
+    quiet: bool,
 
     /// How much of what hooks made is kept in target/xtask/, as 500M or 2G
     #[arg(long, global = true, value_name = "SIZE", env = "XTASK_STORE_LIMIT", default_value = "1G", value_parser = bytes, hide_env_values = true)]
@@ -60,13 +72,48 @@ pub(super) enum Command {
     Inputs(InputsArgs),
 }
 
-impl Command {
-    pub(super) fn how(&self) -> How {
-        match self {
-            Self::Build(args) => How { is_verbose: args.verbose, is_json: args.json },
-            Self::Push(_) | Self::Inputs(_) => How::default(),
-        }
+impl Cli {
+    /// How events are shown, on a standard error that may be a terminal, in an
+    /// environment that may be GitHub's or another's that keeps logs.
+    pub(super) fn how(&self, is_terminal: bool, is_github: bool, is_ci: bool) -> How {
+        let progress = match self.progress {
+            _ if self.quiet => Progress::Quiet,
+            ProgressName::Json => Progress::Json,
+            ProgressName::Tty => Progress::Terminal,
+            ProgressName::Auto if is_github => Progress::GitHub,
+            ProgressName::Auto if is_terminal && !is_ci => Progress::Terminal,
+            ProgressName::Auto | ProgressName::Plain => Progress::Plain,
+        };
+        let has_colors = match self.color {
+            ColorName::Auto => console::colors_enabled_stderr(),
+            ColorName::Always => true,
+            ColorName::Never => false,
+        };
+        let (is_verbose, is_json) = match &self.command {
+            Command::Build(args) => (args.verbose, args.json),
+            Command::Push(_) | Command::Inputs(_) => (false, false),
+        };
+        How { progress, is_verbose, is_json, has_colors }
     }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum ProgressName {
+    /// tty on a terminal, else plain
+    Auto,
+    /// What runs, in place
+    Tty,
+    /// A line for everything that happens
+    Plain,
+    /// A JSON object for everything that happens, on standard output
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum ColorName {
+    Auto,
+    Always,
+    Never,
 }
 
 #[derive(Args, Debug)]
@@ -86,6 +133,18 @@ pub(super) struct BuildArgs {
     /// Only what changed since a git revision, with its dependents and what they need
     #[arg(long, value_name = "REV", conflicts_with = "components")]
     since: Option<String>,
+
+    /// Only what did not succeed the last time, and what it needs
+    #[arg(long, conflicts_with_all = ["components", "since"])]
+    failed: bool,
+
+    /// How much to do at a time [default: the CPUs of the engine's host, at least 2]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+
+    /// After a failure, go on with what does not depend on it
+    #[arg(short, long)]
+    keep_going: bool,
 
     /// Tell what would be built and why, and build nothing
     #[arg(short = 'n', long)]
@@ -123,6 +182,9 @@ impl From<BuildArgs> for BuildOptions {
             components: args.components,
             build_args: args.build_args.into_iter().collect(),
             since: args.since,
+            failed: args.failed,
+            jobs: args.jobs.map(usize::from),
+            keep_going: args.keep_going,
             dry_run: args.dry_run,
             force: args.force,
             no_cache: args.no_cache,

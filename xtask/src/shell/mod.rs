@@ -3,25 +3,33 @@
 //! these.
 
 mod cli;
+mod github;
+mod logs;
+mod plain;
 mod plan;
+mod terminal;
 mod ui;
+mod words;
 
 use std::env;
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
+use console::Style;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::commands::{self, CommandError, Setting};
 use crate::core::problem::{Problem, Problems};
 use crate::core::workspace;
 use crate::effects::engine::{Builder, Environment};
+use crate::effects::hooks;
 use crate::effects::interrupt::{self, Interrupt};
 use crate::event::Events;
 
 use cli::{Cli, Command};
-use ui::Ui;
 
 const FAILED: u8 = 1;
 const WRONG: u8 = 2;
@@ -41,7 +49,11 @@ pub fn main() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            ui::error(&error);
+            // What failed in a round was its last word already.
+            if !matches!(error, CommandError::Failed) {
+                let title = Style::new().for_stderr().red().bold().apply_to("error");
+                ui::print(io::stderr(), &format!("{title}: {error}"));
+            }
             ExitCode::from(exit_code(&error))
         }
     }
@@ -49,11 +61,17 @@ pub fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> Result<(), CommandError> {
     let root = root(cli.root.as_deref())?;
-    let interrupt = Interrupt::install()
+    let interrupt = Interrupt::install(hooks::kill_all)
         .map_err(|error| Problem::of_request(format!("signals cannot be handled: {error}")))
         .map_err(Problems::from)?;
     let (sender, receiver) = mpsc::unbounded_channel();
-    let shown = tokio::spawn(Ui::new(cli.command.how()).show(receiver));
+    let is_set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
+    let how = cli.how(io::stderr().is_terminal(), is_set("GITHUB_ACTIONS"), is_set("CI"));
+    console::set_colors_enabled_stderr(how.has_colors);
+    let shown_root = root.clone();
+    let shown = tokio::task::spawn_blocking(move || {
+        Handle::current().block_on(ui::show(how, &shown_root, receiver));
+    });
     let setting = Setting {
         root,
         environment: environment(cli.builder.map(Builder::from)),

@@ -1,192 +1,156 @@
-//! What a person sees: events as lines on standard error, results on standard
-//! output, the error last.
+//! Reads the events, keeps the logs, and has the events shown in one of four ways:
+//! on a terminal, as plain lines, as JSON lines, or for GitHub's log viewer.
+//! Progress goes to standard error, results to standard output.
 
-use std::fmt::Display;
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::Duration;
 
-use console::{Style, strip_ansi_codes};
+use console::Style;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::logs::Logs;
+use super::plain::Plain;
 use super::plan;
-use crate::core::reason::Reason;
-use crate::event::{Event, Outcome, Summary};
+use super::terminal::Terminal;
+use super::{github, words};
+use crate::event::{Event, Failure};
 
-/// Long names are not worth more of a line than this.
-const WIDEST_NAME: usize = 24;
+/// How often a terminal is drawn anew.
+const TICK: Duration = Duration::from_millis(100);
 
 /// What is shown of events.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct How {
+    /// In which way.
+    pub(super) progress: Progress,
     /// Every path, where else the first stands for all.
     pub(super) is_verbose: bool,
-    /// Results for programs.
+    /// A plan for programs.
     pub(super) is_json: bool,
+    /// Whether standard error is coloured.
+    pub(super) has_colors: bool,
 }
 
-/// Shows events as they come.
-pub(super) struct Ui {
-    how: How,
-    has_colors: bool,
-    name_width: usize,
+/// The ways of showing events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// What runs, in place.
+    Terminal,
+    /// One line after the other.
+    Plain,
+    /// Lines grouped by component.
+    GitHub,
+    /// One JSON object a line, on standard output.
+    Json,
+    /// Errors only.
+    Quiet,
 }
 
-impl Ui {
-    pub(super) fn new(how: How) -> Self {
-        Self { how, has_colors: console::colors_enabled_stderr(), name_width: 0 }
-    }
+/// One way of showing events.
+pub(super) trait View {
+    /// Shows an event.
+    fn event(&mut self, event: &Event);
 
-    /// Shows everything until the last sender is gone.
-    pub(super) async fn show(mut self, mut events: UnboundedReceiver<Event>) {
-        while let Some(event) = events.recv().await {
-            self.event(event);
-        }
-    }
+    /// Time has passed.
+    fn tick(&mut self) {}
 
-    fn event(&mut self, event: Event) {
+    /// Shows the failures of a round once more, when all else is said.
+    fn failures(&mut self, failures: &[(Failure, Vec<String>)]);
+}
+
+/// Shows everything until the last sender is gone.
+pub(super) async fn show(how: How, root: &Path, mut events: UnboundedReceiver<Event>) {
+    let mut view: Box<dyn View> = match how.progress {
+        Progress::Terminal => Box::new(Terminal::new(how)),
+        Progress::Plain => Box::new(Plain::new(how)),
+        Progress::GitHub => Box::new(github::GitHub::new(how)),
+        Progress::Json => Box::new(Json),
+        Progress::Quiet => Box::new(Quiet(how)),
+    };
+    let mut logs = Logs::new(root);
+    let mut failures = Vec::new();
+    let mut clock = tokio::time::interval(TICK);
+    loop {
+        let event = tokio::select! {
+            event = events.recv() => event,
+            _ = clock.tick() => {
+                view.tick();
+                continue;
+            }
+        };
+        let Some(event) = event else { break };
+        logs.note(&event);
+        view.event(&event);
         match event {
-            Event::Warning(problem) => self.titled("warning", &style().yellow().bold(), problem),
-            Event::Waiting { holder } => {
-                self.titled("waiting", &style().cyan().bold(), format!("for {holder} to end"))
+            Event::StepFailed(failure) => {
+                let log = logs.last(&failure.component);
+                failures.push((failure, log));
             }
-            Event::RoundStarted { components } => self.round_started(&components),
-            Event::StepStarted { component } => {
-                self.line(&component, "building", &style().cyan().bold())
-            }
-            Event::Pulling { component, reference } => {
-                self.line(&component, &format!("pulling {reference}"), &style());
-            }
-            Event::Instruction { component, text, cached } => {
-                let mark = if cached { "CACHED " } else { "" };
-                self.line(&component, &format!("{mark}{text}"), &style().bold());
-            }
-            Event::Log { component, line } => {
-                self.line(&component, &printable(&line, self.has_colors), &style())
-            }
-            Event::Planned(steps) if self.how.is_json => {
+            Event::Planned { steps } if how.is_json => {
                 print(io::stdout(), &plan::document(&steps).to_string());
             }
-            Event::Planned(steps) => {
-                for line in plan::lines(&steps, self.how.is_verbose) {
+            Event::Planned { steps } => {
+                for line in plan::lines(&steps, how.is_verbose) {
                     print(io::stdout(), &line);
                 }
             }
-            Event::Proposed(lines) => {
-                for line in lines {
-                    print(io::stdout(), &line);
-                }
+            Event::Proposed { lines } => lines.iter().for_each(|line| print(io::stdout(), line)),
+            Event::Pushed { reference, digest } if how.progress != Progress::Json => {
+                print(io::stdout(), &format!("{reference}@{digest}"));
             }
-            Event::ImageStale { component, image, reasons } => {
-                let text = sentences(&reasons);
-                self.line(&component, &format!("image {image}: {text}"), &style().dim());
-                for line in plan::details(&reasons).filter(|_| self.how.is_verbose) {
-                    self.line(&component, &line, &style().dim());
-                }
-            }
-            Event::ImageUpToDate { component, image } => {
-                self.line(&component, &format!("image {image} is up to date"), &style().dim());
-            }
-            Event::ImageBuilt { component, image } => {
-                self.line(&component, &format!("image {image}"), &style().green());
-            }
-            Event::StepFinished { component, outcome, duration } => {
-                self.step_finished(&component, outcome, duration)
-            }
-            Event::RoundFinished(summary) => {
-                self.titled("finished", &finish_style(&summary), sentence(&summary))
-            }
-            Event::PushStarted { reference } => {
-                self.titled("pushing", &style().cyan().bold(), reference)
-            }
-            Event::PushRetried { reference, reason, delay } => {
-                let text = format!("{reference}: {reason}; trying again in {}", seconds(delay));
-                self.titled("retry", &style().yellow().bold(), text);
-            }
-            Event::PushFailed { reference, reason } => {
-                self.titled("failed", &style().red().bold(), format!("{reference}: {reason}"));
-            }
-            Event::Pushed { reference, digest } => {
-                print(io::stdout(), &format!("{reference}@{digest}"))
-            }
+            Event::RoundFinished(_) => view.failures(&std::mem::take(&mut failures)),
+            _ => {}
+        }
+    }
+}
+
+/// One object a line.
+struct Json;
+
+impl View for Json {
+    fn event(&mut self, event: &Event) {
+        if let Ok(text) = serde_json::to_string(event) {
+            print(io::stdout(), &text);
         }
     }
 
-    fn round_started(&mut self, components: &[String]) {
-        let widths = components.iter().map(|name| name.chars().count());
-        self.name_width = widths.max().unwrap_or(0).min(WIDEST_NAME);
-        if components.is_empty() {
-            self.titled("nothing", &style(), "there is nothing to build");
+    fn failures(&mut self, _: &[(Failure, Vec<String>)]) {}
+}
+
+/// Nothing but what went wrong.
+struct Quiet(How);
+
+impl View for Quiet {
+    fn event(&mut self, event: &Event) {
+        if let Event::PushFailed { reference, reason } = event {
+            print(io::stderr(), &format!("failed: {reference}: {reason}"));
         }
     }
 
-    fn step_finished(&self, component: &str, outcome: Outcome, duration: Duration) {
-        let (text, style) = match outcome {
-            Outcome::Built => ("built", style().green().bold()),
-            Outcome::UpToDate => ("up to date", style().green()),
-            Outcome::Failed => ("failed", style().red().bold()),
-            Outcome::Cancelled => ("cancelled", style().yellow().bold()),
-        };
-        self.line(component, &format!("{text} in {}", seconds(duration)), &style);
-    }
-
-    fn line(&self, component: &str, text: &str, style: &Style) {
-        let name = format!("{component:width$}", width = self.name_width);
-        let name = self.paint(&Style::new().dim(), &format!("{name} |"));
-        print(io::stderr(), &format!("{name} {}", self.paint(style, text)));
-    }
-
-    fn titled(&self, title: &str, style: &Style, text: impl Display) {
-        print(io::stderr(), &format!("{}: {text}", self.paint(style, title)));
-    }
-
-    fn paint(&self, style: &Style, text: &str) -> String {
-        style.clone().force_styling(self.has_colors).apply_to(text).to_string()
+    fn failures(&mut self, failures: &[(Failure, Vec<String>)]) {
+        for line in failure_lines(failures, self.0.has_colors) {
+            print(io::stderr(), &line);
+        }
     }
 }
 
-/// The last words of a command that did not succeed.
-pub(super) fn error(error: &dyn Display) {
-    let title = style().red().bold().for_stderr().apply_to("error");
-    print(io::stderr(), &format!("{title}: {error}"));
-}
-
-fn sentences(reasons: &[Reason]) -> String {
-    reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-}
-
-fn style() -> Style {
-    Style::new()
-}
-
-fn finish_style(summary: &Summary) -> Style {
-    match summary.failed {
-        0 => style().green().bold(),
-        _ => style().red().bold(),
+/// The last words of a round that failed.
+pub(super) fn failure_lines(failures: &[(Failure, Vec<String>)], has_colors: bool) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (failure, log) in failures {
+        let title = paint(&Style::new().red().bold(), "error", has_colors);
+        lines.push(format!("{title}: {}", failure.message));
+        lines.extend(words::failure(failure, log, &Logs::path(&failure.component)));
     }
+    lines
 }
 
-fn sentence(summary: &Summary) -> String {
-    let Summary { built, up_to_date, failed, not_tried, duration } = summary;
-    let not_tried = match not_tried {
-        0 => String::new(),
-        count => format!(", {count} not tried"),
-    };
-    let time = seconds(*duration);
-    format!("{built} built, {up_to_date} up to date, {failed} failed{not_tried} in {time}")
-}
-
-fn seconds(duration: Duration) -> String {
-    format!("{:.1}s", duration.as_secs_f64())
-}
-
-/// What a terminal would be left with: the text after the last carriage return,
-/// without escapes where colours are off.
-fn printable(line: &str, has_colors: bool) -> String {
-    let last = line.rsplit('\r').find(|part| !part.is_empty()).unwrap_or_default();
-    if has_colors { last.to_owned() } else { strip_ansi_codes(last).into_owned() }
+pub(super) fn paint(style: &Style, text: &str, has_colors: bool) -> String {
+    style.clone().force_styling(has_colors).apply_to(text).to_string()
 }
 
 /// A reader that has gone away (`| head`) is no reason to fail.
-fn print(mut to: impl Write, text: &str) {
+pub(super) fn print(mut to: impl Write, text: &str) {
     drop(writeln!(to, "{text}"));
 }

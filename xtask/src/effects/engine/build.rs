@@ -18,7 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::{Builder, CONTEXT_MARK, DockerEngine, EngineError, Logins};
 use crate::core::context::Context;
-use crate::event::{Event, Events};
+use crate::event::{Event, Events, InstructionState, Stream};
 
 /// Big enough that the channel costs nothing beside the copying.
 const CHUNK: usize = 256 * 1024;
@@ -55,7 +55,7 @@ pub(super) async fn run(
     let options = build_options(builder, &request);
     let body = bollard::body_try_stream(ReceiverStream::new(stream(request.context)));
     let credentials = Some(request.credentials.clone());
-    let mut progress = Progress::new(request.component, events);
+    let mut progress = Progress::new(request.component, request.image, events);
     let mut answers = engine.transfers.build_image(options, credentials, Some(body));
     let mut made_an_image = false;
     while let Some(answer) = answers.next().await {
@@ -63,7 +63,7 @@ pub(super) async fn run(
             Ok(answer) => answer,
             Err(error) => {
                 progress.flush();
-                return Err(error.into());
+                return Err(progress.blame(error.into()));
             }
         };
         match answer.aux {
@@ -144,23 +144,52 @@ impl Write for ChannelWriter {
 /// Turns the engine's answers into events: each instruction once, output by line.
 struct Progress<'a> {
     component: &'a str,
+    image: &'a str,
     events: &'a Events,
-    seen: HashSet<String>,
+    seen: HashSet<(String, bool)>,
+    /// The instruction that failed, or, of the classic builder, the last one.
+    last: Option<String>,
+    /// The instructions that run, by digest: an engine may give up before it says
+    /// which one failed.
+    running: BTreeMap<String, String>,
     pending: BTreeMap<(String, i64), Vec<u8>>,
 }
 
 impl<'a> Progress<'a> {
-    fn new(component: &'a str, events: &'a Events) -> Self {
-        Self { component, events, seen: HashSet::new(), pending: BTreeMap::new() }
+    fn new(component: &'a str, image: &'a str, events: &'a Events) -> Self {
+        let (seen, pending) = (HashSet::new(), BTreeMap::new());
+        let running = BTreeMap::new();
+        Self { component, image, events, seen, last: None, running, pending }
     }
 
     fn buildkit(&mut self, status: bollard::moby::buildkit::v1::StatusResponse) {
         for vertex in status.vertexes {
-            let has_news = vertex.cached || vertex.started.is_some();
-            let is_instruction =
-                vertex.name.starts_with('[') && !vertex.name.starts_with("[internal]");
-            if has_news && is_instruction && self.seen.insert(vertex.digest) {
-                self.instruction(vertex.name, vertex.cached);
+            if !vertex.name.starts_with('[') || vertex.name.starts_with("[internal]") {
+                continue;
+            }
+            let state = match (vertex.cached, &vertex.started, &vertex.completed) {
+                (true, _, _) => InstructionState::Cached,
+                (false, Some(_), None) => InstructionState::Started,
+                (false, Some(_), Some(_)) => InstructionState::Done,
+                (false, None, _) => continue,
+            };
+            if !vertex.error.is_empty() {
+                self.last = Some(vertex.name.clone());
+            }
+            match state {
+                InstructionState::Started => {
+                    self.running.insert(vertex.digest.clone(), vertex.name.clone());
+                }
+                _ => drop(self.running.remove(&vertex.digest)),
+            }
+            // An instruction that was quick is only ever heard of as done.
+            let is_over = state == InstructionState::Done;
+            let is_new = self.seen.insert((vertex.digest.clone(), false));
+            if is_new && is_over {
+                self.instruction(vertex.name.clone(), InstructionState::Started);
+            }
+            if (is_new && !is_over) || (is_over && self.seen.insert((vertex.digest, true))) {
+                self.instruction(vertex.name, state);
             }
         }
         for log in status.logs {
@@ -171,14 +200,28 @@ impl<'a> Progress<'a> {
     /// The classic builder mixes its own words with what instructions write.
     fn classic(&mut self, text: &str) {
         if text.starts_with("Step ") {
-            self.instruction(text.trim_end().to_owned(), false);
+            let text = text.trim_end().to_owned();
+            self.last = Some(text.clone());
+            self.instruction(text, InstructionState::Started);
         } else if !text.starts_with(" ---> ") {
             self.output((String::new(), 1), text.as_bytes());
         }
     }
 
-    fn instruction(&self, text: String, cached: bool) {
-        self.events.send(Event::Instruction { component: self.component.to_owned(), text, cached });
+    /// Names the instruction that an error comes from, if it is known.
+    fn blame(&mut self, error: EngineError) -> EngineError {
+        let running = self.running.values().next().filter(|_| self.running.len() == 1);
+        match (error, self.last.take().or(running.cloned())) {
+            (EngineError::Refused(message), Some(text)) => {
+                EngineError::Instruction { text, message }
+            }
+            (error, _) => error,
+        }
+    }
+
+    fn instruction(&self, text: String, state: InstructionState) {
+        let (component, image) = (self.component.to_owned(), self.image.to_owned());
+        self.events.send(Event::Instruction { component, image, text, state });
     }
 
     fn output(&mut self, source: (String, i64), bytes: &[u8]) {
@@ -186,7 +229,7 @@ impl<'a> Progress<'a> {
         buffer.extend_from_slice(bytes);
         while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = buffer.drain(..=end).collect();
-            self.line(&line);
+            self.line(source.1, &line);
         }
         if !buffer.is_empty() {
             self.pending.insert(source, buffer);
@@ -194,13 +237,17 @@ impl<'a> Progress<'a> {
     }
 
     fn flush(&mut self) {
-        for (_, line) in std::mem::take(&mut self.pending) {
-            self.line(&line);
+        for ((_, stream), line) in std::mem::take(&mut self.pending) {
+            self.line(stream, &line);
         }
     }
 
-    fn line(&self, bytes: &[u8]) {
-        let line = String::from_utf8_lossy(bytes).trim_end().to_owned();
-        self.events.send(Event::Log { component: self.component.to_owned(), line });
+    fn line(&self, stream: i64, bytes: &[u8]) {
+        self.events.send(Event::Log {
+            component: self.component.to_owned(),
+            image: Some(self.image.to_owned()),
+            stream: if stream == 2 { Stream::Err } else { Stream::Out },
+            line: String::from_utf8_lossy(bytes).trim_end().to_owned(),
+        });
     }
 }

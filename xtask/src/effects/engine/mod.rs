@@ -58,6 +58,14 @@ pub enum EngineError {
     /// The context could not be read.
     #[error("{0}")]
     Context(String),
+    /// An instruction failed.
+    #[error("{message}")]
+    Instruction {
+        /// As the engine names it.
+        text: String,
+        /// What went wrong.
+        message: String,
+    },
     /// The engine said no.
     #[error("{0}")]
     Refused(String),
@@ -118,6 +126,9 @@ pub trait Engine {
         configured: Option<&RegistryConfig>,
     ) -> impl Future<Output = Logins>;
 
+    /// How much the engine can do at a time: its host's CPUs.
+    fn cpus(&self) -> impl Future<Output = Result<usize, EngineError>>;
+
     /// Builds and tags one image.
     fn build(
         &self,
@@ -133,6 +144,7 @@ pub struct DockerEngine {
     transfers: Docker,
     builder: OnceCell<Builder>,
     environment: Environment,
+    is_local: bool,
 }
 
 impl DockerEngine {
@@ -150,7 +162,8 @@ impl DockerEngine {
         questions.ping().await.map_err(unreachable)?;
         let builder = environment.builder.map(OnceCell::from).unwrap_or_default();
         let transfers = docker.with_timeout(TRANSFER_TIMEOUT);
-        Ok(Self { questions, transfers, builder, environment })
+        let is_local = endpoint.starts_with("unix:") || endpoint.starts_with("npipe:");
+        Ok(Self { questions, transfers, builder, environment, is_local })
     }
 
     /// The builder that is used, found out when the first build needs one.
@@ -228,6 +241,15 @@ impl Engine for DockerEngine {
         configured: Option<&RegistryConfig>,
     ) -> Logins {
         credentials::find(&self.environment, domains, configured).await
+    }
+
+    async fn cpus(&self) -> Result<usize, EngineError> {
+        // An engine behind a local socket has the CPUs that we have.
+        if self.is_local {
+            return Ok(std::thread::available_parallelism().map_or(1, usize::from));
+        }
+        let cpus = self.questions.info().await?.ncpu.unwrap_or_default();
+        Ok(usize::try_from(cpus).unwrap_or(1))
     }
 
     async fn build(&self, request: BuildRequest<'_>, events: &Events) -> Result<(), EngineError> {

@@ -1,0 +1,197 @@
+//! A round runs what it can at the same time, ends as it should, and tells exactly how.
+
+use std::collections::BTreeMap;
+
+use expect_test::expect;
+use serde_json::Value;
+use tests::engine::docker;
+use tests::{Output, Workspace};
+
+/// `bad` fails; `after` and `last` need it; `good` does not.
+fn with_a_failure() -> Workspace {
+    Workspace::new()
+        .with_box()
+        .image("bad", "FROM tt-box\nRUN sleep 1; echo no; false tt-\n")
+        .image("after", "FROM tt-bad\n")
+        .image("last", "FROM scratch\nCOPY build /\n")
+        .file("src/last/build/component.dep", "after\n")
+        .image("good", "FROM tt-box\nRUN sleep 3; echo tt-\n")
+        .image("later", "FROM tt-good\nLABEL a=b\n")
+}
+
+fn outcomes(output: &Output) -> BTreeMap<String, String> {
+    let lines = output.stderr.lines().filter_map(|line| line.split_once(" | "));
+    let ends =
+        ["built in", "up to date in", "failed in", "cancelled in", "not tried", "restored in"];
+    lines
+        .filter(|(_, text)| ends.iter().any(|end| text.starts_with(end)))
+        .map(|(name, text)| (name.trim().to_owned(), text.replace(" in [TIME]", "")))
+        .collect()
+}
+
+fn shown(outcomes: &BTreeMap<String, String>) -> String {
+    let lines: Vec<String> =
+        outcomes.iter().map(|(name, how)| format!("{name}: {how}\n")).collect();
+    lines.concat()
+}
+
+#[test]
+fn the_first_failure_ends_the_round() {
+    let workspace = with_a_failure();
+    let output = workspace.xtask(&["build", "-j", "2"]).exits_with(1);
+    expect![[r#"
+        after: not tried because bad failed
+        bad: failed
+        good: cancelled
+        last: not tried because bad failed
+        later: not tried because good failed
+    "#]]
+    .assert_eq(&shown(&outcomes(&output)));
+    expect![[r#"
+        error: src/bad/build/tt-bad.dockerfile:2: image 'tt-bad' failed to build: executor failed running [/bin/sh -c sleep 1; echo no; false tt-]: exit code: 1
+          1 | FROM tt-box
+        > 2 | RUN sleep 1; echo no; false tt-
+        its last lines, of target/xtask/logs/bad.log:
+            no
+        to repeat it: cargo xtask build -s bad
+    "#]]
+    .assert_eq(output.error());
+}
+
+#[test]
+fn with_keep_going_all_is_built_that_can_be_and_failed_repeats_the_rest() {
+    let workspace = with_a_failure();
+    let output = workspace.xtask(&["build", "--keep-going"]).exits_with(1);
+    expect![[r#"
+        after: not tried because bad failed
+        bad: failed
+        good: built
+        last: not tried because bad failed
+        later: built
+    "#]]
+    .assert_eq(&shown(&outcomes(&output)));
+    assert!(output.error().starts_with("error: src/bad/build/tt-bad.dockerfile:2: "));
+    workspace.write("src/bad/build/tt-bad.dockerfile", "FROM tt-box\n");
+    let output = workspace.xtask(&["build", "--failed"]).exits_with(0);
+    expect![[r#"
+        after: built
+        bad: built
+        last: built
+    "#]]
+    .assert_eq(&shown(&outcomes(&output)));
+    let output = workspace.xtask(&["build", "--failed"]).exits_with(0);
+    assert!(outcomes(&output).is_empty(), "{}", output.stderr);
+}
+
+#[test]
+fn images_of_one_component_are_built_side_by_side() {
+    let slow = "FROM tt-box\nRUN sleep 2; echo tt-\n";
+    let workspace = Workspace::new()
+        .with_box()
+        .file("src/a/build/tt-one.dockerfile", slow)
+        .file("src/a/build/tt-two.dockerfile", "FROM tt-box\nRUN sleep 2; echo two tt-\n")
+        .file("src/a/build/tt-three.dockerfile", "FROM tt-one\n");
+    let output = workspace.xtask(&["build", "-j", "2", "--progress", "json"]).exits_with(0);
+    let events = events(&output);
+    let place = |event: &str, part: &str| {
+        events.iter().position(|e| e["event"] == event && e["part"] == part).unwrap()
+    };
+    assert!(place("part_started", "tt-two") < place("part_finished", "tt-one"));
+    assert!(place("part_started", "tt-one") < place("part_finished", "tt-two"));
+    assert!(place("part_finished", "tt-one") < place("part_started", "tt-three"));
+}
+
+fn events(output: &Output) -> Vec<Value> {
+    output.stdout.lines().map(|line| serde_json::from_str(line).expect("an object")).collect()
+}
+
+#[test]
+fn programs_get_every_event_as_a_line() {
+    let workspace = Workspace::new()
+        .with_box()
+        .script("src/a/build/build-pre.sh", "#!/bin/sh\necho hook\necho error >&2\n")
+        .image("a", "FROM tt-box\nRUN echo hello tt-\n");
+    let output = workspace.xtask(&["build", "--progress", "json"]).exits_with(0);
+    assert_eq!(output.stderr, "");
+    let mut told = String::new();
+    for mut event in events(&output) {
+        for field in ["duration", "critical_duration", "busy"] {
+            if event.get(field).is_some() {
+                event[field] = "[TIME]".into();
+            }
+        }
+        // Output of a hook's two streams comes in any order.
+        if event["event"] != "log" || event["image"] != Value::Null {
+            told.push_str(&format!("{event}\n"));
+        }
+    }
+    expect![[r#"
+        {"components":[{"component":"a","estimate":null,"needs":[]}],"event":"round_started","jobs":2,"version":1}
+        {"component":"a","event":"step_started"}
+        {"component":"a","event":"part_started","part":"build-pre.sh"}
+        {"component":"a","duration":"[TIME]","event":"part_finished","part":"build-pre.sh"}
+        {"component":"a","event":"image_stale","image":"tt-a","reasons":["missing"]}
+        {"component":"a","event":"part_started","part":"tt-a"}
+        {"component":"a","event":"instruction","image":"tt-a","state":"started","text":"[1/2] FROM docker.io/library/tt-box"}
+        {"component":"a","event":"instruction","image":"tt-a","state":"done","text":"[1/2] FROM docker.io/library/tt-box"}
+        {"component":"a","event":"instruction","image":"tt-a","state":"started","text":"[2/2] RUN echo hello tt-"}
+        {"component":"a","event":"log","image":"tt-a","line":"hello tt-","stream":"out"}
+        {"component":"a","event":"instruction","image":"tt-a","state":"done","text":"[2/2] RUN echo hello tt-"}
+        {"component":"a","duration":"[TIME]","event":"part_finished","part":"tt-a"}
+        {"component":"a","event":"image_built","image":"tt-a"}
+        {"component":"a","duration":"[TIME]","event":"step_finished","outcome":"built"}
+        {"built":1,"busy":"[TIME]","cancelled":0,"critical_duration":"[TIME]","critical_path":["a"],"duration":"[TIME]","event":"round_finished","failed":0,"not_tried":0,"restored":0,"up_to_date":0}
+    "#]].assert_eq(&told);
+    assert!(output.stdout.contains(r#""image":null,"stream":"err","line":"error""#));
+}
+
+#[test]
+fn quiet_says_nothing_but_what_failed() {
+    let workspace = with_a_failure();
+    let output = workspace.xtask(&["build", "--quiet", "-s", "good"]).exits_with(0);
+    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("", ""));
+    let output = workspace.xtask(&["build", "--quiet", "-s", "bad"]).exits_with(1);
+    assert!(output.stderr.starts_with("error: src/bad/"), "{}", output.stderr);
+}
+
+#[test]
+fn github_gets_groups_and_annotations() {
+    let workspace = with_a_failure()
+        .env("GITHUB_ACTIONS", "true")
+        .env("GITHUB_STEP_SUMMARY", "target/summary.md");
+    let output = workspace.xtask(&["build", "-s", "bad"]).exits_with(1);
+    expect![[r#"
+        ::group::bad: failed in [TIME]
+        bad | building
+        bad | image tt-bad: image missing in the engine
+        bad | [1/2] FROM docker.io/library/tt-box
+        bad | [2/2] RUN sleep 1; echo no; false tt-
+        bad | no
+        bad | src/bad/build/tt-bad.dockerfile:2: image 'tt-bad' failed to build: executor failed running [/bin/sh -c sleep 1; echo no; false tt-]: exit code: 1
+        bad | failed in [TIME]
+        ::endgroup::
+        finished: 0 built, 0 up to date, 1 failed in [TIME]
+        ::error file=src/bad/build/tt-bad.dockerfile,line=2::src/bad/build/tt-bad.dockerfile:2: image 'tt-bad' failed to build: executor failed running [/bin/sh -c sleep 1; echo no; false tt-]: exit code: 1
+        error: src/bad/build/tt-bad.dockerfile:2: image 'tt-bad' failed to build: executor failed running [/bin/sh -c sleep 1; echo no; false tt-]: exit code: 1
+          1 | FROM tt-box
+        > 2 | RUN sleep 1; echo no; false tt-
+        its last lines, of target/xtask/logs/bad.log:
+            no
+        to repeat it: cargo xtask build -s bad
+    "#]]
+    .assert_eq(&output.stderr.replace("CACHED ", ""));
+    let summary = std::fs::read_to_string(workspace.root().join("target/summary.md")).unwrap();
+    assert!(summary.starts_with("**cargo xtask**: 0 built"), "{summary}");
+}
+
+#[test]
+fn an_image_that_lost_its_name_is_restored() {
+    let workspace = Workspace::new().image("a", "FROM scratch\nCOPY build /\n");
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    let name = workspace.own("tt-a");
+    docker(&["tag", &name, &workspace.own("tt-kept")]);
+    docker(&["rmi", &name]);
+    let output = workspace.xtask(&["build"]).exits_with(0);
+    assert_eq!(shown(&outcomes(&output)), "a: restored\n");
+    assert!(output.stderr.contains("0 built, 0 up to date, 0 failed, 1 restored"));
+}

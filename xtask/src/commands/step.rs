@@ -1,0 +1,198 @@
+//! The parts of one component's step.
+//!
+//! It begins with all that its images need: its dependencies are put under
+//! `dependency/` and its `build-pre.sh` runs. Its images follow, side by side where
+//! they are not made from each other, and then its `build-post.sh`. Only hooks need
+//! the dependencies on disk; for a component without hooks they are streamed into
+//! the context and nothing is copied. A component that was settled before has
+//! nothing to do in any of its parts.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::failure::{StepError, tree_error};
+use super::round::Round;
+use super::settled::Key;
+use crate::core::fingerprint::Manifest;
+use crate::core::ignore::Ignore;
+use crate::core::plan::{Part, PartKind, Step};
+use crate::core::workspace::Component;
+use crate::effects::engine::Engine;
+use crate::effects::hooks::{self, Hook};
+use crate::effects::temporary;
+use crate::event::{Event, Outcome};
+
+/// What is known of a step that runs.
+#[derive(Default)]
+pub(super) struct StepState {
+    pub(super) started: Option<Instant>,
+    /// How it ended, once it did.
+    pub(super) outcome: Option<Outcome>,
+    is_settled: bool,
+    has_built: bool,
+    has_restored: bool,
+    key: Option<Key>,
+    /// The component's own tree before its hooks ran.
+    before: Option<Manifest>,
+}
+
+/// The hooks of a component, as parts.
+pub(super) const PRE_HOOK: &str = "build-pre.sh";
+pub(super) const POST_HOOK: &str = "build-post.sh";
+
+/// The name of a part under which its duration is remembered.
+pub(super) fn part_name(component: &str, part: &str) -> String {
+    format!("{component}: {part}")
+}
+
+impl<E: Engine> Round<'_, E> {
+    /// Runs one part, unless the round is to end.
+    pub(super) async fn part(&self, place: usize, part: &Part) -> Result<(), StepError> {
+        if self.is_stopped() {
+            return Err(StepError::Cancelled);
+        }
+        let step = &self.plan.steps[part.step];
+        let started = Instant::now();
+        match part.kind {
+            PartKind::Begin => self.begin(part.step, step).await?,
+            PartKind::Image(image) => {
+                tokio::select! {
+                    made = self.image_part(part.step, step, image) => made?,
+                    () = self.stopped() => return Err(StepError::Cancelled),
+                }
+            }
+            PartKind::End => self.end_step(part.step, step).await?,
+        }
+        self.took.borrow_mut().insert(place, started.elapsed());
+        Ok(())
+    }
+
+    /// Tells of a part that does something, and remembers how long it took.
+    pub(super) async fn timed<T>(
+        &self,
+        component: &Component,
+        part: &str,
+        work: impl Future<Output = T>,
+    ) -> T {
+        let (component, part) = (component.name.clone(), part.to_owned());
+        self.events.send(Event::PartStarted { component: component.clone(), part: part.clone() });
+        let started = Instant::now();
+        let ended = work.await;
+        let duration = started.elapsed();
+        let name = part_name(&component, &part);
+        self.known.borrow_mut().records.set_duration(&name, duration);
+        self.events.send(Event::PartFinished { component, part, duration });
+        ended
+    }
+
+    async fn begin(&self, place: usize, step: &Step) -> Result<(), StepError> {
+        let component = self.component(step);
+        self.steps.borrow_mut()[place].started = Some(Instant::now());
+        self.events.send(Event::StepStarted { component: component.name.clone() });
+        let key = self.key(step, component)?;
+        if let Some(key) = key.as_ref().filter(|_| !self.is_asked(step))
+            && let Some(restored) = self.settled(component, &key.fingerprint()).await?
+        {
+            let state = &mut self.steps.borrow_mut()[place];
+            (state.is_settled, state.has_restored) = (true, restored);
+            return Ok(());
+        }
+        if component.has_hooks() {
+            let before = self.own_tree(component)?;
+            {
+                let state = &mut self.steps.borrow_mut()[place];
+                (state.key, state.before) = (key, Some(before));
+            }
+            self.copy_dependencies(step, component).await?;
+            self.hook(step, component, PRE_HOOK, component.pre_hook.as_deref()).await?;
+        }
+        Ok(())
+    }
+
+    async fn image_part(&self, place: usize, step: &Step, image: usize) -> Result<(), StepError> {
+        let component = self.component(step);
+        let image = &component.images[image];
+        if self.steps.borrow()[place].is_settled {
+            let (component, image) = (component.name.clone(), image.name.clone());
+            self.events.send(Event::ImageUpToDate { component, image });
+            return Ok(());
+        }
+        let made = self.image(step, component, image).await?;
+        let state = &mut self.steps.borrow_mut()[place];
+        state.has_built |= made == Outcome::Built;
+        state.has_restored |= made == Outcome::Restored;
+        Ok(())
+    }
+
+    async fn end_step(&self, place: usize, step: &Step) -> Result<(), StepError> {
+        let component = self.component(step);
+        let is_settled = self.steps.borrow()[place].is_settled;
+        if component.has_hooks() && !is_settled {
+            self.hook(step, component, POST_HOOK, component.post_hook.as_deref()).await?;
+            let (key, before) = {
+                let state = &mut self.steps.borrow_mut()[place];
+                (state.key.take(), state.before.take())
+            };
+            if let Some(before) = before {
+                self.note_changes(component, &before)?;
+            }
+            if let Some(key) = key
+                && let Some(after) = self.key(step, component)?
+                && after.fingerprint() == key.fingerprint()
+            {
+                self.warn_of(self.settle(component, &key));
+            }
+        }
+        let outcome = {
+            let state = &self.steps.borrow()[place];
+            match (state.has_built, state.has_restored) {
+                (true, _) => Outcome::Built,
+                (false, true) => Outcome::Restored,
+                (false, false) => Outcome::UpToDate,
+            }
+        };
+        self.finish(place, outcome);
+        Ok(())
+    }
+
+    async fn copy_dependencies(&self, step: &Step, component: &Component) -> Result<(), StepError> {
+        let at = self.workspace.root.join(component.dir());
+        let (trees, needed) = (Arc::clone(&self.trees), self.needed(step));
+        let copying = tokio::task::spawn_blocking(move || {
+            let parts = trees.needed(&needed, &Ignore::default())?;
+            temporary::copy_parts(&parts, &at)
+        });
+        let copied = copying.await.map_err(io::Error::other).flatten();
+        self.trees.forget();
+        copied.map_err(|source| tree_error(component, source))
+    }
+
+    async fn hook(
+        &self,
+        step: &Step,
+        component: &Component,
+        part: &str,
+        hook: Option<&str>,
+    ) -> Result<(), StepError> {
+        if let Some(path) = hook {
+            let hook = Hook {
+                root: &self.workspace.root,
+                path,
+                component: &component.name,
+                variables: self.variables,
+                trace: self.trace.filter(|_| step.is_named),
+            };
+            let running = hooks::run(hook, self.events, self.stopped());
+            let ended = self.timed(component, part, running).await;
+            self.trees.forget();
+            if !self.is_stopped() {
+                ended?;
+            }
+        }
+        if self.is_stopped() {
+            return Err(StepError::Cancelled);
+        }
+        Ok(())
+    }
+}

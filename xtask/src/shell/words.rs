@@ -1,0 +1,100 @@
+//! The sentences that every way of showing events has in common.
+
+use std::time::Duration;
+
+use console::{Style, strip_ansi_codes};
+
+use crate::core::reason::Reason;
+use crate::event::{Failure, Outcome, Summary};
+
+/// All that is to be said of a failure when everything is over: what failed and
+/// where, the last lines of its log, and what repeats just that.
+pub(super) fn failure(failure: &Failure, log: &[String], log_path: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    let width = failure.excerpt.last().map_or(0, |line| line.number.to_string().len());
+    for line in &failure.excerpt {
+        let mark = if line.is_marked { '>' } else { ' ' };
+        lines.push(format!("{mark} {:width$} | {}", line.number, line.text));
+    }
+    if !log.is_empty() {
+        lines.push(format!("its last lines, of {log_path}:"));
+        lines.extend(log.iter().map(|line| format!("    {line}")));
+    }
+    lines.push(format!("to repeat it: cargo xtask build -s {}", failure.component));
+    lines
+}
+
+/// A round in one line.
+pub(super) fn summary(summary: &Summary) -> String {
+    let Summary { built, up_to_date, failed, .. } = summary;
+    let mut text = format!("{built} built, {up_to_date} up to date, ");
+    let more = [
+        (summary.restored, "restored"),
+        (summary.cancelled, "cancelled"),
+        (summary.not_tried, "not tried"),
+    ];
+    text.push_str(&format!("{failed} failed"));
+    for (count, word) in more.iter().filter(|(count, _)| *count > 0) {
+        text.push_str(&format!(", {count} {word}"));
+    }
+    text.push_str(&format!(" in {}", seconds(summary.duration)));
+    if *built > 1 {
+        text.push_str(&format!(
+            " (critical path {} {}, {:.1} busy on average)",
+            chain(&summary.critical_path),
+            seconds(summary.critical_duration),
+            summary.busy
+        ));
+    }
+    text
+}
+
+/// A long chain is told by its ends.
+fn chain(path: &[String]) -> String {
+    match path {
+        [first, second, .., before, last] if path.len() > 5 => {
+            format!("{first} → {second} → … → {before} → {last}")
+        }
+        _ => path.join(" → "),
+    }
+}
+
+/// The colour of a round's end.
+pub(super) fn summary_style(summary: &Summary) -> Style {
+    match summary.failed + summary.cancelled {
+        0 => Style::new().green().bold(),
+        _ => Style::new().red().bold(),
+    }
+}
+
+/// How a step ended, and the colour of that.
+pub(super) fn outcome(outcome: &Outcome, duration: Duration) -> (String, Style) {
+    let time = seconds(duration);
+    match outcome {
+        Outcome::Built => (format!("built in {time}"), Style::new().green().bold()),
+        Outcome::Restored => (format!("restored in {time}"), Style::new().green()),
+        Outcome::UpToDate => (format!("up to date in {time}"), Style::new().green()),
+        Outcome::Failed => (format!("failed in {time}"), Style::new().red().bold()),
+        Outcome::Cancelled => (format!("cancelled in {time}"), Style::new().yellow().bold()),
+        Outcome::NotTried { because: Some(other) } => {
+            (format!("not tried because {other} failed"), Style::new().yellow())
+        }
+        Outcome::NotTried { because: None } => ("not tried".to_owned(), Style::new().yellow()),
+    }
+}
+
+/// Why an image is built.
+pub(super) fn reasons(reasons: &[Reason]) -> String {
+    reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+pub(super) fn seconds(duration: Duration) -> String {
+    format!("{:.1}s", duration.as_secs_f64())
+}
+
+/// What a terminal would be left with: the text after the last carriage return,
+/// without escapes where colours are off.
+pub(super) fn printable(line: &str, has_colors: bool) -> String {
+    let last = line.rsplit('\r').find(|part| !part.is_empty()).unwrap_or_default();
+    if has_colors { last.to_owned() } else { strip_ansi_codes(last).into_owned() }
+}
