@@ -10,9 +10,11 @@ pub mod model;
 mod output;
 pub mod registry;
 pub mod scripted;
+mod terminal;
 mod workspace;
 
 pub use output::Output;
+pub use terminal::Terminal;
 pub use workspace::{Running, Workspace};
 
 use std::path::PathBuf;

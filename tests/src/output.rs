@@ -58,25 +58,35 @@ impl Output {
     }
 }
 
-/// `1.2s` becomes `[TIME]`.
-fn replace_times(text: &str) -> String {
+/// `1.2s` becomes `[TIME]`, and `1.2 busy` becomes `[N] busy`.
+pub(crate) fn replace_times(text: &str) -> String {
     let mut out = String::new();
-    for (index, word) in text.split(' ').enumerate() {
-        if index > 0 {
-            out.push(' ');
+    let mut rest = text;
+    while let Some(start) = rest.find(|letter: char| letter.is_ascii_digit()) {
+        out.push_str(&rest[..start]);
+        let number = &rest[start..];
+        let is_part = |letter: char| letter.is_ascii_digit() || letter == '.';
+        let end = number.find(|letter| !is_part(letter)).unwrap_or(number.len());
+        let (number, after) = number.split_at(end);
+        let is_alone = !out.ends_with(|letter: char| letter.is_alphanumeric());
+        let is_time = number.contains('.') && is_alone && number.parse::<f64>().is_ok();
+        let ends_word = |rest: &str| !rest.starts_with(|letter: char| letter.is_alphanumeric());
+        match after.strip_prefix('s').filter(|rest| is_time && ends_word(rest)) {
+            Some(after) => {
+                out.push_str("[TIME]");
+                rest = after;
+            }
+            None if is_time && after.trim_start().starts_with("busy") => {
+                out.push_str("[N]");
+                rest = after;
+            }
+            None => {
+                out.push_str(number);
+                rest = after;
+            }
         }
-        let (word, end) = match word.find('\n') {
-            Some(place) => word.split_at(place),
-            None => (word, ""),
-        };
-        let number = word.strip_suffix('s').filter(|number| number.contains('.'));
-        match number.and_then(|number| number.parse::<f64>().ok()) {
-            Some(_) => out.push_str("[TIME]"),
-            None => out.push_str(word),
-        }
-        out.push_str(end);
     }
-    out
+    out + rest
 }
 
 /// `sha256:…` becomes `[DIGEST]`.

@@ -44,7 +44,7 @@ fn the_first_failure_ends_the_round() {
         bad: failed
         good: cancelled
         last: not tried because bad failed
-        later: not tried because good failed
+        later: not tried
     "#]]
     .assert_eq(&shown(&outcomes(&output)));
     expect![[r#"

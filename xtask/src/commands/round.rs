@@ -177,10 +177,11 @@ impl<'a, E: Engine> Round<'a, E> {
                 Err(error) => {
                     let lost = schedule.fail(place);
                     self.fail(part.step, &error);
-                    for lost in lost {
+                    let is_failure = !matches!(error, StepError::Cancelled);
+                    for lost in lost.into_iter().filter(|_| is_failure) {
                         self.lose(parts[lost].step, part.step);
                     }
-                    if !self.options.keep_going || matches!(error, StepError::Cancelled) {
+                    if !(self.options.keep_going && is_failure) {
                         schedule.stop();
                         self.stop.send_replace(true);
                     }

@@ -7,6 +7,7 @@ mod github;
 mod logs;
 mod plain;
 mod plan;
+mod screen;
 mod terminal;
 mod ui;
 mod words;

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use console::Style;
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::plain::Plain;
+use super::screen::Screen;
 use super::ui::{How, View, failure_lines, paint};
 use super::words;
 use crate::event::{Event, Failure, InstructionState, Outcome, PlannedComponent};
@@ -16,14 +16,11 @@ use crate::event::{Event, Failure, InstructionState, Outcome, PlannedComponent};
 /// More lines than this would push what is over off the screen.
 const MOST_LINES: usize = 16;
 
-/// How often the terminal is drawn, at most, in a second.
-const RATE: u8 = 20;
-
 pub(super) struct Terminal {
     how: How,
     plain: Plain,
-    screen: MultiProgress,
-    header: Option<ProgressBar>,
+    screen: Screen,
+    is_drawn: bool,
     started: Instant,
     jobs: usize,
     waiting: BTreeMap<String, PlannedComponent>,
@@ -33,7 +30,6 @@ pub(super) struct Terminal {
 }
 
 struct Running {
-    bar: Option<ProgressBar>,
     started: Instant,
     estimate: Option<Duration>,
     instruction: String,
@@ -45,8 +41,8 @@ impl Terminal {
         Self {
             how,
             plain: Plain::new(how),
-            screen: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(RATE)),
-            header: None,
+            screen: Screen::new(),
+            is_drawn: false,
             started: Instant::now(),
             jobs: 1,
             waiting: BTreeMap::new(),
@@ -56,9 +52,8 @@ impl Terminal {
         }
     }
 
-    fn say(&self, line: &str) {
-        // A terminal that is gone is no reason to fail.
-        drop(self.screen.println(line));
+    fn say(&mut self, line: &str) {
+        self.screen.say(line);
     }
 
     fn paint(&self, style: &Style, text: &str) -> String {
@@ -69,17 +64,13 @@ impl Terminal {
         self.jobs = jobs;
         self.waiting =
             components.iter().map(|planned| (planned.component.clone(), planned.clone())).collect();
-        let header = self.screen.add(ProgressBar::new_spinner().with_style(style()));
-        header.set_message(self.header_text());
-        self.header = Some(header);
+        self.is_drawn = true;
+        self.draw();
     }
 
     fn start(&mut self, component: &str) {
         let planned = self.waiting.remove(component);
-        let has_room = self.running.len() < MOST_LINES;
-        let bar = has_room.then(|| self.screen.add(ProgressBar::new_spinner().with_style(style())));
         let running = Running {
-            bar,
             started: Instant::now(),
             estimate: planned.and_then(|planned| planned.estimate),
             instruction: String::new(),
@@ -90,10 +81,7 @@ impl Terminal {
 
     fn finish(&mut self, component: &str, outcome: &Outcome, duration: Duration) {
         self.waiting.remove(component);
-        if let Some(Running { bar: Some(bar), .. }) = self.running.remove(component) {
-            bar.finish_and_clear();
-            self.screen.remove(&bar);
-        }
+        self.running.remove(component);
         self.done += 1;
         self.has_built |= *outcome == Outcome::Built;
         let (mark, text) = match outcome {
@@ -110,7 +98,7 @@ impl Terminal {
         self.say(&line);
     }
 
-    fn header_text(&self) -> String {
+    fn header(&self) -> String {
         let counts = format!(
             "{} done, {} running, {} waiting",
             self.done,
@@ -143,28 +131,27 @@ impl Terminal {
         Some(longest.max(shared))
     }
 
-    fn draw(&self) {
-        let Some(header) = &self.header else { return };
-        header.set_message(self.header_text());
-        for (component, running) in &self.running {
-            let Some(bar) = &running.bar else { continue };
+    fn draw(&mut self) {
+        if !self.is_drawn {
+            return;
+        }
+        let mut lines = vec![self.header()];
+        for (component, running) in self.running.iter().take(MOST_LINES) {
             let time = words::seconds(running.started.elapsed());
             let Running { instruction, last_line, .. } = running;
             let dim = self.paint(&Style::new().dim(), last_line);
-            bar.set_message(format!("  {component} {time} {instruction} {dim}"));
+            lines.push(format!("  {component} {time} {instruction} {dim}"));
         }
-        let hidden = self.running.values().filter(|running| running.bar.is_none()).count();
+        let hidden = self.running.len().saturating_sub(MOST_LINES);
         if hidden > 0 {
-            header.set_message(format!("{} ({hidden} not shown)", self.header_text()));
+            lines.push(format!("  and {hidden} more"));
         }
+        self.screen.draw(lines);
     }
 
     fn clear(&mut self) {
-        if let Some(header) = self.header.take() {
-            header.finish_and_clear();
-            self.screen.remove(&header);
-        }
-        drop(self.screen.clear());
+        self.is_drawn = false;
+        self.screen.draw(Vec::new());
     }
 }
 
@@ -235,11 +222,6 @@ impl View for Terminal {
             self.say(&line);
         }
     }
-}
-
-/// Cuts a line where the terminal ends.
-fn style() -> ProgressStyle {
-    ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
 /// Whole seconds, or minutes if these are many.

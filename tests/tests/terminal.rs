@@ -1,0 +1,213 @@
+//! What a person sees on a terminal, wide and narrow.
+
+use std::fs;
+
+use expect_test::{Expect, expect};
+use tests::{Terminal, Workspace};
+
+/// `slow`'s hook waits until `target/go` is there; `plain` needs `base`, and `web` both.
+fn tree() -> Workspace {
+    let waits = "#!/bin/sh\necho the last line that it wrote, which is a long one\n\
+                 while [ ! -e target/go ]; do sleep 0.1; done\n";
+    let one = "FROM scratch\nCOPY build /build\n";
+    Workspace::new()
+        .image("base", one)
+        .image("plain", "FROM tt-base\nCOPY build /plain\n")
+        .image("slow", one)
+        .script("src/slow/build/build-pre.sh", waits)
+        .image("web", "FROM tt-slow\nCOPY --from=tt-plain /plain /plain\n")
+}
+
+fn while_it_runs(columns: u16, running: &Expect, done: &Expect) {
+    let workspace = tree();
+    let terminal = workspace.start_on_terminal(columns, &["build", "-j", "2"]);
+    terminal.wait_for("2 done, 1 running, 1 waiting");
+    running.assert_eq(&terminal.screen());
+    workspace.write("target/go", "");
+    let (code, screen) = terminal.finish();
+    assert_eq!(code, 0, "{screen}");
+    done.assert_eq(&screen);
+}
+
+#[test]
+fn a_good_build_at_80_columns() {
+    while_it_runs(
+        80,
+        &expect![[r#"
+          base: tt-base: image missing in the engine
+        ✓ base [TIME]
+          plain: tt-plain: image missing in the engine
+        ✓ plain [TIME]
+        2 done, 1 running, 1 waiting · [TIME]
+          slow [TIME] build-pre.sh the last line that it wrote, which is a long one
+    "#]],
+        &expect![[r#"
+              base: tt-base: image missing in the engine
+            ✓ base [TIME]
+              plain: tt-plain: image missing in the engine
+            ✓ plain [TIME]
+              slow: tt-slow: image missing in the engine
+            ✓ slow [TIME]
+              web: tt-web: image missing in the engine
+            ✓ web [TIME]
+            4 built, 0 up to date, 0 failed in [TIME] (critical path slow → web [TIME], [N] busy
+             on average)
+        "#]],
+    );
+}
+
+#[test]
+fn a_good_build_at_40_columns() {
+    while_it_runs(
+        40,
+        &expect![[r#"
+              base: tt-base: image missing
+             in the engine
+            ✓ base [TIME]
+              plain: tt-plain: image missi
+            ng in the engine
+            ✓ plain [TIME]
+            2 done, 1 running, 1 waiting · [TIME]
+              slow [TIME] build-pre.sh the last li…
+        "#]],
+        &expect![[r#"
+              base: tt-base: image missing
+             in the engine
+            ✓ base [TIME]
+              plain: tt-plain: image missi
+            ng in the engine
+            ✓ plain [TIME]
+              slow: tt-slow: image missing
+             in the engine
+            ✓ slow [TIME]
+              web: tt-web: image missing i
+            n the engine
+            ✓ web [TIME]
+            4 built, 0 up to date, 0 failed in [TIME]
+            (critical path slow → web [TIME], [N] busy
+             on average)
+        "#]],
+    );
+}
+
+fn failing(columns: u16) -> String {
+    let workspace = Workspace::new()
+        .with_box()
+        .image("base", "FROM tt-box\n")
+        .image("web", "FROM tt-base\nRUN echo first; echo second; exit 3\n")
+        .image("after", "FROM tt-web\n");
+    let (code, screen) = workspace.start_on_terminal(columns, &["build", "-j", "2"]).finish();
+    assert_eq!(code, 1, "{screen}");
+    screen
+}
+
+#[test]
+fn a_failing_build_at_80_columns() {
+    expect![[r#"
+          base: tt-base: image missing in the engine
+        ✓ base [TIME]
+          web: tt-web: image missing in the engine
+        error: src/web/build/tt-web.dockerfile:2: image 'tt-web' fai
+        led to build: executor failed running [/bin/sh -c echo first; echo second; exit
+        3]: exit code: 3
+        ✗ web failed after [TIME]
+        - after not tried because web failed
+        1 built, 0 up to date, 1 failed, 1 not tried in [TIME]
+        error: src/web/build/tt-web.dockerfile:2: image 'tt-web' fai
+        led to build: executor failed running [/bin/sh -c echo first; echo second; exit
+        3]: exit code: 3
+          1 | FROM tt-base
+        > 2 | RUN echo first; echo second; exit 3
+        its last lines, of target/xtask/logs/web.log:
+            first
+            second
+        to repeat it: cargo xtask build -s web
+    "#]]
+    .assert_eq(&failing(80));
+}
+
+#[test]
+fn a_failing_build_at_40_columns() {
+    expect![[r#"
+         in the engine
+        ✓ base [TIME]
+          web: tt-web: image missing i
+        n the engine
+        error: src/web/build/tt-web.do
+        ckerfile: image 'tt-web' faile
+        d to build: executor failed running [/bi
+        n/sh -c echo first; echo second; exit 3]
+        : exit code: 3
+        ✗ web failed after [TIME]
+        - after not tried because web failed
+        1 built, 0 up to date, 1 failed, 1 not t
+        ried in [TIME]
+        error: src/web/build/tt-web.do
+        ckerfile: image 'tt-web' faile
+        d to build: executor failed running [/bi
+        n/sh -c echo first; echo second; exit 3]
+        : exit code: 3
+        to repeat it: cargo xtask build -s web
+    "#]]
+    .assert_eq(&failing(40));
+}
+
+fn interrupted(columns: u16) -> String {
+    let workspace = tree();
+    let mut terminal: Terminal = workspace.start_on_terminal(columns, &["build", "-j", "2"]);
+    terminal.wait_for("2 done, 1 running, 1 waiting");
+    terminal.interrupt();
+    let (code, screen) = terminal.finish();
+    assert_eq!(code, 130, "{screen}");
+    assert!(fs::metadata(workspace.root().join("src/slow/generated")).is_err());
+    screen
+}
+
+#[test]
+fn an_interrupted_build_at_80_columns() {
+    expect![[r#"
+          base: tt-base: image missing in the engine
+        ✓ base [TIME]
+          plain: tt-plain: image missing in the engine
+        ✓ plain [TIME]
+        - slow cancelled
+        - web not tried
+        2 built, 0 up to date, 0 failed, 1 cancelled, 1 not tried in [TIME] (critical path
+         base → plain [TIME], [N] busy on average)
+        error: interrupted
+    "#]]
+    .assert_eq(&interrupted(80));
+}
+
+#[test]
+fn an_interrupted_build_at_40_columns() {
+    expect![[r#"
+          base: tt-base: image missing
+         in the engine
+        ✓ base [TIME]
+          plain: tt-plain: image missi
+        ng in the engine
+        ✓ plain [TIME]
+        - slow cancelled
+        - web not tried
+        2 built, 0 up to date, 0 failed, 1 cance
+        lled, 1 not tried in [TIME] (critical path
+         base → plain [TIME], [N] busy on average)
+        error: interrupted
+    "#]]
+    .assert_eq(&interrupted(40));
+}
+
+#[test]
+fn five_hundred_components_scroll_by() {
+    let workspace = (0..500).fold(Workspace::new(), |workspace, number| {
+        let hook = format!("src/c{number:03}/build/build-pre.sh");
+        workspace.script(&hook, "#!/bin/sh\n")
+    });
+    let terminal = workspace.start_on_terminal(80, &["build"]);
+    let (code, screen) = terminal.finish();
+    assert_eq!(code, 0, "{screen}");
+    let last = screen.lines().last().unwrap();
+    assert!(last.starts_with("0 built, 500 up to date, 0 failed in "), "{screen}");
+    assert!(screen.contains("= c499 up to date"), "{screen}");
+}
