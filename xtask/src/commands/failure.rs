@@ -92,7 +92,10 @@ impl StepError {
                 let contents = fs::read_to_string(root.join(dockerfile)).unwrap_or_default();
                 (Some(dockerfile.clone()), excerpt::find(&contents, text))
             }
-            Self::Image { dockerfile, .. } => (Some(dockerfile.clone()), None),
+            Self::Image { dockerfile, source, .. } => {
+                let contents = fs::read_to_string(root.join(dockerfile)).unwrap_or_default();
+                (Some(dockerfile.clone()), excerpt::find_quoted(&contents, &source.to_string()))
+            }
             Self::Tree { .. } | Self::Cancelled => (None, None),
         }
     }

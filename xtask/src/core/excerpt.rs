@@ -20,6 +20,23 @@ pub fn find(dockerfile: &str, instruction: &str) -> Option<usize> {
     }
 }
 
+/// The line of the one command that a message quotes, from 1: engines may give up
+/// before they say which instruction failed.
+pub fn find_quoted(dockerfile: &str, message: &str) -> Option<usize> {
+    let message = words(message).join(" ");
+    let logical = logical_lines(dockerfile);
+    let mut found = logical.iter().filter(|(_, text)| {
+        let words = words(text);
+        words.len() > 1
+            && words[0].eq_ignore_ascii_case("RUN")
+            && message.contains(&words[1..].join(" "))
+    });
+    match (found.next(), found.next()) {
+        (Some((line, _)), None) => Some(*line),
+        _ => None,
+    }
+}
+
 /// The lines around one, with their numbers.
 pub fn around(text: &str, line: usize) -> Vec<(usize, &str)> {
     let lines = text.lines().enumerate().map(|(index, text)| (index + 1, text));
@@ -65,6 +82,8 @@ mod tests {
         assert_eq!(find(TEXT, "Step 4/7 : COPY d /"), Some(7));
         assert_eq!(find(TEXT, "[build 3/3] RUN c"), None, "there are two");
         assert_eq!(find(TEXT, "[build 3/3] RUN x"), None);
+        assert_eq!(find_quoted(TEXT, "failed: [/bin/sh -c a && b]: exit code: 1"), Some(3));
+        assert_eq!(find_quoted(TEXT, "failed: [/bin/sh -c x]: exit code: 1"), None);
     }
 
     #[test]
