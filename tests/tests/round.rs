@@ -120,8 +120,9 @@ fn programs_get_every_event_as_a_line() {
                 event[field] = "[TIME]".into();
             }
         }
-        // Output of a hook's two streams comes in any order.
-        if event["event"] != "log" || event["image"] != Value::Null {
+        // Output of a hook's two streams comes in any order, and so does the end of a context.
+        let is_hooks = event["event"] == "log" && event["image"] == Value::Null;
+        if !is_hooks && event["event"] != "context_sent" {
             told.push_str(&format!("{event}\n"));
         }
     }
@@ -194,4 +195,37 @@ fn an_image_that_lost_its_name_is_restored() {
     let output = workspace.xtask(&["build"]).exits_with(0);
     assert_eq!(shown(&outcomes(&output)), "a: restored\n");
     assert!(output.stderr.contains("0 built, 0 up to date, 0 failed, 1 restored"));
+}
+
+#[test]
+fn timings_are_a_page_of_their_own_and_a_trace() {
+    let workspace = Workspace::new()
+        .script("src/a/build/build-pre.sh", "#!/bin/sh\nsleep 1\n")
+        .image("a", "FROM scratch\nCOPY build /\n")
+        .image("b", "FROM tt-a\nCOPY build /\n")
+        .image("c", "FROM scratch\nCOPY build /\n");
+    let output = workspace.xtask(&["build", "--timings"]).exits_with(0);
+    assert!(output.stderr.contains("timings: target/xtask/timings.html\n"), "{}", output.stderr);
+    let read = |name: &str| {
+        std::fs::read_to_string(workspace.root().join("target/xtask").join(name)).unwrap()
+    };
+    let page = read("timings.html");
+    assert!(!page.contains("http") && !page.contains("src="), "it needs nothing but itself");
+    let (_, data) = page.split_once("const data = ").unwrap();
+    let data: Value = serde_json::from_str(data.split(";\n").next().unwrap()).unwrap();
+    let steps = data["steps"].as_array().unwrap();
+    let critical = |name: &str| {
+        let step = steps.iter().find(|step| step["component"] == name).unwrap();
+        step["critical"].as_bool().unwrap()
+    };
+    assert_eq!([critical("a"), critical("b"), critical("c")], [true, true, false]);
+    let kinds = |name: &str| -> Vec<String> {
+        let step = steps.iter().find(|step| step["component"] == name).unwrap();
+        let spans = step["spans"].as_array().unwrap();
+        spans.iter().map(|span| span["kind"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(kinds("a"), ["hook", "send", "build"]);
+    let trace: Value = serde_json::from_str(&read("timings.json")).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    assert_eq!(events.iter().filter(|event| event["ph"] == "X").count(), 7);
 }

@@ -92,6 +92,13 @@ pub enum Event {
         /// What runs.
         part: String,
     },
+    /// The engine has an image's whole context.
+    ContextSent {
+        /// The component.
+        component: String,
+        /// The image.
+        image: String,
+    },
     /// A part of a step ended, however.
     PartFinished {
         /// The component.
@@ -180,6 +187,7 @@ impl Event {
             | Self::Log { component, .. }
             | Self::PartStarted { component, .. }
             | Self::PartFinished { component, .. }
+            | Self::ContextSent { component, .. }
             | Self::ImageStale { component, .. }
             | Self::ImageUpToDate { component, .. }
             | Self::ImageBuilt { component, .. }

@@ -89,11 +89,11 @@ impl Cli {
             ColorName::Always => true,
             ColorName::Never => false,
         };
-        let (is_verbose, is_json) = match &self.command {
-            Command::Build(args) => (args.verbose, args.json),
-            Command::Push(_) | Command::Inputs(_) => (false, false),
+        let (is_verbose, is_json, has_timings) = match &self.command {
+            Command::Build(args) => (args.verbose, args.json, args.timings),
+            Command::Push(_) | Command::Inputs(_) => (false, false, false),
         };
-        How { progress, is_verbose, is_json, has_colors }
+        How { progress, is_verbose, is_json, has_timings, has_colors }
     }
 }
 
@@ -157,6 +157,10 @@ pub(super) struct BuildArgs {
     /// With --dry-run: the plan as JSON
     #[arg(long, requires = "dry_run")]
     json: bool,
+
+    /// Write a page on when what ran: target/xtask/timings.html
+    #[arg(long)]
+    timings: bool,
 
     /// Build what is named even if it is up to date
     #[arg(short, long)]

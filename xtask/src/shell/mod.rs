@@ -9,6 +9,7 @@ mod plain;
 mod plan;
 mod screen;
 mod terminal;
+mod timings;
 mod ui;
 mod words;
 

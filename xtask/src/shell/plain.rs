@@ -103,6 +103,7 @@ impl Plain {
             | Event::Proposed { .. }
             | Event::PartStarted { .. }
             | Event::PartFinished { .. }
+            | Event::ContextSent { .. }
             | Event::Pushed { .. } => return Vec::new(),
         };
         vec![line]

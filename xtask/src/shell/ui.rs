@@ -13,6 +13,7 @@ use super::logs::Logs;
 use super::plain::Plain;
 use super::plan;
 use super::terminal::Terminal;
+use super::timings::Timings;
 use super::{github, words};
 use crate::event::{Event, Failure};
 
@@ -28,6 +29,8 @@ pub(super) struct How {
     pub(super) is_verbose: bool,
     /// A plan for programs.
     pub(super) is_json: bool,
+    /// Whether a page tells when what ran.
+    pub(super) has_timings: bool,
     /// Whether standard error is coloured.
     pub(super) has_colors: bool,
 }
@@ -69,6 +72,7 @@ pub(super) async fn show(how: How, root: &Path, mut events: UnboundedReceiver<Ev
         Progress::Quiet => Box::new(Quiet(how)),
     };
     let mut logs = Logs::new(root);
+    let mut timings = how.has_timings.then(Timings::new);
     let mut failures = Vec::new();
     let mut clock = tokio::time::interval(TICK);
     loop {
@@ -82,6 +86,13 @@ pub(super) async fn show(how: How, root: &Path, mut events: UnboundedReceiver<Ev
         let Some(event) = event else { break };
         logs.note(&event);
         view.event(&event);
+        match timings.as_mut().and_then(|timings| timings.note(&event, root)) {
+            Some(Ok(path)) if how.progress != Progress::Json => {
+                print(io::stderr(), &format!("timings: {path}"));
+            }
+            Some(Err(error)) => print(io::stderr(), &format!("warning: no timings: {error}")),
+            _ => {}
+        }
         match event {
             Event::StepFailed(failure) => {
                 let log = logs.last(&failure.component);

@@ -53,7 +53,13 @@ pub(super) async fn run(
 ) -> Result<(), EngineError> {
     let builder = engine.builder().await?;
     let options = build_options(builder, &request);
-    let body = bollard::body_try_stream(ReceiverStream::new(stream(request.context)));
+    let sent = Event::ContextSent {
+        component: request.component.to_owned(),
+        image: request.image.to_owned(),
+    };
+    let told = events.clone();
+    let chunks = stream(request.context, move || told.send(sent));
+    let body = bollard::body_try_stream(ReceiverStream::new(chunks));
     let credentials = Some(request.credentials.clone());
     let mut progress = Progress::new(request.component, request.image, events);
     let mut answers = engine.transfers.build_image(options, credentials, Some(body));
@@ -112,15 +118,21 @@ fn unique_session() -> String {
     format!("xtask-{}-{}-{count}", std::process::id(), since.as_nanos())
 }
 
-/// Makes the archive on a thread of its own while it is sent.
-fn stream(context: Context) -> mpsc::Receiver<io::Result<Bytes>> {
+/// Makes the archive on a thread of its own while it is sent; says when it `is_sent`.
+fn stream(
+    context: Context,
+    is_sent: impl FnOnce() + Send + 'static,
+) -> mpsc::Receiver<io::Result<Bytes>> {
     let (sender, receiver) = mpsc::channel(CHUNKS_IN_FLIGHT);
     tokio::task::spawn_blocking(move || {
         let out = io::BufWriter::with_capacity(CHUNK, ChannelWriter(sender.clone()));
-        if let Err(error) = context.write_tar(out) {
-            // A stream that merely ends would look complete to the engine.
-            let marked = io::Error::new(error.kind(), format!("{CONTEXT_MARK}{error}"));
-            drop(sender.blocking_send(Err(marked)));
+        match context.write_tar(out) {
+            Ok(()) => is_sent(),
+            Err(error) => {
+                // A stream that merely ends would look complete to the engine.
+                let marked = io::Error::new(error.kind(), format!("{CONTEXT_MARK}{error}"));
+                drop(sender.blocking_send(Err(marked)));
+            }
         }
     });
     receiver
