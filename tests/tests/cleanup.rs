@@ -1,6 +1,9 @@
 //! However a round ends, the tree is as clean as before; and one command at a
 //! time works in a workspace.
 
+use std::fs;
+use std::time::{Duration, Instant};
+
 use expect_test::expect;
 use tests::Workspace;
 
@@ -47,7 +50,7 @@ fn ctrl_c_in_a_hook_ends_all_that_it_started() {
     assert_eq!(workspace.tree(), before);
     let child = output.stderr.split("| child ").nth(1).and_then(|rest| rest.lines().next());
     let process = format!("/proc/{}/cmdline", child.expect("a process id"));
-    let command = std::fs::read_to_string(process).unwrap_or_default();
+    let command = fs::read_to_string(process).unwrap_or_default();
     assert!(!command.contains("971"), "{command}");
 }
 
@@ -60,10 +63,22 @@ fn ctrl_c_in_an_instruction_ends_the_build() {
     let before = workspace.tree();
     let mut running = workspace.start(&["build", "--no-cache"]);
     running.wait_for("| here");
+    assert!(runs("sleep\u{0}972"), "or this test shows nothing");
+    let interrupted = Instant::now();
     running.interrupt();
     running.finish().exits_with(130);
+    while runs("sleep\u{0}972") {
+        assert!(interrupted.elapsed() < Duration::from_secs(2), "the engine still runs it");
+    }
     assert_eq!(workspace.tree(), before);
     assert!(!tests::engine::has_image(&workspace.own("tt-a")));
+}
+
+/// Whether a process of this machine, the engine's included, has such a command line.
+fn runs(command: &str) -> bool {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let command_line = |process: fs::DirEntry| fs::read(process.path().join("cmdline")).ok();
+    processes.filter_map(command_line).any(|line| String::from_utf8_lossy(&line).contains(command))
 }
 
 #[test]

@@ -160,9 +160,10 @@ impl<'a, E: Engine> Round<'a, E> {
     }
 
     async fn run_parts(&self, parts: &[Part], jobs: usize) {
+        let median = self.known.borrow().records.median_duration();
         let tasks: Vec<Task> = parts
             .iter()
-            .map(|part| Task { needs: part.needs.clone(), estimate: self.estimate(part) })
+            .map(|part| Task { needs: part.needs.clone(), estimate: self.estimate(part, median) })
             .collect();
         let mut schedule = Schedule::new(&tasks, jobs);
         let mut running = FuturesUnordered::new();
@@ -255,14 +256,13 @@ impl<'a, E: Engine> Round<'a, E> {
     }
 
     /// What a part took last; the median of all for an image that was never built.
-    fn estimate(&self, part: &Part) -> Duration {
+    fn estimate(&self, part: &Part, median: Duration) -> Duration {
         let component = self.component(&self.plan.steps[part.step]);
         let known = self.known.borrow();
         let took = |part: &str| known.records.duration(&part_name(&component.name, part));
         match part.kind {
             PartKind::Begin => took(PRE_HOOK).unwrap_or_default(),
-            PartKind::Image(place) => took(&component.images[place].name)
-                .unwrap_or_else(|| known.records.median_duration()),
+            PartKind::Image(place) => took(&component.images[place].name).unwrap_or(median),
             PartKind::End => took(POST_HOOK).unwrap_or_default(),
         }
     }

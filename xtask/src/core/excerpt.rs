@@ -23,17 +23,26 @@ pub fn find(dockerfile: &str, instruction: &str) -> Option<usize> {
 /// The line of the one command that a message quotes, from 1: engines may give up
 /// before they say which instruction failed.
 pub fn find_quoted(dockerfile: &str, message: &str) -> Option<usize> {
-    let message = words(message).join(" ");
+    let plain = |text: &str| text.replace(['[', ']'], " ");
+    let message = plain(message);
+    let message = words(&message);
+    let quotes = |text: &str| {
+        let text = plain(text);
+        let words = words(&text);
+        let (first, command) = words.split_first()?;
+        let is_quoted = !command.is_empty()
+            && first.eq_ignore_ascii_case("RUN")
+            && message.windows(command.len()).any(|window| window == command);
+        is_quoted.then_some(command.len())
+    };
     let logical = logical_lines(dockerfile);
-    let mut found = logical.iter().filter(|(_, text)| {
-        let words = words(text);
-        words.len() > 1
-            && words[0].eq_ignore_ascii_case("RUN")
-            && message.contains(&words[1..].join(" "))
-    });
-    match (found.next(), found.next()) {
-        (Some((line, _)), None) => Some(*line),
-        _ => None,
+    let quoted = logical.iter().filter_map(|(line, text)| Some((quotes(text)?, *line)));
+    let mut quoted: Vec<(usize, usize)> = quoted.collect();
+    quoted.sort_unstable();
+    match quoted.as_slice() {
+        [.., (before, _), (last, _)] if before == last => None,
+        [.., (_, line)] => Some(*line),
+        [] => None,
     }
 }
 
