@@ -1,8 +1,8 @@
 //! What a build with nothing to do costs, beside `git status` and ninja in the
 //! same tree.
 //!
-//!     cargo bench -p tests --bench nothing_to_do
-//!     cargo bench -p tests --bench nothing_to_do -- --sizes 40x100,10000x3:plan
+//!     cargo bench --profile dev -p tests --bench nothing_to_do
+//!     cargo bench --profile dev -p tests --bench nothing_to_do -- --sizes 40x100,10000x3:plan
 //!
 //! A size is `COMPONENTSxFILES`: that many components with that many files each.
 //! With `:plan` the images are not built, and `build --dry-run` is measured.
@@ -21,7 +21,6 @@
 //! The files are in memory all the time: what is compared is work, not disks.
 
 use std::collections::BTreeSet;
-use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -32,13 +31,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tests::engine::docker;
+use tests::sized::{base, name, needed, place, write};
 use tests::{Workspace, repository};
 
 const DEFAULT_SIZES: &str = "40x100,1000x100";
 const USAGE: &str = "usage: … -- [--sizes COMPONENTSxFILES[:plan],…]";
-
-const FILES_PER_FOLDER: usize = 10;
-const FOLDERS_PER_FOLDER: usize = 4;
 
 /// A tree of more files is a large one, measured less often.
 const SMALL: usize = 10_000;
@@ -67,12 +64,7 @@ const FIND_NINJA: &str = r#"
 static IS_INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 fn main() -> ExitCode {
-    let mut arguments: Vec<String> = env::args().skip(1).collect();
-    let Some(bench) = arguments.iter().position(|argument| argument == "--bench") else {
-        eprintln!("nothing is measured by 'cargo test'");
-        return ExitCode::SUCCESS;
-    };
-    arguments.remove(bench);
+    let Some(arguments) = tests::bench_arguments() else { return ExitCode::SUCCESS };
     let Some(sizes) = sizes(&arguments) else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
@@ -140,14 +132,7 @@ struct Tools {
 
 impl Tools {
     fn find() -> Self {
-        eprintln!("compiling the tool");
-        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.current_dir(repository()).args(["build", "--quiet", "--package", "xtask"]);
-        run(&mut cargo);
-        let bench = env::current_exe().expect("a benchmark knows where it is");
-        // It lies in target/release/deps/.
-        let target = bench.ancestors().nth(3).expect("benchmarks lie three folders deep");
-        Self { xtask: target.join("debug/xtask"), ninja: find_ninja() }
+        Self { xtask: tests::compile(), ninja: find_ninja() }
     }
 
     /// What the figures depend on.
@@ -202,26 +187,7 @@ struct Tree<'a> {
 impl<'a> Tree<'a> {
     fn new(tools: &'a Tools, size: Size) -> Self {
         eprintln!("{size}: writing files");
-        let tree = Self { tools, size, workspace: Workspace::new() };
-        tree.workspace.write(".gitignore", "/target/\n");
-        for component in 0..size.components {
-            tree.write_component(component);
-        }
-        tree
-    }
-
-    fn write_component(&self, component: usize) {
-        let name = name(component);
-        let dockerfile = format!("src/{name}/build/tt-{name}.dockerfile");
-        self.workspace.write(&dockerfile, &dockerfile_of(component));
-        let needed: String = needed(component).map(|needed| self::name(needed) + "\n").collect();
-        if !needed.is_empty() {
-            self.workspace.write(&format!("src/{name}/build/component.dep"), &needed);
-        }
-        for file in 0..self.size.files {
-            let text = contents(component, file);
-            self.workspace.write(&format!("src/{name}/{}", place(file)), &text);
-        }
+        Self { tools, size, workspace: write(size.components, size.files) }
     }
 
     fn title(&self) -> String {
@@ -258,18 +224,19 @@ impl<'a> Tree<'a> {
     }
 
     fn ninja_edge(&self, component: usize) -> String {
-        let name = name(component);
-        let mut edge = format!("build target/ninja/{name}: stamp");
-        edge.push_str(&format!(" src/{name}/build/tt-{name}.dockerfile"));
+        let component_name = name(component);
+        let src = format!("src/{component_name}");
+        let mut edge = format!("build target/ninja/{component_name}: stamp");
+        edge.push_str(&format!(" {src}/build/tt-{component_name}.dockerfile"));
         if needed(component).next().is_some() {
-            edge.push_str(&format!(" src/{name}/build/component.dep"));
+            edge.push_str(&format!(" {src}/build/component.dep"));
         }
         for file in 0..self.size.files {
-            edge.push_str(&format!(" src/{name}/{}", place(file)));
+            edge.push_str(&format!(" {src}/{}", place(file)));
         }
         let before: BTreeSet<usize> = needed(component).chain(base(component)).collect();
         for before in before {
-            edge.push_str(&format!(" target/ninja/{}", self::name(before)));
+            edge.push_str(&format!(" target/ninja/{}", name(before)));
         }
         edge + "\n"
     }
@@ -494,50 +461,6 @@ impl Row {
         let (median, min) = (time(self.median), time(self.min));
         format!("{:<34}{median:>11}{min:>11}{ratio:>14.2}{peak:>10}", self.label)
     }
-}
-
-fn name(component: usize) -> String {
-    format!("c{component:05}")
-}
-
-/// Two of three images are made from an earlier one.
-fn base(component: usize) -> Option<usize> {
-    (component > 0 && !component.is_multiple_of(3)).then_some(component / 2)
-}
-
-/// Every second component takes the files of one or two earlier ones.
-fn needed(component: usize) -> impl Iterator<Item = usize> {
-    let needed = if component.is_multiple_of(2) {
-        BTreeSet::new()
-    } else {
-        BTreeSet::from([component / 2, component / 3])
-    };
-    needed.into_iter()
-}
-
-fn dockerfile_of(component: usize) -> String {
-    let base = base(component).map_or("scratch".to_owned(), |base| format!("tt-{}", name(base)));
-    format!("FROM {base}\nCOPY {} /{}\n", place(0), name(component))
-}
-
-/// Where a file lies in its component: some to a folder, folders in folders.
-fn place(file: usize) -> String {
-    let mut folder = file / FILES_PER_FOLDER;
-    let mut path = format!("file-{file}.txt");
-    loop {
-        path = format!("folder-{folder}/{path}");
-        if folder == 0 {
-            return path;
-        }
-        folder = (folder - 1) / FOLDERS_PER_FOLDER;
-    }
-}
-
-/// Some hundred bytes to four KiB that no other file has.
-fn contents(component: usize, file: usize) -> String {
-    let lines = 5 + (component * 31 + file * 17) % 75;
-    let line = format!("file {file} of component {component}, of some lines like this\n");
-    format!("tt-\n{}", line.repeat(lines))
 }
 
 /// The most memory that a process had so far, in MiB.

@@ -1,7 +1,7 @@
 //! What forty images that do not need each other take with eight jobs, beside the
 //! docker CLI driven by `make -j 8` in the same tree, in turn, in the same run.
 //!
-//!     cargo bench -p tests --bench side_by_side
+//!     cargo bench --profile dev -p tests --bench side_by_side
 //!
 //! Each image does one second of nothing (`RUN sleep 1`), so that what is compared is
 //! how well the time is filled. Nothing is taken from the engine's cache.
@@ -10,16 +10,19 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use tests::Workspace;
+use tests::engine::cli_with_buildkit;
 
 const IMAGES: usize = 40;
 const JOBS: &str = "8";
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 
 fn main() -> ExitCode {
-    if !std::env::args().any(|argument| argument == "--bench") {
-        eprintln!("nothing is measured by 'cargo test'");
+    if tests::bench_arguments().is_none() {
         return ExitCode::SUCCESS;
     }
+    tests::compile();
+    let docker =
+        format!("DOCKER={}", cli_with_buildkit().expect("a docker CLI with BuildKit").display());
     let workspace = tree();
     let mut tool = Vec::new();
     let mut make = Vec::new();
@@ -30,7 +33,7 @@ fn main() -> ExitCode {
         }));
         make.push(timed(|| {
             let mut make = Command::new("make");
-            make.args(["--silent", "--jobs", JOBS]).current_dir(workspace.root());
+            make.args(["--silent", "--jobs", JOBS]).arg(&docker).current_dir(workspace.root());
             let status = make.stdout(Stdio::null()).stderr(Stdio::null()).status();
             assert!(status.expect("make runs").success());
         }));
@@ -49,7 +52,7 @@ fn tree() -> Workspace {
     for number in 0..IMAGES {
         makefile.push_str(&format!(" i{number}"));
     }
-    makefile.push_str("\ni%:\n\tDOCKER_BUILDKIT=1 docker build --quiet --no-cache ");
+    makefile.push_str("\ni%:\n\tDOCKER_BUILDKIT=1 $(DOCKER) build --quiet --no-cache ");
     makefile.push_str("-t tt-$@-make -f src/$@/build/tt-$@.dockerfile src/$@\n");
     for number in 0..IMAGES {
         let dockerfile = format!("FROM tt-box\nRUN sleep 1; echo {number}\n");

@@ -1,14 +1,18 @@
 //! The engine as the docker CLI sees it: the oracle of the tests.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -96,16 +100,52 @@ pub fn cli_build(context: &Path, dockerfile: &str, name: &str, arguments: &[&str
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// The same with BuildKit, by a CLI that has it.
+///
+/// # Panics
+///
+/// If it fails.
+pub fn cli_build_with_buildkit(cli: &Path, context: &Path, dockerfile: &str, name: &str) {
+    let mut docker = Command::new(cli);
+    docker.current_dir(context).env("DOCKER_BUILDKIT", "1");
+    docker.args(["build", "-q", "-t", name, "-f", dockerfile, "."]);
+    let output = docker.output().expect("docker runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The first docker CLI of `PATH` that builds with BuildKit: not every one has the plugin
+/// that this takes since 23.
+pub fn cli_with_buildkit() -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let mut found = env::split_paths(&path).map(|folder| folder.join("docker"));
+    found.find(|docker| {
+        let mut help = Command::new(docker);
+        help.args(["build", "--help"]).env("DOCKER_BUILDKIT", "1").stderr(Stdio::null());
+        let help = help.output().map(|output| output.stdout).unwrap_or_default();
+        String::from_utf8_lossy(&help).contains("--output")
+    })
+}
+
 /// Everything in an image: path, kind and mode, then contents or link target.
 pub fn image_tree(name: &str) -> BTreeMap<String, String> {
     let container = docker(&["create", name, "/none"]);
     let container = String::from_utf8_lossy(&container).trim().to_owned();
     let exported = docker(&["export", &container]);
     docker(&["rm", "-f", &container]);
+    archive_tree(&exported)
+}
+
+/// Everything in a tar archive, in the same way.
+///
+/// # Panics
+///
+/// If it is none.
+pub fn archive_tree(archive: &[u8]) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
-    for entry in tar::Archive::new(&exported[..]).entries().expect("an archive") {
+    for entry in tar::Archive::new(archive).entries().expect("an archive") {
         let mut entry = entry.expect("an entry");
         let path = entry.path().expect("a path").display().to_string();
+        let path = path.trim_end_matches('/').to_owned();
         let header = entry.header().clone();
         let target = entry.link_name().expect("a target").map(|link| link.display().to_string());
         let mut contents = Vec::new();
@@ -113,7 +153,7 @@ pub fn image_tree(name: &str) -> BTreeMap<String, String> {
         let text = format!(
             "{:?} {:o} {}:{} {:?} {}",
             header.entry_type(),
-            header.mode().expect("a mode"),
+            header.mode().expect("a mode") & 0o7777,
             header.uid().expect("an owner"),
             header.gid().expect("a group"),
             target,
@@ -156,34 +196,69 @@ pub fn image_config(name: &str) -> BTreeMap<String, Value> {
     found
 }
 
-/// A second way to the engine that can be cut.
+/// A second way to the engine, which can be cut and tells when builds began.
 #[derive(Debug)]
 pub struct Proxy {
     dir: TempDir,
     open: Arc<Mutex<Vec<UnixStream>>>,
+    builds: Mutex<Receiver<Instant>>,
+    gate: Arc<Gate>,
+    is_halting: Arc<AtomicBool>,
+}
+
+/// What contexts pass through on their way.
+#[derive(Debug, Default)]
+struct Gate {
+    is_shut: Mutex<bool>,
+    opened: Condvar,
 }
 
 impl Proxy {
-    /// Leads to the engine's default socket.
+    /// Leads to the engine that the tests use.
     pub fn start() -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let listener = UnixListener::bind(dir.path().join("socket")).expect("a socket");
         let open = Arc::new(Mutex::new(Vec::new()));
         let shared = Arc::clone(&open);
+        let gate = Arc::new(Gate::default());
+        let passed = Arc::clone(&gate);
+        let is_halting = Arc::new(AtomicBool::new(false));
+        let halts = Arc::clone(&is_halting);
+        let (began, builds) = mpsc::channel();
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let engine = UnixStream::connect("/var/run/docker.sock").expect("the engine");
+                let engine = UnixStream::connect(engine_socket()).expect("the engine");
                 for (from, to) in [(&client, &engine), (&engine, &client)] {
-                    let (mut from, mut to) = (copy_of(from), copy_of(to));
+                    let (from, to, began) = (copy_of(from), copy_of(to), began.clone());
+                    let (gate, halts) = (Arc::clone(&passed), Arc::clone(&halts));
                     shared.lock().expect("no panic").push(copy_of(&from));
-                    thread::spawn(move || {
-                        drop(std::io::copy(&mut from, &mut to));
-                        drop(to.shutdown(Shutdown::Write));
-                    });
+                    thread::spawn(move || pass_on(from, to, &began, &gate, &halts));
                 }
             }
         });
-        Self { dir, open }
+        Self { dir, open, builds: Mutex::new(builds), gate, is_halting }
+    }
+
+    /// Lets no more than the beginning of a context pass, until [`Proxy::release`].
+    pub fn hold(&self) {
+        *self.gate.is_shut.lock().expect("no panic") = true;
+    }
+
+    /// Lets contexts pass again.
+    pub fn release(&self) {
+        *self.gate.is_shut.lock().expect("no panic") = false;
+        self.gate.opened.notify_all();
+    }
+
+    /// From now on makes a little halt before the end of each line.
+    pub fn halt_at_ends(&self) {
+        self.is_halting.store(true, Ordering::Relaxed);
+    }
+
+    /// When the next build was asked for that was not told yet; none if that takes longer
+    /// than a minute.
+    pub fn next_build(&self) -> Option<Instant> {
+        self.builds.lock().expect("no panic").recv_timeout(Duration::from_mins(1)).ok()
     }
 
     /// For `DOCKER_HOST`.
@@ -197,6 +272,51 @@ impl Proxy {
             drop(stream.shutdown(Shutdown::Both));
         }
     }
+}
+
+/// Copies what is said to the other side, and tells when that is a request for a build.
+/// Of what brings a context, only the beginning passes a gate that is shut.
+fn pass_on(
+    mut from: UnixStream,
+    mut to: UnixStream,
+    began: &Sender<Instant>,
+    gate: &Gate,
+    is_halting: &AtomicBool,
+) {
+    let mut buffer = vec![0; 1 << 16];
+    let mut brings_context = false;
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
+        let said = &buffer[..read];
+        let line = said.split(|byte| *byte == b'\r').next().unwrap_or_default();
+        let asks = |what: &[u8]| {
+            line.starts_with(b"POST ") && line.windows(what.len()).any(|part| part == what)
+        };
+        if brings_context {
+            let is_shut = gate.is_shut.lock().expect("no panic");
+            drop(gate.opened.wait_while(is_shut, |is_shut| *is_shut).expect("no panic"));
+        }
+        if asks(b"/build?") {
+            let _ = began.send(Instant::now());
+        }
+        brings_context |= asks(b"/build?") || asks(b"/session");
+        let passed = if is_halting.load(Ordering::Relaxed) {
+            said.chunk_by(|_, next| *next != b'\r').try_for_each(|part| {
+                thread::sleep(Duration::from_millis(1));
+                to.write_all(part)
+            })
+        } else {
+            to.write_all(said)
+        };
+        if passed.is_err() {
+            break;
+        }
+    }
+    drop(to.shutdown(Shutdown::Write));
+}
+
+fn engine_socket() -> PathBuf {
+    let host = env::var("DOCKER_HOST").unwrap_or_default();
+    host.strip_prefix("unix://").unwrap_or("/var/run/docker.sock").into()
 }
 
 fn copy_of(stream: &UnixStream) -> UnixStream {

@@ -6,10 +6,13 @@
 //! side and only ever touch images that they made.
 
 pub mod engine;
+pub mod ignore_files;
 pub mod model;
 mod output;
 pub mod registry;
 pub mod scripted;
+pub mod sink;
+pub mod sized;
 mod terminal;
 mod workspace;
 
@@ -18,11 +21,47 @@ pub use terminal::Terminal;
 pub use workspace::{Running, Workspace};
 
 use std::path::PathBuf;
+use std::process::Command;
 
 /// The root of this repository.
 pub fn repository() -> PathBuf {
     let tests = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     tests.parent().expect("the tests lie in the repository").to_owned()
+}
+
+/// Compiles the tool, which Cargo does for no benchmark of another package, and
+/// tells where it is: the binary that `cargo xtask` runs, in the same profile.
+///
+/// # Panics
+///
+/// If it does not compile.
+pub fn compile() -> PathBuf {
+    eprintln!("compiling the tool");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let build = ["build", "--quiet", "--package", "xtask"];
+    let status = Command::new(cargo).args(build).current_dir(repository()).status();
+    assert!(status.expect("cargo starts").success(), "the tool does not compile");
+    binary()
+}
+
+/// What a benchmark was given; none where `cargo test` runs it, which measures nothing.
+pub fn bench_arguments() -> Option<Vec<String>> {
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some(bench) = arguments.iter().position(|argument| argument == "--bench") else {
+        eprintln!("nothing is measured by 'cargo test'");
+        return None;
+    };
+    arguments.remove(bench);
+    Some(arguments)
+}
+
+/// Tests and benchmarks lie in `target/PROFILE/deps/`, the binary in `target/debug/`.
+fn binary() -> PathBuf {
+    let this = std::env::current_exe().expect("a test knows where it is");
+    let target = this.ancestors().nth(3).expect("tests lie three folders deep");
+    let binary = target.join("debug/xtask");
+    assert!(binary.exists(), "{} is missing: run 'cargo build -p xtask'", binary.display());
+    binary
 }
 
 /// A program that `tests/run` unpacked.

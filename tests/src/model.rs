@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
+use std::ops::Range;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
@@ -34,6 +35,8 @@ pub struct Model {
     pub outside: u32,
     components: BTreeMap<String, Component>,
     count: usize,
+    /// Whether all hooks declare what they read.
+    is_declared: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -91,6 +94,15 @@ const SHARED: [&str; 3] = ["shared/0", "shared/1", "shared/deep/2"];
 impl Model {
     /// A few components that need each other.
     pub fn new(seed: u64) -> Self {
+        Self::with(seed, false)
+    }
+
+    /// The same with hooks that all declare what they read.
+    pub fn declared(seed: u64) -> Self {
+        Self::with(seed, true)
+    }
+
+    fn with(seed: u64, is_declared: bool) -> Self {
         let mut model = Self {
             rng: Rng::with_seed(seed),
             files: BTreeMap::new(),
@@ -99,6 +111,7 @@ impl Model {
             outside: 0,
             components: BTreeMap::new(),
             count: 0,
+            is_declared,
         };
         for path in SHARED {
             let text = model.text();
@@ -124,10 +137,19 @@ impl Model {
 
     /// Makes one edit, here and below `root`.
     pub fn edit(&mut self, root: &Path, own: impl Fn(&str) -> String) -> Edit {
+        self.edit_among(0..24, root, own)
+    }
+
+    /// Makes one edit, of files only.
+    pub fn edit_files(&mut self, root: &Path, own: impl Fn(&str) -> String) -> Edit {
+        self.edit_among(0..17, root, own)
+    }
+
+    fn edit_among(&mut self, kinds: Range<u8>, root: &Path, own: impl Fn(&str) -> String) -> Edit {
         let before = self.clone();
         let name = self.some_component();
         let mut action = Action::None;
-        let (text, touched) = match self.rng.u8(0..24) {
+        let (text, touched) = match self.rng.u8(kinds) {
             0..=2 => self.change_text(&name),
             3 => return self.change_behind_the_clock(root, &name),
             4 => self.change_mode(&name),
@@ -220,8 +242,8 @@ impl Model {
             has_word: self.rng.bool(),
             hook: match self.rng.u8(0..8) {
                 0..=3 => Hook::None,
-                4 | 5 => Hook::Undeclared,
-                6 => Hook::Declared,
+                4 | 5 if !self.is_declared => Hook::Undeclared,
+                4..=6 => Hook::Declared,
                 _ => Hook::Writing,
             },
             ..Component::default()

@@ -58,7 +58,7 @@ impl Output {
     }
 }
 
-/// `1.2s` becomes `[TIME]`, and `1.2 busy` becomes `[N] busy`.
+/// `1.2s` and `1s ago` become `[TIME]`, and `1.2 busy` becomes `[N] busy`.
 pub(crate) fn replace_times(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -69,7 +69,8 @@ pub(crate) fn replace_times(text: &str) -> String {
         let end = number.find(|letter| !is_part(letter)).unwrap_or(number.len());
         let (number, after) = number.split_at(end);
         let is_alone = !out.ends_with(|letter: char| letter.is_alphanumeric());
-        let is_time = number.contains('.') && is_alone && number.parse::<f64>().is_ok();
+        let is_told = number.contains('.') || after.starts_with("s ago");
+        let is_time = is_told && is_alone && number.parse::<f64>().is_ok();
         let ends_word = |rest: &str| !rest.starts_with(|letter: char| letter.is_alphanumeric());
         match after.strip_prefix('s').filter(|rest| is_time && ends_word(rest)) {
             Some(after) => {

@@ -6,8 +6,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::rc::Rc;
+use std::time::Duration;
 
 use xtask::core::config::RegistryConfig;
+use xtask::core::fingerprint::LABEL;
 use xtask::core::holdings::{Held, Holdings};
 use xtask::effects::engine::{BuildRequest, Engine, EngineError, FoundImage, Logins};
 use xtask::event::Events;
@@ -21,6 +23,8 @@ pub struct ScriptedEngine {
     images: Rc<RefCell<Vec<Image>>>,
     count: Rc<Cell<usize>>,
     builds_left: Rc<Cell<Option<usize>>>,
+    delay: Rc<Cell<Duration>>,
+    needless: Rc<RefCell<Vec<String>>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -35,6 +39,21 @@ impl ScriptedEngine {
     /// Lets so many more builds succeed, then loses the connection; none for ever.
     pub fn fail_after(&self, builds: Option<usize>) {
         self.builds_left.set(builds);
+    }
+
+    /// Lets every build take that long.
+    pub fn take(&self, delay: Duration) {
+        self.delay.set(delay);
+    }
+
+    /// The images that were built though they were there, built from just the same.
+    pub fn needless(&self) -> Vec<String> {
+        self.needless.borrow().clone()
+    }
+
+    /// Forgets the images without a name.
+    pub fn prune(&self) {
+        self.images.borrow_mut().retain(|image| !image.names.is_empty());
     }
 
     /// What is in the image of a name.
@@ -87,7 +106,8 @@ impl ScriptedEngine {
     /// Runs a Dockerfile; one instruction that it does not know is an error.
     fn make(&self, request: &BuildRequest<'_>) -> Result<(), String> {
         let mut archive = Vec::new();
-        request.context.write_tar(&mut archive).map_err(|error| error.to_string())?;
+        xtask::core::archive::write(&request.context, &mut archive)
+            .map_err(|error| error.to_string())?;
         let context = unpack(&archive);
         let dockerfile = context.get(request.dockerfile).ok_or("no Dockerfile")?;
         let (_, text) = dockerfile.split_once('\n').ok_or("no text")?;
@@ -118,6 +138,13 @@ impl ScriptedEngine {
         }
         let ours = request.labels.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
         image.labels.extend(ours);
+        let fingerprint = |image: &Image| image.labels.get(LABEL).cloned();
+        let is_there = self.find(request.image).is_some_and(|before| {
+            fingerprint(&before).is_some() && fingerprint(&before) == fingerprint(&image)
+        });
+        if is_there {
+            self.needless.borrow_mut().push(request.image.to_owned());
+        }
         self.add(request.image, image.labels, image.contents);
         Ok(())
     }
@@ -139,6 +166,7 @@ impl Engine for ScriptedEngine {
             held: held(&image),
             id: image.id,
             has_triggers: false,
+            variables: Vec::new(),
         }))
     }
 
@@ -160,7 +188,7 @@ impl Engine for ScriptedEngine {
     }
 
     async fn build(&self, request: BuildRequest<'_>, _: &Events) -> Result<(), EngineError> {
-        tokio::task::yield_now().await;
+        tokio::time::sleep(self.delay.get()).await;
         match self.builds_left.get() {
             Some(0) => return Err(EngineError::Lost("as the test wanted".to_owned())),
             Some(left) => self.builds_left.set(Some(left - 1)),

@@ -72,7 +72,12 @@ impl Terminal {
 
     /// Presses Ctrl-C.
     pub fn interrupt(&mut self) {
-        self.keys.write_all(b"\x03").expect("a terminal");
+        self.press("\x03");
+    }
+
+    /// Presses these keys.
+    pub fn press(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).expect("a terminal");
         self.keys.flush().expect("a terminal");
     }
 

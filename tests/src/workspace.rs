@@ -5,6 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -13,7 +15,7 @@ use tempfile::TempDir;
 use crate::{Output, Terminal, engine};
 
 /// Nothing here takes longer; a test that waits for it has failed.
-const PATIENCE: Duration = Duration::from_mins(2);
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// A scratch workspace, gone with its images when dropped.
 #[derive(Debug)]
@@ -143,29 +145,35 @@ impl Workspace {
 
     /// Runs the binary to its end.
     pub fn xtask(&self, arguments: &[&str]) -> Output {
-        let output = self.command(arguments).output().expect("the binary runs");
-        self.output(&output)
+        self.start(arguments).finish()
     }
 
     /// Runs the binary to its end with these variables in its environment.
     pub fn xtask_with(&self, variables: &BTreeMap<String, String>, arguments: &[&str]) -> Output {
-        let mut command = self.command(arguments);
-        self.output(&command.envs(variables).output().expect("the binary runs"))
+        self.run(self.command(arguments).envs(variables)).finish()
     }
 
     /// Runs the binary to its end in a folder of the workspace.
     pub fn xtask_in(&self, folder: &str, arguments: &[&str]) -> Output {
-        let mut command = self.command(arguments);
-        let output =
-            command.current_dir(self.root().join(folder)).output().expect("the binary runs");
-        self.output(&output)
+        self.run(self.command(arguments).current_dir(self.root().join(folder))).finish()
     }
 
     /// Starts the binary.
     pub fn start(&self, arguments: &[&str]) -> Running<'_> {
-        let mut child = self.command(arguments).spawn().expect("the binary starts");
+        self.run(&mut self.command(arguments))
+    }
+
+    /// Starts a command.
+    pub fn run(&self, command: &mut Command) -> Running<'_> {
+        let mut child = command.spawn().expect("it starts");
         let errors = BufReader::new(child.stderr.take().expect("a pipe"));
-        Running { workspace: self, child, errors, seen: Vec::new() }
+        let mut pipe = child.stdout.take().expect("a pipe");
+        let printed = thread::spawn(move || {
+            let mut printed = Vec::new();
+            pipe.read_to_end(&mut printed).expect("a pipe");
+            printed
+        });
+        Running { workspace: self, child, errors, seen: Vec::new(), printed }
     }
 
     /// Starts the binary on a terminal of so many columns.
@@ -184,7 +192,17 @@ impl Workspace {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        self.prepared(Command::new(crate::binary()), arguments)
+    }
+
+    /// The binary without arguments, by way of a command that runs another.
+    pub fn command_below(&self, command: &[&str]) -> Command {
+        let mut below = Command::new(command[0]);
+        below.args(&command[1..]).arg(crate::binary());
+        self.prepared(below, &[])
+    }
+
+    fn prepared(&self, mut command: Command, arguments: &[&str]) -> Command {
         command
             .args(arguments.iter().map(|argument| self.own(argument)))
             .current_dir(self.root())
@@ -224,12 +242,14 @@ pub struct Running<'a> {
     child: Child,
     errors: BufReader<process::ChildStderr>,
     seen: Vec<u8>,
+    printed: JoinHandle<Vec<u8>>,
 }
 
 impl Running<'_> {
     /// Reads standard error until a line holds `text`.
     pub fn wait_for(&mut self, text: &str) {
         let text = self.workspace.own(text);
+        let _killed_if_it_hangs = self.watchdog();
         loop {
             let start = self.seen.len();
             let read = self.errors.read_until(b'\n', &mut self.seen).expect("a pipe");
@@ -242,6 +262,16 @@ impl Running<'_> {
         }
     }
 
+    /// Whether it has not ended.
+    pub fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// The id of its process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Presses Ctrl-C.
     pub fn interrupt(&self) {
         self.signal(Signal::INT);
@@ -249,19 +279,34 @@ impl Running<'_> {
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        let _ = kill_process(id.expect("a process id"), signal);
+        let _ = kill_process(self.id(), signal);
     }
 
     /// Waits for the end.
     pub fn finish(mut self) -> Output {
+        let _killed_if_it_hangs = self.watchdog();
         self.errors.read_to_end(&mut self.seen).expect("a pipe");
-        let mut stdout = Vec::new();
-        if let Some(mut pipe) = self.child.stdout.take() {
-            pipe.read_to_end(&mut stdout).expect("a pipe");
-        }
+        let stdout = self.printed.join().expect("no panic");
         let status = self.child.wait().expect("it ends");
         self.workspace.output(&process::Output { status, stdout, stderr: self.seen })
+    }
+
+    /// Kills the binary if what is given lives longer than any wait should take: a
+    /// test that waits for it then fails, and tells what it saw.
+    fn watchdog(&self) -> mpsc::Sender<()> {
+        let (alive, end) = mpsc::channel();
+        let id = self.id();
+        thread::spawn(move || {
+            if end.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+                let _ = kill_process(id, Signal::KILL);
+            }
+        });
+        alive
+    }
+
+    fn id(&self) -> Pid {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        id.expect("a process id")
     }
 }
 
@@ -269,22 +314,13 @@ impl Running<'_> {
 ///
 /// # Panics
 ///
-/// After two minutes.
+/// After five minutes.
 pub(crate) fn wait_until(what: &str, done: impl Fn() -> bool) {
     let started = Instant::now();
     while !done() {
         assert!(started.elapsed() < PATIENCE, "{what} took too long");
-        std::thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
     }
-}
-
-/// Tests lie in `target/debug/deps/`, the binary in `target/debug/`.
-fn binary() -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows where it is");
-    let debug = test.ancestors().nth(2).expect("tests lie two folders deep");
-    let binary = debug.join("xtask");
-    assert!(binary.exists(), "{} is missing: run 'cargo build -p xtask'", binary.display());
-    binary
 }
 
 fn list(root: &Path, dir: &Path, found: &mut Vec<String>) {

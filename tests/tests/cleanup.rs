@@ -63,7 +63,10 @@ fn ctrl_c_in_an_instruction_ends_the_build() {
     let before = workspace.tree();
     let mut running = workspace.start(&["build", "--no-cache"]);
     running.wait_for("| here");
-    assert!(runs("sleep\u{0}972"), "or this test shows nothing");
+    // The shell starts it a moment after its line is here.
+    while !runs("sleep\u{0}972") {
+        assert!(running.is_alive(), "it never slept");
+    }
     let interrupted = Instant::now();
     running.interrupt();
     running.finish().exits_with(130);
@@ -72,6 +75,26 @@ fn ctrl_c_in_an_instruction_ends_the_build() {
     }
     assert_eq!(workspace.tree(), before);
     assert!(!tests::engine::has_image(&workspace.own("tt-a")));
+}
+
+#[test]
+fn the_second_ctrl_c_does_not_wait() {
+    let stubborn = "#!/bin/sh\ntrap '' TERM\necho ready\nsleep 974; sleep 974\n";
+    let workspace = Workspace::new()
+        .image("a", BASE)
+        .script("src/a/build/build-pre.sh", stubborn)
+        .script("src/a/build/build-post.sh", WRITES);
+    let before = workspace.tree();
+    let mut running = workspace.start(&["build"]);
+    running.wait_for("| ready");
+    running.interrupt();
+    running.interrupt();
+    let _ = running.finish().exits_with(130);
+    while runs("sleep\u{0}974") {}
+    workspace.write("src/a/build/build-pre.sh", "#!/bin/sh\n");
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    workspace.write("src/a/build/build-pre.sh", stubborn);
+    assert_eq!(workspace.tree(), before);
 }
 
 /// Whether a process of this machine, the engine's included, has such a command line.

@@ -17,6 +17,7 @@ use tests::model::{Action, Model};
 use tests::scripted::{Contents, ScriptedEngine};
 use tokio::sync::mpsc;
 use xtask::commands::Setting;
+use xtask::commands::aim::Aim;
 use xtask::commands::build::{self, BuildOptions};
 use xtask::effects::engine::Environment;
 use xtask::effects::interrupt::Interrupt;
@@ -114,7 +115,7 @@ impl Site for Played {
         let engine = self.engine.clone();
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let ended =
-            runtime.block_on(build::run_with(async { Ok(engine) }, &options, None, &setting));
+            runtime.block_on(build::run_with(async { Ok(engine) }, &options, Aim::Build, &setting));
         drop(setting);
         ended.map_err(|error| error.to_string())?;
         let mut built = Vec::new();

@@ -46,6 +46,33 @@ fn chosen_images_get_a_chosen_tag() {
     assert!(registry.digest(&name("tt-web"), "v2").is_none());
 }
 
+#[test]
+fn what_is_rebuilt_while_it_is_watched_is_pushed() {
+    let registry = Registry::start();
+    let workspace = configured(registry.address(), "").image("alone", BASE);
+    let watch = ["watch", "-c", "config", "--push"];
+    let mut running = workspace.start(&watch);
+    running.wait_for("3 built");
+    running.wait_for("watching: ");
+    running.wait_for("watching: ");
+    let digest = |image: &str| {
+        registry
+            .digest(&workspace.own(&format!("some/where/{image}")), "1.10")
+            .expect("it is there")
+    };
+    let before = ["tt-web", "tt-db", "tt-alone"].map(digest);
+    workspace.write("src/web/build/new", "x");
+    running.wait_for("2 built");
+    running.wait_for("watching: ");
+    running.wait_for("watching: ");
+    running.interrupt();
+    let output = running.finish().exits_with(0);
+    let pushed = output.stderr.matches("pushing: ").count();
+    assert_eq!(pushed, 5, "{}", output.stderr);
+    let after = ["tt-web", "tt-db", "tt-alone"].map(digest);
+    assert!(before[0] != after[0] && before[1] != after[1] && before[2] == after[2]);
+}
+
 /// Its base64 has characters that the two alphabets write differently.
 const PASSWORD: &str = "0a?b>c~d??>>~~";
 

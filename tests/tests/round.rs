@@ -141,7 +141,7 @@ fn programs_get_every_event_as_a_line() {
         {"component":"a","duration":"[TIME]","event":"part_finished","part":"tt-a"}
         {"component":"a","event":"image_built","image":"tt-a"}
         {"component":"a","duration":"[TIME]","event":"step_finished","outcome":"built"}
-        {"built":1,"busy":"[TIME]","cancelled":0,"critical_duration":"[TIME]","critical_path":["a"],"duration":"[TIME]","event":"round_finished","failed":0,"not_tried":0,"restored":0,"up_to_date":0}
+        {"built":1,"busy":"[TIME]","cancelled":0,"critical_duration":"[TIME]","critical_path":["a"],"duration":"[TIME]","event":"round_finished","failed":0,"not_tried":0,"outdated":0,"restored":0,"up_to_date":0}
     "#]].assert_eq(&told);
     assert!(output.stdout.contains(r#""image":null,"stream":"err","line":"error""#));
 }

@@ -212,3 +212,108 @@ fn five_hundred_components_scroll_by() {
     assert!(last.starts_with("0 built, 500 up to date, 0 failed in "), "{screen}");
     assert!(screen.contains("= c499 up to date"), "{screen}");
 }
+
+fn while_it_is_watched(columns: u16, looked: &Expect, failed: &Expect) {
+    let workspace = tree();
+    workspace.write("target/go", "");
+    let mut terminal = workspace.start_on_terminal(columns, &["watch", "-j", "1", "--clear"]);
+    terminal.wait_for("watching 4");
+    terminal.press("?g");
+    terminal.wait_for("← plain, slow");
+    looked.assert_eq(&terminal.screen());
+    terminal.press("p");
+    terminal.wait_for("paused with 4");
+    workspace.write("src/plain/build/tt-plain.dockerfile", "FROM tt-base\nCOPY none /\n");
+    terminal.press("p");
+    terminal.wait_for("1 failed");
+    terminal.wait_for("watching 4");
+    workspace.write("src/plain/build/tt-plain.dockerfile", "FROM tt-base\nCOPY build /plain\n");
+    terminal.wait_for("0 failed");
+    terminal.wait_for("watching 4");
+    // That which failed is mended.
+    terminal.press("l");
+    terminal.wait_for("nothing has failed");
+    failed.assert_eq(&terminal.screen());
+    terminal.press("\n");
+    terminal.wait_for("0 built");
+    terminal.press("f");
+    terminal.wait_for("4 built");
+    terminal.press("q");
+    assert_eq!(terminal.finish().0, 0);
+}
+
+#[test]
+fn a_watch_at_80_columns() {
+    while_it_is_watched(
+        80,
+        &expect![[r#"
+        ✓ base [TIME]
+          plain: tt-plain: image missing in the engine
+        ✓ plain [TIME]
+          slow: tt-slow: image missing in the engine
+        ✓ slow [TIME]
+          web: tt-web: image missing in the engine
+        ✓ web [TIME]
+        4 built, 0 up to date, 0 failed in [TIME] (critical path base → plain → web [TIME],
+        [N] busy on average)
+        Enter  build what is stale
+        f      build everything again
+        p      pause, or go on
+        l      show what failed last
+        g      show all components
+        q      quit
+        ✓ base  built
+        ✓ plain built ← base
+        ✓ slow  built
+        ✓ web   built ← plain, slow
+        4 built [TIME] ago · watching 4 components · ? for keys
+    "#]],
+        &expect![[r#"
+        = base up to date
+        = plain up to date
+        = slow up to date
+        = web up to date
+        0 built, 4 up to date, 0 failed in [TIME]
+        nothing has failed
+        all up to date [TIME] ago · watching 4 components · ? for keys
+    "#]],
+    );
+}
+
+#[test]
+fn a_watch_at_40_columns() {
+    while_it_is_watched(
+        40,
+        &expect![[r#"
+          slow: tt-slow: image missing
+         in the engine
+        ✓ slow [TIME]
+          web: tt-web: image missing i
+        n the engine
+        ✓ web [TIME]
+        4 built, 0 up to date, 0 failed in [TIME]
+        (critical path base → plain → web [TIME],
+        [N] busy on average)
+        Enter  build what is stale
+        f      build everything again
+        p      pause, or go on
+        l      show what failed last
+        g      show all components
+        q      quit
+        ✓ base  built
+        ✓ plain built ← base
+        ✓ slow  built
+        ✓ web   built ← plain, slow
+        4 built [TIME] ago · watching 4 componen…
+    "#]],
+        &expect![[r#"
+        = base up to date
+        = plain up to date
+        = slow up to date
+        = web up to date
+        0 built, 4 up to date, 0 failed in [TIME]
+        nothing has failed
+        all up to date [TIME] ago · watching 4 c…
+    "#]],
+    );
+}

@@ -144,6 +144,31 @@ pub enum Event {
         #[serde(serialize_with = "seconds")]
         duration: Duration,
     },
+    /// The workspace as it is now, while it is watched: the components that are looked
+    /// after, in build order.
+    WorkspaceRead {
+        /// The components.
+        components: Vec<PlannedComponent>,
+    },
+    /// Changes are waited for.
+    Watching {
+        /// Whether they are not acted on for now.
+        is_paused: bool,
+        /// How many components are looked after.
+        components: usize,
+    },
+    /// There is no round, as something is wrong with the workspace or the engine.
+    Stuck {
+        /// What.
+        reason: String,
+    },
+    /// Somebody changed files; what the next round is for.
+    Changed {
+        /// The files and folders, relative to the root.
+        paths: Vec<String>,
+        /// The components that are not what they were, without their dependents.
+        components: Vec<String>,
+    },
     /// The plan is over and the tree is clean again.
     RoundFinished(Summary),
     /// An image is on its way to the registry.
@@ -279,6 +304,15 @@ pub enum Outcome {
     },
     /// It had begun when the round was ended.
     Cancelled,
+    /// What it is made from changed while the round ran. It may begin again.
+    Outdated,
+}
+
+impl Outcome {
+    /// Whether all its images are there.
+    pub fn is_good(&self) -> bool {
+        matches!(self, Self::Built | Self::Restored | Self::UpToDate)
+    }
 }
 
 /// What would be done with a component.
@@ -328,6 +362,8 @@ pub struct Summary {
     pub failed: usize,
     /// Components that had begun when the round was ended.
     pub cancelled: usize,
+    /// Components that changed while the round ran.
+    pub outdated: usize,
     /// Components whose turn never came.
     pub not_tried: usize,
     /// From the first step to the end of the clean-up.
@@ -365,6 +401,11 @@ impl Events {
     /// Sends to `channel`.
     pub fn new(channel: UnboundedSender<Event>) -> Self {
         Self(channel)
+    }
+
+    /// Nobody hears these.
+    pub fn unheard() -> Self {
+        Self(tokio::sync::mpsc::unbounded_channel().0)
     }
 
     /// Sends one event.

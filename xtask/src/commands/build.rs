@@ -2,16 +2,19 @@
 //! they need.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 use tokio::runtime::Handle;
 
+use super::aim::Aim;
+use super::live::Live;
 use super::round::Round;
 use super::{CommandError, Setting, read_workspace, since};
 use crate::core::config::RegistryConfig;
 use crate::core::graph::Graph;
+use crate::core::holdings::Holdings;
 use crate::core::plan::Plan;
 use crate::core::problem::{Problem, Problems};
 use crate::core::trees::Trees;
@@ -19,7 +22,7 @@ use crate::core::workspace::{Options, Workspace};
 use crate::effects::engine::{DockerEngine, Engine, EngineError};
 use crate::effects::records::{Records, read_memory};
 use crate::effects::temporary;
-use crate::event::{Event, Events};
+use crate::event::{Event, Events, PlannedStep};
 
 /// What to build and how.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +45,8 @@ pub struct BuildOptions {
     pub pull: bool,
     /// Of several Dockerfiles for one image, the one of this flavor.
     pub flavor: Option<String>,
+    /// Send also what no instruction can read.
+    pub whole_context: bool,
     /// Only the components that did not succeed in the last round that tried them,
     /// with what they need.
     pub failed: bool,
@@ -57,30 +62,21 @@ pub struct BuildOptions {
 /// Builds in dependency order and leaves the tree as it was.
 pub async fn run(options: &BuildOptions, setting: &Setting) -> Result<(), CommandError> {
     let engine = DockerEngine::connect(setting.environment.clone());
-    run_with(engine, options, None, setting).await
+    run_with(engine, options, Aim::Build, setting).await
 }
 
-/// Builds with an engine that is still to answer. The system calls of the hooks of
-/// what is named are written to `trace`, if given.
+/// Builds with an engine that is still to answer.
 pub async fn run_with<E: Engine>(
     engine: impl Future<Output = Result<E, EngineError>>,
     options: &BuildOptions,
-    trace: Option<&Path>,
+    aim: Aim<'_>,
     setting: &Setting,
 ) -> Result<(), CommandError> {
     let registry = options.config_dir.as_deref().map(RegistryConfig::read).transpose()?;
     let _lock = setting.lock("build").await?;
-    let ask = async {
-        let engine = engine.await?;
-        let holdings = engine.holdings().await?;
-        Ok::<_, EngineError>((engine, holdings))
-    };
-    // The engine answers while files are read; what is wrong with these goes first.
-    let (prepared, asked) =
-        tokio::try_join!(prepare(options, registry.as_ref(), setting), async { Ok(ask.await) })?;
-    let (engine, holdings) = asked?;
-    let round =
-        Round::new(&prepared, &engine, holdings, registry.as_ref(), options, trace, setting);
+    let (prepared, engine, holdings) =
+        get_ready(engine, options, registry.as_ref(), setting).await?;
+    let round = Round::new(&prepared, &engine, holdings, registry.as_ref(), options, aim, setting);
     let ended = if options.dry_run { round.tell().await } else { round.run().await };
     drop(round);
     // Nobody should wait until a hundred thousand paths are freed.
@@ -88,11 +84,45 @@ pub async fn run_with<E: Engine>(
     ended
 }
 
+/// What would be done with each component, in build order.
+pub(super) async fn preview<E: Engine>(
+    engine: impl Future<Output = Result<E, EngineError>>,
+    options: &BuildOptions,
+    setting: &Setting,
+) -> Result<Vec<PlannedStep>, CommandError> {
+    let registry = options.config_dir.as_deref().map(RegistryConfig::read).transpose()?;
+    let _lock = setting.lock("graph").await?;
+    let (prepared, engine, holdings) =
+        get_ready(engine, options, registry.as_ref(), setting).await?;
+    Round::new(&prepared, &engine, holdings, registry.as_ref(), options, Aim::Build, setting)
+        .preview()
+        .await
+}
+
+/// Reads the workspace while the engine answers; what is wrong with files goes first.
+async fn get_ready<E: Engine>(
+    engine: impl Future<Output = Result<E, EngineError>>,
+    options: &BuildOptions,
+    registry: Option<&RegistryConfig>,
+    setting: &Setting,
+) -> Result<(Prepared, E, Holdings), CommandError> {
+    let ask = async {
+        let engine = engine.await?;
+        let holdings = engine.holdings().await?;
+        Ok::<_, EngineError>((engine, holdings))
+    };
+    let (prepared, asked) =
+        tokio::try_join!(prepare(options, registry, setting), async { Ok(ask.await) })?;
+    let (engine, holdings) = asked?;
+    Ok((prepared, engine, holdings))
+}
+
 /// All that is known without the engine.
 pub(super) struct Prepared {
-    pub(super) workspace: Workspace,
+    pub(super) workspace: Arc<Workspace>,
     pub(super) plan: Plan,
     pub(super) trees: Arc<Trees>,
+    pub(super) live: Live,
 }
 
 /// Judges the workspace and reads what the plan will need.
@@ -106,8 +136,11 @@ async fn prepare(
     let (root, events) = (setting.root.clone(), setting.events.clone());
     let (options, registry) = (options.clone(), registry.cloned());
     let preparing = tokio::task::spawn_blocking(move || {
-        let reading =
-            Options { flavor: options.flavor.clone(), build_args: options.build_args.clone() };
+        let reading = Options {
+            flavor: options.flavor.clone(),
+            build_args: options.build_args.clone(),
+            whole_context: options.whole_context,
+        };
         let (workspace, graph) = read_workspace(&root, &reading, registry.as_ref(), &events)?;
         let selected = select(&workspace, &graph, &options)?;
         let plan = Plan::new(&workspace, &graph, selected.as_ref());
@@ -116,14 +149,19 @@ async fn prepare(
         let memory = Handle::current().block_on(memory).unwrap_or_default();
         let trees = Arc::new(Trees::new(&workspace.root, memory));
         look_around(&workspace, &plan, &trees, &events);
-        Ok(Prepared { workspace, plan, trees })
+        Ok(Prepared {
+            workspace: Arc::new(workspace),
+            plan,
+            trees,
+            live: Live::new(BTreeSet::new()),
+        })
     });
     preparing.await.map_err(|error| Problems::from(Problem::of_request(error.to_string())))?
 }
 
 /// Walks and reads, on all cores, what the steps will look at one by one. What
 /// cannot be read is reported when its turn comes.
-fn look_around(workspace: &Workspace, plan: &Plan, trees: &Trees, events: &Events) {
+pub(super) fn look_around(workspace: &Workspace, plan: &Plan, trees: &Trees, events: &Events) {
     let mut selections = Vec::new();
     for step in &plan.steps {
         let component = &workspace.components[step.component];

@@ -55,6 +55,9 @@ pub enum StepError {
     /// The user stopped it.
     #[error("interrupted")]
     Cancelled,
+    /// What it is made from changed meanwhile.
+    #[error("changed while it was built")]
+    Outdated,
 }
 
 impl StepError {
@@ -82,6 +85,13 @@ impl StepError {
         Failure { component, message, file, line, excerpt: excerpt.unwrap_or_default() }
     }
 
+    /// Whether a file cannot be read, or is not what it was.
+    pub(super) fn is_of_files(&self) -> bool {
+        let is_context =
+            |error: &Self| matches!(error, Self::Image { source: EngineError::Context(_), .. });
+        matches!(self, Self::File(_) | Self::Tree { .. }) || is_context(self)
+    }
+
     /// The file that is to blame, and the line in it.
     fn place(&self, root: &Path) -> (Option<String>, Option<usize>) {
         match self {
@@ -96,7 +106,7 @@ impl StepError {
                 let contents = fs::read_to_string(root.join(dockerfile)).unwrap_or_default();
                 (Some(dockerfile.clone()), excerpt::find_quoted(&contents, &source.to_string()))
             }
-            Self::Tree { .. } | Self::Cancelled => (None, None),
+            Self::Tree { .. } | Self::Cancelled | Self::Outdated => (None, None),
         }
     }
 }

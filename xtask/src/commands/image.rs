@@ -4,11 +4,12 @@
 use std::io;
 use std::rc::Rc;
 
+use super::bases;
 use super::failure::{StepError, tree_error};
 use super::round::{Known, Round};
 use crate::core::context::Context;
 use crate::core::dockerfile::ImageUse;
-use crate::core::fingerprint::{self, Fingerprint, Manifest, Recipe, What};
+use crate::core::fingerprint::{self, Change, Fate, Fingerprint, Manifest, Recipe, What};
 use crate::core::holdings::{self, Bases, Verdict};
 use crate::core::plan::Step;
 use crate::core::reason::Reason;
@@ -28,15 +29,14 @@ impl<E: Engine> Round<'_, E> {
         if self.options.pull {
             self.pull_bases(component, image, &self.external(image)).await?;
         }
-        let context = self.context(step, component, image).await?;
+        let mut context = self.context(step, component, image).await?;
         let mut wanted = self.wanted(component, image, &context).await?;
-        let reasons = match self.verdict(step, image, &wanted) {
+        let reasons = match self.decide(step, image, &wanted).await? {
             Verdict::UpToDate => {
                 self.up_to_date(component, image, &wanted).await?;
                 return Ok(Outcome::UpToDate);
             }
-            Verdict::Tag { id } => {
-                self.tag(image, &id).await?;
+            Verdict::Tag { .. } => {
                 self.up_to_date(component, image, &wanted).await?;
                 return Ok(Outcome::Restored);
             }
@@ -51,9 +51,11 @@ impl<E: Engine> Round<'_, E> {
         let missing: Vec<&ImageUse> = self.external(image).into_iter().filter(is_missing).collect();
         if !missing.is_empty() {
             self.pull_bases(component, image, &missing).await?;
+            context = self.context(step, component, image).await?;
             wanted = self.wanted(component, image, &context).await?;
         }
         let request = BuildRequest {
+            root: &self.workspace.root,
             component: &component.name,
             image: &image.name,
             dockerfile: &component.in_context(image),
@@ -65,7 +67,7 @@ impl<E: Engine> Round<'_, E> {
         };
         let building = self.engine.build(request, self.events);
         let built = self.timed(component, &image.name, building).await;
-        self.trees.forget();
+        self.trees.time_passed();
         built.map_err(failed)?;
         self.look_at(image).await?;
         self.remember(image, &wanted);
@@ -105,8 +107,24 @@ impl<E: Engine> Round<'_, E> {
         Ok(Wanted { fingerprint: recipe.fingerprint(), recipe, bases })
     }
 
-    /// What is to be done about an image.
-    pub(super) fn verdict(&self, step: &Step, image: &Image, wanted: &Wanted<'_>) -> Verdict {
+    /// What is to be done about an image, once it has got its name back where it lacked
+    /// only that.
+    pub(super) async fn decide(
+        &self,
+        step: &Step,
+        image: &Image,
+        wanted: &Wanted<'_>,
+    ) -> Result<Verdict, StepError> {
+        loop {
+            let verdict = self.verdict(step, image, wanted);
+            match &verdict {
+                Verdict::Tag { id } if !self.tag(image, id).await? => {}
+                _ => return Ok(verdict),
+            }
+        }
+    }
+
+    fn verdict(&self, step: &Step, image: &Image, wanted: &Wanted<'_>) -> Verdict {
         if self.options.no_cache {
             return Verdict::Stale(Reason::Asked { option: "--no-cache" });
         }
@@ -133,7 +151,10 @@ impl<E: Engine> Round<'_, E> {
                 let mut changes = wanted.manifest().since(&before);
                 // What people edit is mostly the component's own.
                 let own = image.dockerfile.split("build/").next().unwrap_or_default();
-                changes.sort_by_key(|change| !change.name.starts_with(own));
+                changes.sort_by_key(|change| {
+                    (change.what != What::Dockerfile, !change.name.starts_with(own))
+                });
+                self.leave_out_unread(&mut changes);
                 let is_base = |what| what == What::Base;
                 let (bases, rest): (Vec<_>, Vec<_>) =
                     changes.into_iter().partition(|change| is_base(change.what));
@@ -154,6 +175,18 @@ impl<E: Engine> Round<'_, E> {
                 }
             }
             reason => vec![reason],
+        }
+    }
+
+    /// What is only read no more is not gone: the Dockerfile or the argument that read it
+    /// is what changed.
+    fn leave_out_unread(&self, changes: &mut Vec<Change>) {
+        let is_cause = |change: &Change| matches!(change.what, What::Dockerfile | What::Arg);
+        if changes.iter().any(is_cause) {
+            changes.retain(|change| {
+                let is_gone = change.what == What::Path && change.fate == Fate::Removed;
+                !is_gone || !self.workspace.root.join(&change.name).exists()
+            });
         }
     }
 
@@ -198,24 +231,26 @@ impl<E: Engine> Round<'_, E> {
         Ok(found)
     }
 
-    /// Gives an image its name back.
-    pub(super) async fn tag(&self, image: &Image, id: &str) -> Result<(), StepError> {
+    /// Gives an image its name back; false if it is there no more.
+    pub(super) async fn tag(&self, image: &Image, id: &str) -> Result<bool, StepError> {
+        let failed = |source| image_error(image, source);
+        if self.engine.image(id).await.map_err(failed)?.is_none() {
+            self.known.borrow_mut().holdings.forget(id);
+            return Ok(false);
+        }
         if !self.is_preview {
-            let tagged = self.engine.tag(id, &image.name, "latest").await;
-            tagged.map_err(|source| image_error(image, source))?;
+            self.engine.tag(id, &image.name, "latest").await.map_err(failed)?;
         }
         self.known.borrow_mut().holdings.retag(id, &image.name);
-        Ok(())
+        Ok(true)
     }
 
     /// Notes what the engine holds under an image's name now.
     async fn look_at(&self, image: &Image) -> Result<(), StepError> {
         let found = self.engine.image(&image.name).await;
         let found = found.map_err(|source| image_error(image, source))?;
-        if let Some(held) = found.and_then(|found| found.held) {
-            let name = format!("{}:latest", image.name);
-            self.known.borrow_mut().holdings.add([name], &held);
-        }
+        let held = found.and_then(|found| found.held);
+        self.known.borrow_mut().holdings.renew(&image.name, held);
         Ok(())
     }
 
@@ -269,6 +304,12 @@ impl<E: Engine> Round<'_, E> {
     ) -> Result<Context, StepError> {
         let (trees, selection) =
             (self.trees.clone(), step.selection(self.workspace, image, &self.known.borrow().kept));
+        let bases = bases::to_ask(image, |used| self.local_name(used).is_some());
+        for used in &bases {
+            self.external_base(image, &used.reference).await?;
+        }
+        let is_whole = bases::read_all(image, &bases, &self.known.borrow().externals);
+        trees.set_whole(&selection, is_whole);
         if let Some(context) = trees.known_context(&selection) {
             return Ok(context);
         }

@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use super::aim::Aim;
 use super::build::{self, BuildOptions};
 use super::{CommandError, Setting, read_workspace};
 use crate::core::problem::{Problem, Problems};
@@ -41,7 +42,7 @@ pub async fn run(options: &InputsOptions, setting: &Setting) -> Result<(), Comma
     let build =
         BuildOptions { components: vec![component.name.clone()], ..BuildOptions::default() };
     let engine = DockerEngine::connect(setting.environment.clone());
-    build::run_with(engine, &build, Some(&trace), setting).await?;
+    build::run_with(engine, &build, Aim::Trace(&trace), setting).await?;
     let text = fs::read(&trace).map_err(|error| unreadable(&error))?;
     let reads = Reads::parse(&String::from_utf8_lossy(&text), &setting.root, &component.name);
     forget(&trace).map_err(|error| unreadable(&error))?;

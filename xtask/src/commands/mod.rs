@@ -1,15 +1,21 @@
 //! What a user can ask for, each a short story told in calls to the layers below.
 
+pub mod aim;
+mod bases;
 pub mod build;
+pub mod context;
 mod failure;
+pub mod graph;
 mod image;
 pub mod inputs;
+mod live;
 mod preview;
 pub mod push;
 mod round;
 mod settled;
 mod since;
 mod step;
+pub mod watch;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -81,6 +87,9 @@ pub enum CommandError {
         /// How many were asked for.
         all: usize,
     },
+    /// A file shows another graph.
+    #[error(transparent)]
+    Outdated(Problems),
     /// Hooks read more than their component declares.
     #[error(transparent)]
     Undeclared(Problems),
@@ -97,8 +106,9 @@ fn read_workspace(
     events: &Events,
 ) -> Result<(Workspace, Graph), Problems> {
     let mut problems = Vec::new();
-    let workspace = Workspace::read(root, options, &mut problems);
+    let mut workspace = Workspace::read(root, options, &mut problems);
     let prefix = registry.map(RegistryConfig::prefix);
+    workspace.widen_sources(prefix.as_deref());
     let graph = Graph::resolve(&workspace, prefix.as_deref(), &mut problems);
     for warning in &workspace.warnings {
         events.send(Event::Warning(warning.clone()));

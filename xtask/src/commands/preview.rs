@@ -31,20 +31,20 @@ struct Expected {
 impl<E: Engine> Round<'_, E> {
     /// Tells what would be done.
     pub(super) async fn tell(&self) -> Result<(), CommandError> {
-        let previewed = self.preview().await;
-        let steps =
-            previewed.map_err(|error| Problems::from(Problem::of_request(error.to_string())))?;
+        let steps = self.preview().await?;
         self.events.send(Event::Planned { steps });
         self.end();
         Ok(())
     }
 
     /// What would be done, component by component.
-    async fn preview(&self) -> Result<Vec<PlannedStep>, StepError> {
+    pub(super) async fn preview(&self) -> Result<Vec<PlannedStep>, CommandError> {
         let mut expected = Expected::default();
         let mut steps = Vec::new();
         for step in &self.plan.steps {
-            steps.push(self.preview_step(step, &mut expected).await?);
+            let previewed = self.preview_step(step, &mut expected).await;
+            let wrong = |error: StepError| Problems::from(Problem::of_request(error.to_string()));
+            steps.push(previewed.map_err(wrong)?);
         }
         Ok(steps)
     }
@@ -181,12 +181,8 @@ impl<E: Engine> Round<'_, E> {
     ) -> Result<(Fingerprint, Vec<Reason>), StepError> {
         let context = self.context(step, component, image).await?;
         let wanted = self.wanted(component, image, &context).await?;
-        let reasons = match self.verdict(step, image, &wanted) {
-            Verdict::UpToDate => Vec::new(),
-            Verdict::Tag { id } => {
-                self.tag(image, &id).await?;
-                Vec::new()
-            }
+        let reasons = match self.decide(step, image, &wanted).await? {
+            Verdict::UpToDate | Verdict::Tag { .. } => Vec::new(),
             Verdict::Stale(reason) => self.reasons(image, reason, &wanted),
         };
         Ok((wanted.fingerprint, reasons))

@@ -58,7 +58,8 @@ pub async fn run(options: &PushOptions, setting: &Setting) -> Result<(), Command
     }
 }
 
-fn tag(options: &PushOptions, registry: &RegistryConfig) -> Result<String, Problem> {
+/// The tag that images get.
+pub(super) fn tag(options: &PushOptions, registry: &RegistryConfig) -> Result<String, Problem> {
     match &options.tag {
         Some(tag) if reference::is_tag(tag) => Ok(tag.clone()),
         Some(tag) => Err(Problem::of_request(format!(

@@ -10,7 +10,7 @@
 //! another thread.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -22,8 +22,11 @@ use std::time::{Duration, Instant};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{Mutex, watch};
 
+use super::aim::Aim;
+use super::bases::Externals;
 use super::build::{BuildOptions, Prepared};
 use super::failure::StepError;
+use super::live::Live;
 use super::step::{POST_HOOK, PRE_HOOK, StepState, part_name};
 use super::{CommandError, Setting};
 use crate::core::config::RegistryConfig;
@@ -36,7 +39,8 @@ use crate::core::reference::Reference;
 use crate::core::schedule::{Schedule, Task, critical_path};
 use crate::core::trees::{Needed, Trees};
 use crate::core::workspace::{Component, Workspace};
-use crate::effects::engine::{Engine, FoundImage};
+use crate::effects::engine::Engine;
+use crate::effects::follow_up::Built;
 use crate::effects::interrupt::Interrupt;
 use crate::effects::records::{Records, write_memory};
 use crate::effects::state;
@@ -57,9 +61,8 @@ pub(super) struct Round<'a, E> {
     pub(super) events: &'a Events,
     pub(super) interrupt: &'a Interrupt,
     pub(super) variables: &'a BTreeMap<OsString, OsString>,
-    /// Where the system calls of the hooks of what is named are written down, if
-    /// they are to be.
-    pub(super) trace: Option<&'a Path>,
+    /// What it is for.
+    pub(super) aim: Aim<'a>,
     /// Nothing is done but told.
     pub(super) is_preview: bool,
     pub(super) trees: Arc<Trees>,
@@ -71,6 +74,7 @@ pub(super) struct Round<'a, E> {
     pub(super) steps: RefCell<Vec<StepState>>,
     /// How long each part took that ran.
     pub(super) took: RefCell<BTreeMap<usize, Duration>>,
+    pub(super) live: &'a Live,
     stop: watch::Sender<bool>,
 }
 
@@ -80,7 +84,7 @@ pub(super) struct Known {
     pub(super) holdings: Holdings,
     pub(super) fingerprints: BTreeMap<String, Fingerprint>,
     /// External bases, as far as somebody asked.
-    pub(super) externals: HashMap<String, Option<FoundImage>>,
+    pub(super) externals: Externals,
     /// Whether a base was pulled; whoever pulls holds the lock.
     pub(super) pulls: BTreeMap<String, Rc<Mutex<bool>>>,
     /// The inputs files whose warnings were given.
@@ -97,15 +101,15 @@ impl<'a, E: Engine> Round<'a, E> {
         holdings: Holdings,
         registry: Option<&'a RegistryConfig>,
         options: &'a BuildOptions,
-        trace: Option<&'a Path>,
+        aim: Aim<'a>,
         setting: &'a Setting,
     ) -> Self {
-        let Prepared { workspace, plan, trees } = prepared;
+        let Prepared { workspace, plan, trees, live } = prepared;
         let known = Known {
             records: Records::read(&workspace.root),
             holdings,
             fingerprints: BTreeMap::new(),
-            externals: HashMap::new(),
+            externals: Externals::new(),
             pulls: BTreeMap::new(),
             warned: BTreeSet::new(),
             kept: BTreeMap::new(),
@@ -119,7 +123,7 @@ impl<'a, E: Engine> Round<'a, E> {
             events: &setting.events,
             interrupt: &setting.interrupt,
             variables: &setting.variables,
-            trace,
+            aim,
             is_preview: options.dry_run,
             trees: Arc::clone(trees),
             store: RefCell::new(Store::new(&workspace.root, setting.store_limit)),
@@ -128,6 +132,7 @@ impl<'a, E: Engine> Round<'a, E> {
             names: workspace.images().map(|(_, image)| image.name.as_str()).collect(),
             steps: RefCell::new(plan.steps.iter().map(|_| StepState::default()).collect()),
             took: RefCell::default(),
+            live,
             stop: watch::channel(false).0,
         };
         round.aliases = round.find_aliases();
@@ -167,26 +172,18 @@ impl<'a, E: Engine> Round<'a, E> {
             .collect();
         let mut schedule = Schedule::new(&tasks, jobs);
         let mut running = FuturesUnordered::new();
+        let mut news = self.live.news();
         loop {
+            self.start_over(parts, &mut schedule);
             while let Some(place) = schedule.start() {
                 running.push(async move { (place, self.part(place, &parts[place]).await) });
             }
-            let Some((place, ended)) = running.next().await else { break };
-            let part = &parts[place];
-            match ended {
-                Ok(()) => schedule.succeed(place),
-                Err(error) => {
-                    let lost = schedule.fail(place);
-                    self.fail(part.step, &error);
-                    let is_failure = !matches!(error, StepError::Cancelled);
-                    for lost in lost.into_iter().filter(|_| is_failure) {
-                        self.lose(parts[lost].step, part.step);
-                    }
-                    if !(self.options.keep_going && is_failure) {
-                        schedule.stop();
-                        self.stop.send_replace(true);
-                    }
-                }
+            tokio::select! {
+                ended = running.next() => match ended {
+                    Some((place, ended)) => self.part_ended(place, ended, parts, &mut schedule),
+                    None => break,
+                },
+                Ok(()) = news.changed() => {}
             }
         }
         for step in 0..self.plan.steps.len() {
@@ -194,10 +191,75 @@ impl<'a, E: Engine> Round<'a, E> {
         }
     }
 
+    fn part_ended(
+        &self,
+        place: usize,
+        ended: Result<(), StepError>,
+        parts: &[Part],
+        schedule: &mut Schedule,
+    ) {
+        let step = parts[place].step;
+        let Err(error) = ended else { return schedule.succeed(place) };
+        let lost = schedule.fail(place);
+        if matches!(error, StepError::Outdated) && !self.live.to_start_over().is_empty() {
+            if self.steps.borrow()[step].started.is_some() {
+                self.finish(step, Outcome::Outdated);
+            }
+            return;
+        }
+        self.fail(step, &error);
+        for lost in lost {
+            self.lose(parts[lost].step, step, &error);
+        }
+        let goes_on = match error {
+            StepError::Cancelled => false,
+            StepError::Outdated => true,
+            _ => self.options.keep_going,
+        };
+        if !goes_on {
+            schedule.stop();
+            self.stop.send_replace(true);
+        }
+    }
+
+    /// Steps whose components changed begin again, once none of their parts runs any
+    /// more. What they do not affect goes on.
+    fn start_over(&self, parts: &[Part], schedule: &mut Schedule) {
+        let outdated = self.live.to_start_over();
+        if outdated.is_empty() {
+            return;
+        }
+        let is_outdated = |place: &usize| {
+            let step = &self.plan.steps[parts[*place].step];
+            outdated.contains(&step.component)
+        };
+        let places: BTreeSet<usize> = (0..parts.len()).filter(is_outdated).collect();
+        if places.is_empty() || places.iter().any(|place| schedule.is_running(*place)) {
+            return;
+        }
+        for place in &places {
+            self.took.borrow_mut().remove(place);
+            let step = parts[*place].step;
+            let component = self.component(&self.plan.steps[step]);
+            let state = std::mem::take(&mut self.steps.borrow_mut()[step]);
+            if component.has_hooks() && state.started.is_some() {
+                for problem in temporary::clean_one(&self.workspace.root, component) {
+                    self.events.send(Event::Warning(problem));
+                }
+                self.trees.changed(Path::new(&component.dir()));
+                self.known.borrow_mut().kept.remove(&component.name);
+            }
+        }
+        schedule.reset(&places);
+        self.live.started_over(&outdated);
+    }
+
     /// A part of a step failed: so did the step, unless it was told to stop.
     fn fail(&self, step: usize, error: &StepError) {
-        if matches!(error, StepError::Cancelled) {
-            return self.finish(step, Outcome::Cancelled);
+        match error {
+            StepError::Cancelled => return self.finish(step, Outcome::Cancelled),
+            StepError::Outdated => return self.finish(step, Outcome::Outdated),
+            _ => {}
         }
         if self.steps.borrow()[step].outcome.is_none() {
             let component = self.component(&self.plan.steps[step]);
@@ -207,11 +269,13 @@ impl<'a, E: Engine> Round<'a, E> {
         self.finish(step, Outcome::Failed);
     }
 
-    /// A part of a step will never run because another step failed.
-    fn lose(&self, step: usize, because: usize) {
-        if step != because {
-            let because = self.component(&self.plan.steps[because]).name.clone();
-            self.finish(step, Outcome::NotTried { because: Some(because) });
+    /// A part of a step will never run because another step did not succeed.
+    fn lose(&self, step: usize, because: usize, error: &StepError) {
+        let because = self.component(&self.plan.steps[because]).name.clone();
+        match error {
+            StepError::Cancelled => {}
+            StepError::Outdated => self.finish(step, Outcome::Outdated),
+            _ => self.finish(step, Outcome::NotTried { because: Some(because) }),
         }
     }
 
@@ -230,18 +294,25 @@ impl<'a, E: Engine> Round<'a, E> {
         }
     }
 
-    /// Waits until the round is to end before its time.
-    pub(super) async fn stopped(&self) {
+    /// Waits until a step is to end before its time.
+    pub(super) async fn stopped(&self, step: &Step) {
         let mut stop = self.stop.subscribe();
         tokio::select! {
             () = self.interrupt.wait() => {}
             _ = stop.wait_for(|stop| *stop) => {}
+            () = self.live.outdated(step.component) => {}
         }
     }
 
-    /// Whether the round is to end before its time.
-    pub(super) fn is_stopped(&self) -> bool {
-        *self.stop.borrow() || self.interrupt.has_come()
+    /// Whether a step may go on.
+    pub(super) fn check(&self, step: &Step) -> Result<(), StepError> {
+        if *self.stop.borrow() || self.interrupt.has_come() {
+            return Err(StepError::Cancelled);
+        }
+        if self.live.is_outdated(step.component) {
+            return Err(StepError::Outdated);
+        }
+        Ok(())
     }
 
     fn planned(&self, step: &Step, places: &HashSet<usize>) -> PlannedComponent {
@@ -267,15 +338,30 @@ impl<'a, E: Engine> Round<'a, E> {
         }
     }
 
+    /// What the engine holds now.
+    pub(super) fn into_holdings(self) -> Holdings {
+        self.known.into_inner().holdings
+    }
+
+    /// What was built, when it is over.
+    pub(super) fn built(&self) -> Built {
+        let steps = self.steps.borrow();
+        let all = self.plan.steps.iter().zip(steps.iter());
+        let built = all.filter(|(_, state)| state.outcome == Some(Outcome::Built));
+        let mut found = Built::default();
+        for component in built.map(|(step, _)| self.component(step)) {
+            found.components.push(component.name.clone());
+            found.images.extend(component.images.iter().map(|image| image.name.clone()));
+        }
+        found
+    }
+
     /// Remembers what did not succeed, for `--failed`; tells whether anything failed.
     fn note_failures(&self) -> bool {
         let steps = self.steps.borrow();
         let mut known = self.known.borrow_mut();
         for (step, state) in self.plan.steps.iter().zip(steps.iter()) {
-            let is_done = matches!(
-                state.outcome,
-                Some(Outcome::Built | Outcome::Restored | Outcome::UpToDate)
-            );
+            let is_done = state.outcome.as_ref().is_some_and(Outcome::is_good);
             known.records.set_unfinished(&self.component(step).name, !is_done);
         }
         steps.iter().any(|state| state.outcome == Some(Outcome::Failed))
@@ -304,6 +390,7 @@ impl<'a, E: Engine> Round<'a, E> {
             up_to_date: count(|outcome| *outcome == Outcome::UpToDate),
             failed: count(|outcome| *outcome == Outcome::Failed),
             cancelled: count(|outcome| *outcome == Outcome::Cancelled),
+            outdated: count(|outcome| *outcome == Outcome::Outdated),
             not_tried: count(|outcome| matches!(outcome, Outcome::NotTried { .. })),
             duration,
             critical_path,
@@ -315,7 +402,9 @@ impl<'a, E: Engine> Round<'a, E> {
     /// Keeps what was learned.
     pub(super) fn end(&self) {
         self.warn_of(self.known.borrow_mut().records.write());
-        if let Some(memory) = self.trees.memory() {
+        if !self.trees.is_watched()
+            && let Some(memory) = self.trees.memory()
+        {
             self.warn_of(write_memory(&self.workspace.root, &memory));
         }
         if !self.is_preview {
@@ -333,7 +422,8 @@ impl<'a, E: Engine> Round<'a, E> {
 
     /// Whether its hooks must run, be it up to date or not.
     pub(super) fn is_asked(&self, step: &Step) -> bool {
-        self.options.no_cache || ((self.options.force || self.trace.is_some()) && step.is_named)
+        let is_built_only = matches!(self.aim, Aim::Build);
+        self.options.no_cache || ((self.options.force || !is_built_only) && step.is_named)
     }
 
     /// The digests of a component's hooks, by path.

@@ -86,6 +86,9 @@ impl<E: Engine> Round<'_, E> {
         for (name, value) in &self.options.build_args {
             facts.push((What::Arg, name.clone(), value.clone().into_bytes()));
         }
+        if self.options.whole_context {
+            facts.push((What::Arg, "--whole-context".to_owned(), Vec::new()));
+        }
         let known = self.known.borrow();
         for image in &component.images {
             facts.push((What::Image, image.name.clone(), Vec::new()));
@@ -98,7 +101,7 @@ impl<E: Engine> Round<'_, E> {
             }
         }
         let read = || {
-            let inputs = self.trees.files(&format!("{}#inputs", component.dir()), paths)?;
+            let inputs = self.trees.inputs(&component.dir(), paths)?;
             let source = self.trees.source(&component.dir(), &self.needed(step))?;
             Ok(Key { facts, inputs, source })
         };
@@ -134,7 +137,9 @@ impl<E: Engine> Round<'_, E> {
         }
         let is_restored = !to_tag.is_empty();
         for (image, id) in to_tag {
-            self.tag(image, &id).await?;
+            if !self.tag(image, &id).await? {
+                return Ok(None);
+            }
         }
         let mut known = self.known.borrow_mut();
         known.fingerprints.extend(settled.fingerprints.clone());
@@ -169,14 +174,16 @@ impl<E: Engine> Round<'_, E> {
         Ok(recipe.manifest())
     }
 
-    /// Warns of hooks that change their component's own tree time and again.
+    /// Warns of hooks that change their component's own tree time and again, and tells
+    /// whether they left it as it was.
     pub(super) fn note_changes(
         &self,
         component: &Component,
         before: &Manifest,
-    ) -> Result<(), StepError> {
+    ) -> Result<bool, StepError> {
         let after = self.own_tree(component)?;
         let first = after.since(before).into_iter().next().map(|change| change.name);
+        let is_steady = first.is_none();
         let mut known = self.known.borrow_mut();
         let was_unsteady = known.records.set_unsteady(&component.name, first.clone());
         let hook = component.pre_hook.as_ref().or(component.post_hook.as_ref());
@@ -187,6 +194,6 @@ impl<E: Engine> Round<'_, E> {
             );
             self.events.send(Event::Warning(Problem::of_file(hook, message)));
         }
-        Ok(())
+        Ok(is_steady)
     }
 }

@@ -9,8 +9,9 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::aim::{Aim, Showing};
 use super::failure::{StepError, tree_error};
 use super::round::Round;
 use super::settled::Key;
@@ -41,6 +42,9 @@ pub(super) struct StepState {
 pub(super) const PRE_HOOK: &str = "build-pre.sh";
 pub(super) const POST_HOOK: &str = "build-post.sh";
 
+/// News of a change may come so much later than the change, the debounce included.
+const LATE: Duration = Duration::from_secs(1);
+
 /// The name of a part under which its duration is remembered.
 pub(super) fn part_name(component: &str, part: &str) -> String {
     format!("{component}: {part}")
@@ -49,23 +53,36 @@ pub(super) fn part_name(component: &str, part: &str) -> String {
 impl<E: Engine> Round<'_, E> {
     /// Runs one part, unless the round is to end.
     pub(super) async fn part(&self, place: usize, part: &Part) -> Result<(), StepError> {
-        if self.is_stopped() {
-            return Err(StepError::Cancelled);
-        }
         let step = &self.plan.steps[part.step];
+        self.check(step)?;
         let started = Instant::now();
         match part.kind {
             PartKind::Begin => self.begin(part.step, step).await?,
             PartKind::Image(image) => {
                 tokio::select! {
-                    made = self.image_part(part.step, step, image) => made?,
-                    () = self.stopped() => return Err(StepError::Cancelled),
+                    made = self.image_part(part.step, step, image) => {
+                        if let Err(error) = made {
+                            return Err(self.explain(step, error).await);
+                        }
+                    }
+                    () = self.stopped(step) => return self.check(step),
                 }
             }
             PartKind::End => self.end_step(part.step, step).await?,
         }
         self.took.borrow_mut().insert(place, started.elapsed());
         Ok(())
+    }
+
+    /// A step whose files change under its hands fails before it is heard that they did.
+    async fn explain(&self, step: &Step, error: StepError) -> StepError {
+        if self.trees.is_watched() && error.is_of_files() {
+            tokio::select! {
+                () = self.stopped(step) => return self.check(step).err().unwrap_or(error),
+                () = tokio::time::sleep(LATE) => {}
+            }
+        }
+        error
     }
 
     /// Tells of a part that does something, and remembers how long it took.
@@ -110,6 +127,14 @@ impl<E: Engine> Round<'_, E> {
         Ok(())
     }
 
+    /// Where what is sent for a step's images is noted, if that is all that is wanted.
+    fn shown(&self, step: &Step) -> Option<&Showing> {
+        match self.aim {
+            Aim::Show(showing) if step.is_named => Some(showing),
+            _ => None,
+        }
+    }
+
     async fn image_part(&self, place: usize, step: &Step, image: usize) -> Result<(), StepError> {
         let component = self.component(step);
         let image = &component.images[image];
@@ -117,6 +142,10 @@ impl<E: Engine> Round<'_, E> {
             let (component, image) = (component.name.clone(), image.name.clone());
             self.events.send(Event::ImageUpToDate { component, image });
             return Ok(());
+        }
+        if let Some(showing) = self.shown(step) {
+            let context = self.context(step, component, image).await?;
+            return showing.add(image, context).map_err(StepError::File);
         }
         let made = self.image(step, component, image).await?;
         let state = &mut self.steps.borrow_mut()[place];
@@ -128,14 +157,15 @@ impl<E: Engine> Round<'_, E> {
     async fn end_step(&self, place: usize, step: &Step) -> Result<(), StepError> {
         let component = self.component(step);
         let is_settled = self.steps.borrow()[place].is_settled;
-        if component.has_hooks() && !is_settled {
+        if component.has_hooks() && !is_settled && self.shown(step).is_none() {
             self.hook(step, component, POST_HOOK, component.post_hook.as_deref()).await?;
             let (key, before) = {
                 let state = &mut self.steps.borrow_mut()[place];
                 (state.key.take(), state.before.take())
             };
             if let Some(before) = before {
-                self.note_changes(component, &before)?;
+                let is_steady = self.note_changes(component, &before)?;
+                self.live.hooks_done(step.component, is_steady);
             }
             if let Some(key) = key
                 && let Some(after) = self.key(step, component)?
@@ -181,18 +211,19 @@ impl<E: Engine> Round<'_, E> {
                 path,
                 component: &component.name,
                 variables: self.variables,
-                trace: self.trace.filter(|_| step.is_named),
+                trace: match self.aim {
+                    Aim::Trace(file) if step.is_named => Some(file),
+                    _ => None,
+                },
             };
-            let running = hooks::run(hook, self.events, self.stopped());
+            let running = hooks::run(hook, self.events, self.stopped(step));
+            self.live.hook_started(step.component);
             let ended = self.timed(component, part, running).await;
+            self.live.hook_ended(step.component);
             self.trees.forget();
-            if !self.is_stopped() {
-                ended?;
-            }
+            self.check(step)?;
+            ended?;
         }
-        if self.is_stopped() {
-            return Err(StepError::Cancelled);
-        }
-        Ok(())
+        self.check(step)
     }
 }

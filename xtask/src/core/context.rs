@@ -1,32 +1,30 @@
-//! What the engine receives for a build: parts of trees, and the tar stream of
-//! them.
+//! What the engine receives for a build: parts of trees.
 //!
 //! A context is the component's own folder and, under `dependency/NAME/`, the
-//! folders of what it needs, less what `.dockerignore` leaves out. A
-//! dependency's own `dependency/` is not carried along. The Dockerfile is always
-//! sent: without it there is nothing to build.
+//! folders of what it needs, less what `.dockerignore` leaves out and what no
+//! instruction can read. A dependency's own `dependency/` is not carried along. The
+//! Dockerfile is always sent: without it there is nothing to build.
 //!
-//! Entries are sent part by part and sorted by path, owned by 0:0, and without
-//! the write bits of group and others, so that two people's checkouts make the
-//! same stream. Links are sent as links and never followed. The archive is made
-//! while it is read: a file that is not what was digested any more is an error
-//! that names it, never a truncated archive.
+//! Entries are owned by 0:0, and without the write bits of group and others, so that two
+//! people's checkouts are the same. Links are links and never followed; fifos and devices
+//! what they are, as the docker CLI sends them. The names of one file in one part are
+//! hard links to the first of them. Which are is no part of a context's digest: the
+//! contents are the same, and no clone or copy keeps it.
 
+use std::collections::{HashMap, hash_map};
 use std::ffi::OsStr;
-use std::fs::{self, File, Metadata};
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::fields::Fields;
 use super::ignore::Ignore;
-use super::tree::{Digest, Entry, Kind, Tree, naming, top};
+use super::tree::{Digest, Entry, Kind, Tree, top};
 use super::workspace::TEMPORARY;
 
-/// Where a context has what its component needs.
-const DEPENDENCY: &str = "dependency";
+/// Where a context holds what its component needs.
+pub const DEPENDENCY: &str = "dependency";
 
 /// What hooks make, in a component's folder.
 const GENERATED: &str = "generated";
@@ -39,6 +37,8 @@ pub struct Part {
     at: PathBuf,
     tree: Arc<Tree>,
     kept: Vec<u32>,
+    /// The Dockerfile, if it is kept although it is ignored.
+    ignored: Option<u32>,
 }
 
 /// What the engine receives for one image, every file of it digested. What is sent
@@ -58,6 +58,8 @@ pub struct Item<'a> {
     pub entry: &'a Entry,
     /// Of its contents.
     pub digest: Digest,
+    /// Whether no instruction may see it: it is the Dockerfile, and ignored.
+    pub is_ignored: bool,
 }
 
 impl Item<'_> {
@@ -67,7 +69,10 @@ impl Item<'_> {
         value[0] = match self.entry.kind {
             Kind::Folder => b'd',
             Kind::Link => b'l',
-            Kind::File | Kind::Other => b'f',
+            Kind::File => b'f',
+            Kind::Fifo => b'p',
+            Kind::Characters(_) => b'c',
+            Kind::Blocks(_) => b'b',
         };
         value[1..5].copy_from_slice(&self.entry.mode.to_le_bytes());
         value[5..].copy_from_slice(self.digest.as_bytes());
@@ -88,12 +93,13 @@ impl Item<'_> {
 impl Part {
     /// A component's own folder, for the Dockerfile at `dockerfile` in it.
     pub fn own(shown: String, tree: Arc<Tree>, ignore: &Ignore, dockerfile: &Path) -> Self {
-        let mut part = Self { shown, at: PathBuf::new(), tree, kept: Vec::new() };
+        let mut part = Self { shown, at: PathBuf::new(), tree, kept: Vec::new(), ignored: None };
         part.keep(ignore, |entry| !entry.path.as_os_str().is_empty());
         if let Some(place) = part.tree.find(dockerfile).and_then(|place| u32::try_from(place).ok())
             && let Err(before) = part.kept.binary_search(&place)
         {
             part.kept.insert(before, place);
+            part.ignored = Some(place);
         }
         part
     }
@@ -102,7 +108,7 @@ impl Part {
     /// there during a round only.
     pub fn dependency(name: &str, shown: String, tree: Arc<Tree>, ignore: &Ignore) -> Self {
         let at = Path::new(DEPENDENCY).join(name);
-        let mut part = Self { shown, at, tree, kept: Vec::new() };
+        let mut part = Self { shown, at, tree, kept: Vec::new(), ignored: None };
         part.keep(ignore, |entry| {
             let top = top(&entry.path);
             TEMPORARY.iter().all(|name| top != name.as_bytes())
@@ -125,14 +131,14 @@ impl Part {
         } else {
             (at, shown)
         };
-        let mut part = Self { shown, at, tree, kept: Vec::new() };
+        let mut part = Self { shown, at, tree, kept: Vec::new(), ignored: None };
         part.keep(ignore, |entry| is_kept || top(&entry.path) == GENERATED.as_bytes());
         part
     }
 
     /// A whole tree, as it is now, without the folders of these names at its top.
     pub fn without(shown: String, tree: Arc<Tree>, left_out: &[&str]) -> Self {
-        let mut part = Self { shown, at: PathBuf::new(), tree, kept: Vec::new() };
+        let mut part = Self { shown, at: PathBuf::new(), tree, kept: Vec::new(), ignored: None };
         part.keep(&Ignore::default(), |entry| {
             let top = top(&entry.path);
             !top.is_empty() && left_out.iter().all(|name| top != name.as_bytes())
@@ -166,6 +172,34 @@ impl Part {
     /// What it keeps, sorted by path.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.kept.iter().map(|place| &self.tree.entries()[*place as usize])
+    }
+
+    /// The same, as far as they are digested.
+    fn items(&self) -> impl Iterator<Item = Item<'_>> {
+        self.kept.iter().filter_map(|place| {
+            let entry = &self.tree.entries()[*place as usize];
+            let is_ignored = self.ignored == Some(*place);
+            Some(Item { part: self, entry, digest: entry.digest()?, is_ignored })
+        })
+    }
+
+    /// Keeps only those that are wanted, by their place among [`Part::entries`].
+    pub fn retain(&mut self, wanted: &[bool]) {
+        let mut wanted = wanted.iter();
+        self.kept.retain(|_| wanted.next() == Some(&true));
+    }
+
+    /// What is at a path of the context, ignored or not, if the tree has it.
+    pub fn find(&self, path: &Path) -> Option<&Entry> {
+        let place = self.tree.find(path.strip_prefix(&self.at).ok()?)?;
+        self.tree.entries().get(place)
+    }
+
+    /// The digest of what is at a path of the tree, if it is there.
+    pub fn digest(&self, path: &Path) -> io::Result<Option<Digest>> {
+        let Some(place) = self.tree.find(path) else { return Ok(None) };
+        self.tree.digest(&u32::try_from(place).into_iter().collect::<Vec<_>>())?;
+        Ok(self.tree.entries()[place].digest())
     }
 
     /// Where an entry of it is now.
@@ -206,108 +240,39 @@ impl Context {
         self.digest
     }
 
+    /// Whether anything is in it that a component needs.
+    pub fn has_dependencies(&self) -> bool {
+        self.parts.iter().any(|part| part.at.starts_with(DEPENDENCY) && !part.kept.is_empty())
+    }
+
     /// What is in it, part by part, sorted by path.
     pub fn items(&self) -> impl Iterator<Item = Item<'_>> {
-        self.parts.iter().flat_map(|part| {
-            let item = move |entry: &'_ Entry| Some((part, entry.digest()?));
-            part.entries().filter_map(move |entry| {
-                let (part, digest) = item(entry)?;
-                Some(Item { part, entry, digest })
-            })
-        })
+        self.parts.iter().flat_map(Part::items)
     }
 
     /// All its files together, in bytes.
     pub fn size(&self) -> u64 {
         self.items().map(|item| item.entry.size()).sum()
     }
-
-    /// Writes the context as a tar archive.
-    pub fn write_tar(&self, out: impl Write) -> io::Result<()> {
-        let mut archive = tar::Builder::new(out);
-        if self.parts.iter().any(|part| part.at.starts_with(DEPENDENCY) && !part.kept.is_empty()) {
-            let mut header = header_of(0o755, 0, tar::EntryType::Directory);
-            archive.append_data(&mut header, DEPENDENCY, io::empty())?;
-        }
-        for item in self.items() {
-            append(&mut archive, &item).map_err(naming(&item.part.source(item.entry)))?;
-        }
-        archive.into_inner()?.flush()
-    }
 }
 
-fn append<W: Write>(archive: &mut tar::Builder<W>, item: &Item<'_>) -> io::Result<()> {
-    let Item { part, entry, digest } = item;
-    let (path, source) = (part.path(entry), part.source(entry));
-    let header = |metadata: &Metadata, kind| header_of(entry.mode, metadata.mtime(), kind);
-    match entry.kind {
-        Kind::Folder => {
-            let mut header = header(&fs::metadata(&source)?, tar::EntryType::Directory);
-            archive.append_data(&mut header, &path, io::empty())
-        }
-        Kind::Link => {
-            let mut header = header(&fs::symlink_metadata(&source)?, tar::EntryType::Symlink);
-            let target = fs::read_link(&source)?;
-            if blake3::hash(target.as_os_str().as_bytes()) != *digest {
-                return Err(changed());
+/// The first names of the files that have several, by part, device and inode.
+#[derive(Debug, Default)]
+pub struct FirstNames(HashMap<(String, u64, u64), (PathBuf, Digest)>);
+
+impl FirstNames {
+    /// The path of the same file earlier in the same part, if there is one.
+    pub fn before(&mut self, item: &Item<'_>) -> Option<PathBuf> {
+        let (device, inode) = item.entry.inode?;
+        let (first, digest) = match self.0.entry((item.part.shown.clone(), device, inode)) {
+            hash_map::Entry::Occupied(known) => known.into_mut(),
+            hash_map::Entry::Vacant(new) => {
+                new.insert((item.part.path(item.entry), item.digest));
+                return None;
             }
-            archive.append_link(&mut header, &path, target)
-        }
-        Kind::File | Kind::Other => {
-            let file = File::open(&source)?;
-            let metadata = file.metadata()?;
-            let mut header = header(&metadata, tar::EntryType::Regular);
-            header.set_size(metadata.len());
-            let mut whole = Whole { file, left: metadata.len(), hasher: blake3::Hasher::new() };
-            archive.append_data(&mut header, &path, &mut whole)?;
-            whole.check_end(*digest)
-        }
+        };
+        (*digest == item.digest).then(|| first.clone())
     }
-}
-
-fn header_of(mode: u32, modified: i64, kind: tar::EntryType) -> tar::Header {
-    let mut header = tar::Header::new_gnu();
-    header.set_entry_type(kind);
-    header.set_size(0);
-    header.set_mode(mode);
-    header.set_mtime(u64::try_from(modified).unwrap_or(0));
-    header
-}
-
-/// A file that must have exactly the size that its header says, and the contents
-/// that were digested.
-struct Whole {
-    file: File,
-    left: u64,
-    hasher: blake3::Hasher,
-}
-
-impl Read for Whole {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let room = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
-        if room == 0 {
-            return Ok(0);
-        }
-        let read = self.file.read(&mut buffer[..room])?;
-        if read == 0 {
-            return Err(changed());
-        }
-        self.left -= read as u64;
-        self.hasher.update(&buffer[..read]);
-        Ok(read)
-    }
-}
-
-impl Whole {
-    fn check_end(&mut self, digest: Digest) -> io::Result<()> {
-        let is_longer = self.file.read(&mut [0])? > 0;
-        let is_other = self.hasher.finalize() != digest;
-        if is_longer || is_other { Err(changed()) } else { Ok(()) }
-    }
-}
-
-fn changed() -> io::Error {
-    io::Error::other("changed while it was sent: build again")
 }
 
 /// The ignore file that holds for a Dockerfile, relative to the context: the
@@ -322,6 +287,7 @@ pub fn ignore_files(dockerfile: &Path) -> [PathBuf; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     fn tree(folder: &Path) -> Arc<Tree> {
@@ -379,28 +345,5 @@ mod tests {
         let part = Part::own("src/a".into(), tree(dir.path()), &ignore, dockerfile);
         assert_eq!(paths(&part), ["build/a.dockerfile", "link"]);
         assert_eq!(part.entries().last().unwrap().kind, Kind::Link);
-    }
-
-    #[test]
-    fn a_file_that_shrinks_while_it_is_sent_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("f");
-        fs::write(&path, "12345").unwrap();
-        let file = File::open(&path).unwrap();
-        let mut whole = Whole { file, left: 6, hasher: blake3::Hasher::new() };
-        let error = io::copy(&mut whole, &mut io::sink()).unwrap_err();
-        assert!(error.to_string().contains("changed while it was sent"));
-    }
-
-    #[test]
-    fn what_is_not_what_was_digested_is_not_sent() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("f"), "1").unwrap();
-        let part = Part::without("src/a".into(), tree(dir.path()), &[]);
-        let context = Context::read(vec![part]).unwrap();
-        context.write_tar(io::sink()).unwrap();
-        fs::write(dir.path().join("f"), "2").unwrap();
-        let error = context.write_tar(io::sink()).unwrap_err().to_string();
-        assert!(error.ends_with("/f: changed while it was sent: build again"), "{error}");
     }
 }

@@ -1,4 +1,5 @@
-//! Which images a Dockerfile is made from.
+//! Which images a Dockerfile is made from; what it can read of its context is told by
+//! [`Sources`].
 //!
 //! Docker's Dockerfile reference is the source of the rules. Images are named by
 //! `FROM` in every stage, by `COPY --from=` and by `RUN --mount=…,from=`; those
@@ -16,6 +17,8 @@ use std::fmt;
 
 use parse_dockerfile::{Flag, FromInstruction, Instruction};
 
+use super::sources::Sources;
+
 /// What a Dockerfile says of the images that it is made from.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Dockerfile {
@@ -23,6 +26,10 @@ pub struct Dockerfile {
     pub uses: Vec<ImageUse>,
     /// The names that `ARG` declares, anywhere.
     pub args: Vec<String>,
+    /// What it can read of its context.
+    pub sources: Sources,
+    /// Whether it has `ONBUILD` instructions for those who build on its image.
+    pub has_triggers: bool,
 }
 
 /// One place where a Dockerfile names an image.
@@ -41,7 +48,7 @@ pub struct ImageUse {
 }
 
 /// What kind of instruction names an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Via {
     /// `FROM`.
     From,
@@ -123,7 +130,10 @@ pub fn parse(
         reader.instruction(instruction, build_args)?;
     }
     let args = std::mem::take(&mut reader.args);
-    Ok(Dockerfile { uses: reader.into_uses(), args })
+    let sources = Sources::of(&parsed, &text, build_args);
+    let is_trigger = |it: &Instruction<'_>| matches!(it, Instruction::Onbuild(_));
+    let has_triggers = parsed.instructions.iter().any(is_trigger);
+    Ok(Dockerfile { uses: reader.into_uses(), args, sources, has_triggers })
 }
 
 fn decode(bytes: &[u8]) -> Result<String, ParseError> {
@@ -332,7 +342,7 @@ fn platform_variables() -> BTreeMap<String, String> {
 }
 
 /// Splits at blanks outside quotes; the quotes stay.
-fn words(text: &str) -> Vec<String> {
+pub(super) fn words(text: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut quote = None;
     for c in text.chars() {

@@ -3,17 +3,17 @@
 use super::tree::Digest;
 
 /// A digest in the making.
-#[derive(Default)]
-pub(super) struct Fields(blake3::Hasher);
+#[derive(Debug, Default)]
+pub struct Fields(blake3::Hasher);
 
 impl Fields {
     /// Adds one field.
-    pub(super) fn add(&mut self, bytes: &[u8]) {
+    pub fn add(&mut self, bytes: &[u8]) {
         self.add_joined(&[bytes]);
     }
 
     /// Adds the pieces of one field.
-    pub(super) fn add_joined(&mut self, pieces: &[&[u8]]) {
+    pub fn add_joined(&mut self, pieces: &[&[u8]]) {
         let length: usize = pieces.iter().map(|piece| piece.len()).sum();
         self.0.update(&(length as u64).to_le_bytes());
         for piece in pieces {
@@ -22,7 +22,7 @@ impl Fields {
     }
 
     /// The digest of all that was added.
-    pub(super) fn finish(&self) -> Digest {
+    pub fn finish(&self) -> Digest {
         self.0.finalize()
     }
 }

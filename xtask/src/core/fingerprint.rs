@@ -12,7 +12,7 @@
 //! | the way of fingerprinting changed | [`FORMAT`] |
 //! | its name or its Dockerfile's place changed | the fingerprint |
 //! | the Dockerfile, as it was when the graph was made from it | the fingerprint |
-//! | a file, link or folder of its context: name, kind, permissions, contents | the fingerprint, by [`Context`] |
+//! | a file, link or folder of its context that its Dockerfile can read: name, kind, permissions, contents | the fingerprint, by [`Context`] |
 //! | an ignore rule, by what it lets through | the same |
 //! | a file of a component that it needs, its `generated/` too | the same, under `dependency/` |
 //! | a hook of its component | the fingerprint |

@@ -11,15 +11,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use petgraph::Direction;
 use petgraph::algo::{astar, tarjan_scc};
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::EdgeRef;
 
-use super::dockerfile::Via;
+use super::dockerfile::{ImageUse, Via};
 use super::problem::Problem;
 use super::reference::Reference;
-use super::workspace::{Component, Workspace};
+use super::workspace::{Component, Image, Workspace};
 
 /// Why one component needs another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,10 +29,13 @@ pub struct Edge {
     pub file: String,
     /// The line in it, from 1.
     pub line: usize,
+    /// Which image of the one is made from which of the other, by their places, if an
+    /// instruction says so.
+    pub images: Option<(usize, usize)>,
 }
 
 /// What says that one component needs another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EdgeKind {
     /// A line of `component.dep`.
     Declared,
@@ -41,11 +43,39 @@ pub enum EdgeKind {
     Image(Via),
 }
 
+impl fmt::Display for EdgeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Declared => f.write_str("component.dep"),
+            Self::Image(via) => via.fmt(f),
+        }
+    }
+}
+
 impl fmt::Display for Edge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
             EdgeKind::Declared => write!(f, "{}:{}", self.file, self.line),
             EdgeKind::Image(via) => write!(f, "{}:{} ({via})", self.file, self.line),
+        }
+    }
+}
+
+/// Which way to go along edges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// To what a component needs.
+    Dependencies,
+    /// To what needs it.
+    Dependents,
+}
+
+impl Direction {
+    /// The other way.
+    pub fn reversed(self) -> Self {
+        match self {
+            Self::Dependencies => Self::Dependents,
+            Self::Dependents => Self::Dependencies,
         }
     }
 }
@@ -80,8 +110,7 @@ impl Graph {
         for _ in &workspace.components {
             edges.add_node(());
         }
-        let owners: BTreeMap<&str, usize> =
-            workspace.images().map(|(component, image)| (image.name.as_str(), component)).collect();
+        let owners = owners(workspace);
         for (index, component) in workspace.components.iter().enumerate() {
             for (needed, edge) in declared_edges(workspace, component, problems)
                 .into_iter()
@@ -109,6 +138,12 @@ impl Graph {
         &self.order
     }
 
+    /// All that components need of others: who, whom and why.
+    pub fn edges(&self) -> impl Iterator<Item = (usize, usize, &Edge)> {
+        let edges = self.edges.edge_references();
+        edges.map(|edge| (edge.source().index(), edge.target().index(), edge.weight()))
+    }
+
     /// A component's images in their build order.
     pub fn images(&self, component: usize) -> &[ImageOrder] {
         &self.images[component]
@@ -116,33 +151,56 @@ impl Graph {
 
     /// What a component needs directly, sorted.
     pub fn dependencies(&self, component: usize) -> BTreeSet<usize> {
-        self.edges.neighbors(NodeIndex::new(component)).map(NodeIndex::index).collect()
+        self.next(component, Direction::Dependencies)
+    }
+
+    /// What a component needs, or what needs it, directly, sorted.
+    pub fn next(&self, component: usize, direction: Direction) -> BTreeSet<usize> {
+        let direction = match direction {
+            Direction::Dependencies => petgraph::Direction::Outgoing,
+            Direction::Dependents => petgraph::Direction::Incoming,
+        };
+        let next = self.edges.neighbors_directed(NodeIndex::new(component), direction);
+        next.map(NodeIndex::index).collect()
+    }
+
+    /// The named components and all that is at most so many steps away from them.
+    pub fn reach(
+        &self,
+        components: &BTreeSet<usize>,
+        direction: Direction,
+        depth: usize,
+    ) -> BTreeSet<usize> {
+        let mut found = components.clone();
+        let mut last = components.clone();
+        for _ in 0..depth {
+            let next = last.iter().flat_map(|component| self.next(*component, direction));
+            last = next.filter(|component| found.insert(*component)).collect();
+            if last.is_empty() {
+                break;
+            }
+        }
+        found
     }
 
     /// The named components and everything that they need, directly or not.
     pub fn closure(&self, components: &BTreeSet<usize>) -> BTreeSet<usize> {
-        reach(components, |component| self.dependencies(component))
+        self.reach(components, Direction::Dependencies, usize::MAX)
     }
 
     /// The named components and everything that needs them, directly or not.
     pub fn dependents(&self, components: &BTreeSet<usize>) -> BTreeSet<usize> {
-        reach(components, |component| {
-            let node = NodeIndex::new(component);
-            let incoming = self.edges.neighbors_directed(node, Direction::Incoming);
-            incoming.map(NodeIndex::index).collect()
-        })
+        self.reach(components, Direction::Dependents, usize::MAX)
     }
 }
 
-fn reach(components: &BTreeSet<usize>, next: impl Fn(usize) -> BTreeSet<usize>) -> BTreeSet<usize> {
-    let mut found = BTreeSet::new();
-    let mut open: Vec<usize> = components.iter().copied().collect();
-    while let Some(component) = open.pop() {
-        if found.insert(component) {
-            open.extend(next(component));
-        }
-    }
-    found
+/// By name, whose an image is, and its place there.
+fn owners(workspace: &Workspace) -> BTreeMap<&str, (usize, usize)> {
+    let places = workspace.components.iter().enumerate().flat_map(|(component, it)| {
+        let names = it.images.iter().map(|image| image.name.as_str()).enumerate();
+        names.map(move |(place, name)| (name, (component, place)))
+    });
+    places.collect()
 }
 
 fn declared_edges(
@@ -153,10 +211,10 @@ fn declared_edges(
     let mut edges = Vec::new();
     for declared in &component.declared {
         match workspace.find(&declared.component) {
-            Some(needed) => edges.push((
-                needed,
-                Edge { kind: EdgeKind::Declared, file: declared.file.clone(), line: declared.line },
-            )),
+            Some(needed) => {
+                let (file, line) = (declared.file.clone(), declared.line);
+                edges.push((needed, Edge { kind: EdgeKind::Declared, file, line, images: None }));
+            }
             None => problems.push(Problem::of_line(
                 &declared.file,
                 declared.line,
@@ -169,25 +227,24 @@ fn declared_edges(
 
 fn image_edges(
     component: &Component,
-    owners: &BTreeMap<&str, usize>,
+    owners: &BTreeMap<&str, (usize, usize)>,
     registry_prefix: Option<&str>,
 ) -> Vec<(usize, Edge)> {
-    let uses = |image: &'_ super::workspace::Image| {
-        image
-            .uses
-            .iter()
-            .filter_map(|used| {
-                let name = Reference::parse(&used.reference).local_name(registry_prefix)?;
-                let edge = Edge {
-                    kind: EdgeKind::Image(used.via),
-                    file: image.dockerfile.clone(),
-                    line: used.line,
-                };
-                owners.get(name).map(|owner| (*owner, edge))
-            })
-            .collect::<Vec<_>>()
-    };
-    component.images.iter().flat_map(uses).collect()
+    let mut edges = Vec::new();
+    for (place, image) in component.images.iter().enumerate() {
+        for used in &image.uses {
+            let name = Reference::parse(&used.reference).local_name(registry_prefix);
+            if let Some((owner, of_owner)) = name.and_then(|name| owners.get(name)) {
+                edges.push((*owner, edge(image, used, (place, *of_owner))));
+            }
+        }
+    }
+    edges
+}
+
+fn edge(image: &Image, used: &ImageUse, images: (usize, usize)) -> Edge {
+    let (file, line) = (image.dockerfile.clone(), used.line);
+    Edge { kind: EdgeKind::Image(used.via), file, line, images: Some(images) }
 }
 
 /// Orders a component's images by what they use of each other.
@@ -210,11 +267,7 @@ fn image_order(
         for used in &image.uses {
             let name = Reference::parse(&used.reference).local_name(registry_prefix);
             if let Some(needed) = name.and_then(|name| places.get(name)) {
-                let edge = Edge {
-                    kind: EdgeKind::Image(used.via),
-                    file: image.dockerfile.clone(),
-                    line: used.line,
-                };
+                let edge = edge(image, used, (place, *needed));
                 edges.add_edge(NodeIndex::new(place), NodeIndex::new(*needed), edge);
             }
         }
@@ -238,7 +291,7 @@ fn topological(edges: &DiGraph<(), Edge>) -> Vec<usize> {
     while let Some(node) = ready.pop_first() {
         order.push(node.index());
         let dependents: BTreeSet<NodeIndex> =
-            edges.neighbors_directed(node, Direction::Incoming).collect();
+            edges.neighbors_directed(node, petgraph::Direction::Incoming).collect();
         for dependent in dependents {
             waits_for[dependent.index()] -= 1;
             if waits_for[dependent.index()] == 0 {

@@ -85,6 +85,24 @@ impl Holdings {
         }
     }
 
+    /// Notes what is held under the `latest` tag of a name now. What was may still be
+    /// there without it.
+    pub fn renew(&mut self, name: &str, now: Option<Held>) {
+        let is_other = |then: &Held| now.as_ref().is_none_or(|now| now.id != then.id);
+        if let Some(then) = self.by_name.remove(&with_tag(name)).filter(is_other) {
+            self.nameless.push(then);
+        }
+        if let Some(now) = now {
+            self.by_name.insert(with_tag(name), now);
+        }
+    }
+
+    /// Notes that no image has this id any more.
+    pub fn forget(&mut self, id: &str) {
+        self.by_name.retain(|_, held| held.id != id);
+        self.nameless.retain(|held| held.id != id);
+    }
+
     /// Notes that the image of an id has the `latest` tag of a name now.
     pub fn retag(&mut self, id: &str, name: &str) {
         let mut all = self.by_name.values().chain(&self.nameless);

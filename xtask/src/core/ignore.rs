@@ -3,7 +3,8 @@
 //!
 //! The rules are those of Docker's documentation of `.dockerignore`, which names
 //! Go's `filepath.Match` and `filepath.Clean`, and, where that is silent, those
-//! of moby's `patternmatcher`, which every Docker client walks a context with:
+//! of moby's `patternmatcher`, which every Docker client since 23 walks a context
+//! with (older ones, of each pattern, look at one of the folders above a path only):
 //!
 //! - A line is a pattern, relative to the context root. A byte order mark and
 //!   white space around it are dropped; so are blank lines, and lines whose first
@@ -24,9 +25,19 @@
 //! for a negation and `{a,b}` for a choice, and reads a `**` beside other text as
 //! `*`. No translation makes up for the first, so the patterns are matched here.
 //!
+//! A client saves itself the walk of an ignored folder where, by its text, no
+//! exception lies in it. The classic one, and BuildKit's of old, take the text of a
+//! wildcard for a name, and so lose what the exception names: after `a`, `!*/b`
+//! brings `a/b` back for a newer BuildKit, and not for them. Here it does.
+//!
 //! Docker turns a pattern into a regular expression. Where that leaks (`\d`
-//! becomes any digit, `[*]` and `[[:alpha:]]` something else than they say, `^`
-//! beside a wildcard an anchor) the pattern is an error rather than a guess.
+//! becomes any digit, `[*]` and `[[:alpha:]]` something else than they say; beside
+//! a wildcard `^` is an anchor, `|` a choice of patterns, `{2}` a repetition, and a
+//! byte order mark in front is dropped) the pattern is an error rather than a guess.
+//! So is, wherever it stands, a line that is no pattern: Docker finds some of these
+//! only when it comes to ask them.
+//!
+//! `docker.txt` holds thousands of random cases as Docker itself decided them.
 
 use std::iter::Peekable;
 use std::mem::swap;
@@ -48,13 +59,16 @@ pub struct IgnoreError {
     pub message: String,
 }
 
-#[derive(Clone, Debug)]
-struct Pattern {
+/// A pattern of paths.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Pattern {
+    /// The line that says it, from 1.
+    line: usize,
     is_exception: bool,
     tokens: Vec<Token>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Token {
     /// One character as it is.
     Char(char),
@@ -80,7 +94,7 @@ impl Ignore {
         let mut patterns = Vec::new();
         for (index, line) in text.split('\n').enumerate() {
             let written = normalize(line);
-            let pattern = parse_pattern(&written).map_err(|reason| IgnoreError {
+            let pattern = parse_pattern(&written, index + 1).map_err(|reason| IgnoreError {
                 line: index + 1,
                 message: format!("bad pattern '{}': {reason}", line.trim()),
             })?;
@@ -99,6 +113,12 @@ impl Ignore {
     #[must_use]
     pub fn ignores(&self, path: &str) -> bool {
         self.decisive(path).is_some()
+    }
+
+    /// The line by which a build never sees a path, from 1; none if it does.
+    #[must_use]
+    pub fn line_for(&self, path: &str) -> Option<usize> {
+        self.decisive(path).map(|index| self.patterns[index].line)
     }
 
     /// Whether an exception could bring back anything below a folder. Where none
@@ -131,12 +151,20 @@ impl Ignore {
 }
 
 impl Pattern {
-    fn matches(&self, path: &str) -> bool {
+    /// A pattern by itself, already cleaned; none if it is none, or means something else
+    /// than it says.
+    pub(super) fn parse(path: &str) -> Option<Self> {
+        let tokens = parse_tokens(path).ok()?;
+        Some(Self { line: 0, is_exception: false, tokens })
+    }
+
+    /// Whether it matches a path as a whole.
+    pub(super) fn matches(&self, path: &str) -> bool {
         self.places_after(path)[self.tokens.len()]
     }
 
     /// Whether some text that starts so, and is longer, matches.
-    fn may_go_on(&self, start: &str) -> bool {
+    pub(super) fn may_go_on(&self, start: &str) -> bool {
         self.places_after(start)[..self.tokens.len()].contains(&true)
     }
 
@@ -226,7 +254,7 @@ fn clean(path: &str) -> String {
 
 /// Trims, cleans and looks for the mark once more, as Docker's matcher does with
 /// what the reader hands it: `/!a` is an exception, too.
-fn parse_pattern(written: &str) -> Result<Option<Pattern>, String> {
+fn parse_pattern(written: &str, line: usize) -> Result<Option<Pattern>, String> {
     let cleaned = clean(written.trim());
     let (is_exception, path) = match cleaned.strip_prefix('!') {
         Some("") => return Err("nothing follows the '!'".to_owned()),
@@ -234,13 +262,16 @@ fn parse_pattern(written: &str) -> Result<Option<Pattern>, String> {
         None if cleaned.is_empty() => return Ok(None),
         None => (false, cleaned.as_str()),
     };
-    Ok(Some(Pattern { is_exception, tokens: parse_tokens(path)? }))
+    Ok(Some(Pattern { line, is_exception, tokens: parse_tokens(path)? }))
 }
 
 fn parse_tokens(path: &str) -> Result<Vec<Token>, String> {
     let is_end = path.strip_prefix("**").is_some_and(is_plain);
     let is_start = path.strip_suffix("**").is_some_and(is_plain);
     let is_text = is_end || is_start || is_plain(path);
+    if !is_text && path.starts_with('\u{feff}') {
+        return Err("a byte order mark stands in front of it".to_owned());
+    }
     let mut tokens = Vec::new();
     let mut chars = path.chars().peekable();
     while let Some(c) = chars.next() {
@@ -254,7 +285,9 @@ fn parse_tokens(path: &str) -> Result<Vec<Token>, String> {
             '?' => Token::Any,
             '[' => parse_class(&mut chars)?,
             '\\' => Token::Char(parse_escaped(&mut chars)?),
-            '^' if !is_text => return Err(r"beside a wildcard, '^' is written '\^'".to_owned()),
+            c if !is_text && is_operator(c, chars.peek()) => {
+                return Err(format!(r"beside a wildcard, '{c}' is written '\{c}'"));
+            }
             c => Token::Char(c),
         });
     }
@@ -264,6 +297,11 @@ fn parse_tokens(path: &str) -> Result<Vec<Token>, String> {
 /// Whether Docker compares a text as it is.
 fn is_plain(text: &str) -> bool {
     !text.contains(['*', '?', '[', ']', '\\'])
+}
+
+/// Whether Docker's regular expression takes a character for more than it is.
+fn is_operator(c: char, next: Option<&char>) -> bool {
+    matches!(c, '^' | '|') || c == '{' && next.is_some_and(char::is_ascii_digit)
 }
 
 /// What follows `[`, through `]`.

@@ -128,6 +128,11 @@ impl Inputs {
         Ok(files)
     }
 
+    /// The folders or files, relative to the root, that everything declared lies in.
+    pub fn starts(&self) -> impl Iterator<Item = &Path> {
+        self.globs.iter().filter(|declared| declared.is_key).map(|it| it.start.as_path())
+    }
+
     /// Whether a file is declared, be it as one that decides or not.
     pub fn covers(&self, path: &Path) -> bool {
         let is_declared = || self.globs.iter().any(|declared| declared.matcher.is_match(path));

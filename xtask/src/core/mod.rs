@@ -5,22 +5,29 @@
 //! system is read and never changed; what an engine or a user says arrives as
 //! plain values, so that everything is tested without either.
 
+pub mod archive;
 pub mod config;
 pub mod context;
 pub mod dockerfile;
 pub mod excerpt;
-mod fields;
+pub mod fields;
 pub mod fingerprint;
 pub mod graph;
 pub mod holdings;
 pub mod ignore;
 pub mod inputs;
+pub mod layout;
+pub mod lean;
+pub mod offers;
 pub mod plan;
 pub mod problem;
 pub mod reads;
 pub mod reason;
 pub mod reference;
 pub mod schedule;
+pub mod scope;
+pub mod sources;
 pub mod tree;
 pub mod trees;
+pub mod whole;
 pub mod workspace;

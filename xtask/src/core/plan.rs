@@ -42,8 +42,7 @@ impl Step {
     ) -> Selection {
         let component = &workspace.components[self.component];
         let needed = if component.has_hooks() { Vec::new() } else { self.needed(workspace, kept) };
-        let dockerfile = PathBuf::from(component.in_context(image));
-        Selection { dir: component.dir(), dockerfile, needed }
+        Selection { needed, ..Selection::own(component, image) }
     }
 
     /// What the component gets of those that it needs.

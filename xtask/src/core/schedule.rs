@@ -4,10 +4,10 @@
 //! are ready, the one with the longest way to the end goes first, by what tasks took
 //! the last time: that is list scheduling by critical path, which is never more than
 //! twice as long as the best schedule, and mostly as good. Nothing here waits or
-//! measures; whoever runs the tasks says when one ended.
+//! measures; whoever runs the tasks says when one ended, and which are to run again.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 /// Something to do. Tasks are named by their place in a list in which each comes
@@ -24,15 +24,25 @@ pub struct Task {
 #[derive(Debug)]
 pub struct Schedule {
     jobs: usize,
-    running: usize,
     is_stopped: bool,
-    /// How many tasks each one still waits for.
-    waits_for: Vec<usize>,
+    needs: Vec<Vec<usize>>,
     dependents: Vec<Vec<usize>>,
     /// The longest way to the end, the task itself included.
     ways: Vec<Duration>,
     ready: BinaryHeap<(Duration, Reverse<usize>)>,
-    is_lost: Vec<bool>,
+    states: Vec<State>,
+    running: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// For so many tasks; for none if it is ready.
+    Waits(usize),
+    Runs,
+    Done,
+    Failed,
+    /// It needs one that failed.
+    Lost,
 }
 
 impl Schedule {
@@ -49,12 +59,18 @@ impl Schedule {
             let after = dependents[place].iter().map(|dependent| ways[*dependent]).max();
             ways[place] = tasks[place].estimate + after.unwrap_or_default();
         }
-        let waits_for: Vec<usize> = tasks.iter().map(|task| task.needs.len()).collect();
-        let free = (0..tasks.len()).filter(|place| waits_for[*place] == 0);
-        let ready = free.map(|place| (ways[place], Reverse(place))).collect();
-        let is_lost = vec![false; tasks.len()];
-        let jobs = jobs.max(1);
-        Self { jobs, running: 0, is_stopped: false, waits_for, dependents, ways, ready, is_lost }
+        let mut schedule = Self {
+            jobs: jobs.max(1),
+            is_stopped: false,
+            needs: tasks.iter().map(|task| task.needs.clone()).collect(),
+            dependents,
+            ways,
+            ready: BinaryHeap::new(),
+            states: vec![State::Waits(0); tasks.len()],
+            running: 0,
+        };
+        schedule.reset(&(0..tasks.len()).collect());
+        schedule
     }
 
     /// The next task to start, if one is ready and may run.
@@ -63,30 +79,41 @@ impl Schedule {
             return None;
         }
         let (_, Reverse(place)) = self.ready.pop()?;
+        self.states[place] = State::Runs;
         self.running += 1;
         Some(place)
+    }
+
+    /// Whether a task was started and has not ended.
+    pub fn is_running(&self, place: usize) -> bool {
+        self.states[place] == State::Runs
     }
 
     /// A task that was started is done: others may be ready now.
     pub fn succeed(&mut self, place: usize) {
         self.running -= 1;
+        self.states[place] = State::Done;
         for dependent in self.dependents[place].clone() {
-            self.waits_for[dependent] -= 1;
-            if self.waits_for[dependent] == 0 && !self.is_lost[dependent] {
-                self.ready.push((self.ways[dependent], Reverse(dependent)));
+            if let State::Waits(count) = &mut self.states[dependent] {
+                *count -= 1;
+                if *count == 0 {
+                    self.ready.push((self.ways[dependent], Reverse(dependent)));
+                }
             }
         }
     }
 
-    /// A task that was started failed. Gives all that will never start because of
-    /// it, in order.
+    /// A task that was started failed. Gives all that will not start because of it,
+    /// in order.
     pub fn fail(&mut self, place: usize) -> Vec<usize> {
         self.running -= 1;
+        self.states[place] = State::Failed;
         let mut lost = Vec::new();
         let mut open = vec![place];
         while let Some(place) = open.pop() {
             for dependent in &self.dependents[place] {
-                if !std::mem::replace(&mut self.is_lost[*dependent], true) {
+                if matches!(self.states[*dependent], State::Waits(_)) {
+                    self.states[*dependent] = State::Lost;
                     lost.push(*dependent);
                     open.push(*dependent);
                 }
@@ -94,6 +121,24 @@ impl Schedule {
         }
         lost.sort_unstable();
         lost
+    }
+
+    /// These tasks are to run as if they never had. None of them may be running, and
+    /// all that need one of them must be among them.
+    pub fn reset(&mut self, tasks: &BTreeSet<usize>) {
+        self.ready.retain(|(_, Reverse(place))| !tasks.contains(place));
+        for place in tasks {
+            let needed = self.needs[*place].iter().map(|needed| self.states[*needed]);
+            let (mut waits_for, mut is_lost) = (0, false);
+            for state in needed {
+                waits_for += usize::from(state != State::Done);
+                is_lost |= matches!(state, State::Failed | State::Lost);
+            }
+            self.states[*place] = if is_lost { State::Lost } else { State::Waits(waits_for) };
+            if self.states[*place] == State::Waits(0) {
+                self.ready.push((self.ways[*place], Reverse(*place)));
+            }
+        }
     }
 
     /// Nothing new starts.
@@ -224,6 +269,25 @@ mod tests {
     }
 
     #[test]
+    fn ten_thousand_components_are_no_trouble() {
+        let random = &mut Random(1);
+        let mut tasks = Vec::new();
+        for component in 0..10_000 {
+            let mut needs: Vec<usize> = (0..3)
+                .filter(|_| component > 0)
+                .map(|_| random.below(component.max(1)) * 3 + 2)
+                .collect();
+            needs.sort_unstable();
+            needs.dedup();
+            tasks.push(task(needs, random));
+            tasks.push(task(vec![component * 3], random));
+            tasks.push(task(vec![component * 3 + 1], random));
+        }
+        let (started, _) = simulate(&tasks, 16);
+        assert!(started.iter().all(|started| *started < Duration::MAX));
+    }
+
+    #[test]
     fn what_needs_a_failure_never_starts_and_the_rest_does() {
         let second = |needs| Task { needs, estimate: Duration::from_secs(1) };
         let tasks = [second(vec![]), second(vec![0]), second(vec![1]), second(vec![])];
@@ -234,5 +298,35 @@ mod tests {
         assert_eq!(schedule.start(), Some(3));
         schedule.succeed(3);
         assert_eq!(schedule.start(), None);
+    }
+
+    #[test]
+    fn what_is_reset_runs_again_and_the_rest_does_not() {
+        let second = |needs| Task { needs, estimate: Duration::from_secs(1) };
+        // 0 ← 1 ← 2, and 3 by itself; 4 needs all.
+        let tasks =
+            [second(vec![]), second(vec![0]), second(vec![1]), second(vec![]), second(vec![2, 3])];
+        let mut schedule = Schedule::new(&tasks, 2);
+        let started = |schedule: &mut Schedule| -> Vec<usize> {
+            std::iter::from_fn(|| schedule.start()).collect()
+        };
+        assert_eq!(started(&mut schedule), [0, 3]);
+        schedule.succeed(0);
+        assert_eq!(started(&mut schedule), [1]);
+        assert_eq!(schedule.fail(1), [2, 4]);
+        schedule.reset(&[1, 2, 4].into());
+        assert!(schedule.is_running(3));
+        assert_eq!(started(&mut schedule), [1], "3 goes on, and 0 is done");
+        schedule.succeed(1);
+        assert_eq!(started(&mut schedule), [2]);
+        schedule.fail(2);
+        schedule.reset(&[4].into());
+        schedule.succeed(3);
+        assert!(started(&mut schedule).is_empty(), "4 still needs what failed");
+        schedule.reset(&[0, 1, 2, 4].into());
+        for place in [0, 1, 2, 4] {
+            assert_eq!(started(&mut schedule), [place]);
+            schedule.succeed(place);
+        }
     }
 }

@@ -8,8 +8,8 @@
 //! of the file system's clock keeps its times (git calls this racy). So a digest
 //! is kept only if the file had been left alone for [`SETTLED`] when it was read.
 //!
-//! Links are never followed, the folder itself excepted. Sockets are left out, as
-//! every Docker client does.
+//! Links are never followed, the folder itself excepted. Sockets are left out, as no
+//! archive can hold one.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -41,8 +41,12 @@ pub enum Kind {
     File,
     /// A symbolic link, kept as one.
     Link,
-    /// A fifo or a device, which no context can hold.
-    Other,
+    /// A fifo.
+    Fifo,
+    /// A device of characters, by its number.
+    Characters(u64),
+    /// A device of blocks, by its number.
+    Blocks(u64),
 }
 
 /// What a file system says of a file without reading it.
@@ -92,6 +96,8 @@ pub struct Entry {
     pub kind: Kind,
     /// Its permission bits, as far as they count.
     pub mode: u32,
+    /// The device and inode of a file that has several names.
+    pub inode: Option<(u64, u64)>,
     stat: Stat,
     read: OnceLock<Read>,
 }
@@ -189,17 +195,23 @@ impl Tree {
             (Kind::File, metadata.mode() & MODE)
         } else if kind.is_symlink() {
             (Kind::Link, 0o777)
-        } else if kind.is_socket() {
-            return;
+        } else if kind.is_fifo() {
+            (Kind::Fifo, metadata.mode() & MODE)
+        } else if kind.is_char_device() {
+            (Kind::Characters(metadata.rdev()), metadata.mode() & MODE)
+        } else if kind.is_block_device() {
+            (Kind::Blocks(metadata.rdev()), metadata.mode() & MODE)
         } else {
-            (Kind::Other, 0)
+            return;
         };
         let stat = Stat::of(metadata);
         let read = match kind {
             Kind::File => digest_of(&path, &stat, remembered),
             _ => OnceLock::new(),
         };
-        self.entries.push(Entry { path, kind, mode, stat, read });
+        let has_names = kind == Kind::File && metadata.nlink() > 1;
+        let inode = has_names.then(|| (metadata.dev(), metadata.ino()));
+        self.entries.push(Entry { path, kind, mode, inode, stat, read });
     }
 
     /// Everything in it, the folder itself first.
@@ -258,8 +270,8 @@ impl Tree {
 }
 
 impl Entry {
-    /// The digest of a file's contents, of a link's target, of nothing for a folder;
-    /// none if it was not read yet.
+    /// The digest of a file's contents, of a link's target, of a device's number, of
+    /// nothing for others; none if it was not read yet.
     pub fn digest(&self) -> Option<Digest> {
         self.read.get().map(|read| read.digest)
     }
@@ -269,11 +281,20 @@ impl Entry {
         if self.kind == Kind::File { self.stat.size } else { 0 }
     }
 
+    /// When it was modified, in nanoseconds since 1970.
+    pub fn modified(&self) -> i64 {
+        let (seconds, nanos) = self.stat.modified;
+        seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
+    }
+
     fn read_now(&self, source: &Path, moment: SystemTime) -> io::Result<Read> {
         let mut hasher = blake3::Hasher::new();
         let mut is_lasting = false;
         match self.kind {
-            Kind::Folder => {}
+            Kind::Folder | Kind::Fifo => {}
+            Kind::Characters(number) | Kind::Blocks(number) => {
+                hasher.update(&number.to_le_bytes());
+            }
             Kind::Link => {
                 hasher.update(fs::read_link(source)?.as_os_str().as_bytes());
             }
@@ -283,17 +304,9 @@ impl Entry {
                 let is_same = Stat::of(&file.metadata()?) == self.stat;
                 is_lasting = is_same && self.stat.is_settled(moment);
             }
-            Kind::Other => return Err(no_context_holds_it()),
         }
         Ok(Read { digest: hasher.finalize(), is_lasting, is_new: true })
     }
-}
-
-/// A context with a fifo in it cannot be sent.
-pub fn no_context_holds_it() -> io::Error {
-    io::Error::other(
-        "is a fifo or a device, which no context can hold: remove it, or name it in .dockerignore",
-    )
 }
 
 /// The digest that is remembered of a file. Files are asked for in the order in
@@ -314,7 +327,7 @@ fn digest_of(path: &Path, stat: &Stat, remembered: &mut &[Remembered]) -> OnceLo
 }
 
 /// Puts the path in front of an error that lacks it.
-pub(super) fn naming(path: &Path) -> impl Fn(io::Error) -> io::Error {
+pub fn naming(path: &Path) -> impl Fn(io::Error) -> io::Error {
     move |error| {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return error;
@@ -382,17 +395,5 @@ mod tests {
         fs::remove_file(dir.path().join("f")).unwrap();
         let error = tree.digest(&places(&tree)).unwrap_err().to_string();
         assert!(error.contains("/f: No such file"), "{error}");
-    }
-
-    #[test]
-    fn a_fifo_is_trouble_only_where_it_is_wanted() {
-        let dir = tempfile::tempdir().unwrap();
-        let fifo = dir.path().join("fifo");
-        let mode = rustix::fs::Mode::from_raw_mode(0o644);
-        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-        let tree = Tree::read(dir.path(), |_| true, &[]).unwrap();
-        tree.digest(&[0]).unwrap();
-        let error = tree.digest(&[0, 1]).unwrap_err().to_string();
-        assert!(error.contains("/fifo: is a fifo or a device"), "{error}");
     }
 }

@@ -1,20 +1,26 @@
 //! The trees of a workspace's components, each walked and read once.
 //!
 //! What one component is made from is partly another's folder, so trees are shared.
-//! They hold until something may have written into them: whoever runs a hook or
-//! spends time on a build calls [`Trees::forget`], and the next look walks again,
-//! with all the digests that are still good.
+//! They hold until something may have written into them: whoever runs a hook calls
+//! [`Trees::forget`], whoever spends time on a build [`Trees::time_passed`], and the
+//! next look walks again, with all the digests that are still good. Where somebody
+//! watches the file system, time alone changes nothing: [`Trees::changed`] does.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::context::{Context, Part, ignore_files};
 use super::ignore::Ignore;
+use super::lean;
 use super::problem::Problem;
-use super::tree::{Kind, Remembered, Tree};
-use super::workspace::{TEMPORARY, stray_dockerfile};
+use super::sources::Sources;
+use super::tree::{Digest, Kind, Remembered, Tree};
+use super::workspace::{Component, Image, TEMPORARY, stray_dockerfile};
+
+/// Ends the name of a list of files.
+const INPUTS: &str = "inputs";
 
 /// The digests that were right when they were kept, by the tree's name.
 pub type Memory = BTreeMap<String, Vec<Remembered>>;
@@ -35,14 +41,33 @@ pub struct Selection {
     pub dir: String,
     /// The Dockerfile, relative to that folder.
     pub dockerfile: PathBuf,
+    /// What it can read.
+    pub sources: Sources,
+    /// Of the Dockerfile that says so.
+    pub written: Digest,
     /// What is streamed under `dependency/`.
     pub needed: Vec<Needed>,
+}
+
+impl Selection {
+    /// A component's own folder, for one of its images.
+    pub fn own(component: &Component, image: &Image) -> Self {
+        let dockerfile = PathBuf::from(component.in_context(image));
+        Self {
+            dir: component.dir(),
+            dockerfile,
+            sources: image.sources.clone(),
+            written: image.digest,
+            needed: Vec::new(),
+        }
+    }
 }
 
 /// All trees that were looked at.
 #[derive(Debug)]
 pub struct Trees {
     root: PathBuf,
+    is_watched: bool,
     state: Mutex<State>,
 }
 
@@ -50,6 +75,8 @@ pub struct Trees {
 struct State {
     trees: HashMap<String, Arc<Tree>>,
     contexts: HashMap<Selection, Context>,
+    /// The folders and Dockerfiles whose bases read more than the Dockerfiles say.
+    whole: HashSet<(String, PathBuf)>,
     memory: HashMap<String, Arc<Vec<Remembered>>>,
     has_news: bool,
 }
@@ -58,9 +85,24 @@ impl Trees {
     /// None yet, with the digests of earlier days.
     pub fn new(root: &Path, memory: Memory) -> Self {
         let memory = memory.into_iter().map(|(name, known)| (name, Arc::new(known))).collect();
-        let state =
-            State { trees: HashMap::new(), contexts: HashMap::new(), memory, has_news: false };
-        Self { root: root.to_owned(), state: Mutex::new(state) }
+        let state = State {
+            trees: HashMap::new(),
+            contexts: HashMap::new(),
+            whole: HashSet::new(),
+            memory,
+            has_news: false,
+        };
+        Self { root: root.to_owned(), is_watched: false, state: Mutex::new(state) }
+    }
+
+    /// The same, for one who tells of every change.
+    pub fn watched(self) -> Self {
+        Self { is_watched: true, ..self }
+    }
+
+    /// Whether somebody tells of every change.
+    pub fn is_watched(&self) -> bool {
+        self.is_watched
     }
 
     /// What the engine receives for a Dockerfile, if it was looked at before.
@@ -81,9 +123,67 @@ impl Trees {
             let own = self.own(of, &ignore, ignore_file.as_deref())?;
             let mut parts = vec![Part::own(of.dir.clone(), own, &ignore, &of.dockerfile)];
             parts.extend(self.needed(&of.needed, &ignore)?);
+            self.reduce(&mut parts, of)?;
             Context::read(parts)
         };
         read().map_err(|error| self.problem(&error))
+    }
+
+    /// Notes whether the bases of a Dockerfile can make its build read everything.
+    pub fn set_whole(&self, of: &Selection, is_whole: bool) {
+        let mut state = self.state();
+        let key = (of.dir.clone(), of.dockerfile.clone());
+        let is_new = if is_whole { state.whole.insert(key) } else { state.whole.remove(&key) };
+        if is_new {
+            let is_other = |it: &Selection| it.dir != of.dir || it.dockerfile != of.dockerfile;
+            state.contexts.retain(|it, _| is_other(it));
+        }
+    }
+
+    /// Takes away what cannot be read.
+    fn reduce(&self, parts: &mut [Part], of: &Selection) -> io::Result<()> {
+        let key = (of.dir.clone(), of.dockerfile.clone());
+        let is_whole = self.state().whole.contains(&key);
+        // A hook may have written another Dockerfile than the one that was read.
+        if is_whole || parts[0].digest(&of.dockerfile)? != Some(of.written) {
+            return Ok(());
+        }
+        let [first, second] = ignore_files(&of.dockerfile);
+        lean::reduce(parts, &of.sources, &[of.dockerfile.clone(), first, second]);
+        Ok(())
+    }
+
+    /// What the engine would receive if no hook ran: of a component and of these that it
+    /// needs.
+    pub fn at_rest(&self, of: &Selection, needed: &[String]) -> Result<Context, Problem> {
+        let (ignore, ignore_file) = self.ignore(of)?;
+        let read = || {
+            let own = self.own(of, &ignore, ignore_file.as_deref())?;
+            let mut parts = vec![Part::own(of.dir.clone(), own, &ignore, &of.dockerfile)];
+            parts.extend(self.dependencies(needed, &ignore)?);
+            self.reduce(&mut parts, of)?;
+            Context::read(parts)
+        };
+        read().map_err(|error| self.problem(&error))
+    }
+
+    /// What hooks would find if no other hook ran.
+    pub fn source_at_rest(&self, dir: &str, needed: &[String]) -> Result<Context, Problem> {
+        let read = || {
+            let mut parts = vec![Part::without(dir.to_owned(), self.whole(dir)?, &TEMPORARY)];
+            parts.extend(self.dependencies(needed, &Ignore::default())?);
+            Context::read(parts)
+        };
+        read().map_err(|error| self.problem(&error))
+    }
+
+    fn dependencies(&self, needed: &[String], ignore: &Ignore) -> io::Result<Vec<Part>> {
+        let part = |name: &String| {
+            let dir = format!("src/{name}");
+            let tree = self.whole(&dir)?;
+            Ok(Part::dependency(name, dir, tree, ignore))
+        };
+        needed.iter().map(part).collect()
     }
 
     /// What hooks find: the component's folder without what is there during a round
@@ -103,16 +203,17 @@ impl Trees {
         read().map_err(|error| self.problem(&error))
     }
 
-    /// The files of these paths, relative to the root; `name` tells the list from
-    /// others.
-    pub fn files(
+    /// The files of these paths, relative to the root, that the hooks of a component
+    /// are declared to read.
+    pub fn inputs(
         &self,
-        name: &str,
+        dir: &str,
         paths: impl IntoIterator<Item = PathBuf>,
     ) -> Result<Context, Problem> {
+        let name = format!("{dir}#{INPUTS}");
         let tree = |known: &[Remembered]| Tree::of_files(&self.root, paths, known);
         let read = || {
-            let part = Part::without(String::new(), self.tree(name, tree)?, &[]);
+            let part = Part::without(String::new(), self.tree(&name, tree)?, &[]);
             Context::read(vec![part])
         };
         read().map_err(|error| self.problem(&error))
@@ -161,6 +262,35 @@ impl Trees {
         let trees = std::mem::take(&mut state.trees);
         for (name, tree) in trees {
             state.remember(name, &tree);
+        }
+    }
+
+    /// Forgets what may have changed meanwhile.
+    pub fn time_passed(&self) {
+        if !self.is_watched {
+            self.forget();
+        }
+    }
+
+    /// Forgets what a change of a path, relative to the root, may be a change of.
+    pub fn changed(&self, path: &Path) {
+        let mut state = self.state();
+        let is_touched = |dir: &str| path.starts_with(dir) || Path::new(dir).starts_with(path);
+        let is_stale = |name: &str| match name.split_once('#') {
+            Some((_, INPUTS)) => true,
+            Some((dir, _)) => is_touched(dir),
+            None => is_touched(name),
+        };
+        state.contexts.retain(|of, _| {
+            let needed = of.needed.iter().any(|needed| is_touched(&format!("src/{}", needed.name)));
+            !needed && !is_touched(&of.dir)
+        });
+        let stale: Vec<String> =
+            state.trees.keys().filter(|name| is_stale(name)).cloned().collect();
+        for name in stale {
+            if let Some(tree) = state.trees.remove(&name) {
+                state.remember(name, &tree);
+            }
         }
     }
 
@@ -222,7 +352,7 @@ impl Trees {
     }
 
     /// The ignore rules for a Dockerfile, and the file that says them.
-    fn ignore(&self, of: &Selection) -> Result<(Ignore, Option<PathBuf>), Problem> {
+    pub fn ignore(&self, of: &Selection) -> Result<(Ignore, Option<PathBuf>), Problem> {
         for file in ignore_files(&of.dockerfile) {
             let shown = format!("{}/{}", of.dir, file.display());
             match std::fs::read_to_string(self.root.join(&shown)) {

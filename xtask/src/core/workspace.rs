@@ -17,10 +17,11 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::dockerfile::{self, Dockerfile, ImageUse};
+use super::dockerfile::{self, Dockerfile, ImageUse, Via};
 use super::inputs::Inputs;
 use super::problem::{Problem, Problems, did_you_mean};
-use super::reference;
+use super::reference::{self, Reference};
+use super::sources::Sources;
 use super::tree::Digest;
 
 /// The folders of a component that exist during a round only.
@@ -33,6 +34,8 @@ pub struct Options {
     pub flavor: Option<String>,
     /// Values for `ARG`s, which can name base images.
     pub build_args: BTreeMap<String, String>,
+    /// Take it that every Dockerfile reads its whole context.
+    pub whole_context: bool,
 }
 
 /// A repository and the components under its `src/`, sorted by name.
@@ -76,6 +79,10 @@ pub struct Image {
     pub uses: Vec<ImageUse>,
     /// The names that the Dockerfile's `ARG`s declare.
     pub args: Vec<String>,
+    /// What the Dockerfile can read of its context.
+    pub sources: Sources,
+    /// Whether the Dockerfile has `ONBUILD` instructions for those who build on the image.
+    pub has_triggers: bool,
 }
 
 /// A line of a `component.dep`.
@@ -154,6 +161,24 @@ impl Workspace {
     pub fn images(&self) -> impl Iterator<Item = (usize, &Image)> {
         let components = self.components.iter().enumerate();
         components.flat_map(|(index, component)| component.images.iter().map(move |i| (index, i)))
+    }
+
+    /// Lets images read everything whose base is one of ours that can make them: by its
+    /// `ONBUILD` triggers, or by variables that it may set. `registry_prefix` is the
+    /// configured `domain/namespace`, under which images are ours too.
+    pub fn widen_sources(&mut self, registry_prefix: Option<&str>) {
+        let triggers: BTreeMap<String, bool> =
+            self.images().map(|(_, image)| (image.name.clone(), image.has_triggers)).collect();
+        let images = self.components.iter_mut().flat_map(|component| &mut component.images);
+        for image in images {
+            let bases = image.uses.iter().filter(|used| used.via == Via::From).filter_map(|used| {
+                triggers.get(Reference::parse(&used.reference).local_name(registry_prefix)?)
+            });
+            let has_args = image.sources.has_args();
+            if bases.into_iter().any(|has_triggers| *has_triggers || has_args) {
+                image.sources = Sources::All;
+            }
+        }
     }
 
     fn report_duplicate_images(&self, problems: &mut Vec<Problem>) {
@@ -288,8 +313,10 @@ impl<'a> Reader<'a> {
                 format!("'{name}' is not the name of an image: {error}"),
             ));
         }
-        let (digest, Dockerfile { uses, args }) = self.dockerfile(&dockerfile)?;
-        Some(Image { name, dockerfile, digest, uses, args })
+        let (digest, Dockerfile { uses, args, sources, has_triggers }) =
+            self.dockerfile(&dockerfile)?;
+        let sources = if self.options.whole_context { Sources::All } else { sources };
+        Some(Image { name, dockerfile, digest, uses, args, sources, has_triggers })
     }
 
     /// The file of the chosen flavor, else the one of none or of `common`. An

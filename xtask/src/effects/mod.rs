@@ -5,11 +5,14 @@
 //! done is decided in the core and told by the commands.
 
 pub mod engine;
+pub mod follow_up;
 pub mod git;
 pub mod hooks;
 pub mod interrupt;
 pub mod lock;
+mod poller;
 pub mod records;
 pub mod state;
 pub mod store;
 pub mod temporary;
+pub mod watcher;

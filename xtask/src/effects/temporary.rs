@@ -10,11 +10,13 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
 use super::git;
 use crate::core::context::Part;
 use crate::core::problem::{Problem, Problems};
-use crate::core::tree::{Entry, Kind, Tree, no_context_holds_it};
-use crate::core::workspace::{TEMPORARY, Workspace};
+use crate::core::tree::{Entry, Kind, Tree};
+use crate::core::workspace::{Component, TEMPORARY, Workspace};
 
 /// Refuses a workspace in which git tracks files in a temporary folder. Without
 /// git, or outside a repository, nothing is tracked; where no such folder is, git
@@ -44,17 +46,19 @@ pub fn refuse_tracked(workspace: &Workspace) -> Result<(), Problems> {
 /// Removes the temporary folders of every component; all that cannot be removed
 /// is reported.
 pub fn clean(workspace: &Workspace) -> Result<(), Problems> {
-    let mut problems = Vec::new();
-    for component in &workspace.components {
-        for folder in TEMPORARY {
-            let path = format!("{}/{folder}", component.dir());
-            if let Err(error) = remove(&workspace.root.join(&path)) {
-                let message = format!("cannot be removed: {error}. Remove it by hand");
-                problems.push(Problem::of_file(path, message));
-            }
-        }
-    }
-    Problems::check(problems)
+    let problems = workspace.components.iter().flat_map(|it| clean_one(&workspace.root, it));
+    Problems::check(problems.collect())
+}
+
+/// Removes the temporary folders of a component; gives what cannot be removed.
+pub fn clean_one(root: &Path, component: &Component) -> Vec<Problem> {
+    let clean = |folder: &str| {
+        let path = format!("{}/{folder}", component.dir());
+        let error = remove(&root.join(&path)).err()?;
+        let message = format!("cannot be removed: {error}. Remove it by hand");
+        Some(Problem::of_file(path, message))
+    };
+    TEMPORARY.iter().filter_map(|folder| clean(folder)).collect()
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -82,6 +86,11 @@ pub fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     copy(entries.map(|entry| (entry, tree.source(entry), entry.path.clone())), to)
 }
 
+fn make(target: &Path, kind: FileType, mode: u32, number: u64) -> io::Result<()> {
+    let mode = Mode::from_raw_mode(mode);
+    mknodat(CWD, target, kind, mode, number).map_err(io::Error::from)
+}
+
 fn copy<'a>(
     entries: impl Iterator<Item = (&'a Entry, PathBuf, PathBuf)>,
     to: &Path,
@@ -103,10 +112,11 @@ fn copy<'a>(
                 let times = fs::FileTimes::new().set_modified(metadata.modified()?);
                 fs::File::open(&target)?.set_times(times)?;
             }
-            Kind::Other => {
-                let error = no_context_holds_it();
-                return Err(io::Error::other(format!("{}: {error}", source.display())));
+            Kind::Fifo => make(&target, FileType::Fifo, entry.mode, 0)?,
+            Kind::Characters(number) => {
+                make(&target, FileType::CharacterDevice, entry.mode, number)?;
             }
+            Kind::Blocks(number) => make(&target, FileType::BlockDevice, entry.mode, number)?,
         }
     }
     // Last, and from the inside out: a folder may be read-only.

@@ -36,6 +36,8 @@ impl Logs {
         match event {
             Event::Instruction { component, text, .. } => self.line(component, text, false),
             Event::Log { component, line, .. } => self.line(component, line, true),
+            // The log of another run is kept until there is something to write.
+            Event::StepStarted { component } => drop(self.open.remove(component)),
             Event::StepFinished { component, .. } => {
                 if let Some(file) = self.open.get_mut(component).and_then(|log| log.file.as_mut()) {
                     drop(file.flush());

@@ -3,7 +3,11 @@
 //! these.
 
 mod cli;
+mod contents;
+mod drawing;
 mod github;
+mod keyboard;
+mod keys;
 mod logs;
 mod plain;
 mod plan;
@@ -14,7 +18,7 @@ mod ui;
 mod words;
 
 use std::env;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -31,7 +35,9 @@ use crate::effects::hooks;
 use crate::effects::interrupt::{self, Interrupt};
 use crate::event::Events;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, ContextArgs, GraphArgs};
+use keyboard::Keyboard;
+use ui::Progress;
 
 const FAILED: u8 = 1;
 const WRONG: u8 = 2;
@@ -63,16 +69,26 @@ pub fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> Result<(), CommandError> {
     let root = root(cli.root.as_deref())?;
-    let interrupt = Interrupt::install(hooks::kill_all)
+    let end_at_once = || {
+        hooks::kill_all();
+        keyboard::restore();
+    };
+    let interrupt = Interrupt::install(end_at_once)
         .map_err(|error| Problem::of_request(format!("signals cannot be handled: {error}")))
         .map_err(Problems::from)?;
     let (sender, receiver) = mpsc::unbounded_channel();
     let is_set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
     let how = cli.how(io::stderr().is_terminal(), is_set("GITHUB_ACTIONS"), is_set("CI"));
     console::set_colors_enabled_stderr(how.has_colors);
+    let has_colors = cli.has_colors(console::colors_enabled());
+    let is_watch = matches!(cli.command, Command::Watch(_));
+    let keyboard =
+        if is_watch && how.progress == Progress::Terminal { Keyboard::open() } else { None };
+    let (_keyboard, keys) = keyboard.unzip();
+    let (wishes, looks) = keys.map(keys::understand).unzip();
     let shown_root = root.clone();
     let shown = tokio::task::spawn_blocking(move || {
-        Handle::current().block_on(ui::show(how, &shown_root, receiver));
+        Handle::current().block_on(ui::show(how, &shown_root, receiver, looks));
     });
     let setting = Setting {
         root,
@@ -86,12 +102,49 @@ async fn run(cli: Cli) -> Result<(), CommandError> {
     let ended = match cli.command {
         Command::Build(args) => commands::build::run(&args.into(), &setting).await,
         Command::Inputs(args) => commands::inputs::run(&args.into(), &setting).await,
+        Command::Watch(args) => commands::watch::run(&args.into(), wishes, &setting).await,
         Command::Push(args) => commands::push::run(&args.into(), &setting).await,
+        Command::Context(args) => context(args, &setting).await,
+        Command::Graph(args) => graph(args, has_colors, &setting).await,
     };
     // The last sender goes with the setting; what is in the channel is shown first.
     drop(setting);
     drop(shown.await);
     ended
+}
+
+async fn context(args: ContextArgs, setting: &Setting) -> Result<(), CommandError> {
+    let is_json = args.json;
+    let options = args.into();
+    let contexts = commands::context::run(&options, setting).await?;
+    let text = if is_json {
+        format!("{:#}\n", contents::document(&contexts))
+    } else {
+        let all: Vec<String> =
+            contexts.iter().map(|context| contents::lines(context).join("\n") + "\n").collect();
+        all.join("\n")
+    };
+    print(&text);
+    Ok(())
+}
+
+/// A reader that goes away has seen enough.
+fn print(text: &str) {
+    drop(io::stdout().write_all(text.as_bytes()));
+}
+
+async fn graph(args: GraphArgs, has_colors: bool, setting: &Setting) -> Result<(), CommandError> {
+    let how = args.drawing(has_colors).map_err(Problems::from)?;
+    let chart = commands::graph::run(&args.into(), setting).await?;
+    let drawing = drawing::draw(&chart, how.format, how.has_images, how.has_colors);
+    match (how.file, how.is_check) {
+        (Some(file), true) => drawing::check(&file, &drawing),
+        (Some(file), false) => drawing::write(&file, &drawing),
+        (None, _) => {
+            print(&drawing);
+            Ok(())
+        }
+    }
 }
 
 fn root(named: Option<&Path>) -> Result<PathBuf, Problems> {

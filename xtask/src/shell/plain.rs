@@ -85,6 +85,16 @@ impl Plain {
                 let style = words::summary_style(summary);
                 self.titled("finished", &style, words::summary(summary))
             }
+            Event::Watching { is_paused, components } => {
+                let pause = if *is_paused { ", paused" } else { "" };
+                let text = format!("{components} components{pause}");
+                self.titled("watching", &bold(Style::new().cyan()), text)
+            }
+            Event::Stuck { reason } => self.titled("error", &bold(Style::new().red()), reason),
+            Event::Changed { paths, components } => {
+                let text = words::changes(paths, components);
+                self.titled("changed", &bold(Style::new().cyan()), text)
+            }
             Event::PushStarted { reference } => {
                 self.titled("pushing", &bold(Style::new().cyan()), reference)
             }
@@ -99,6 +109,7 @@ impl Plain {
             }
             Event::RoundStarted { .. }
             | Event::Instruction { .. }
+            | Event::WorkspaceRead { .. }
             | Event::Planned { .. }
             | Event::Proposed { .. }
             | Event::PartStarted { .. }

@@ -39,7 +39,8 @@ fn paths(step: &PlannedStep) -> Vec<String> {
     lines
 }
 
-fn sentence(step: &PlannedStep) -> String {
+/// What would be done with a component, and why.
+pub(super) fn sentence(step: &PlannedStep) -> String {
     let mut stale: Vec<String> = Vec::new();
     let mut undecided: Vec<&str> = step.hooks.as_deref().into_iter().collect();
     for PlannedImage { image, expectation, .. } in &step.images {

@@ -36,9 +36,19 @@ impl Screen {
 
     /// Draws other lines in place of those that are drawn.
     pub(super) fn draw(&mut self, lines: Vec<String>) {
+        if lines.is_empty() && self.lines.is_empty() {
+            return;
+        }
         self.erase();
         self.lines = lines;
         self.redraw();
+    }
+
+    /// Empties the terminal.
+    pub(super) fn clear(&mut self) {
+        self.lines.clear();
+        drop(self.term.clear_screen());
+        drop(self.term.flush());
     }
 
     fn erase(&mut self) {

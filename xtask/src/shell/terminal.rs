@@ -2,16 +2,23 @@
 //! one line each, under a line on the whole. Nothing takes over the screen, so that
 //! scrolling back and copying work.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use console::Style;
 
+use super::keys::{HELP, Look};
 use super::plain::Plain;
 use super::screen::Screen;
 use super::ui::{How, View, failure_lines, paint};
 use super::words;
 use crate::event::{Event, Failure, InstructionState, Outcome, PlannedComponent};
+
+/// How often what runs is drawn anew.
+const FAST: Duration = Duration::from_millis(100);
+
+/// How often that nothing runs.
+const SLOW: Duration = Duration::from_secs(1);
 
 /// More lines than this would push what is over off the screen.
 const MOST_LINES: usize = 16;
@@ -23,10 +30,18 @@ pub(super) struct Terminal {
     is_drawn: bool,
     started: Instant,
     jobs: usize,
-    waiting: BTreeMap<String, PlannedComponent>,
+    planned: BTreeMap<String, PlannedComponent>,
     running: BTreeMap<String, Running>,
-    done: usize,
+    done: BTreeSet<String>,
     has_built: bool,
+    /// While changes are waited for.
+    idle: Option<String>,
+    last: Option<(Instant, String)>,
+    /// What is watched, and how it was last.
+    watched: Vec<PlannedComponent>,
+    outcomes: BTreeMap<String, Outcome>,
+    /// The changes that the round is for.
+    cause: String,
 }
 
 struct Running {
@@ -45,10 +60,15 @@ impl Terminal {
             is_drawn: false,
             started: Instant::now(),
             jobs: 1,
-            waiting: BTreeMap::new(),
+            planned: BTreeMap::new(),
             running: BTreeMap::new(),
-            done: 0,
+            done: BTreeSet::new(),
             has_built: false,
+            idle: None,
+            last: None,
+            watched: Vec::new(),
+            outcomes: BTreeMap::new(),
+            cause: String::new(),
         }
     }
 
@@ -61,18 +81,20 @@ impl Terminal {
     }
 
     fn begin(&mut self, components: &[PlannedComponent], jobs: usize) {
-        self.jobs = jobs;
-        self.waiting =
+        (self.jobs, self.has_built) = (jobs, false);
+        self.started = Instant::now();
+        self.done.clear();
+        self.planned =
             components.iter().map(|planned| (planned.component.clone(), planned.clone())).collect();
         self.is_drawn = true;
         self.draw();
     }
 
     fn start(&mut self, component: &str) {
-        let planned = self.waiting.remove(component);
+        self.done.remove(component);
         let running = Running {
             started: Instant::now(),
-            estimate: planned.and_then(|planned| planned.estimate),
+            estimate: self.planned.get(component).and_then(|planned| planned.estimate),
             instruction: String::new(),
             last_line: String::new(),
         };
@@ -80,17 +102,20 @@ impl Terminal {
     }
 
     fn finish(&mut self, component: &str, outcome: &Outcome, duration: Duration) {
-        self.waiting.remove(component);
         self.running.remove(component);
-        self.done += 1;
+        self.outcomes.insert(component.to_owned(), outcome.clone());
+        if *outcome != Outcome::Outdated {
+            self.done.insert(component.to_owned());
+        }
         self.has_built |= *outcome == Outcome::Built;
-        let (mark, text) = match outcome {
-            Outcome::Built => ("✓", words::seconds(duration)),
-            Outcome::UpToDate => ("=", "up to date".to_owned()),
-            Outcome::Restored => ("=", "restored".to_owned()),
-            Outcome::Failed => ("✗", format!("failed after {}", words::seconds(duration))),
-            Outcome::Cancelled => ("-", "cancelled".to_owned()),
-            Outcome::NotTried { .. } => ("-", words::outcome(outcome, duration).0),
+        let mark = mark(outcome);
+        let text = match outcome {
+            Outcome::Built => words::seconds(duration),
+            Outcome::UpToDate => "up to date".to_owned(),
+            Outcome::Restored => "restored".to_owned(),
+            Outcome::Failed => format!("failed after {}", words::seconds(duration)),
+            Outcome::Cancelled => "cancelled".to_owned(),
+            Outcome::Outdated | Outcome::NotTried { .. } => words::outcome(outcome, duration).0,
         };
         let (_, style) = words::outcome(outcome, duration);
         let dim = Style::new().dim();
@@ -101,23 +126,29 @@ impl Terminal {
     fn header(&self) -> String {
         let counts = format!(
             "{} done, {} running, {} waiting",
-            self.done,
+            self.done.len(),
             self.running.len(),
-            self.waiting.len()
+            self.waiting().count()
         );
         let left = match self.left() {
             Some(left) if self.has_built => format!(", about {} left", roughly(left)),
             _ => String::new(),
         };
         let elapsed = words::seconds(self.started.elapsed());
-        self.paint(&Style::new().cyan().bold(), &format!("{counts}{left} · {elapsed}"))
+        let text = format!("{counts}{left} · {elapsed}{}", self.cause);
+        self.paint(&Style::new().cyan().bold(), &text)
+    }
+
+    fn waiting(&self) -> impl Iterator<Item = &PlannedComponent> {
+        let is_waiting =
+            |name: &String| !self.running.contains_key(name) && !self.done.contains(name);
+        self.planned.iter().filter(move |(name, _)| is_waiting(name)).map(|(_, planned)| planned)
     }
 
     /// How long the rest takes if everything takes as long as it did last: no less
     /// than the longest chain, and than all work shared among the jobs.
     fn left(&self) -> Option<Duration> {
-        let known: Vec<Duration> =
-            self.waiting.values().filter_map(|planned| planned.estimate).collect();
+        let known: Vec<Duration> = self.waiting().filter_map(|planned| planned.estimate).collect();
         let running = self.running.values().map(|running| {
             running.estimate.unwrap_or_default().saturating_sub(running.started.elapsed())
         });
@@ -132,6 +163,14 @@ impl Terminal {
     }
 
     fn draw(&mut self) {
+        if let Some(idle) = &self.idle {
+            let last = match &self.last {
+                Some((at, text)) => format!("{text} {} · ", ago(at.elapsed())),
+                None => String::new(),
+            };
+            let text = format!("{last}{idle} · ? for keys");
+            return self.screen.draw(vec![self.paint(&Style::new().cyan(), &text)]);
+        }
         if !self.is_drawn {
             return;
         }
@@ -149,6 +188,34 @@ impl Terminal {
         self.screen.draw(lines);
     }
 
+    fn wait(&mut self, is_paused: bool, components: usize) {
+        let word = if is_paused { "paused with" } else { "watching" };
+        self.idle = Some(format!("{word} {components} components"));
+        self.cause.clear();
+        self.draw();
+    }
+
+    /// The components that are watched, each after those that it needs.
+    fn graph(&self) -> Vec<String> {
+        let width = |planned: &PlannedComponent| planned.component.chars().count();
+        let width = self.watched.iter().map(width).max().unwrap_or_default();
+        let line = |PlannedComponent { component, needs, .. }: &PlannedComponent| {
+            let (mark, (text, style)) = match self.outcomes.get(component) {
+                _ if self.running.contains_key(component) => {
+                    ("▸", ("being built".to_owned(), Style::new().cyan()))
+                }
+                Some(outcome) => (mark(outcome), words::state(outcome)),
+                None => (" ", ("not built yet".to_owned(), Style::new().dim())),
+            };
+            let needs = match needs.join(", ") {
+                needs if needs.is_empty() => needs,
+                needs => self.paint(&Style::new().dim(), &format!(" ← {needs}")),
+            };
+            format!("{} {component:width$} {text}{needs}", self.paint(&style, mark))
+        };
+        self.watched.iter().map(line).collect()
+    }
+
     fn clear(&mut self) {
         self.is_drawn = false;
         self.screen.draw(Vec::new());
@@ -159,7 +226,19 @@ impl View for Terminal {
     fn event(&mut self, event: &Event) {
         match event {
             Event::RoundStarted { components, jobs, .. } if !components.is_empty() => {
+                self.idle = None;
+                if self.how.clears {
+                    self.screen.clear();
+                }
                 self.begin(components, *jobs);
+            }
+            Event::WorkspaceRead { components } => self.watched.clone_from(components),
+            Event::Watching { is_paused, components, .. } => self.wait(*is_paused, *components),
+            Event::Changed { paths, components } => {
+                let text = words::changes(paths, components);
+                self.cause = format!(" · {text}");
+                let title = self.paint(&Style::new().cyan().bold(), "changed");
+                self.say(&format!("{title}: {text}"));
             }
             Event::StepStarted { component } => self.start(component),
             Event::Instruction { component, text, state, .. } => {
@@ -197,6 +276,7 @@ impl View for Terminal {
                 let style = words::summary_style(summary);
                 let text = self.paint(&style, &words::summary(summary));
                 self.say(&text);
+                self.last = Some((Instant::now(), words::result(summary)));
             }
             Event::ImageStale { component, image, reasons } => {
                 let name =
@@ -213,14 +293,57 @@ impl View for Terminal {
         }
     }
 
+    fn pace(&self) -> Option<Duration> {
+        match (&self.idle, self.is_drawn) {
+            (Some(_), _) => Some(SLOW),
+            (None, true) => Some(FAST),
+            (None, false) => None,
+        }
+    }
+
+    fn look(&mut self, look: Look, failures: &[(Failure, Vec<String>)]) {
+        let lines = match look {
+            Look::Help => HELP.map(str::to_owned).to_vec(),
+            Look::Graph => self.graph(),
+            Look::Logs if failures.is_empty() => vec!["nothing has failed".to_owned()],
+            Look::Logs => failure_lines(failures, self.how.has_colors),
+        };
+        for line in lines {
+            self.say(&line);
+        }
+    }
+
     fn tick(&mut self) {
         self.draw();
+    }
+
+    fn end(&mut self) {
+        self.idle = None;
+        self.clear();
     }
 
     fn failures(&mut self, failures: &[(Failure, Vec<String>)]) {
         for line in failure_lines(failures, self.how.has_colors) {
             self.say(&line);
         }
+    }
+}
+
+fn mark(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Built => "✓",
+        Outcome::UpToDate | Outcome::Restored => "=",
+        Outcome::Failed => "✗",
+        Outcome::Cancelled | Outcome::Outdated | Outcome::NotTried { .. } => "-",
+    }
+}
+
+/// Since when something is so.
+fn ago(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..60 => format!("{seconds}s ago"),
+        seconds @ 60..3600 => format!("{}min ago", seconds / 60),
+        seconds => format!("{}h ago", seconds / 3600),
     }
 }
 

@@ -59,7 +59,7 @@ impl Timings {
         }
         let step = self.steps.entry(event.component()?.to_owned()).or_default();
         match event {
-            Event::StepStarted { .. } => step.start = now,
+            Event::StepStarted { .. } => *step = Step { start: now, ..Step::default() },
             Event::PartStarted { part, .. } => drop(step.open.insert(part.clone(), now)),
             Event::ContextSent { image, .. } => {
                 let start = step.open.insert(image.clone(), now).unwrap_or(now);

@@ -2,13 +2,15 @@
 //! on a terminal, as plain lines, as JSON lines, or for GitHub's log viewer.
 //! Progress goes to standard error, results to standard output.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::time::Duration;
 
 use console::Style;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::time::Instant;
 
+use super::keys::Look;
 use super::logs::Logs;
 use super::plain::Plain;
 use super::plan;
@@ -16,9 +18,6 @@ use super::terminal::Terminal;
 use super::timings::Timings;
 use super::{github, words};
 use crate::event::{Event, Failure};
-
-/// How often a terminal is drawn anew.
-const TICK: Duration = Duration::from_millis(100);
 
 /// What is shown of events.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +32,10 @@ pub(super) struct How {
     pub(super) has_timings: bool,
     /// Whether standard error is coloured.
     pub(super) has_colors: bool,
+    /// Whether each round begins on an empty terminal.
+    pub(super) clears: bool,
+    /// Whether the terminal's bell rings after each round.
+    pub(super) rings: bool,
 }
 
 /// The ways of showing events.
@@ -55,15 +58,31 @@ pub(super) trait View {
     /// Shows an event.
     fn event(&mut self, event: &Event);
 
-    /// Time has passed.
+    /// After what time to draw anew; never where nothing moves.
+    fn pace(&self) -> Option<Duration> {
+        None
+    }
+
+    /// That time has passed.
     fn tick(&mut self) {}
+
+    /// Shows what somebody wants to see; only on a terminal is there somebody.
+    fn look(&mut self, _: Look, _: &[(Failure, Vec<String>)]) {}
+
+    /// Nothing comes any more.
+    fn end(&mut self) {}
 
     /// Shows the failures of a round once more, when all else is said.
     fn failures(&mut self, failures: &[(Failure, Vec<String>)]);
 }
 
 /// Shows everything until the last sender is gone.
-pub(super) async fn show(how: How, root: &Path, mut events: UnboundedReceiver<Event>) {
+pub(super) async fn show(
+    how: How,
+    root: &Path,
+    mut events: UnboundedReceiver<Event>,
+    looks: Option<UnboundedReceiver<Look>>,
+) {
     let mut view: Box<dyn View> = match how.progress {
         Progress::Terminal => Box::new(Terminal::new(how)),
         Progress::Plain => Box::new(Plain::new(how)),
@@ -74,16 +93,26 @@ pub(super) async fn show(how: How, root: &Path, mut events: UnboundedReceiver<Ev
     let mut logs = Logs::new(root);
     let mut timings = how.has_timings.then(Timings::new);
     let mut failures = Vec::new();
-    let mut clock = tokio::time::interval(TICK);
+    // The sender lives as long as this does, with or without keys.
+    let (_nobody, nothing) = mpsc::unbounded_channel();
+    let mut looks = looks.unwrap_or(nothing);
+    let mut failed = Vec::new();
+    let mut drawn = Instant::now();
     loop {
+        let pace = view.pace();
         let event = tokio::select! {
             event = events.recv() => event,
-            _ = clock.tick() => {
+            Some(look) = looks.recv() => {
+                view.look(look, &failed);
+                continue;
+            }
+            () = tokio::time::sleep_until(drawn + pace.unwrap_or_default()), if pace.is_some() => {
+                drawn = Instant::now();
                 view.tick();
                 continue;
             }
         };
-        let Some(event) = event else { break };
+        let Some(event) = event else { return view.end() };
         logs.note(&event);
         view.event(&event);
         match timings.as_mut().and_then(|timings| timings.note(&event, root)) {
@@ -110,7 +139,23 @@ pub(super) async fn show(how: How, root: &Path, mut events: UnboundedReceiver<Ev
             Event::Pushed { reference, digest } if how.progress != Progress::Json => {
                 print(io::stdout(), &format!("{reference}@{digest}"));
             }
-            Event::RoundFinished(_) => view.failures(&std::mem::take(&mut failures)),
+            // It begins again with other contents.
+            Event::StepStarted { component } => {
+                failures.retain(|(failure, _): &(Failure, _)| failure.component != component);
+            }
+            // That is mended.
+            Event::StepFinished { component, outcome, .. } if outcome.is_good() => {
+                failed.retain(|(failure, _): &(Failure, _)| failure.component != component);
+            }
+            Event::RoundFinished(_) => {
+                view.failures(&failures);
+                if how.rings && io::stderr().is_terminal() {
+                    drop(write!(io::stderr(), "\x07"));
+                }
+                if !failures.is_empty() {
+                    failed = std::mem::take(&mut failures);
+                }
+            }
             _ => {}
         }
     }

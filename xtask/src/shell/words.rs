@@ -31,6 +31,7 @@ pub(super) fn summary(summary: &Summary) -> String {
     let more = [
         (summary.restored, "restored"),
         (summary.cancelled, "cancelled"),
+        (summary.outdated, "changed meanwhile"),
         (summary.not_tried, "not tried"),
     ];
     text.push_str(&format!("{failed} failed"));
@@ -47,6 +48,33 @@ pub(super) fn summary(summary: &Summary) -> String {
         ));
     }
     text
+}
+
+/// How a round ended, in a few words.
+pub(super) fn result(summary: &Summary) -> String {
+    let Summary { failed, cancelled, not_tried, built, .. } = summary;
+    match (failed + cancelled + not_tried, built) {
+        (0, 0) => "all up to date".to_owned(),
+        (0, built) => format!("{built} built"),
+        _ => format!("{failed} failed"),
+    }
+}
+
+/// How a component is, and the colour of that.
+pub(super) fn state(outcome: &Outcome) -> (String, Style) {
+    let (text, style) = self::outcome(outcome, Duration::ZERO);
+    (text.split(" in ").next().unwrap_or_default().to_owned(), style)
+}
+
+/// What was changed, in a few words.
+pub(super) fn changes(paths: &[String], components: &[String]) -> String {
+    let more = |all: &[String]| match all {
+        [] => String::new(),
+        [first] => first.clone(),
+        [first, rest @ ..] => format!("{first} (+{} more)", rest.len()),
+    };
+    let paths = if paths.is_empty() { "news were lost".to_owned() } else { more(paths) };
+    format!("{paths} → {}", more(components))
 }
 
 /// A long chain is told by its ends.
@@ -75,6 +103,7 @@ pub(super) fn outcome(outcome: &Outcome, duration: Duration) -> (String, Style) 
         Outcome::Restored => (format!("restored in {time}"), Style::new().green()),
         Outcome::UpToDate => (format!("up to date in {time}"), Style::new().green()),
         Outcome::Failed => (format!("failed in {time}"), Style::new().red().bold()),
+        Outcome::Outdated => ("changed meanwhile".to_owned(), Style::new().yellow()),
         Outcome::Cancelled => (format!("cancelled in {time}"), Style::new().yellow().bold()),
         Outcome::NotTried { because: Some(other) } => {
             (format!("not tried because {other} failed"), Style::new().yellow())

@@ -116,7 +116,9 @@ fn names_match_as_in_go() {
         ("a\\\\", &["a\\"], &["a"]),
         ("\\#a\n\\!b", &["#a", "!b"], &["b"]),
         ("{a,b}", &["{a,b}"], &["a", "b"]),
-        ("a.|)$(}+{bc*", &["a.|)$(}+{bc", "a.|)$(}+{bcd"], &["axbc"]),
+        ("a.)$(}+{bc*", &["a.)$(}+{bc", "a.)$(}+{bcd"], &["axbc"]),
+        (r"a\|b*\{2}", &["a|bc{2}"], &["a", "bc{2}", "a|bcc"]),
+        ("a|b{2}", &["a|b{2}"], &["a", "bb"]),
         (".*", &[".a"], &["a"]),
         ("a^b", &["a^b"], &["ab"]),
     ]);
@@ -174,8 +176,51 @@ fn a_bad_pattern_is_named_with_its_line() {
 
 #[test]
 fn what_leaks_into_dockers_regular_expressions_is_refused() {
-    for text in [r"a\d", r"a\é", "[*]", "[a?]", "[[:alpha:]]", "^a*", "a]^", r"**\.^"] {
+    let leaks = [
+        r"a\d",
+        r"a\é",
+        "[*]",
+        "[a?]",
+        "[[:alpha:]]",
+        "^a*",
+        "a]^",
+        r"**\.^",
+        "*.a|*.b",
+        "a{2}?",
+        "a\n!\u{feff}*.a",
+    ];
+    for text in leaks {
         assert!(Ignore::parse(text).is_err(), "{text:?} must be refused");
+    }
+}
+
+#[test]
+fn random_files_are_read_as_docker_read_them() {
+    let mut paths: Vec<String> = Vec::new();
+    for line in include_str!("docker.txt").lines().filter(|line| !line.starts_with('#')) {
+        if line.starts_with('[') {
+            paths = serde_json::from_str(line).unwrap();
+            continue;
+        }
+        let (kept, text) = line.split_once(' ').unwrap();
+        let text: String = serde_json::from_str(text).unwrap();
+        match Ignore::parse(&text) {
+            Ok(ignore) => agrees(&ignore, &text, &paths, kept),
+            Err(error) => assert_eq!(kept, "refused", "{text:?}: {error}"),
+        }
+    }
+}
+
+/// Checks a row of `docker.txt`, which says how it is read.
+fn agrees(ignore: &Ignore, text: &str, paths: &[String], kept: &str) {
+    let kept = u64::from_str_radix(kept, 16);
+    let kept = kept.unwrap_or_else(|_| panic!("{text:?} is taken, and Docker refuses it"));
+    for (bit, path) in paths.iter().rev().enumerate() {
+        let is_kept = kept >> bit & 1 == 1;
+        assert_eq!(!ignore.ignores(path), is_kept, "whether {text:?} keeps {path:?}");
+        let mut above = path.match_indices('/').map(|(end, _)| &path[..end]);
+        let is_walked = above.all(|above| !ignore.ignores(above) || ignore.may_keep_below(above));
+        assert!(!is_kept || is_walked, "{text:?} must lead to {path:?}");
     }
 }
 

@@ -1,23 +1,32 @@
-//! One image's build: the context is streamed to the engine while its progress
-//! comes back as events.
+//! One image's build: the context goes to the engine while its progress comes back as
+//! events.
+//!
+//! BuildKit behind a local socket asks for files, and has those of the last build: after
+//! a small change in a large context, little is sent, and nothing unpacked. Everywhere
+//! else the context is streamed as an archive.
 //!
 //! The build is cancelled, in the engine too, by dropping the future: the
 //! connection closes and the engine stops what runs for it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs;
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::path::{Path, PathBuf};
 
-use bollard::models::BuildInfoAux;
+use bollard::models::{BuildInfo, BuildInfoAux};
 use bollard::query_parameters::{BuildImageOptions, BuildImageOptionsBuilder, BuilderVersion};
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{Stream as Answers, StreamExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Builder, CONTEXT_MARK, DockerEngine, EngineError, Logins};
+use super::file_sync::Files;
+use super::session::{Session, unique_session};
+use super::{Builder, CONTEXT_MARK, DockerEngine, EngineError, Logins, to_their_end};
+use crate::core::archive;
 use crate::core::context::Context;
+use crate::core::offers::Offers;
+use crate::effects::state;
 use crate::event::{Event, Events, InstructionState, Stream};
 
 /// Big enough that the channel costs nothing beside the copying.
@@ -27,6 +36,8 @@ const CHUNKS_IN_FLIGHT: usize = 4;
 /// What is asked of the engine for one image.
 #[derive(Debug)]
 pub struct BuildRequest<'a> {
+    /// The workspace's.
+    pub root: &'a Path,
     /// For the events.
     pub component: &'a str,
     /// The image's name, which becomes its `latest` tag.
@@ -52,17 +63,97 @@ pub(super) async fn run(
     events: &Events,
 ) -> Result<(), EngineError> {
     let builder = engine.builder().await?;
-    let options = build_options(builder, &request);
     let sent = Event::ContextSent {
         component: request.component.to_owned(),
         image: request.image.to_owned(),
     };
     let told = events.clone();
-    let chunks = stream(request.context, move || told.send(sent));
+    let is_sent = move || told.send(sent.clone());
+    let mut progress = Progress::new(request.component, request.image, events);
+    if builder == Builder::BuildKit
+        && let Some(socket) = &engine.socket
+        && let Some(shared) = Shared::open(socket, &request, is_sent.clone()).await
+    {
+        let options = shared.options(options(&request));
+        let docker = engine.transfers.clone().with_request_modifier(ask_for_buildkit);
+        let answers = docker.build_image(options, None, Some(bollard::body_full(Bytes::new())));
+        let built = follow(answers, builder, &mut progress).await;
+        return shared.blame(built);
+    }
+    let options = match builder {
+        Builder::Classic => options(&request),
+        Builder::BuildKit => {
+            options(&request).version(BuilderVersion::BuilderBuildKit).session(&unique_session())
+        }
+    };
+    let chunks = stream(request.context, is_sent);
     let body = bollard::body_try_stream(ReceiverStream::new(chunks));
     let credentials = Some(request.credentials.clone());
-    let mut progress = Progress::new(request.component, request.image, events);
-    let mut answers = engine.transfers.build_image(options, credentials, Some(body));
+    let answers = engine.transfers.build_image(options.build(), credentials, Some(body));
+    follow(answers, builder, &mut progress).await
+}
+
+/// A session with the files of an image, and where it is remembered what they are.
+struct Shared {
+    session: Session,
+    files: Files,
+    record: PathBuf,
+}
+
+impl Shared {
+    /// None where files cannot be sent this way: a name is not UTF-8, or the engine, or
+    /// what stands before it, does not know sessions.
+    async fn open(
+        socket: &Path,
+        request: &BuildRequest<'_>,
+        is_sent: impl Fn() + Send + Sync + 'static,
+    ) -> Option<Self> {
+        let files = Files::new(&request.context, request.dockerfile, is_sent)?;
+        let record =
+            request.root.join(state::DIR).join("offers").join(request.image.replace('/', "%"));
+        let nonce = unique_session();
+        let offers = Offers::next(state::read(&record), request.root, &nonce, files.offers());
+        // Nothing may be offered that is not remembered, but under a key of its own.
+        let is_remembered = state::write(&record, &offers).is_ok();
+        let key = if is_remembered { offers.key() } else { &nonce };
+        let logins = request.credentials.clone();
+        let session = Session::open(socket, key, files.clone(), logins).await.ok()?;
+        Some(Self { session, files, record })
+    }
+
+    fn options(&self, options: BuildImageOptionsBuilder) -> BuildImageOptions {
+        options.remote("client-session").session(self.session.id()).build()
+    }
+
+    /// Says what is wrong with a file if that is what a build failed by.
+    fn blame(&self, built: Result<(), EngineError>) -> Result<(), EngineError> {
+        match self.files.failure() {
+            Some(message) if built.is_err() => {
+                drop(fs::remove_file(&self.record));
+                Err(EngineError::Context(message))
+            }
+            _ => built,
+        }
+    }
+}
+
+/// Asked for BuildKit by its options, the client crate begins a session of its own. No
+/// value of a query has a '=' in it that is not escaped.
+fn ask_for_buildkit(mut request: bollard::BollardRequest) -> bollard::BollardRequest {
+    let uri = request.uri().to_string().replacen("version=1", "version=2", 1);
+    if let Ok(uri) = uri.parse() {
+        *request.uri_mut() = uri;
+    }
+    request
+}
+
+/// Follows a build to its end.
+async fn follow(
+    answers: impl Answers<Item = Result<BuildInfo, bollard::errors::Error>> + Unpin,
+    builder: Builder,
+    progress: &mut Progress<'_>,
+) -> Result<(), EngineError> {
+    let mut answers = to_their_end(answers);
     let mut made_an_image = false;
     while let Some(answer) = answers.next().await {
         let answer = match answer {
@@ -89,44 +180,30 @@ pub(super) async fn run(
     }
 }
 
-fn build_options(builder: Builder, request: &BuildRequest<'_>) -> BuildImageOptions {
+fn options(request: &BuildRequest<'_>) -> BuildImageOptionsBuilder {
     let args: HashMap<&str, &str> =
         request.build_args.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let labels: HashMap<&str, &str> =
         request.labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let options = BuildImageOptionsBuilder::default()
+    BuildImageOptionsBuilder::default()
         .t(request.image)
         .dockerfile(request.dockerfile)
         .buildargs(&args)
         .labels(&labels)
         .nocache(request.no_cache)
         .rm(true)
-        .forcerm(true);
-    match builder {
-        Builder::Classic => options.build(),
-        Builder::BuildKit => {
-            options.version(BuilderVersion::BuilderBuildKit).session(&unique_session()).build()
-        }
-    }
-}
-
-/// A session id must differ from every other one that the engine knows.
-fn unique_session() -> String {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    format!("xtask-{}-{}-{count}", std::process::id(), since.as_nanos())
+        .forcerm(true)
 }
 
 /// Makes the archive on a thread of its own while it is sent; says when it `is_sent`.
 fn stream(
     context: Context,
-    is_sent: impl FnOnce() + Send + 'static,
+    is_sent: impl Fn() + Send + 'static,
 ) -> mpsc::Receiver<io::Result<Bytes>> {
     let (sender, receiver) = mpsc::channel(CHUNKS_IN_FLIGHT);
     tokio::task::spawn_blocking(move || {
         let out = io::BufWriter::with_capacity(CHUNK, ChannelWriter(sender.clone()));
-        match context.write_tar(out) {
+        match archive::write(&context, out) {
             Ok(()) => is_sent(),
             Err(error) => {
                 // A stream that merely ends would look complete to the engine.

@@ -9,16 +9,19 @@
 mod build;
 mod credentials;
 mod endpoint;
+mod file_sync;
 mod push;
+mod session;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bollard::Docker;
 use bollard::query_parameters::{
     CreateImageOptionsBuilder, ListImagesOptionsBuilder, TagImageOptionsBuilder,
 };
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt, future};
 use tokio::sync::OnceCell;
 
 use crate::core::config::RegistryConfig;
@@ -87,6 +90,8 @@ pub struct FoundImage {
     pub id: String,
     /// Whether it has `ONBUILD` instructions for those who build on it.
     pub has_triggers: bool,
+    /// The names of the environment variables that it sets.
+    pub variables: Vec<String>,
     /// What its labels say, if it has ours.
     pub held: Option<Held>,
 }
@@ -145,6 +150,8 @@ pub struct DockerEngine {
     builder: OnceCell<Builder>,
     environment: Environment,
     is_local: bool,
+    /// The engine's, if it is one of this system.
+    socket: Option<PathBuf>,
 }
 
 impl DockerEngine {
@@ -163,7 +170,8 @@ impl DockerEngine {
         let builder = environment.builder.map(OnceCell::from).unwrap_or_default();
         let transfers = docker.with_timeout(TRANSFER_TIMEOUT);
         let is_local = endpoint.starts_with("unix:") || endpoint.starts_with("npipe:");
-        Ok(Self { questions, transfers, builder, environment, is_local })
+        let socket = endpoint.strip_prefix("unix://").map(PathBuf::from);
+        Ok(Self { questions, transfers, builder, environment, is_local, socket })
     }
 
     /// The builder that is used, found out when the first build needs one.
@@ -171,6 +179,11 @@ impl DockerEngine {
         let builder = self.builder.get_or_try_init(|| best_builder(&self.questions)).await;
         builder.copied().map_err(EngineError::from)
     }
+}
+
+/// The name in `NAME=VALUE`.
+fn name_of(variable: &str) -> String {
+    variable.split('=').next().unwrap_or_default().to_owned()
 }
 
 impl Engine for DockerEngine {
@@ -182,6 +195,12 @@ impl Engine for DockerEngine {
                 let labels = config.labels.unwrap_or_default();
                 Ok(Some(FoundImage {
                     has_triggers: config.on_build.is_some_and(|triggers| !triggers.is_empty()),
+                    variables: config
+                        .env
+                        .unwrap_or_default()
+                        .iter()
+                        .map(|it| name_of(it))
+                        .collect(),
                     held: Held::from_labels(id.clone(), |label| labels.get(label).cloned()),
                     id,
                 }))
@@ -228,7 +247,8 @@ impl Engine for DockerEngine {
             options = options.platform(platform);
         }
         let login = credentials.get(credentials::domain_of(reference)).cloned();
-        let mut answers = self.transfers.create_image(Some(options.build()), None, login);
+        let mut answers =
+            to_their_end(self.transfers.create_image(Some(options.build()), None, login));
         while let Some(answer) = answers.next().await {
             answer?;
         }
@@ -255,6 +275,22 @@ impl Engine for DockerEngine {
     async fn build(&self, request: BuildRequest<'_>, events: &Events) -> Result<(), EngineError> {
         build::run(self, request, events).await
     }
+}
+
+/// Answers without what the client crate says of the end of the last one's line where
+/// that came apart from it: that something was left over (bollard#560). A connection that
+/// was cut is another error, as HTTP tells the end of a body.
+fn to_their_end<T>(
+    answers: impl Stream<Item = Result<T, bollard::errors::Error>> + Unpin,
+) -> impl Stream<Item = Result<T, bollard::errors::Error>> + Unpin {
+    answers.take_while(|answer| {
+        let is_left_over = matches!(
+            answer,
+            Err(bollard::errors::Error::IOError { err })
+                if err.to_string() == "bytes remaining on stream"
+        );
+        future::ready(!is_left_over)
+    })
 }
 
 fn has_tag(reference: &str) -> bool {

@@ -12,7 +12,7 @@ use bollard::auth::DockerCredentials;
 use bollard::query_parameters::PushImageOptionsBuilder;
 use futures_util::StreamExt;
 
-use super::{DockerEngine, Engine, EngineError, Logins, credentials};
+use super::{DockerEngine, Engine, EngineError, Logins, credentials, to_their_end};
 use crate::event::{Event, Events};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -74,8 +74,11 @@ impl DockerEngine {
         login: Option<&DockerCredentials>,
     ) -> Result<String, EngineError> {
         let options = PushImageOptionsBuilder::default().tag(&request.tag).build();
-        let mut answers =
-            self.transfers.push_image(&request.repository, Some(options), login.cloned());
+        let mut answers = to_their_end(self.transfers.push_image(
+            &request.repository,
+            Some(options),
+            login.cloned(),
+        ));
         let mut digest = None;
         while let Some(answer) = answers.next().await {
             let status = answer?.status.unwrap_or_default();

@@ -1,0 +1,596 @@
+//! What `graph` draws, and that others can read it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use expect_test::{Expect, expect};
+use fastrand::Rng;
+use serde_json::Value;
+use tests::{Workspace, repository, sized};
+
+/// Two bases, one of others; a copied image, a declared component, and a diamond.
+fn shop() -> Workspace {
+    Workspace::new()
+        .image("base", "FROM scratch\nCOPY x /\n")
+        .file("src/base/x", "1")
+        .file("src/run.time-2/build/tt-run.time-2.common.dockerfile", "FROM tt-base\n")
+        .file("src/assets/page.html", "page")
+        .image(
+            "tools",
+            "FROM 127.0.0.1:1/outside:1 AS other\nFROM tt-base\nCOPY --from=other /x /\n",
+        )
+        .image("web", "FROM tt-run.time-2\nCOPY --from=tt-tools /x /y\n")
+        .file("src/web/build/component.dep", "assets\nbase\n")
+        .file("src/web/build/tt-web-debug.dockerfile", "FROM tt-web\n")
+        .image("alone", "FROM scratch\nCOPY x /\n")
+        .file("src/alone/x", "1")
+}
+
+fn prints(workspace: &Workspace, arguments: &[&str], expected: &Expect) {
+    let output = workspace.xtask(&[&["graph"], arguments].concat()).exits_with(0);
+    assert_eq!(output.stderr, "");
+    expected.assert_eq(&output.stdout);
+}
+
+fn fails(arguments: &[&str], code: i32, expected: &Expect) {
+    let output = shop().xtask(&[&["graph"], arguments].concat()).exits_with(code);
+    assert_eq!(output.stdout, "");
+    expected.assert_eq(&output.stderr);
+}
+
+#[test]
+fn a_tree_shows_everything_once() {
+    prints(
+        &shop(),
+        &[],
+        &expect![[r#"
+            alone [tt-alone]
+            web [tt-web, tt-web-debug]
+            ├── assets  component.dep
+            ├── base [tt-base]  component.dep
+            ├── run.time-2 [tt-run.time-2]  FROM
+            │   └── base [tt-base]  FROM
+            └── tools [tt-tools]  COPY --from
+                └── base [tt-base]  FROM
+        "#]],
+    );
+}
+
+#[test]
+fn a_tree_begins_with_what_was_named() {
+    prints(
+        &shop(),
+        &["-s", "tools", "run.time-2"],
+        &expect![[r#"
+            run.time-2 [tt-run.time-2]
+            └── base [tt-base]  FROM
+            tools [tt-tools]
+            └── base [tt-base]  FROM
+        "#]],
+    );
+}
+
+#[test]
+fn a_tree_of_dependents_goes_the_other_way() {
+    prints(
+        &shop(),
+        &["-s", "base", "--dependents"],
+        &expect![[r#"
+            base [tt-base]
+            ├── run.time-2 [tt-run.time-2]  FROM
+            │   └── web [tt-web, tt-web-debug]  FROM
+            ├── tools [tt-tools]  FROM
+            │   └── web [tt-web, tt-web-debug]  COPY --from
+            └── web [tt-web, tt-web-debug]  component.dep
+        "#]],
+    );
+}
+
+#[test]
+fn a_tree_can_be_cut_off() {
+    prints(
+        &shop(),
+        &["--depth", "1"],
+        &expect![[r#"
+            alone [tt-alone]
+            web [tt-web, tt-web-debug]
+            ├── assets  component.dep
+            ├── base [tt-base]  component.dep
+            ├── run.time-2 [tt-run.time-2]  FROM
+            │   └── base [tt-base]  FROM
+            └── tools [tt-tools]  COPY --from
+                └── base [tt-base]  FROM
+        "#]],
+    );
+}
+
+#[test]
+fn what_lies_between_two_is_shown_whoever_needs_whom() {
+    let workspace = shop();
+    prints(
+        &workspace,
+        &["--between", "web", "base"],
+        &expect![[r#"
+        web [tt-web, tt-web-debug]
+        ├── base [tt-base]  component.dep
+        ├── run.time-2 [tt-run.time-2]  FROM
+        │   └── base [tt-base]  FROM
+        └── tools [tt-tools]  COPY --from
+            └── base [tt-base]  FROM
+    "#]],
+    );
+    let one = workspace.xtask(&["graph", "--between", "web", "base"]).stdout;
+    assert_eq!(workspace.xtask(&["graph", "--between", "base", "web"]).stdout, one);
+}
+
+#[test]
+fn images_of_others_can_be_shown() {
+    prints(
+        &shop(),
+        &["-s", "tools", "--external"],
+        &expect![[r#"
+        tools [tt-tools]
+        ├── base [tt-base]  FROM
+        └── 127.0.0.1:1/outside:1  FROM
+    "#]],
+    );
+}
+
+#[test]
+fn dependents_of_images_of_others_are_shown() {
+    prints(
+        &shop(),
+        &["--dependents", "--external", "--depth", "1"],
+        &expect![[r#"
+        alone [tt-alone]
+        assets
+        └── web [tt-web, tt-web-debug]  component.dep
+        base [tt-base]
+        ├── run.time-2 [tt-run.time-2]  FROM
+        │   └── web [tt-web, tt-web-debug]  FROM
+        ├── tools [tt-tools]  FROM
+        │   └── web [tt-web, tt-web-debug]  COPY --from
+        └── web [tt-web, tt-web-debug]  component.dep
+        127.0.0.1:1/outside:1
+        └── tools [tt-tools]  FROM (*)
+    "#]],
+    );
+}
+
+#[test]
+fn graphviz_gets_components_with_their_images() {
+    prints(
+        &shop(),
+        &["--dot", "--external"],
+        &expect![[r##"
+            digraph components {
+              rankdir=LR
+              node [shape=box style="rounded,filled" fillcolor=white fontname="Helvetica,Arial,sans-serif"]
+              edge [color="#555555"]
+              "alone" [label="alone\ntt-alone"]
+              "assets" [label="assets" shape="folder" style="filled"]
+              "base" [label="base\ntt-base"]
+              "run.time-2" [label="run.time-2\ntt-run.time-2"]
+              "tools" [label="tools\ntt-tools"]
+              "web" [label="web\ntt-web\ntt-web-debug"]
+              "127.0.0.1:1/outside:1" [fontcolor="#555555" label="127.0.0.1:1/outside:1" style="dashed"]
+              "run.time-2" -> "base"
+              "tools" -> "base"
+              "tools" -> "127.0.0.1:1/outside:1"
+              "web" -> "assets" [style="dotted"]
+              "web" -> "base" [style="dotted"]
+              "web" -> "run.time-2"
+              "web" -> "tools" [style="dashed"]
+            }
+        "##]],
+    );
+}
+
+#[test]
+fn graphviz_gets_images_in_clusters() {
+    prints(
+        &shop(),
+        &["--dot", "--images", "-s", "web"],
+        &expect![[r##"
+            digraph components {
+              rankdir=LR
+              compound=true
+              node [shape=box style="rounded,filled" fillcolor=white fontname="Helvetica,Arial,sans-serif"]
+              edge [color="#555555"]
+              "assets" [shape="folder" style="filled"]
+              subgraph "cluster base" {
+                label="base"
+                style=rounded
+                color="#999999"
+                "base/tt-base" [label="tt-base"]
+              }
+              subgraph "cluster run.time-2" {
+                label="run.time-2"
+                style=rounded
+                color="#999999"
+                "run.time-2/tt-run.time-2" [label="tt-run.time-2"]
+              }
+              subgraph "cluster tools" {
+                label="tools"
+                style=rounded
+                color="#999999"
+                "tools/tt-tools" [label="tt-tools"]
+              }
+              subgraph "cluster web" {
+                label="web"
+                style=rounded
+                color="#999999"
+                "web/tt-web" [label="tt-web"]
+                "web/tt-web-debug" [label="tt-web-debug"]
+              }
+              "web/tt-web-debug" -> "web/tt-web"
+              "run.time-2/tt-run.time-2" -> "base/tt-base"
+              "tools/tt-tools" -> "base/tt-base"
+              "web/tt-web" -> "assets" [ltail="cluster web" style="dotted"]
+              "web/tt-web" -> "base/tt-base" [lhead="cluster base" ltail="cluster web" style="dotted"]
+              "web/tt-web" -> "run.time-2/tt-run.time-2"
+              "web/tt-web" -> "tools/tt-tools" [style="dashed"]
+            }
+        "##]],
+    );
+}
+
+#[test]
+fn mermaid_gets_names_that_it_takes() {
+    prints(
+        &shop(),
+        &["--mermaid", "--external"],
+        &expect![[r#"
+            flowchart LR
+              c_alone["alone<br/>tt-alone"]
+              c_assets[/"assets"/]
+              c_base["base<br/>tt-base"]
+              c_run_time_2["run.time-2<br/>tt-run.time-2"]
+              c_tools["tools<br/>tt-tools"]
+              c_web["web<br/>tt-web<br/>tt-web-debug"]
+              external_127_0_0_1_1_outside_1(["127.0.0.1:1/outside:1"])
+              c_run_time_2 --> c_base
+              c_tools --> c_base
+              c_tools --> external_127_0_0_1_1_outside_1
+              c_web -.-> c_assets
+              c_web -.-> c_base
+              c_web --> c_run_time_2
+              c_web -->|"COPY --from"| c_tools
+        "#]],
+    );
+}
+
+#[test]
+fn programs_get_every_line_that_says_so() {
+    prints(
+        &shop(),
+        &["--json", "-s", "tools", "--external"],
+        &expect![[r#"
+        {
+          "components": [
+            {
+              "images": [
+                {
+                  "dockerfile": "src/base/build/tt-base.dockerfile",
+                  "name": "tt-base",
+                  "needs": []
+                }
+              ],
+              "name": "base"
+            },
+            {
+              "images": [
+                {
+                  "dockerfile": "src/tools/build/tt-tools.dockerfile",
+                  "name": "tt-tools",
+                  "needs": []
+                }
+              ],
+              "name": "tools"
+            }
+          ],
+          "edges": [
+            {
+              "from": "tools",
+              "images": [
+                [
+                  "tt-tools",
+                  "tt-base"
+                ]
+              ],
+              "kind": "FROM",
+              "lines": [
+                {
+                  "file": "src/tools/build/tt-tools.dockerfile",
+                  "line": 2
+                }
+              ],
+              "to": "base"
+            },
+            {
+              "from": "tools",
+              "images": [
+                [
+                  "tt-tools",
+                  "127.0.0.1:1/outside:1"
+                ]
+              ],
+              "kind": "FROM",
+              "lines": [
+                {
+                  "file": "src/tools/build/tt-tools.dockerfile",
+                  "line": 1
+                }
+              ],
+              "to": "127.0.0.1:1/outside:1"
+            }
+          ],
+          "external": [
+            "127.0.0.1:1/outside:1"
+          ],
+          "version": 1
+        }
+    "#]],
+    );
+}
+
+#[test]
+fn states_durations_and_changes_are_shown() {
+    let workspace = Workspace::new()
+        .image("a", "FROM scratch\nCOPY x /\n")
+        .file("src/a/x", "1")
+        .image("b", "FROM tt-a\n")
+        .image("c", "FROM scratch\nCOPY x /\n")
+        .file("src/c/x", "1")
+        .file(".gitignore", "/target/\n")
+        .git();
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    let identity = ["-c", "user.name=n", "-c", "user.email=e"];
+    let mut git = Command::new("git");
+    git.current_dir(workspace.root()).args(identity).args(["commit", "-qm", "All"]);
+    assert!(git.status().unwrap().success());
+    workspace.write("src/a/x", "2");
+    prints(
+        &workspace,
+        &["--stale"],
+        &expect![[r#"
+        b [tt-b]  stale: tt-a will be rebuilt
+        └── a [tt-a]  stale: src/a/x changed  FROM
+        c [tt-c]  up to date
+    "#]],
+    );
+    prints(
+        &workspace,
+        &["--since", "HEAD"],
+        &expect![[r#"
+        b [tt-b]  reached
+        └── a [tt-a]  changed  FROM
+        c [tt-c]
+    "#]],
+    );
+    let output = workspace.xtask(&["graph", "--durations"]).exits_with(0);
+    assert_eq!(output.stdout.matches(" critical").count(), 2, "{}", output.stdout);
+    for option in ["--stale", "--durations"] {
+        let output = workspace.xtask(&["graph", "--json", option]).exits_with(0);
+        let json: Value = serde_json::from_str(&output.stdout).unwrap();
+        let key = if option == "--stale" { "state" } else { "seconds" };
+        assert!(json["components"].as_array().unwrap().iter().all(|it| it.get(key).is_some()));
+    }
+}
+
+#[test]
+fn what_does_not_hang_together_is_said() {
+    fails(
+        &["--between", "alone", "base"],
+        2,
+        &expect![[r#"
+        error: --between: neither does 'alone' need 'base', nor 'base' 'alone': 'graph -s alone' shows what it needs
+    "#]],
+    );
+    fails(
+        &["-s", "wob"],
+        2,
+        &expect![[r#"
+        error: no component 'wob' under src/ (did you mean 'web'?)
+    "#]],
+    );
+}
+
+#[test]
+fn a_picture_of_yesterday_is_out_of_date() {
+    let workspace = shop();
+    for file in ["graph.svg", "graph.html"] {
+        let option = if file.ends_with("svg") { "--svg" } else { "--html" };
+        let _ = workspace.xtask(&["graph", option, file]).exits_with(0);
+        let _ = workspace.xtask(&["graph", "--check", file]).exits_with(0);
+    }
+    workspace.write("src/alone/build/component.dep", "tools\n");
+    let output = workspace.xtask(&["graph", "--check", "graph.svg"]).exits_with(1);
+    assert!(output.stderr.contains("graph.svg:"), "{}", output.stderr);
+    assert!(output.stderr.contains("shows another graph: draw it again"), "{}", output.stderr);
+    let output = workspace.xtask(&["graph", "--check", "graph.png"]).exits_with(2);
+    assert!(output.stderr.contains("cannot tell its format"), "{}", output.stderr);
+    let _ = workspace.xtask(&["graph", "--check", "none.svg"]).exits_with(2);
+}
+
+#[test]
+fn the_pictures_of_this_repository_are_up_to_date() {
+    let root = repository();
+    let workspace = Workspace::new();
+    for file in ["docs/graph.dot", "docs/graph.svg"] {
+        let path = root.join(file);
+        let arguments = ["graph", "--external", "--root", root.to_str().unwrap(), "--check"];
+        let _ =
+            workspace.xtask(&[&arguments[..], &[path.to_str().unwrap()]].concat()).exits_with(0);
+    }
+}
+
+/// Names with all that the names of components and images may have in them.
+fn random(rng: &mut Rng) -> Workspace {
+    let count = rng.usize(1..25);
+    let mut name = |number: usize| {
+        let count = rng.usize(1..4);
+        let parts: Vec<String> =
+            (0..count).map(|_| rng.choice(["a", "z9", "0"]).unwrap().repeat(2)).collect();
+        let mark = rng.choice([".", "-", "_", "__"]).unwrap();
+        format!("{}{mark}{number}", parts.join(mark))
+    };
+    let names: Vec<String> = (0..count).map(&mut name).collect();
+    let mut workspace = Workspace::new();
+    for (number, name) in names.iter().enumerate() {
+        let mut dockerfile = match rng.usize(0..4) {
+            0 => "FROM 127.0.0.1:1/out-side/b.c:1.2\n".to_owned(),
+            1 if number > 0 => format!("FROM tt-{}\n", names[rng.usize(..number)]),
+            _ => "FROM scratch\n".to_owned(),
+        };
+        dockerfile.push_str("COPY . /\n");
+        for _ in 0..rng.usize(0..3).min(number) {
+            dockerfile.push_str(&format!("COPY --from=tt-{} /x /\n", names[rng.usize(..number)]));
+        }
+        // The last part of a Dockerfile's name would be its flavor.
+        let path = format!("src/{name}/build/tt-{name}.common.dockerfile");
+        workspace = workspace.file(&path, &dockerfile);
+        let needed: String = (0..rng.usize(0..3).min(number))
+            .map(|_| names[rng.usize(..number)].clone() + "\n")
+            .collect();
+        if !needed.is_empty() {
+            workspace = workspace.file(&format!("src/{name}/build/component.dep"), &needed);
+        }
+    }
+    workspace
+}
+
+/// The names of the nodes and the ends of the lines, as the real Graphviz understood them.
+fn understood(dot: &str) -> (BTreeSet<String>, Vec<(String, String)>) {
+    let mut graphviz = Command::new("dot");
+    graphviz.arg("-Tjson").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut graphviz = graphviz.spawn().expect("dot is missing: run tests/run");
+    graphviz.stdin.take().unwrap().write_all(dot.as_bytes()).unwrap();
+    let output = graphviz.wait_with_output().unwrap();
+    assert!(output.status.success(), "{dot}");
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let objects = json["objects"].as_array().cloned().unwrap_or_default();
+    let is_node = |object: &&Value| object.get("nodes").is_none() && object.get("edges").is_none();
+    let nodes = objects.iter().filter(is_node).map(|object| text(&object["name"])).collect();
+    let name =
+        |place: &Value| text(&objects[usize::try_from(place.as_u64().unwrap()).unwrap()]["name"]);
+    let edges = json["edges"].as_array().cloned().unwrap_or_default();
+    let mut edges: Vec<_> =
+        edges.iter().map(|edge| (name(&edge["tail"]), name(&edge["head"]))).collect();
+    edges.sort();
+    (nodes, edges)
+}
+
+#[test]
+fn graphviz_understands_what_random_graphs_mean() {
+    let seed =
+        std::env::var("SEED").map_or_else(|_| fastrand::u64(..), |text| text.parse().unwrap());
+    println!("SEED={seed}");
+    let mut rng = Rng::with_seed(seed);
+    for _ in 0..15 {
+        let workspace = random(&mut rng);
+        let json = workspace.xtask(&["graph", "--external", "--json"]).exits_with(0).stdout;
+        let json: Value = serde_json::from_str(&json).unwrap();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let list = |key: &str| json[key].as_array().unwrap().clone();
+        let mut nodes: BTreeSet<String> = list("external").iter().map(text).collect();
+        nodes.extend(list("components").iter().map(|it| text(&it["name"])));
+        let mut edges: Vec<_> =
+            list("edges").iter().map(|it| (text(&it["from"]), text(&it["to"]))).collect();
+        edges.sort();
+        let dot = workspace.xtask(&["graph", "--external", "--dot"]).exits_with(0).stdout;
+        assert_eq!(understood(&dot), (nodes, edges), "{dot}");
+        let dot =
+            workspace.xtask(&["graph", "--external", "--dot", "--images"]).exits_with(0).stdout;
+        let images: usize =
+            list("components").iter().map(|it| it["images"].as_array().unwrap().len()).sum();
+        assert_eq!(understood(&dot).0.len(), images + list("external").len(), "{dot}");
+    }
+}
+
+/// What a page does when somebody points at a component and searches, in Chromium.
+fn played(page: &Path, pointed_at: &str, searched: &str) -> Value {
+    let script = format!(
+        "<script>
+        const names = kind => nodes.filter((_, place) => boxes[place].classList.contains(kind)).map(node => node.name).sort();
+        const place = nodes.findIndex(node => node.name === '{pointed_at}');
+        const seen = {{ boxes: boxes.length }};
+        boxes[place].dispatchEvent(new MouseEvent('mouseenter'));
+        Object.assign(seen, {{ self: names('self'), needs: names('needs'), needed: names('needed'), about: about.textContent }});
+        boxes[place].dispatchEvent(new MouseEvent('mouseleave'));
+        seen.after = names('lit');
+        search.value = '{searched}';
+        search.dispatchEvent(new Event('input'));
+        Object.assign(seen, {{ found: names('lit'), said: document.getElementById('found').textContent }});
+        const before = svg.getAttribute('viewBox');
+        svg.dispatchEvent(new WheelEvent('wheel', {{ deltaY: -500, cancelable: true, clientX: 300, clientY: 300 }}));
+        seen.zoomed = before !== svg.getAttribute('viewBox');
+        document.body.dataset.seen = JSON.stringify(seen);
+        </script></html>"
+    );
+    let text = fs::read_to_string(page).unwrap().replace("</html>", &script);
+    fs::write(page, text).unwrap();
+    let mut chromium = Command::new("chromium");
+    chromium.args(["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]);
+    chromium.args(["--window-size=1280,800", "--dump-dom"]);
+    let output = chromium.arg(page).output().expect("chromium is missing: run tests/run");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(!errors.contains("CONSOLE"), "{errors}");
+    let dom = String::from_utf8_lossy(&output.stdout);
+    let seen = dom.split("data-seen=\"").nth(1).and_then(|rest| rest.split('"').next());
+    let seen = seen.unwrap_or_else(|| panic!("the page did not play: {errors}"));
+    serde_json::from_str(&seen.replace("&quot;", "\"")).unwrap()
+}
+
+/// Leaves a picture of a page in `target/screenshots/`, for eyes.
+fn shoot(page: &Path, components: usize) {
+    let folder = repository().join("target/screenshots");
+    fs::create_dir_all(&folder).unwrap();
+    let picture = folder.join(format!("graph-{components}.png"));
+    let mut chromium = Command::new("chromium");
+    chromium.args(["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1280,800"]);
+    chromium.arg(format!("--screenshot={}", picture.display()));
+    assert!(chromium.arg(page).output().unwrap().status.success());
+    assert!(fs::metadata(picture).unwrap().len() > 10_000);
+}
+
+fn plays(components: usize) {
+    let workspace = sized::write(components, 1);
+    let _ = workspace.xtask(&["graph", "--html", "graph.html"]).exits_with(0);
+    let component = sized::name(3);
+    shoot(&workspace.root().join("graph.html"), components);
+    let seen = played(&workspace.root().join("graph.html"), &component, "C00003");
+    let names = |arguments: &[&str]| -> BTreeSet<String> {
+        let output = workspace.xtask(&[&["graph", "--json", "-s", &component], arguments].concat());
+        let json: Value = serde_json::from_str(&output.exits_with(0).stdout).unwrap();
+        let all = json["components"].as_array().unwrap().clone();
+        let names = all.iter().map(|it| it["name"].as_str().unwrap().to_owned());
+        names.filter(|name| *name != component).collect()
+    };
+    let seen_names = |key: &str| -> BTreeSet<String> {
+        seen[key].as_array().unwrap().iter().map(|it| it.as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(seen["boxes"], components);
+    assert_eq!(seen_names("self"), [component.clone()].into());
+    assert_eq!(seen_names("needs"), names(&[]));
+    assert_eq!(seen_names("needed"), names(&["--dependents"]));
+    assert!(seen["about"].as_str().unwrap().contains(&component));
+    assert_eq!(seen_names("after"), BTreeSet::new());
+    assert_eq!(seen_names("found"), [component.clone()].into());
+    assert_eq!(seen["said"], "1 found");
+    assert_eq!(seen["zoomed"], true);
+}
+
+#[test]
+fn a_page_of_forty_components_answers() {
+    plays(40);
+}
+
+#[test]
+fn a_page_of_a_thousand_components_answers() {
+    plays(1000);
+}

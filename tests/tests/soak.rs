@@ -1,0 +1,183 @@
+//! A workspace that is watched while it is edited in bursts: whenever it is quiet, all
+//! images are what a build from scratch makes, none was built without need, and
+//! memory does not grow.
+//!
+//!     SOAK_EDITS=1000 cargo test -p tests --test soak -- --nocapture
+//!
+//! `SEED` chooses another story. A failure names its seed, and the edits that led to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use fastrand::Rng;
+use tests::model::Model;
+use tests::scripted::{Contents, ScriptedEngine};
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+use xtask::commands::Setting;
+use xtask::commands::aim::Aim;
+use xtask::commands::build::{self, BuildOptions};
+use xtask::commands::watch::{self, WatchOptions};
+use xtask::effects::engine::Environment;
+use xtask::effects::interrupt::Interrupt;
+use xtask::event::{Event, Events, Outcome};
+
+/// The memory that a longer life may cost.
+const MORE_MEMORY: u64 = 16 << 20;
+
+fn number(name: &str, default: u64) -> u64 {
+    env::var(name).map_or(default, |text| text.parse().expect("a number"))
+}
+
+fn setting(root: &Path, model: &Model, events: Events, interrupt: Interrupt) -> Setting {
+    let mut variables: BTreeMap<OsString, OsString> = env::vars_os().collect();
+    variables.extend(model.variables.iter().map(|(name, value)| (name.into(), value.into())));
+    Setting {
+        root: root.to_owned(),
+        environment: Environment::default(),
+        variables,
+        store_limit: 1 << 20,
+        events,
+        interrupt,
+        no_wait: true,
+    }
+}
+
+fn options(model: &Model) -> BuildOptions {
+    let build_args = [("WORD".to_owned(), model.word.clone())].into();
+    BuildOptions { build_args, ..BuildOptions::default() }
+}
+
+fn engine() -> ScriptedEngine {
+    let engine = ScriptedEngine::default();
+    engine.import("tt-outside", [("outside".to_owned(), String::new())].into());
+    engine
+}
+
+/// What every component's image comes to in a new checkout, from nothing.
+async fn scratch(model: &Model) -> BTreeMap<String, Contents> {
+    let dir = tempfile::tempdir().expect("a folder");
+    model.write(dir.path(), str::to_owned);
+    let (_keep, interrupt) = Interrupt::manual();
+    let (sender, _) = mpsc::unbounded_channel();
+    let setting = setting(dir.path(), model, Events::new(sender), interrupt);
+    let engine = engine();
+    let ready = async { Ok(engine.clone()) };
+    build::run_with(ready, &options(model), Aim::Build, &setting)
+        .await
+        .expect("a build from scratch");
+    let contents = |name: &String| engine.contents(&format!("tt-{name}")).unwrap_or_default();
+    model.components().map(|name| (name.clone(), contents(name))).collect()
+}
+
+/// A component of its own, whose build shows that what was written before it was seen.
+fn mark(root: &Path, count: usize) {
+    let dir = root.join("src/mark");
+    fs::create_dir_all(dir.join("build")).expect("a folder");
+    fs::write(dir.join("count"), count.to_string()).expect("a file");
+    let dockerfile = dir.join("build/mark.dockerfile");
+    if !dockerfile.exists() {
+        fs::write(dockerfile, "# 0\nFROM scratch\nCOPY . /\n").expect("a file");
+    }
+}
+
+/// Gives what happened until then.
+async fn wait_until_quiet(events: &mut UnboundedReceiver<Event>) -> Vec<String> {
+    let mut is_marked = false;
+    let mut told = Vec::new();
+    loop {
+        let event = events.recv().await.expect("it still runs");
+        told.push(format!("{event:?}"));
+        match event {
+            Event::StepFinished { component, outcome: Outcome::Built, .. } => {
+                is_marked |= component == "mark";
+            }
+            Event::Watching { .. } if is_marked => return told,
+            _ => {}
+        }
+    }
+}
+
+fn memory() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("a status");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a line");
+    let kibibytes = line.split_whitespace().nth(1).and_then(|text| text.parse::<u64>().ok());
+    kibibytes.expect("a number") << 10
+}
+
+async fn edit(
+    root: &Path,
+    model: &mut Model,
+    engine: &ScriptedEngine,
+    mut events: UnboundedReceiver<Event>,
+    (seed, edits): (u64, usize),
+) {
+    let mut rng = Rng::with_seed(seed);
+    let mut story = vec![format!("SEED={seed}")];
+    let (mut done, mut quiet, mut first_memory) = (0, 0, None);
+    mark(root, 0);
+    wait_until_quiet(&mut events).await;
+    while done < edits {
+        for _ in 0..rng.usize(1..30) {
+            story.push(model.edit_files(root, str::to_owned).text);
+            done += 1;
+            let pause = rng.choice([0, 0, 1, 10, 60, 200]).expect("one of them");
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+        quiet += 1;
+        mark(root, quiet);
+        let happened = wait_until_quiet(&mut events).await;
+        story.push("quiet".to_owned());
+        let told = || format!("{}\n{}", story.join("\n"), happened.join("\n"));
+        for (component, expected) in scratch(model).await {
+            let found = engine.contents(&format!("tt-{component}")).unwrap_or_default();
+            let is_same = |path: &&String| found.get(*path) == expected.get(*path);
+            let paths: BTreeSet<&String> = found.keys().chain(expected.keys()).collect();
+            let stale: Vec<&String> = paths.into_iter().filter(|path| !is_same(path)).collect();
+            assert!(stale.is_empty(), "{}\n{component} is stale: {stale:?}", told());
+        }
+        assert!(engine.needless().is_empty(), "{}\n{:?}", told(), engine.needless());
+        engine.prune();
+        if done * 4 > edits {
+            first_memory.get_or_insert_with(memory);
+        }
+        println!("{done} edits, {quiet} times quiet, {} MiB", memory() >> 20);
+    }
+    let first = first_memory.expect("a quarter is over");
+    assert!(memory() < first + MORE_MEMORY, "{first} bytes have become {}", memory());
+}
+
+#[test]
+fn nothing_is_missed_and_nothing_is_built_twice() {
+    let seed = number("SEED", 1);
+    let edits = usize::try_from(number("SOAK_EDITS", 100)).expect("fewer");
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut model = Model::declared(seed);
+    model.write(dir.path(), str::to_owned);
+    let engine = engine();
+    engine.take(Duration::from_millis(20));
+    let (sender, events) = mpsc::unbounded_channel();
+    let (end, interrupt) = Interrupt::manual();
+    let setting = setting(dir.path(), &model, Events::new(sender), interrupt);
+    let watching = WatchOptions {
+        build: options(&model),
+        debounce: Duration::from_millis(20),
+        poll: None,
+        no_initial: false,
+        on_success: None,
+        on_failure: None,
+        push: None,
+    };
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let edits = async {
+            edit(dir.path(), &mut model, &engine, events, (seed, edits)).await;
+            end.send_replace(true);
+        };
+        let (ended, ()) = tokio::join!(watch::run_with(&engine, &watching, None, &setting), edits);
+        ended.expect("it was idle");
+    });
+}

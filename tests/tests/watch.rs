@@ -1,0 +1,444 @@
+//! `watch` builds what a change affects, once, and nothing else.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+use rustix::process::Signal;
+use tests::engine::{cli_build, image_tree};
+use tests::{Running, Workspace};
+
+const COPY: &str = "FROM scratch\nCOPY app /\n";
+
+/// `b` is made from `a`; `c` is by itself.
+fn three() -> Workspace {
+    Workspace::new()
+        .image("a", COPY)
+        .image("b", "FROM tt-a\nCOPY app /b\n")
+        .image("c", COPY)
+        .file("src/a/app/x", "1")
+        .file("src/b/app/x", "1")
+        .file("src/c/app/x", "1")
+}
+
+fn waits_for(path: &str) -> String {
+    format!("#!/bin/sh\nwhile [ ! -e {path} ]; do sleep 0.1; done\n")
+}
+
+fn watch<'w>(workspace: &'w Workspace, arguments: &[&str]) -> Running<'w> {
+    let mut running = workspace.start(&[&["watch"], arguments].concat());
+    running.wait_for("watching: ");
+    running
+}
+
+/// Ends the loop, and tells which components were built in it, in order.
+fn built(running: Running<'_>) -> Vec<String> {
+    running.interrupt();
+    let output = running.finish().exits_with(0);
+    let mut built: Vec<String> = output.built().into_iter().map(str::to_owned).collect();
+    // The first round is parallel.
+    if let Some(first) = built.get_mut(..3) {
+        first.sort();
+    }
+    built
+}
+
+#[test]
+fn a_save_builds_what_it_affects_and_equal_bytes_build_nothing() {
+    let workspace = three();
+    let mut running = watch(&workspace, &[]);
+    workspace.write("src/a/app/x", "2");
+    running.wait_for("watching: ");
+    // The same bytes, other times, a file that comes and goes, and reading.
+    workspace.write("src/b/app/x", "1");
+    workspace.write("src/b/app/swap", "1");
+    fs::remove_file(workspace.root().join("src/b/app/swap")).unwrap();
+    fs::read(workspace.root().join("src/b/app/x")).unwrap();
+    // As editors save.
+    workspace.write("src/c/app/.x.tmp", "2");
+    let at = |path: &str| workspace.root().join(path);
+    fs::rename(at("src/c/app/.x.tmp"), at("src/c/app/x")).unwrap();
+    running.wait_for("changed: src/c/app/x");
+    running.wait_for("watching: ");
+    assert_eq!(built(running), ["a", "b", "c", "a", "b", "c"]);
+    assert!(image_tree(&workspace.own("tt-c"))["x"].ends_with('2'));
+}
+
+#[test]
+fn a_file_that_no_instruction_can_read_builds_nothing() {
+    let workspace = three()
+        .with_box()
+        .image("a", "FROM tt-box\nCOPY app /\n")
+        .file("src/b/build/component.dep", "c\n");
+    let mut running = watch(&workspace, &[]);
+    for file in ["src/a/notes", "src/b/notes", "src/c/notes"] {
+        workspace.write(file, "2");
+    }
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    workspace.write("src/b/app/x", "2");
+    running.wait_for("changed: src/b/app/x → b");
+    running.wait_for("watching: ");
+    running.interrupt();
+    let output = running.finish().exits_with(0);
+    assert_eq!(output.stderr.matches("changed: ").count(), 1, "{}", output.stderr);
+    assert_eq!(output.built_by_name(), ["a", "b", "b", "c"]);
+}
+
+#[test]
+fn a_base_with_triggers_is_watched_for_with_all_that_there_is() {
+    let workspace = Workspace::new()
+        .image("a", "FROM tt-outer\nCOPY app /\n")
+        .file("src/a/app/x", "1")
+        .file("src/a/other", "1")
+        .file("outer/Dockerfile", "FROM scratch\nONBUILD COPY other /\nCOPY . /\n");
+    cli_build(&workspace.root().join("outer"), "Dockerfile", &workspace.own("tt-outer"), &[]);
+    workspace.xtask(&["build"]).exits_with(0);
+    let mut running = watch(&workspace, &["--no-initial"]);
+    workspace.write("src/a/other", "2");
+    running.wait_for("changed: src/a/other");
+    running.wait_for("watching: ");
+    running.interrupt();
+    assert_eq!(running.finish().exits_with(0).built(), ["a"]);
+}
+
+#[test]
+fn a_new_folder_is_watched_with_all_that_is_in_it() {
+    let workspace = three();
+    let mut running = watch(&workspace, &["-s", "c"]);
+    // Filled elsewhere and moved in; then a file deep in it.
+    workspace.write("aside/d/e/f", "1");
+    fs::rename(workspace.root().join("aside"), workspace.root().join("src/c/app/in")).unwrap();
+    running.wait_for("watching: ");
+    workspace.write("src/c/app/in/d/e/f", "2");
+    running.wait_for("watching: ");
+    // Removed and made again.
+    fs::remove_dir_all(workspace.root().join("src/c/app")).unwrap();
+    workspace.write("src/c/app/x", "3");
+    running.wait_for("watching: ");
+    workspace.write("src/c/app/x", "4");
+    running.wait_for("watching: ");
+    assert_eq!(built(running), ["c"; 5]);
+    assert!(image_tree(&workspace.own("tt-c"))["x"].ends_with('4'));
+}
+
+#[test]
+fn a_linked_component_and_declared_inputs_are_watched_where_they_lie() {
+    let workspace = Workspace::new()
+        .image("a", "FROM scratch\nCOPY generated /\n")
+        .script("src/a/build/build-pre.sh", "mkdir src/a/generated; cp proto/* src/a/generated\n")
+        .file("src/a/build/inputs", "proto/*.txt\n")
+        .file("proto/x.txt", "1")
+        .file("elsewhere/build/tt-l.dockerfile", COPY)
+        .file("elsewhere/app/x", "1");
+    symlink("../elsewhere", workspace.root().join("src/l")).unwrap();
+    let mut running = watch(&workspace, &[]);
+    workspace.write("proto/x.txt", "2");
+    running.wait_for("changed: proto/x.txt → a");
+    running.wait_for("watching: ");
+    workspace.write("proto/undeclared", "2");
+    workspace.write("elsewhere/app/x", "2");
+    running.wait_for("→ l");
+    running.wait_for("watching: ");
+    running.interrupt();
+    let output = running.finish().exits_with(0);
+    assert_eq!(output.built()[2..], ["a", "l"]);
+}
+
+#[test]
+fn components_come_and_go_and_what_is_wrong_ends_no_loop() {
+    let workspace = three();
+    let mut running = watch(&workspace, &[]);
+    workspace.write("src/d/app/x", "1");
+    workspace.write("src/d/build/component.dep", "nobody\n");
+    workspace.write(&workspace.own("src/d/build/tt-d.dockerfile"), COPY);
+    running.wait_for("src/d/build/component.dep:1: no component 'nobody'");
+    running.wait_for("watching: ");
+    workspace.write("src/c/app/x", "2");
+    workspace.write("src/d/build/component.dep", "c\n");
+    running.wait_for("watching: ");
+    fs::remove_dir_all(workspace.root().join("src/d")).unwrap();
+    workspace.write("src/c/app/x", "3");
+    running.wait_for("changed: src/c/app/x");
+    running.wait_for("watching: ");
+    assert_eq!(built(running), ["a", "b", "c", "c", "d", "c"]);
+}
+
+#[test]
+fn a_failed_build_is_tried_again_only_when_it_may_succeed() {
+    let workspace = three().image("a", "FROM scratch\nCOPY missing /\n");
+    let mut running = watch(&workspace, &[]);
+    workspace.write("src/c/app/x", "2");
+    running.wait_for("changed: src/c/app/x → c");
+    running.wait_for("watching: ");
+    workspace.write("src/a/missing", "1");
+    running.wait_for("changed: src/a/missing → a");
+    running.wait_for("watching: ");
+    running.interrupt();
+    let output = running.finish().exits_with(0);
+    assert_eq!(output.built(), ["c", "c", "a", "b"]);
+    let failures = output.stderr.lines().filter(|line| line.contains("a | failed in"));
+    assert_eq!(failures.count(), 1, "{}", output.stderr);
+}
+
+#[test]
+fn a_save_during_a_build_starts_over_while_others_go_on() {
+    let workspace = three()
+        .with_box()
+        .script("src/c/build/build-pre.sh", &waits_for("target/go"))
+        .image("b", "FROM tt-a\nCOPY app /b\nRUN : tt-; [ $(cat /x) = 2 ] || sleep 60\n")
+        .image("a", "FROM tt-box\nCOPY app /\n");
+    let mut running = workspace.start(&["watch", "-j", "4"]);
+    // `a` is done, `b` is being built from it.
+    running.wait_for("sleep 60");
+    workspace.write("src/a/app/x", "2");
+    running.wait_for("changed: src/a/app/x → a");
+    running.wait_for("b | changed meanwhile");
+    running.wait_for("a | building");
+    running.wait_for("b | built");
+    // Meanwhile, a failure is mended.
+    workspace.write("src/b/build/tt-b.dockerfile", "FROM tt-a\nCOPY nothing /b\n");
+    workspace.write("target/go", "");
+    running.wait_for("COPY nothing");
+    running.wait_for("1 failed");
+    running.wait_for("watching: ");
+    running.interrupt();
+    let output = running.finish().exits_with(0);
+    assert_eq!(output.built(), ["a", "a", "b", "c"]);
+    assert!(image_tree(&workspace.own("tt-b"))["x"].ends_with('2'));
+}
+
+#[test]
+fn a_failure_is_mended_while_others_go_on() {
+    let workspace = three()
+        .with_box()
+        .script("src/c/build/build-pre.sh", &waits_for("target/go"))
+        .image("a", "FROM tt-box\nCOPY app /\nRUN [ $(cat /x) = 2 ]\n");
+    let mut running = workspace.start(&["watch", "-j", "4"]);
+    running.wait_for("a | failed");
+    workspace.write("src/a/app/x", "2");
+    running.wait_for("b | built");
+    workspace.write("target/go", "");
+    running.wait_for("3 built, 0 up to date, 0 failed");
+    running.wait_for("watching: ");
+    running.interrupt();
+    let output = running.finish().exits_with(0);
+    assert_eq!(output.built(), ["a", "b", "c"]);
+    assert_eq!(output.stderr.matches("error: ").count(), 0, "it is good again");
+}
+
+#[test]
+fn a_hook_that_is_started_over_finds_what_it_found_at_first() {
+    let hook = "#!/bin/sh\nmkdir src/b/generated || exit\ncp src/a/app/x src/b/generated/\n\
+                echo it has a $(cat src/b/generated/x)\n\
+                [ $(cat src/b/generated/x) = 2 ] || sleep 1000\n";
+    let workspace = three()
+        .image("b", "FROM tt-a\nCOPY generated /\n")
+        .script("src/b/build/build-pre.sh", hook);
+    let mut running = workspace.start(&["watch"]);
+    running.wait_for("it has a 1");
+    workspace.write("src/a/app/x", "2");
+    running.wait_for("it has a 2");
+    running.wait_for("watching: ");
+    running.interrupt();
+    running.finish().exits_with(0);
+    assert!(image_tree(&workspace.own("tt-b"))["x"].ends_with('2'));
+    assert!(!workspace.root().join("src/b/generated").exists());
+}
+
+#[test]
+fn a_save_while_a_hook_runs_starts_it_over_once_it_is_known_to_write_nothing() {
+    let hook = "#!/bin/sh\nmkdir src/a/generated\necho it has $(cat src/a/app/x)\n\
+                [ $(cat src/a/app/x) != slow ] || sleep 1000\n";
+    let workspace = three().script("src/a/build/build-pre.sh", hook);
+    let mut running = watch(&workspace, &[]);
+    workspace.write("src/a/app/x", "slow");
+    running.wait_for("it has slow");
+    workspace.write("src/a/app/x", "2");
+    running.wait_for("it has 2");
+    running.wait_for("watching: ");
+    running.interrupt();
+    running.finish().exits_with(0);
+    assert!(image_tree(&workspace.own("tt-b"))["x"].ends_with('2'));
+}
+
+#[test]
+fn a_hook_that_writes_into_its_own_tree_does_not_loop() {
+    let steady = "echo same > src/a/app/made\n";
+    let unsteady = "cat /proc/sys/kernel/random/uuid > src/c/app/made\n";
+    let workspace = three()
+        .script("src/a/build/build-pre.sh", steady)
+        .script("src/c/build/build-pre.sh", unsteady);
+    let mut running = workspace.start(&["watch"]);
+    running.wait_for("src/c/build/build-pre.sh: wrote src/c/app/made once more");
+    running.wait_for("watching: ");
+    workspace.write("src/a/app/x", "2");
+    running.wait_for("changed: src/a/app/x → a");
+    running.wait_for("watching: ");
+    running.interrupt();
+    let output = running.finish().exits_with(0);
+    let of = |name: &str| output.built().iter().filter(|built| **built == name).count();
+    assert_eq!([of("a"), of("b"), of("c")], [2, 2, 3], "{}", output.stderr);
+}
+
+#[test]
+fn a_checkout_is_one_round() {
+    let workspace = three().git();
+    let git = |arguments: &[&str]| {
+        let mut git = Command::new("git");
+        git.current_dir(workspace.root()).args(["-c", "user.name=n", "-c", "user.email=e"]);
+        assert!(git.args(arguments).output().unwrap().status.success());
+    };
+    git(&["add", "."]);
+    git(&["commit", "-qm", "one"]);
+    git(&["checkout", "-qb", "other"]);
+    for number in 0..3000 {
+        workspace.write(&format!("src/a/app/d{}/{number}", number % 50), "text");
+    }
+    git(&["add", "."]);
+    git(&["commit", "-qm", "two"]);
+    let mut running = watch(&workspace, &[]);
+    git(&["checkout", "-q", "-"]);
+    running.wait_for("watching: ");
+    git(&["checkout", "-q", "other"]);
+    running.wait_for("watching: ");
+    running.interrupt();
+    let output = running.finish().exits_with(0);
+    let count = |text: &str| output.stderr.matches(text).count();
+    // The images of the first branch are still there, under no name.
+    assert_eq!([output.built().len(), count("| restored in")], [5, 2], "{}", output.stderr);
+    assert_eq!(count("finished: "), 3, "{}", output.stderr);
+}
+
+#[test]
+fn lost_news_are_looked_for() {
+    let workspace = three();
+    let mut running = watch(&workspace, &[]);
+    running.signal(Signal::STOP);
+    // More than the system keeps for a process that does not listen.
+    let kept = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+    for number in 0..=kept.trim().parse::<usize>().unwrap() {
+        let path = workspace.root().join(format!("src/b/app/{number}"));
+        fs::write(&path, "").unwrap();
+        fs::remove_file(path).unwrap();
+    }
+    workspace.write("src/c/app/x", "2");
+    running.signal(Signal::CONT);
+    running.wait_for("changed: ");
+    running.wait_for("watching: ");
+    assert_eq!(built(running), ["a", "b", "c", "c"]);
+}
+
+#[test]
+fn what_cannot_be_watched_is_looked_at() {
+    let workspace = three();
+    let mut command = workspace.command_below(&[
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "sh",
+        "-c",
+        "echo 4 > /proc/sys/user/max_inotify_watches && exec \"$@\"",
+        "sh",
+    ]);
+    let mut running = workspace.run(command.args(["watch"]));
+    running.wait_for("folders cannot be watched, as the limit fs.inotify.max_user_watches");
+    running.wait_for("watching: ");
+    for component in ["a", "b", "c"] {
+        workspace.write(&format!("src/{component}/app/x"), "2");
+    }
+    running.wait_for("watching: ");
+    workspace.write("src/c/app/x", "3");
+    running.wait_for("watching: ");
+    let built = built(running);
+    assert_eq!(built.last().map(String::as_str), Some("c"));
+    assert!(image_tree(&workspace.own("tt-c"))["x"].ends_with('3'));
+}
+
+#[test]
+fn everything_can_be_looked_at_instead() {
+    let workspace = three();
+    let mut running = watch(&workspace, &["--poll=100"]);
+    workspace.write("src/c/app/x", "2");
+    running.wait_for("watching: ");
+    assert_eq!(built(running), ["a", "b", "c", "c"]);
+}
+
+#[test]
+fn a_hook_that_is_looked_at_does_not_loop() {
+    let unsteady = "cat /proc/sys/kernel/random/uuid > src/c/app/made\n";
+    let workspace = three().script("src/c/build/build-pre.sh", unsteady);
+    let mut running = workspace.start(&["watch", "--poll=100"]);
+    running.wait_for("src/c/build/build-pre.sh: wrote src/c/app/made once more");
+    running.wait_for("watching: ");
+    assert_eq!(built(running), ["a", "b", "c", "c", "c"]);
+}
+
+#[test]
+fn without_a_first_round_only_changes_are_built() {
+    let workspace = three();
+    let mut running = watch(&workspace, &["--no-initial"]);
+    workspace.write("src/c/app/x", "2");
+    running.wait_for("watching: ");
+    assert_eq!(built(running), ["c"]);
+}
+
+#[test]
+fn what_runs_after_a_round_ends_before_the_next() {
+    let workspace = three();
+    let server = "echo $XTASK_COMPONENTS: $XTASK_IMAGES >> target/ran; \
+                  trap 'echo ended >> target/ran; exit' TERM; while :; do sleep 0.05; done";
+    let mut running = watch(
+        &workspace,
+        &["-s", "c", "--on-success", server, "--on-failure", "echo failed >> target/ran"],
+    );
+    let ran = || fs::read_to_string(workspace.root().join("target/ran")).unwrap_or_default();
+    let has = |text: &str| while !ran().contains(text) {};
+    has(&workspace.own("c: tt-c\n"));
+    workspace
+        .write(&workspace.own("src/c/build/tt-c.dockerfile"), "FROM scratch\nCOPY nothing /\n");
+    running.wait_for("watching: ");
+    has("failed\n");
+    running.interrupt();
+    let _ = running.finish().exits_with(0);
+    assert_eq!(ran(), workspace.own("c: tt-c\nended\nfailed\n"));
+}
+
+#[test]
+fn ignored_and_generated_files_wake_nobody() {
+    let workspace = three().file("src/c/.dockerignore", "node_modules\n*.log\n");
+    fs::create_dir(workspace.root().join("src/c/node_modules")).unwrap();
+    let mut running = watch(&workspace, &[]);
+    for path in
+        ["src/c/node_modules/m/x", "src/c/a.log", "src/c/generated/x", "target/x", ".git/x", "y"]
+    {
+        workspace.write(path, "1");
+    }
+    fs::remove_dir_all(workspace.root().join("src/c/generated")).unwrap();
+    workspace.write("src/a/app/x", "2");
+    running.wait_for("changed: src/a/app/x → a");
+    running.wait_for("watching: ");
+    assert_eq!(built(running), ["a", "b", "c", "a", "b"]);
+    assert!(Path::new(&workspace.root().join("src/c/node_modules/m/x")).exists());
+}
+
+#[test]
+fn an_engine_that_goes_away_ends_no_loop() {
+    let workspace = three();
+    let proxy = tests::engine::Proxy::start();
+    let workspace = workspace.env("DOCKER_HOST", &proxy.host());
+    let mut running = watch(&workspace, &[]);
+    let socket = proxy.host().replace("unix://", "");
+    let aside = format!("{socket}-aside");
+    fs::rename(&socket, &aside).unwrap();
+    proxy.cut();
+    workspace.write("src/c/app/x", "2");
+    running.wait_for("error: the connection to the engine was lost");
+    running.wait_for("watching: ");
+    fs::rename(&aside, &socket).unwrap();
+    // Whatever is saved next, nothing is forgotten.
+    workspace.write("src/b/app/x", "2");
+    running.wait_for("watching: ");
+    assert_eq!(built(running)[3..].iter().collect::<BTreeSet<_>>().len(), 2);
+}

@@ -1,0 +1,113 @@
+//! What every component was when it was made last, and what it is now, as digests.
+//!
+//! Neither says anything of images: whether one is stale is decided in a round. Equal
+//! digests mean that a round has nothing new to look at.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::Reading;
+use crate::core::fields::Fields;
+use crate::core::graph::Graph;
+use crate::core::problem::Problem;
+use crate::core::tree::Digest;
+use crate::core::trees::{Selection, Trees};
+use crate::core::workspace::Workspace;
+use crate::effects::git;
+
+/// Of components, by their place in the workspace; none for one that cannot be read.
+pub(super) type States = BTreeMap<usize, Option<Digest>>;
+
+/// What components were, by name.
+#[derive(Debug, Default)]
+pub(super) struct Made {
+    states: BTreeMap<String, Option<Digest>>,
+}
+
+impl Made {
+    /// Notes what these components are made from.
+    pub(super) fn set(&mut self, workspace: &Workspace, now: &States, places: &BTreeSet<usize>) {
+        for (place, state) in now.iter().filter(|(place, _)| places.contains(place)) {
+            self.states.insert(workspace.components[*place].name.clone(), *state);
+        }
+    }
+
+    /// What these components were made from is not known.
+    pub(super) fn doubt(&mut self, workspace: &Workspace, places: &BTreeSet<usize>) {
+        for place in places {
+            self.states.insert(workspace.components[*place].name.clone(), None);
+        }
+    }
+
+    /// The components of which it is not known.
+    pub(super) fn doubtful(&self, workspace: &Workspace) -> BTreeSet<usize> {
+        let doubted = self.states.iter().filter(|(_, state)| state.is_none());
+        doubted.filter_map(|(name, _)| workspace.find(name)).collect()
+    }
+
+    /// The components that are not what they were.
+    pub(super) fn changed(&self, workspace: &Workspace, now: &States) -> BTreeSet<usize> {
+        let is_same = |place: &usize, state: &Option<Digest>| {
+            let before = self.states.get(&workspace.components[*place].name).copied().flatten();
+            before.is_some() && before == *state
+        };
+        now.iter()
+            .filter(|(place, state)| !is_same(place, state))
+            .map(|(place, _)| *place)
+            .collect()
+    }
+}
+
+/// What components are now, as long as no round is at work.
+pub(super) async fn states(
+    reading: &Reading,
+    trees: &Arc<Trees>,
+    places: BTreeSet<usize>,
+) -> States {
+    let (reading, trees) = (Arc::clone(reading), Arc::clone(trees));
+    let all = places.clone();
+    let reading = tokio::task::spawn_blocking(move || {
+        let (workspace, graph) = &*reading;
+        places
+            .into_par_iter()
+            .filter(|place| workspace.components[*place].builds())
+            .map(|place| (place, state(workspace, graph, &trees, place).ok()))
+            .collect()
+    });
+    reading.await.unwrap_or_else(|_| all.into_iter().map(|place| (place, None)).collect())
+}
+
+fn state(
+    workspace: &Workspace,
+    graph: &Graph,
+    trees: &Trees,
+    place: usize,
+) -> Result<Digest, Problem> {
+    let component = &workspace.components[place];
+    let needed: Vec<String> = graph
+        .dependencies(place)
+        .into_iter()
+        .map(|needed| workspace.components[needed].name.clone())
+        .collect();
+    let mut fields = Fields::default();
+    if component.has_hooks() {
+        fields.add(trees.source_at_rest(&component.dir(), &needed)?.digest().as_bytes());
+    }
+    if let Some((file, inputs)) = &component.inputs {
+        let paths = inputs.files(&workspace.root, file, &mut Vec::new());
+        let paths = paths.map_err(|error| Problem::of_file(file, error.to_string()))?;
+        fields.add(trees.inputs(&component.dir(), paths)?.digest().as_bytes());
+        if inputs.head {
+            fields.add(git::head(&workspace.root).as_bytes());
+        }
+    }
+    for image in component.images.iter().filter(|_| !component.has_hooks()) {
+        let selection = Selection::own(component, image);
+        fields.add(image.name.as_bytes());
+        fields.add(image.digest.as_bytes());
+        fields.add(trees.at_rest(&selection, &needed)?.digest().as_bytes());
+    }
+    Ok(fields.finish())
+}

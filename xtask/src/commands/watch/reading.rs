@@ -1,0 +1,127 @@
+//! The workspace as the loop knows it, read again when it may be another.
+
+use std::collections::{BTreeSet, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Watch;
+use super::made::states;
+use crate::commands::bases::{self, Externals};
+use crate::commands::read_workspace;
+use crate::core::config::RegistryConfig;
+use crate::core::dockerfile::ImageUse;
+use crate::core::graph::Graph;
+use crate::core::reference::Reference;
+use crate::core::scope::Scope;
+use crate::core::trees::Selection;
+use crate::core::workspace::{Options, Workspace};
+use crate::effects::engine::Engine;
+use crate::event::{Event, PlannedComponent};
+
+impl<E: Engine> Watch<'_, E> {
+    /// Reads the workspace again; what is wrong with it is said.
+    pub(super) async fn read(&mut self) {
+        let root = self.setting.root.clone();
+        let (events, registry) = (self.setting.events.clone(), self.registry.clone());
+        let build = &self.options.build;
+        let options = Options {
+            flavor: build.flavor.clone(),
+            build_args: build.build_args.clone(),
+            whole_context: build.whole_context,
+        };
+        let reading = tokio::task::spawn_blocking(move || {
+            read_workspace(&root, &options, registry.as_ref(), &events)
+        });
+        self.reading = match reading.await {
+            Ok(Ok((workspace, graph))) => {
+                self.scope = Scope::new(&workspace, &graph, &self.trees);
+                self.tell_workspace(&workspace, &graph);
+                Some(Arc::new((Arc::new(workspace), graph)))
+            }
+            Ok(Err(problems)) => {
+                self.say(&problems.into());
+                None
+            }
+            Err(_) => None,
+        };
+        if let Some(reading) = &self.reading
+            && let Err(problems) = reading.0.find_all(&self.options.build.components)
+        {
+            self.say(&problems.into());
+            self.reading = None;
+        }
+        self.ask_of_bases().await;
+        let scope = &self.scope;
+        for folder in scope.folders() {
+            let start = folder.ancestors().find(|folder| self.setting.root.join(folder).is_dir());
+            self.watcher.cover(start.unwrap_or(folder), scope);
+        }
+        if scope.has_head() {
+            self.watcher.cover_one(Path::new(".git"));
+            self.watcher.cover_one(Path::new(".git/logs"));
+        }
+    }
+
+    /// Finds out which external bases read more than the Dockerfiles say; a round finds
+    /// out the rest.
+    async fn ask_of_bases(&self) {
+        let Some(reading) = &self.reading else { return };
+        let (workspace, _) = &**reading;
+        let prefix = self.registry.as_ref().map(RegistryConfig::prefix);
+        let names: HashSet<&str> =
+            workspace.images().map(|(_, image)| image.name.as_str()).collect();
+        let is_local = |used: &ImageUse| {
+            let name = Reference::parse(&used.reference).local_name(prefix.as_deref());
+            name.is_some_and(|name| names.contains(name))
+        };
+        let mut found = Externals::new();
+        for (place, image) in workspace.images() {
+            let bases = bases::to_ask(image, is_local);
+            for used in &bases {
+                if !found.contains_key(&used.reference) {
+                    let base = self.engine.image(&used.reference).await.unwrap_or_default();
+                    found.insert(used.reference.clone(), base);
+                }
+            }
+            let selection = Selection::own(&workspace.components[place], image);
+            self.trees.set_whole(&selection, bases::read_all(image, &bases, &found));
+        }
+    }
+
+    fn tell_workspace(&self, workspace: &Workspace, graph: &Graph) {
+        let name = |place: usize| workspace.components[place].name.clone();
+        let looked_after = looked_after(workspace, graph, &self.options.build.components);
+        let order = graph.order().iter().filter(|place| looked_after.contains(place));
+        let planned = |place: &usize| PlannedComponent {
+            component: name(*place),
+            needs: graph.dependencies(*place).into_iter().map(name).collect(),
+            estimate: None,
+        };
+        let components = order.map(planned).collect();
+        self.setting.events.send(Event::WorkspaceRead { components });
+    }
+
+    /// Everything is taken for made from what is there.
+    pub(super) async fn note_all(&mut self) {
+        if let Some(reading) = self.reading.clone() {
+            let all: BTreeSet<usize> = (0..reading.0.components.len()).collect();
+            let now = states(&reading, &self.trees, all.clone()).await;
+            self.made.set(&reading.0, &now, &all);
+        }
+    }
+
+    /// The components that were asked for, with what they need.
+    pub(super) fn looked_after(&self) -> BTreeSet<usize> {
+        let Some(reading) = &self.reading else { return BTreeSet::new() };
+        let (workspace, graph) = &**reading;
+        looked_after(workspace, graph, &self.options.build.components)
+    }
+}
+
+/// These and all that they need; everything without names, or with wrong ones.
+fn looked_after(workspace: &Workspace, graph: &Graph, names: &[String]) -> BTreeSet<usize> {
+    match workspace.find_all(names) {
+        Ok(named) if !named.is_empty() => graph.closure(&named),
+        _ => (0..workspace.components.len()).collect(),
+    }
+}

@@ -1,0 +1,94 @@
+//! Takes away from a context what no instruction can read.
+//!
+//! Links are sent as they are, but builders follow those that a source names or
+//! passes through, inside the context. So where a link that can be read leads to
+//! something that would not be sent, or a source may pass through a link, everything
+//! stays.
+
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use super::context::Part;
+use super::sources::{Reach, Sources};
+use super::tree::{Entry, Kind};
+
+/// Keeps what can be read, the folders above it, and what is sent `always`.
+pub fn reduce(parts: &mut [Part], sources: &Sources, always: &[PathBuf]) {
+    if *sources == Sources::All {
+        return;
+    }
+    let wanted: Option<Vec<Vec<bool>>> =
+        parts.iter().map(|part| readable(part, sources, always)).collect();
+    let Some(wanted) = wanted else { return };
+    if leads_out(parts, &wanted, sources) {
+        return;
+    }
+    for (part, wanted) in parts.iter_mut().zip(&wanted) {
+        part.retain(wanted);
+    }
+}
+
+/// Which entries are wanted; none if a source may pass through a link.
+fn readable(part: &Part, sources: &Sources, always: &[PathBuf]) -> Option<Vec<bool>> {
+    let mut wanted = Vec::new();
+    // The last folder of which all or nothing can be read.
+    let mut folder: Option<(PathBuf, bool)> = None;
+    for entry in part.entries() {
+        let path = part.path(entry);
+        let known = folder.as_ref().filter(|(folder, _)| path.starts_with(folder));
+        let is_read = match known {
+            Some((_, is_read)) => *is_read,
+            None => match sources.reach(&path) {
+                Reach::Above if entry.kind == Kind::Link => return None,
+                Reach::Above => entry.kind == Kind::Folder,
+                reach => {
+                    let is_read = reach == Reach::Read;
+                    if entry.kind == Kind::Folder {
+                        folder = Some((path.clone(), is_read));
+                    }
+                    is_read
+                }
+            },
+        };
+        wanted.push(is_read || always.contains(&path));
+    }
+    Some(wanted)
+}
+
+/// Whether a link that is wanted leads to something that is not.
+fn leads_out(parts: &[Part], wanted: &[Vec<bool>], sources: &Sources) -> bool {
+    let all = parts.iter().zip(wanted).flat_map(|(part, wanted)| {
+        part.entries().zip(wanted).filter(|(_, wanted)| **wanted).map(move |(it, _)| (part, it))
+    });
+    let mut links = all.filter(|(_, entry)| entry.kind == Kind::Link);
+    links.any(|(part, link)| {
+        let Ok(target) = fs::read_link(part.source(link)) else { return true };
+        let target = resolve(&part.path(link), &target);
+        let passes_link = target
+            .ancestors()
+            .skip(1)
+            .any(|above| find(parts, above).is_some_and(|above| above.kind == Kind::Link));
+        let is_sent = || sources.reach(&target) == Reach::Read;
+        passes_link || find(parts, &target).is_some() && !is_sent()
+    })
+}
+
+fn find<'p>(parts: &'p [Part], path: &Path) -> Option<&'p Entry> {
+    parts.iter().find_map(|part| part.find(path))
+}
+
+/// Where a link leads, with the context as the root of everything.
+fn resolve(link: &Path, target: &Path) -> PathBuf {
+    let mut place = link.parent().unwrap_or(Path::new("")).to_owned();
+    for name in target.components() {
+        match name {
+            Component::RootDir | Component::Prefix(_) => place = PathBuf::new(),
+            Component::CurDir => {}
+            Component::ParentDir => {
+                place.pop();
+            }
+            Component::Normal(name) => place.push(name),
+        }
+    }
+    place
+}

@@ -1,0 +1,153 @@
+//! What an engine was offered of an image's files, so that it never takes an old file
+//! for a new one.
+//!
+//! BuildKit keeps the files that it received under a key. The next time it asks only for
+//! those whose path, kind, mode, size or time of modification are others. Size and time
+//! do not tell contents: a file can be written twice within one tick of the clock, or be
+//! given its old time. So whatever was offered under a key is remembered with the digest
+//! of its contents: every version, as the engine may keep several states of the files. If
+//! a path comes again with a size and time that stood for other contents, that key is
+//! given up, and the engine begins from nothing under a new one. So it does if this
+//! record was lost, or was made for a folder elsewhere.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::fields::Fields;
+use super::tree::Digest;
+
+/// So many digests more than files there may be before a key is given up for them.
+const SPARE: usize = 10_000;
+
+/// As much of a digest as chance does not find twice.
+type Short = [u8; 16];
+
+/// What was offered under a key.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Offers {
+    root: PathBuf,
+    key: String,
+    /// The digest of contents, by that of path, size and time.
+    seen: HashMap<Short, Short>,
+}
+
+/// A file as the engine tells files apart, and what is in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer<'a> {
+    /// Its path in the context.
+    pub path: &'a str,
+    /// In bytes.
+    pub size: i64,
+    /// When it was modified, in nanoseconds.
+    pub modified: i64,
+    /// Of its contents.
+    pub digest: Digest,
+}
+
+impl Offers {
+    /// The offers that are to be made now: those that were made `before` and these, or
+    /// these alone under a key that is made of a `nonce` never used before.
+    pub fn next<'a>(
+        before: Option<Self>,
+        root: &Path,
+        nonce: &str,
+        offers: impl Iterator<Item = Offer<'a>>,
+    ) -> Self {
+        let offers: HashMap<Short, Short> = offers.map(|offer| offer.entry()).collect();
+        let usable = before.filter(|before| {
+            let is_kept = |(name, digest)| before.seen.get(name).is_none_or(|seen| seen == digest);
+            before.root == root
+                && before.seen.len() <= 2 * offers.len() + SPARE
+                && offers.iter().all(is_kept)
+        });
+        match usable {
+            Some(mut before) => {
+                before.seen.extend(offers);
+                before
+            }
+            None => Self { root: root.to_owned(), key: nonce.to_owned(), seen: offers },
+        }
+    }
+
+    /// What the engine keeps the files under.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+}
+
+impl Offer<'_> {
+    fn entry(&self) -> (Short, Short) {
+        let mut fields = Fields::default();
+        fields.add(self.path.as_bytes());
+        fields.add(&self.size.to_le_bytes());
+        fields.add(&self.modified.to_le_bytes());
+        (short(fields.finish()), short(self.digest))
+    }
+}
+
+fn short(digest: Digest) -> Short {
+    let mut short = Short::default();
+    short.copy_from_slice(&digest.as_bytes()[..16]);
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer<'a>(path: &'a str, modified: i64, contents: &str) -> Offer<'a> {
+        let size = i64::try_from(contents.len()).unwrap();
+        // The path outlives the contents, of which only the digest stays.
+        Offer { path, size, modified, digest: blake3::hash(contents.as_bytes()) }
+    }
+
+    /// The keys under which files are offered, one time after the other.
+    fn keys(times: &[&[(&str, i64, &str)]]) -> Vec<String> {
+        let mut before = None;
+        let mut keys = Vec::new();
+        for (time, files) in times.iter().enumerate() {
+            let offers = files.iter().map(|(path, modified, text)| {
+                let Offer { size, modified, digest, .. } = offer(path, *modified, text);
+                Offer { path, size, modified, digest }
+            });
+            let next = Offers::next(before, Path::new("/w"), &time.to_string(), offers);
+            keys.push(next.key().to_owned());
+            before = Some(next);
+        }
+        keys
+    }
+
+    #[test]
+    fn a_key_is_kept_while_size_and_time_tell_contents() {
+        let files = [("a", 1, "x"), ("b", 1, "y")];
+        assert_eq!(keys(&[&files, &files]), ["0", "0"]);
+        assert_eq!(keys(&[&files, &[("a", 2, "z")], &files]), ["0", "0", "0"]);
+        assert_eq!(keys(&[&files, &[("a", 1, "longer")]]), ["0", "0"]);
+        assert_eq!(keys(&[&files, &[("c", 1, "z")]]), ["0", "0"]);
+    }
+
+    #[test]
+    fn it_is_given_up_when_they_do_not() {
+        assert_eq!(keys(&[&[("a", 1, "x")], &[("a", 1, "y")]]), ["0", "1"]);
+        let (x, y, z) = (("a", 1, "x"), ("a", 2, "y"), ("a", 1, "z"));
+        assert_eq!(keys(&[&[x], &[y], &[z], &[y]]), ["0", "0", "2", "2"]);
+        assert_eq!(keys(&[&[x], &[], &[z]]), ["0", "0", "2"]);
+    }
+
+    #[test]
+    fn it_is_given_up_for_another_folder_and_when_versions_pile_up() {
+        let offers = || std::iter::once(offer("a", 1, "x"));
+        let first = Offers::next(None, Path::new("/w"), "0", offers());
+        assert_eq!(Offers::next(Some(first), Path::new("/v"), "1", offers()).key(), "1");
+        let mut before = None;
+        for time in 0..SPARE + 4 {
+            let offers = std::iter::once(offer("a", i64::try_from(time).unwrap(), "x"));
+            before = Some(Offers::next(before, Path::new("/w"), &time.to_string(), offers));
+        }
+        let before = before.unwrap();
+        assert_eq!(before.key(), (SPARE + 3).to_string());
+        assert_eq!(before.seen.len(), 1);
+    }
+}

@@ -1,0 +1,188 @@
+//! A BuildKit session: a second connection, on which the engine asks us, by gRPC, for
+//! the files of a context and for logins.
+//!
+//! It begins as an HTTP request that is upgraded. The client crate can do that, but serves
+//! no files there, so it is spoken here, on a connection of our own: to the engine behind
+//! a local socket, and no other.
+
+use std::io;
+use std::net::Shutdown;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bollard_buildkit_proto::health::health_check_response::ServingStatus;
+use bollard_buildkit_proto::health::health_server::{Health, HealthServer};
+use bollard_buildkit_proto::health::{
+    HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
+};
+use bollard_buildkit_proto::moby::filesync::v1::auth_server::{Auth, AuthServer};
+use bollard_buildkit_proto::moby::filesync::v1::file_sync_server::FileSyncServer;
+use bollard_buildkit_proto::moby::filesync::v1::{
+    CredentialsRequest, CredentialsResponse, FetchTokenRequest, FetchTokenResponse,
+    GetTokenAuthorityRequest, GetTokenAuthorityResponse, VerifyTokenAuthorityRequest,
+    VerifyTokenAuthorityResponse,
+};
+use futures_util::stream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status};
+
+use super::Logins;
+use super::file_sync::Files;
+
+/// h2 takes it for an attack if half as much as this, counted generously, waits in small
+/// pieces: requests for files are small, and there can be one for each.
+const WINDOW: u32 = 64 << 20;
+
+/// The calls that we answer, as the engine is told.
+const METHODS: [&str; 2] =
+    ["/moby.filesync.v1.FileSync/DiffCopy", "/moby.filesync.v1.Auth/Credentials"];
+
+/// It ends when it is dropped.
+#[derive(Debug)]
+pub(super) struct Session {
+    /// The connection itself: whoever serves it has another handle.
+    connection: std::os::unix::net::UnixStream,
+    id: String,
+}
+
+impl Session {
+    /// Opens one for the engine behind a socket, which keeps files under a `key`.
+    pub(super) async fn open(
+        socket: &Path,
+        key: &str,
+        files: Files,
+        logins: Logins,
+    ) -> io::Result<Self> {
+        let id = unique_session();
+        let mut served = UnixStream::connect(socket).await?;
+        upgrade(&mut served, &id, key).await?;
+        let served = served.into_std()?;
+        let connection = served.try_clone()?;
+        let served = UnixStream::from_std(served)?;
+        let server = Server::builder()
+            .initial_connection_window_size(WINDOW)
+            .initial_stream_window_size(WINDOW)
+            .add_service(HealthServer::new(Healthy))
+            .add_service(AuthServer::new(KnownLogins(logins)))
+            .add_service(FileSyncServer::new(files))
+            .serve_with_incoming(stream::iter([Ok::<_, io::Error>(served)]));
+        // It ends with the connection. The engine says what is wrong if it ends early.
+        tokio::spawn(async { drop(server.await) });
+        Ok(Self { connection, id })
+    }
+
+    /// What the engine knows it by.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        drop(self.connection.shutdown(Shutdown::Both));
+    }
+}
+
+/// A session id must differ from every other one that the engine knows.
+pub(super) fn unique_session() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("xtask-{}-{}-{count}", std::process::id(), since.as_nanos())
+}
+
+async fn upgrade(connection: &mut UnixStream, id: &str, key: &str) -> io::Result<()> {
+    let mut request = format!(
+        "POST /session HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\
+         Content-Length: 0\r\nX-Docker-Expose-Session-Uuid: {id}\r\n\
+         X-Docker-Expose-Session-Name: xtask\r\nX-Docker-Expose-Session-Sharedkey: {key}\r\n"
+    );
+    for method in METHODS {
+        request.push_str(&format!("X-Docker-Expose-Session-Grpc-Method: {method}\r\n"));
+    }
+    request.push_str("\r\n");
+    connection.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    // By the byte: what follows is for another reader.
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(connection.read_u8().await?);
+    }
+    if answer.starts_with(b"HTTP/1.1 101") {
+        return Ok(());
+    }
+    Err(io::Error::other("the engine refused a session"))
+}
+
+struct Healthy;
+
+#[tonic::async_trait]
+impl Health for Healthy {
+    async fn check(
+        &self,
+        _: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        Ok(Response::new(HealthCheckResponse { status: ServingStatus::Serving.into() }))
+    }
+
+    async fn list(
+        &self,
+        _: Request<HealthListRequest>,
+    ) -> Result<Response<HealthListResponse>, Status> {
+        Err(Status::unimplemented("list"))
+    }
+
+    type WatchStream = stream::Empty<Result<HealthCheckResponse, Status>>;
+
+    async fn watch(
+        &self,
+        _: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        Err(Status::unimplemented("watch"))
+    }
+}
+
+struct KnownLogins(Logins);
+
+/// The engine fetches tokens itself, with the credentials, from a client that does not.
+#[tonic::async_trait]
+impl Auth for KnownLogins {
+    async fn credentials(
+        &self,
+        request: Request<CredentialsRequest>,
+    ) -> Result<Response<CredentialsResponse>, Status> {
+        let host = request.into_inner().host;
+        let login = self.0.get(&host).cloned().unwrap_or_default();
+        let response = match login.identitytoken {
+            Some(token) => CredentialsResponse { username: String::new(), secret: token },
+            None => CredentialsResponse {
+                username: login.username.unwrap_or_default(),
+                secret: login.password.unwrap_or_default(),
+            },
+        };
+        Ok(Response::new(response))
+    }
+
+    async fn fetch_token(
+        &self,
+        _: Request<FetchTokenRequest>,
+    ) -> Result<Response<FetchTokenResponse>, Status> {
+        Err(Status::unimplemented("tokens"))
+    }
+
+    async fn get_token_authority(
+        &self,
+        _: Request<GetTokenAuthorityRequest>,
+    ) -> Result<Response<GetTokenAuthorityResponse>, Status> {
+        Err(Status::unimplemented("tokens"))
+    }
+
+    async fn verify_token_authority(
+        &self,
+        _: Request<VerifyTokenAuthorityRequest>,
+    ) -> Result<Response<VerifyTokenAuthorityResponse>, Status> {
+        Err(Status::unimplemented("tokens"))
+    }
+}
