@@ -152,7 +152,7 @@ impl ScriptedEngine {
 
 impl Engine for ScriptedEngine {
     async fn holdings(&self) -> Result<Holdings, EngineError> {
-        let mut holdings = Holdings::default();
+        let mut holdings = Holdings::complete();
         for image in self.images.borrow().iter() {
             if let Some(held) = held(image) {
                 holdings.add(image.names.iter().map(|name| format!("{name}:latest")), &held);

@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
 use super::aim::Aim;
+use super::ask;
 use super::live::Live;
 use super::round::Round;
 use super::{CommandError, Setting, read_workspace, since};
@@ -106,13 +108,14 @@ async fn get_ready<E: Engine>(
     registry: Option<&RegistryConfig>,
     setting: &Setting,
 ) -> Result<(Prepared, E, Holdings), CommandError> {
+    let (send_names, names) = oneshot::channel();
     let ask = async {
         let engine = engine.await?;
-        let holdings = engine.holdings().await?;
+        let holdings = ask::ask(&engine, names).await?;
         Ok::<_, EngineError>((engine, holdings))
     };
     let (prepared, asked) =
-        tokio::try_join!(prepare(options, registry, setting), async { Ok(ask.await) })?;
+        tokio::try_join!(prepare(options, registry, setting, send_names), async { Ok(ask.await) })?;
     let (engine, holdings) = asked?;
     Ok((prepared, engine, holdings))
 }
@@ -125,11 +128,13 @@ pub(super) struct Prepared {
     pub(super) live: Live,
 }
 
-/// Judges the workspace and reads what the plan will need.
+/// Judges the workspace and reads what the plan will need. The `names` of its images are
+/// told as soon as they are known.
 async fn prepare(
     options: &BuildOptions,
     registry: Option<&RegistryConfig>,
     setting: &Setting,
+    names: oneshot::Sender<BTreeSet<String>>,
 ) -> Result<Prepared, CommandError> {
     let root = setting.root.clone();
     let memory = tokio::task::spawn_blocking(move || read_memory(&root));
@@ -144,6 +149,8 @@ async fn prepare(
         let (workspace, graph) = read_workspace(&root, &reading, registry.as_ref(), &events)?;
         let selected = select(&workspace, &graph, &options)?;
         let plan = Plan::new(&workspace, &graph, selected.as_ref());
+        let prefix = registry.as_ref().map(RegistryConfig::prefix);
+        drop(names.send(plan.names(&workspace, prefix.as_deref())));
         temporary::refuse_tracked(&workspace)?;
         temporary::clean(&workspace).map_err(CommandError::Unclean)?;
         let memory = Handle::current().block_on(memory).unwrap_or_default();

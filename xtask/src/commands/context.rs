@@ -16,8 +16,9 @@ use crate::core::config::RegistryConfig;
 use crate::core::context::{Context, DEPENDENCY};
 use crate::core::plan::{Plan, Step};
 use crate::core::problem::{Problem, Problems};
-use crate::core::tree::{Kind, Tree};
-use crate::core::trees::{Selection, Trees};
+use crate::core::selection::Selection;
+use crate::core::tree::{Kind, Tree, Wanted};
+use crate::core::trees::Trees;
 use crate::core::workspace::{Component, Image, Options, TEMPORARY, Workspace};
 use crate::effects::engine::DockerEngine;
 use crate::effects::records::read_memory;
@@ -176,8 +177,8 @@ fn at_rest(
     image: &Image,
     trees: &Trees,
 ) -> Result<Context, Problem> {
-    let selection = Selection::own(&workspace.components[step.component], image);
-    trees.at_rest(&selection, &needed(workspace, step))
+    let own = Selection::own(&workspace.components[step.component], image);
+    trees.at_rest(&own.with(needed(workspace, step)))
 }
 
 fn needed(workspace: &Workspace, step: &Step) -> Vec<String> {
@@ -204,7 +205,7 @@ fn describe(
         needed.iter().map(|name| (format!("src/{name}"), Path::new(DEPENDENCY).join(name)));
     for (dir, at) in std::iter::once(own).chain(others) {
         let folder = workspace.root.join(&dir);
-        let tree = Tree::read(&folder, |path| !is_temporary(path), &[])
+        let tree = Tree::read_some(&folder, wanted, &[])
             .map_err(|error| Problem::of_file(&dir, error.to_string()))?;
         for entry in tree.entries().iter().filter(|entry| entry.kind != Kind::Folder) {
             let path = at.join(&entry.path).to_string_lossy().into_owned();
@@ -236,6 +237,8 @@ fn describe(
     })
 }
 
-fn is_temporary(path: &Path) -> bool {
-    TEMPORARY.iter().any(|name| path.starts_with(name))
+/// All but what is there during a round only.
+fn wanted(path: &Path) -> Wanted {
+    let is_temporary = TEMPORARY.iter().any(|name| path.starts_with(name));
+    Wanted::itself_if(!is_temporary)
 }

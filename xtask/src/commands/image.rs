@@ -115,25 +115,20 @@ impl<E: Engine> Round<'_, E> {
         image: &Image,
         wanted: &Wanted<'_>,
     ) -> Result<Verdict, StepError> {
+        if self.options.no_cache {
+            return Ok(Verdict::Stale(Reason::Asked { option: "--no-cache" }));
+        }
+        if self.options.force && step.is_named {
+            return Ok(Verdict::Stale(Reason::Asked { option: "--force" }));
+        }
         loop {
-            let verdict = self.verdict(step, image, wanted);
+            let verdict = self.verdict(image, &wanted.fingerprint, &wanted.bases).await;
+            let verdict = verdict.map_err(|source| image_error(image, source))?;
             match &verdict {
                 Verdict::Tag { id } if !self.tag(image, id).await? => {}
                 _ => return Ok(verdict),
             }
         }
-    }
-
-    fn verdict(&self, step: &Step, image: &Image, wanted: &Wanted<'_>) -> Verdict {
-        if self.options.no_cache {
-            return Verdict::Stale(Reason::Asked { option: "--no-cache" });
-        }
-        if self.options.force && step.is_named {
-            return Verdict::Stale(Reason::Asked { option: "--force" });
-        }
-        let known = self.known.borrow();
-        let built = known.records.id(&image.name, &wanted.fingerprint);
-        known.holdings.verdict(&image.name, &wanted.fingerprint, &wanted.bases, built)
     }
 
     /// All that can be said of why an image is stale.

@@ -1,6 +1,7 @@
 //! What a user can ask for, each a short story told in calls to the layers below.
 
 pub mod aim;
+mod ask;
 mod bases;
 pub mod build;
 pub mod context;

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, OnceCell, watch};
 
 use super::aim::Aim;
 use super::bases::Externals;
@@ -32,14 +32,15 @@ use super::{CommandError, Setting};
 use crate::core::config::RegistryConfig;
 use crate::core::dockerfile::ImageUse;
 use crate::core::fingerprint::Fingerprint;
-use crate::core::holdings::Holdings;
+use crate::core::holdings::{Bases, Holdings, Verdict};
 use crate::core::plan::{Part, PartKind, Plan, Step};
 use crate::core::problem::Problem;
 use crate::core::reference::Reference;
 use crate::core::schedule::{Schedule, Task, critical_path};
-use crate::core::trees::{Needed, Trees};
-use crate::core::workspace::{Component, Workspace};
-use crate::effects::engine::Engine;
+use crate::core::selection::Needed;
+use crate::core::trees::Trees;
+use crate::core::workspace::{Component, Image, Workspace};
+use crate::effects::engine::{Engine, EngineError};
 use crate::effects::follow_up::Built;
 use crate::effects::interrupt::Interrupt;
 use crate::effects::records::{Records, write_memory};
@@ -76,6 +77,8 @@ pub(super) struct Round<'a, E> {
     pub(super) took: RefCell<BTreeMap<usize, Duration>>,
     pub(super) live: &'a Live,
     stop: watch::Sender<bool>,
+    /// Whether all that the engine holds was asked for, where less was before.
+    listed: OnceCell<()>,
 }
 
 /// What a round has learned so far.
@@ -134,6 +137,7 @@ impl<'a, E: Engine> Round<'a, E> {
             took: RefCell::default(),
             live,
             stop: watch::channel(false).0,
+            listed: OnceCell::new(),
         };
         round.aliases = round.find_aliases();
         round
@@ -338,6 +342,32 @@ impl<'a, E: Engine> Round<'a, E> {
         }
     }
 
+    /// What is to be done about an image. What is not there under its name may be
+    /// elsewhere, so all that the engine holds is asked for before that is said.
+    pub(super) async fn verdict(
+        &self,
+        image: &Image,
+        wanted: &Fingerprint,
+        bases: &Bases,
+    ) -> Result<Verdict, EngineError> {
+        let verdict = || {
+            let known = self.known.borrow();
+            let built = known.records.id(&image.name, wanted);
+            known.holdings.verdict(&image.name, wanted, bases, built)
+        };
+        let first = verdict();
+        if !matches!(first, Verdict::Stale(_)) || self.known.borrow().holdings.is_complete() {
+            return Ok(first);
+        }
+        let list = async || {
+            let all = self.engine.holdings().await?;
+            self.known.borrow_mut().holdings.add_others(all);
+            Ok::<_, EngineError>(())
+        };
+        self.listed.get_or_try_init(list).await?;
+        Ok(verdict())
+    }
+
     /// What the engine holds now.
     pub(super) fn into_holdings(self) -> Holdings {
         self.known.into_inner().holdings
@@ -461,7 +491,7 @@ impl<'a, E: Engine> Round<'a, E> {
     fn find_aliases(&self) -> BTreeMap<String, BTreeSet<String>> {
         let mut aliases: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for used in self.workspace.images().flat_map(|(_, image)| &image.uses) {
-            let repository = used.reference.strip_suffix(":latest").unwrap_or(&used.reference);
+            let repository = used.repository();
             if let Some(name) = self.local_name(used).filter(|name| *name != repository) {
                 aliases.entry(name.to_owned()).or_default().insert(repository.to_owned());
             }

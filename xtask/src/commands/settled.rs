@@ -17,6 +17,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 
 use super::failure::{StepError, tree_error};
+use super::image::image_error;
 use super::round::Round;
 use crate::core::context::Context;
 use crate::core::fingerprint::{Fingerprint, Manifest, Recipe, What};
@@ -124,12 +125,8 @@ impl<E: Engine> Round<'_, E> {
                 return Ok(None);
             };
             let (bases, _) = self.bases(image).await?;
-            let verdict = {
-                let known = self.known.borrow();
-                let built = known.records.id(&image.name, fingerprint);
-                known.holdings.verdict(&image.name, fingerprint, &bases, built)
-            };
-            match verdict {
+            let verdict = self.verdict(image, fingerprint, &bases).await;
+            match verdict.map_err(|source| image_error(image, source))? {
                 Verdict::UpToDate => {}
                 Verdict::Tag { id } => to_tag.push((image, id)),
                 Verdict::Stale(_) => return Ok(None),

@@ -109,11 +109,8 @@ mod tests {
     fn what_is_not_what_was_digested_is_not_sent() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("f"), "1").unwrap();
-        let part = Part::without(
-            "src/a".into(),
-            Arc::new(Tree::read(dir.path(), |_| true, &[]).unwrap()),
-            &[],
-        );
+        let part =
+            Part::without("src/a".into(), Arc::new(Tree::read(dir.path(), &[]).unwrap()), &[]);
         let context = Context::read(vec![part]).unwrap();
         write(&context, io::sink()).unwrap();
         fs::write(dir.path().join("f"), "2").unwrap();

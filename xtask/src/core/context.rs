@@ -27,7 +27,7 @@ use super::workspace::TEMPORARY;
 pub const DEPENDENCY: &str = "dependency";
 
 /// What hooks make, in a component's folder.
-const GENERATED: &str = "generated";
+pub const GENERATED: &str = "generated";
 
 /// A tree, or some of it, at a place in a context.
 #[derive(Clone, Debug)]
@@ -49,6 +49,13 @@ pub struct Context {
     digest: Digest,
 }
 
+/// Where an entry of a context is found again.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    part: usize,
+    kept: usize,
+}
+
 /// One entry of a context.
 #[derive(Clone, Copy, Debug)]
 pub struct Item<'a> {
@@ -63,6 +70,11 @@ pub struct Item<'a> {
 }
 
 impl Item<'_> {
+    /// Where it is in the context.
+    pub fn path(&self) -> PathBuf {
+        self.part.path(self.entry)
+    }
+
     /// All that counts of it besides its path.
     pub fn value(&self) -> [u8; 37] {
         let mut value = [0; 37];
@@ -176,23 +188,20 @@ impl Part {
 
     /// The same, as far as they are digested.
     fn items(&self) -> impl Iterator<Item = Item<'_>> {
-        self.kept.iter().filter_map(|place| {
-            let entry = &self.tree.entries()[*place as usize];
-            let is_ignored = self.ignored == Some(*place);
-            Some(Item { part: self, entry, digest: entry.digest()?, is_ignored })
-        })
+        (0..self.kept.len()).filter_map(|kept| self.item(kept))
+    }
+
+    fn item(&self, kept: usize) -> Option<Item<'_>> {
+        let place = *self.kept.get(kept)?;
+        let entry = self.tree.entries().get(place as usize)?;
+        let is_ignored = self.ignored == Some(place);
+        Some(Item { part: self, entry, digest: entry.digest()?, is_ignored })
     }
 
     /// Keeps only those that are wanted, by their place among [`Part::entries`].
     pub fn retain(&mut self, wanted: &[bool]) {
         let mut wanted = wanted.iter();
         self.kept.retain(|_| wanted.next() == Some(&true));
-    }
-
-    /// What is at a path of the context, ignored or not, if the tree has it.
-    pub fn find(&self, path: &Path) -> Option<&Entry> {
-        let place = self.tree.find(path.strip_prefix(&self.at).ok()?)?;
-        self.tree.entries().get(place)
     }
 
     /// The digest of what is at a path of the tree, if it is there.
@@ -205,6 +214,11 @@ impl Part {
     /// Where an entry of it is now.
     pub fn source(&self, entry: &Entry) -> PathBuf {
         self.tree.source(entry)
+    }
+
+    /// The names that make up its path.
+    pub fn names<'a>(&'a self, entry: &'a Entry) -> impl Iterator<Item = &'a OsStr> {
+        self.at.iter().chain(entry.path.iter())
     }
 
     /// Where an entry of it is in the context.
@@ -250,6 +264,17 @@ impl Context {
         self.parts.iter().flat_map(Part::items)
     }
 
+    /// Where everything in it is found again, in the same order.
+    pub fn places(&self) -> impl Iterator<Item = Place> {
+        let parts = self.parts.iter().enumerate();
+        parts.flat_map(|(part, it)| (0..it.kept.len()).map(move |kept| Place { part, kept }))
+    }
+
+    /// What is at a place of it.
+    pub fn item(&self, place: Place) -> Option<Item<'_>> {
+        self.parts.get(place.part)?.item(place.kept)
+    }
+
     /// All its files together, in bytes.
     pub fn size(&self) -> u64 {
         self.items().map(|item| item.entry.size()).sum()
@@ -291,7 +316,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     fn tree(folder: &Path) -> Arc<Tree> {
-        Arc::new(Tree::read(folder, |_| true, &[]).unwrap())
+        Arc::new(Tree::read(folder, &[]).unwrap())
     }
 
     fn paths(part: &Part) -> Vec<String> {

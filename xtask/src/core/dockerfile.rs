@@ -47,6 +47,13 @@ pub struct ImageUse {
     pub reached: bool,
 }
 
+impl ImageUse {
+    /// The reference without the tag that it has anyhow.
+    pub fn repository(&self) -> &str {
+        self.reference.strip_suffix(":latest").unwrap_or(&self.reference)
+    }
+}
+
 /// What kind of instruction names an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Via {

@@ -207,7 +207,7 @@ mod tests {
     use std::path::Path;
 
     fn manifest(root: &Path, args: &[(&str, &str)]) -> Manifest {
-        let tree = Tree::read(root, |_| true, &[]).unwrap();
+        let tree = Tree::read(root, &[]).unwrap();
         let context = Context::read(vec![Part::without("src/x".into(), tree.into(), &[])]).unwrap();
         let mut recipe = Recipe::default();
         for (name, value) in args {

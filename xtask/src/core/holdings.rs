@@ -1,6 +1,6 @@
 //! What an engine holds of our images, and whether that is what we would build.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::fingerprint::{BASES_LABEL, Fingerprint, LABEL};
 use super::reason::Reason;
@@ -51,11 +51,12 @@ pub fn labels(fingerprint: &Fingerprint, bases: &Bases) -> BTreeMap<&'static str
     [(LABEL, fingerprint.to_string()), (BASES_LABEL, pairs.join(" "))].into()
 }
 
-/// All of an engine's images with our labels.
+/// An engine's images with our labels: all, or those of some names.
 #[derive(Debug, Default)]
 pub struct Holdings {
     by_name: BTreeMap<String, Held>,
     nameless: Vec<Held>,
+    is_complete: bool,
 }
 
 /// What is to be done about an image.
@@ -73,6 +74,27 @@ pub enum Verdict {
 }
 
 impl Holdings {
+    /// None yet, of all that there are.
+    pub fn complete() -> Self {
+        Self { is_complete: true, ..Self::default() }
+    }
+
+    /// Whether all that there are are known.
+    pub fn is_complete(&self) -> bool {
+        self.is_complete
+    }
+
+    /// Adds those that were not asked for. What is known already was heard later.
+    pub fn add_others(&mut self, all: Self) {
+        let known: BTreeSet<&str> = self.by_name.values().map(|held| held.id.as_str()).collect();
+        let is_new = |held: &Held| !known.contains(held.id.as_str());
+        self.nameless.extend(all.nameless.into_iter().filter(is_new));
+        for (name, held) in all.by_name {
+            self.by_name.entry(name).or_insert(held);
+        }
+        self.is_complete = true;
+    }
+
     /// Adds an image under each of its names; without any it is kept too.
     pub fn add(&mut self, names: impl IntoIterator<Item = String>, held: &Held) {
         let mut is_named = false;

@@ -121,6 +121,12 @@ impl Ignore {
         self.decisive(path).map(|index| self.patterns[index].line)
     }
 
+    /// Whether a build may see a path, or anything below it.
+    #[must_use]
+    pub fn may_keep(&self, path: &str) -> bool {
+        self.is_empty() || !self.ignores(path) || self.may_keep_below(path)
+    }
+
     /// Whether an exception could bring back anything below a folder. Where none
     /// could, an ignored folder need not be walked.
     #[must_use]

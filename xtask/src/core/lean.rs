@@ -2,30 +2,31 @@
 //!
 //! Links are sent as they are, but builders follow those that a source names or
 //! passes through, inside the context. So where a link that can be read leads to
-//! something that would not be sent, or a source may pass through a link, everything
-//! stays.
+//! something that would not be sent, or a source may pass through a link, nothing is
+//! certain.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use super::context::Part;
 use super::sources::{Reach, Sources};
-use super::tree::{Entry, Kind};
+use super::tree::Kind;
 
-/// Keeps what can be read, the folders above it, and what is sent `always`.
-pub fn reduce(parts: &mut [Part], sources: &Sources, always: &[PathBuf]) {
-    if *sources == Sources::All {
-        return;
-    }
+/// Keeps what can be read, the folders above it, and what is sent `always`; tells whether
+/// that is certain. `on_disk` says where a path of the context lies.
+pub fn reduce(
+    parts: &mut [Part],
+    sources: &Sources,
+    always: &[PathBuf],
+    on_disk: impl Fn(&Path) -> Option<PathBuf>,
+) -> bool {
     let wanted: Option<Vec<Vec<bool>>> =
         parts.iter().map(|part| readable(part, sources, always)).collect();
-    let Some(wanted) = wanted else { return };
-    if leads_out(parts, &wanted, sources) {
-        return;
-    }
+    let Some(wanted) = wanted else { return false };
     for (part, wanted) in parts.iter_mut().zip(&wanted) {
         part.retain(wanted);
     }
+    !parts.iter().any(|part| leads_out(part, sources, &on_disk))
 }
 
 /// Which entries are wanted; none if a source may pass through a link.
@@ -55,26 +56,19 @@ fn readable(part: &Part, sources: &Sources, always: &[PathBuf]) -> Option<Vec<bo
     Some(wanted)
 }
 
-/// Whether a link that is wanted leads to something that is not.
-fn leads_out(parts: &[Part], wanted: &[Vec<bool>], sources: &Sources) -> bool {
-    let all = parts.iter().zip(wanted).flat_map(|(part, wanted)| {
-        part.entries().zip(wanted).filter(|(_, wanted)| **wanted).map(move |(it, _)| (part, it))
-    });
-    let mut links = all.filter(|(_, entry)| entry.kind == Kind::Link);
-    links.any(|(part, link)| {
+/// Whether a link that is kept leads to something that is not.
+fn leads_out(part: &Part, sources: &Sources, on_disk: &impl Fn(&Path) -> Option<PathBuf>) -> bool {
+    let find = |path: &Path| fs::symlink_metadata(on_disk(path)?).ok();
+    let mut links = part.entries().filter(|entry| entry.kind == Kind::Link);
+    links.any(|link| {
         let Ok(target) = fs::read_link(part.source(link)) else { return true };
         let target = resolve(&part.path(link), &target);
         let passes_link = target
             .ancestors()
             .skip(1)
-            .any(|above| find(parts, above).is_some_and(|above| above.kind == Kind::Link));
-        let is_sent = || sources.reach(&target) == Reach::Read;
-        passes_link || find(parts, &target).is_some() && !is_sent()
+            .any(|above| find(above).is_some_and(|above| above.is_symlink()));
+        passes_link || sources.reach(&target) != Reach::Read && find(&target).is_some()
     })
-}
-
-fn find<'p>(parts: &'p [Part], path: &Path) -> Option<&'p Entry> {
-    parts.iter().find_map(|part| part.find(path))
 }
 
 /// Where a link leads, with the context as the root of everything.

@@ -26,6 +26,7 @@ pub mod reason;
 pub mod reference;
 pub mod schedule;
 pub mod scope;
+pub mod selection;
 pub mod sources;
 pub mod tree;
 pub mod trees;

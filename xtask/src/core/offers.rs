@@ -11,6 +11,7 @@
 //! record was lost, or was made for a folder elsewhere.
 
 use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -34,12 +35,12 @@ pub struct Offers {
 }
 
 /// A file as the engine tells files apart, and what is in it.
-#[derive(Clone, Copy, Debug)]
-pub struct Offer<'a> {
+#[derive(Clone, Debug)]
+pub struct Offer {
     /// Its path in the context.
-    pub path: &'a str,
+    pub path: PathBuf,
     /// In bytes.
-    pub size: i64,
+    pub size: u64,
     /// When it was modified, in nanoseconds.
     pub modified: i64,
     /// Of its contents.
@@ -49,11 +50,11 @@ pub struct Offer<'a> {
 impl Offers {
     /// The offers that are to be made now: those that were made `before` and these, or
     /// these alone under a key that is made of a `nonce` never used before.
-    pub fn next<'a>(
+    pub fn next(
         before: Option<Self>,
         root: &Path,
         nonce: &str,
-        offers: impl Iterator<Item = Offer<'a>>,
+        offers: impl Iterator<Item = Offer>,
     ) -> Self {
         let offers: HashMap<Short, Short> = offers.map(|offer| offer.entry()).collect();
         let usable = before.filter(|before| {
@@ -77,10 +78,10 @@ impl Offers {
     }
 }
 
-impl Offer<'_> {
+impl Offer {
     fn entry(&self) -> (Short, Short) {
         let mut fields = Fields::default();
-        fields.add(self.path.as_bytes());
+        fields.add(self.path.as_os_str().as_bytes());
         fields.add(&self.size.to_le_bytes());
         fields.add(&self.modified.to_le_bytes());
         (short(fields.finish()), short(self.digest))
@@ -97,10 +98,9 @@ fn short(digest: Digest) -> Short {
 mod tests {
     use super::*;
 
-    fn offer<'a>(path: &'a str, modified: i64, contents: &str) -> Offer<'a> {
-        let size = i64::try_from(contents.len()).unwrap();
-        // The path outlives the contents, of which only the digest stays.
-        Offer { path, size, modified, digest: blake3::hash(contents.as_bytes()) }
+    fn offer(path: &str, modified: i64, contents: &str) -> Offer {
+        let size = u64::try_from(contents.len()).unwrap();
+        Offer { path: path.into(), size, modified, digest: blake3::hash(contents.as_bytes()) }
     }
 
     /// The keys under which files are offered, one time after the other.
@@ -108,10 +108,7 @@ mod tests {
         let mut before = None;
         let mut keys = Vec::new();
         for (time, files) in times.iter().enumerate() {
-            let offers = files.iter().map(|(path, modified, text)| {
-                let Offer { size, modified, digest, .. } = offer(path, *modified, text);
-                Offer { path, size, modified, digest }
-            });
+            let offers = files.iter().map(|(path, modified, text)| offer(path, *modified, text));
             let next = Offers::next(before, Path::new("/w"), &time.to_string(), offers);
             keys.push(next.key().to_owned());
             before = Some(next);

@@ -6,8 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use super::dockerfile::ImageUse;
 use super::graph::{Graph, ImageOrder};
-use super::trees::{Needed, Selection};
+use super::reference::Reference;
+use super::selection::{Needed, Selection};
 use super::workspace::{Image, Workspace};
 
 /// The steps of one round.
@@ -96,6 +98,20 @@ impl Plan {
             })
             .collect();
         Self { steps }
+    }
+
+    /// The names of the images of all steps, also those by which other Dockerfiles call
+    /// them, `registry_prefix` in front.
+    pub fn names(&self, workspace: &Workspace, registry_prefix: Option<&str>) -> BTreeSet<String> {
+        let components = self.steps.iter().map(|step| &workspace.components[step.component]);
+        let images = components.flat_map(|component| &component.images);
+        let own: BTreeSet<&str> = images.map(|image| image.name.as_str()).collect();
+        let uses = workspace.images().flat_map(|(_, image)| &image.uses);
+        let others = uses.filter(|used| {
+            let name = Reference::parse(&used.reference).local_name(registry_prefix);
+            name.is_some_and(|name| own.contains(name))
+        });
+        others.map(ImageUse::repository).chain(own.iter().copied()).map(str::to_owned).collect()
     }
 
     /// The parts of all steps, each after those that it needs.

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use super::graph::Graph;
 use super::ignore::Ignore;
 use super::inputs::is_never_taken;
-use super::trees::{Selection, Trees};
+use super::selection::Selection;
+use super::trees::Trees;
 use super::workspace::Workspace;
 
 /// The files that matter.
@@ -91,8 +92,9 @@ impl Scope {
         let ignored = component.to_str().and_then(|component| self.ignored.get(component));
         let (Some(ignored), false) = (ignored, is_kept) else { return true };
         let text = below.to_string_lossy();
-        ignored.iter().any(|(dockerfile, ignore)| {
-            !ignore.ignores(&text) || ignore.may_keep_below(&text) || dockerfile.starts_with(below)
-        }) || below.as_os_str().to_string_lossy().ends_with(".dockerignore")
+        ignored
+            .iter()
+            .any(|(dockerfile, ignore)| ignore.may_keep(&text) || dockerfile.starts_with(below))
+            || below.as_os_str().to_string_lossy().ends_with(".dockerignore")
     }
 }

@@ -110,6 +110,24 @@ struct Read {
     is_new: bool,
 }
 
+/// Whether a walk goes on at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Neither it nor what is below it is looked at.
+    Nothing,
+    /// It is, and of what is below it is asked again.
+    Itself,
+    /// It is, with all that is below it.
+    All,
+}
+
+impl Wanted {
+    /// Itself, if something holds.
+    pub fn itself_if(holds: bool) -> Self {
+        if holds { Self::Itself } else { Self::Nothing }
+    }
+}
+
 /// All that is in a folder, each folder before what is in it, sorted by name. The
 /// first entry is the folder itself.
 #[derive(Debug)]
@@ -121,16 +139,20 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Walks `folder`, without what `is_wanted` refuses, by path relative to it:
-    /// a folder with all that is in it.
-    pub fn read(
+    /// Walks all of `folder`.
+    pub fn read(folder: &Path, remembered: &[Remembered]) -> io::Result<Self> {
+        Self::read_some(folder, |_| Wanted::All, remembered)
+    }
+
+    /// Walks what is `wanted` of `folder`, by path relative to it.
+    pub fn read_some(
         folder: &Path,
-        is_wanted: impl Fn(&Path) -> bool,
+        wanted: impl Fn(&Path) -> Wanted,
         mut remembered: &[Remembered],
     ) -> io::Result<Self> {
         let mut tree = Self::empty(folder);
         tree.add(PathBuf::new(), &fs::metadata(folder).map_err(naming(folder))?, &mut remembered);
-        tree.walk(&mut PathBuf::new(), &is_wanted, &mut remembered)?;
+        tree.walk(&mut PathBuf::new(), Some(&wanted), &mut remembered)?;
         Ok(tree)
     }
 
@@ -155,10 +177,11 @@ impl Tree {
         Self { folder: folder.to_owned(), entries: Vec::new(), read_at: SystemTime::now() }
     }
 
+    /// Walks a folder; all of it where nothing says what is `wanted`.
     fn walk(
         &mut self,
         at: &mut PathBuf,
-        is_wanted: &impl Fn(&Path) -> bool,
+        wanted: Option<&impl Fn(&Path) -> Wanted>,
         remembered: &mut &[Remembered],
     ) -> io::Result<()> {
         let dir = self.folder.join(&at);
@@ -170,14 +193,15 @@ impl Tree {
         children.sort_by(|(a, _), (b, _)| a.cmp(b));
         for (name, child) in children {
             at.push(&name);
-            if is_wanted(at) {
+            let here = wanted.map_or(Wanted::All, |wanted| wanted(at));
+            if here != Wanted::Nothing {
                 match child.metadata() {
                     // It went between the two looks: it is not there.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     Err(error) => return Err(naming(&child.path())(error)),
                     Ok(metadata) if metadata.is_dir() => {
                         self.add(at.clone(), &metadata, remembered);
-                        self.walk(at, is_wanted, remembered)?;
+                        self.walk(at, wanted.filter(|_| here != Wanted::All), remembered)?;
                     }
                     Ok(metadata) => self.add(at.clone(), &metadata, remembered),
                 }
@@ -351,7 +375,7 @@ mod tests {
 
     /// A tree that was read long after its files were written.
     fn settled(folder: &Path, remembered: &[Remembered]) -> Tree {
-        let mut tree = Tree::read(folder, |_| true, remembered).unwrap();
+        let mut tree = Tree::read(folder, remembered).unwrap();
         tree.read_at += SETTLED * 2;
         tree.digest(&places(&tree)).unwrap();
         tree
@@ -361,7 +385,7 @@ mod tests {
     fn a_digest_is_remembered_once_its_file_was_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("f"), "1").unwrap();
-        let fresh = Tree::read(dir.path(), |_| true, &[]).unwrap();
+        let fresh = Tree::read(dir.path(), &[]).unwrap();
         fresh.digest(&places(&fresh)).unwrap();
         assert_eq!(fresh.remember(), []);
         let tree = settled(dir.path(), &[]);
@@ -377,7 +401,7 @@ mod tests {
         fs::write(&path, "1").unwrap();
         let remembered = settled(dir.path(), &[]).remember();
         let digest = |remembered: &[Remembered]| {
-            let tree = Tree::read(dir.path(), |_| true, remembered).unwrap();
+            let tree = Tree::read(dir.path(), remembered).unwrap();
             tree.entries()[1].digest()
         };
         assert_eq!(digest(&remembered), Some(blake3::hash(b"1")));
@@ -391,7 +415,7 @@ mod tests {
     fn a_file_that_vanishes_while_it_is_read_is_named() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("f"), "1").unwrap();
-        let tree = Tree::read(dir.path(), |_| true, &[]).unwrap();
+        let tree = Tree::read(dir.path(), &[]).unwrap();
         fs::remove_file(dir.path().join("f")).unwrap();
         let error = tree.digest(&places(&tree)).unwrap_err().to_string();
         assert!(error.contains("/f: No such file"), "{error}");

@@ -15,53 +15,16 @@ use super::context::{Context, Part, ignore_files};
 use super::ignore::Ignore;
 use super::lean;
 use super::problem::Problem;
-use super::sources::Sources;
-use super::tree::{Digest, Kind, Remembered, Tree};
-use super::workspace::{Component, Image, TEMPORARY, stray_dockerfile};
+use super::selection::{Needed, Selection};
+use super::sources::{Reach, Sources};
+use super::tree::{Entry, Kind, Remembered, Tree, Wanted};
+use super::workspace::{TEMPORARY, stray_dockerfile};
 
 /// Ends the name of a list of files.
 const INPUTS: &str = "inputs";
 
 /// The digests that were right when they were kept, by the tree's name.
 pub type Memory = BTreeMap<String, Vec<Remembered>>;
-
-/// A component that another one gets under `dependency/`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Needed {
-    /// Its name.
-    pub name: String,
-    /// Where its `generated/` is kept, if that is not in its folder.
-    pub generated: Option<PathBuf>,
-}
-
-/// What a context is made from.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Selection {
-    /// The component's folder, relative to the root.
-    pub dir: String,
-    /// The Dockerfile, relative to that folder.
-    pub dockerfile: PathBuf,
-    /// What it can read.
-    pub sources: Sources,
-    /// Of the Dockerfile that says so.
-    pub written: Digest,
-    /// What is streamed under `dependency/`.
-    pub needed: Vec<Needed>,
-}
-
-impl Selection {
-    /// A component's own folder, for one of its images.
-    pub fn own(component: &Component, image: &Image) -> Self {
-        let dockerfile = PathBuf::from(component.in_context(image));
-        Self {
-            dir: component.dir(),
-            dockerfile,
-            sources: image.sources.clone(),
-            written: image.digest,
-            needed: Vec::new(),
-        }
-    }
-}
 
 /// All trees that were looked at.
 #[derive(Debug)]
@@ -112,21 +75,66 @@ impl Trees {
 
     /// What the engine receives for a Dockerfile.
     pub fn context(&self, of: &Selection) -> Result<Context, Problem> {
-        let context = self.read_context(of)?;
+        let context = self.read(of, true)?;
         self.state().contexts.insert(of.clone(), context.clone());
         Ok(context)
     }
 
-    fn read_context(&self, of: &Selection) -> Result<Context, Problem> {
+    /// What the engine would receive if no hook ran.
+    pub fn at_rest(&self, of: &Selection) -> Result<Context, Problem> {
+        self.read(of, false)
+    }
+
+    fn read(&self, of: &Selection, has_generated: bool) -> Result<Context, Problem> {
         let (ignore, ignore_file) = self.ignore(of)?;
         let read = || {
+            if let Some(parts) = self.lean(of, &ignore, has_generated)? {
+                return Context::read(parts);
+            }
             let own = self.own(of, &ignore, ignore_file.as_deref())?;
             let mut parts = vec![Part::own(of.dir.clone(), own, &ignore, &of.dockerfile)];
-            parts.extend(self.needed(&of.needed, &ignore)?);
-            self.reduce(&mut parts, of)?;
+            parts.extend(self.others(&of.needed, &ignore, has_generated)?);
             Context::read(parts)
         };
         read().map_err(|error| self.problem(&error))
+    }
+
+    /// What a Dockerfile can read, if that is certain. Nothing else is walked.
+    fn lean(
+        &self,
+        of: &Selection,
+        ignore: &Ignore,
+        has_generated: bool,
+    ) -> io::Result<Option<Vec<Part>>> {
+        let key = (of.dir.clone(), of.dockerfile.clone());
+        if of.sources == Sources::All || self.state().whole.contains(&key) {
+            return Ok(None);
+        }
+        let [first, second] = ignore_files(&of.dockerfile);
+        let always = [of.dockerfile.clone(), first, second];
+        let own = self.readable(of, ignore, &always)?;
+        let mut parts = vec![Part::own(of.dir.clone(), own, ignore, &of.dockerfile)];
+        // A hook may have written another Dockerfile than the one that was read.
+        if parts[0].digest(&of.dockerfile)? != Some(of.written) {
+            return Ok(None);
+        }
+        let is_read = |needed: &&Needed| of.sources.reach(&needed.at()) != Reach::Out;
+        let needed: Vec<Needed> = of.needed.iter().filter(is_read).cloned().collect();
+        parts.extend(self.others(&needed, ignore, has_generated)?);
+        let on_disk = |path: &Path| of.on_disk(&self.root, path, has_generated);
+        Ok(lean::reduce(&mut parts, &of.sources, &always, on_disk).then_some(parts))
+    }
+
+    fn others(
+        &self,
+        needed: &[Needed],
+        ignore: &Ignore,
+        has_generated: bool,
+    ) -> io::Result<Vec<Part>> {
+        if has_generated {
+            return self.needed(needed, ignore);
+        }
+        self.dependencies(needed.iter().map(|needed| needed.name.as_str()), ignore)
     }
 
     /// Notes whether the bases of a Dockerfile can make its build read everything.
@@ -140,50 +148,28 @@ impl Trees {
         }
     }
 
-    /// Takes away what cannot be read.
-    fn reduce(&self, parts: &mut [Part], of: &Selection) -> io::Result<()> {
-        let key = (of.dir.clone(), of.dockerfile.clone());
-        let is_whole = self.state().whole.contains(&key);
-        // A hook may have written another Dockerfile than the one that was read.
-        if is_whole || parts[0].digest(&of.dockerfile)? != Some(of.written) {
-            return Ok(());
-        }
-        let [first, second] = ignore_files(&of.dockerfile);
-        lean::reduce(parts, &of.sources, &[of.dockerfile.clone(), first, second]);
-        Ok(())
-    }
-
-    /// What the engine would receive if no hook ran: of a component and of these that it
-    /// needs.
-    pub fn at_rest(&self, of: &Selection, needed: &[String]) -> Result<Context, Problem> {
-        let (ignore, ignore_file) = self.ignore(of)?;
-        let read = || {
-            let own = self.own(of, &ignore, ignore_file.as_deref())?;
-            let mut parts = vec![Part::own(of.dir.clone(), own, &ignore, &of.dockerfile)];
-            parts.extend(self.dependencies(needed, &ignore)?);
-            self.reduce(&mut parts, of)?;
-            Context::read(parts)
-        };
-        read().map_err(|error| self.problem(&error))
-    }
-
     /// What hooks would find if no other hook ran.
     pub fn source_at_rest(&self, dir: &str, needed: &[String]) -> Result<Context, Problem> {
         let read = || {
             let mut parts = vec![Part::without(dir.to_owned(), self.whole(dir)?, &TEMPORARY)];
-            parts.extend(self.dependencies(needed, &Ignore::default())?);
+            let names = needed.iter().map(String::as_str);
+            parts.extend(self.dependencies(names, &Ignore::default())?);
             Context::read(parts)
         };
         read().map_err(|error| self.problem(&error))
     }
 
-    fn dependencies(&self, needed: &[String], ignore: &Ignore) -> io::Result<Vec<Part>> {
-        let part = |name: &String| {
+    fn dependencies<'n>(
+        &self,
+        names: impl Iterator<Item = &'n str>,
+        ignore: &Ignore,
+    ) -> io::Result<Vec<Part>> {
+        let part = |name: &str| {
             let dir = format!("src/{name}");
             let tree = self.whole(&dir)?;
             Ok(Part::dependency(name, dir, tree, ignore))
         };
-        needed.iter().map(part).collect()
+        names.map(part).collect()
     }
 
     /// What hooks find: the component's folder without what is there during a round
@@ -242,10 +228,9 @@ impl Trees {
         let mut warnings: Vec<Problem> = components
             .flat_map(|(name, tree)| {
                 let dir = name.split('#').next().unwrap_or_default();
-                let named = tree.entries().iter().filter(|entry| {
-                    let name = entry.path.as_os_str().as_encoded_bytes();
-                    entry.kind == Kind::File && name.ends_with(b".dockerfile")
-                });
+                let is_file = |entry: &&Entry| entry.kind == Kind::File;
+                let files = tree.entries().iter().filter(is_file);
+                let named = files.filter(|entry| is_dockerfile(&entry.path));
                 named.map(move |entry| format!("{dir}/{}", entry.path.display()))
             })
             .filter_map(|path| stray_dockerfile(&path))
@@ -298,9 +283,10 @@ impl Trees {
     pub fn memory(&self) -> Option<Memory> {
         self.forget();
         let state = self.state();
-        let is_there = |name: &&String| {
-            let dir = name.split_once('#').map_or(name.as_str(), |(dir, _)| dir);
-            self.root.join(dir).exists()
+        let is_there = |name: &&String| match name.split_once('#') {
+            Some((dir, INPUTS)) => self.root.join(dir).exists(),
+            Some((dir, by)) => self.root.join(dir).join(by).exists(),
+            None => self.root.join(name).exists(),
         };
         state.has_news.then(|| {
             let lasting = state.memory.iter().filter(|(name, _)| is_there(name));
@@ -316,23 +302,51 @@ impl Trees {
         ignore: &Ignore,
         ignore_file: Option<&Path>,
     ) -> io::Result<Arc<Tree>> {
-        let whole = self.state().trees.get(&of.dir).cloned();
-        let (Some(file), None) = (ignore_file, whole) else { return self.whole(&of.dir) };
-        let name = format!("{}#{}", of.dir, file.display());
-        self.tree(&name, |known| {
-            let is_wanted = |path: &Path| {
-                let text = path.to_string_lossy();
-                path.starts_with("build")
-                    || !ignore.ignores(&text)
-                    || ignore.may_keep_below(&text)
-                    || of.dockerfile.starts_with(path)
-            };
-            Tree::read(&self.root.join(&of.dir), is_wanted, known)
+        let Some(file) = ignore_file else { return self.whole(&of.dir) };
+        self.some(&of.dir, file, |path| {
+            let is_built_from = path.starts_with("build") || of.dockerfile.starts_with(path);
+            Wanted::itself_if(is_built_from || ignore.may_keep(&path.to_string_lossy()))
         })
     }
 
+    /// The same; what cannot be read is not walked either.
+    fn readable(
+        &self,
+        of: &Selection,
+        ignore: &Ignore,
+        always: &[PathBuf],
+    ) -> io::Result<Arc<Tree>> {
+        self.some(&of.dir, &of.dockerfile, |path| {
+            let is_above = |always: &PathBuf| always.starts_with(path);
+            if always.iter().any(is_above) || is_dockerfile(path) {
+                return Wanted::Itself;
+            }
+            let is_kept = || ignore.may_keep(&path.to_string_lossy());
+            match of.sources.reach(path) {
+                Reach::Read if ignore.is_empty() => Wanted::All,
+                Reach::Read | Reach::Above => Wanted::itself_if(is_kept()),
+                Reach::Out => Wanted::Nothing,
+            }
+        })
+    }
+
+    /// What is `wanted` of a folder, or all of it, if that is known; `by` tells who wants
+    /// it, relative to the folder.
+    fn some(
+        &self,
+        dir: &str,
+        by: &Path,
+        wanted: impl Fn(&Path) -> Wanted,
+    ) -> io::Result<Arc<Tree>> {
+        if let Some(whole) = self.state().trees.get(dir) {
+            return Ok(Arc::clone(whole));
+        }
+        let name = format!("{dir}#{}", by.display());
+        self.tree(&name, |known| Tree::read_some(&self.root.join(dir), wanted, known))
+    }
+
     fn whole(&self, dir: &str) -> io::Result<Arc<Tree>> {
-        self.tree(dir, |known| Tree::read(&self.root.join(dir), |_| true, known))
+        self.tree(dir, |known| Tree::read(&self.root.join(dir), known))
     }
 
     fn tree(
@@ -382,6 +396,10 @@ impl Trees {
     }
 }
 
+fn is_dockerfile(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().ends_with(b".dockerfile")
+}
+
 impl State {
     fn remember(&mut self, name: String, tree: &Tree) {
         let before = self.memory.get(&name).map_or(0, |known| known.len());
@@ -389,5 +407,85 @@ impl State {
             self.has_news = true;
             self.memory.insert(name, Arc::new(tree.remember()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A component `a` that needs `b`, with a Dockerfile and links that lead anywhere.
+    fn workspace(dockerfile: &str) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for file in ["src/a/x", "src/a/d/y", "src/a/d/e/z", "src/a/f/g", "src/b/h", "src/b/i/j"] {
+            let path = dir.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, file).unwrap();
+        }
+        for (link, target) in [("d/in", "y"), ("f/out", "../d/e"), ("f/far", "/dependency/b/h")] {
+            symlink(target, dir.path().join("src/a").join(link)).unwrap();
+        }
+        fs::write(dir.path().join("src/a/Dockerfile"), dockerfile).unwrap();
+        dir
+    }
+
+    fn selection(dockerfile: &str) -> Selection {
+        let parsed = parse_dockerfile::parse(dockerfile).unwrap();
+        Selection {
+            dir: "src/a".into(),
+            dockerfile: "Dockerfile".into(),
+            sources: Sources::of(&parsed, dockerfile, &BTreeMap::new()),
+            written: blake3::hash(dockerfile.as_bytes()),
+            needed: vec![Needed { name: "b".into(), generated: None }],
+        }
+    }
+
+    fn paths(context: &Context) -> Vec<String> {
+        context.items().map(|item| item.part.path(item.entry).display().to_string()).collect()
+    }
+
+    #[test]
+    fn what_can_be_read_is_the_same_whether_the_rest_was_walked_or_not() {
+        let cases = [
+            ("x", 2),
+            ("d", 6),
+            ("d/e/", 4),
+            ("d/*/z", 15),
+            ("f", 15),
+            ("f d", 15),
+            ("f d dependency/b/h", 12),
+            ("f/g dependency/b/i", 6),
+            (".", 15),
+        ];
+        for (sources, count) in cases {
+            let text = format!("FROM scratch\nCOPY {sources} /\n");
+            let (dir, of) = (workspace(&text), selection(&text));
+            let fresh = Trees::new(dir.path(), Memory::new());
+            let some = fresh.context(&of).unwrap();
+            let walked = Trees::new(dir.path(), Memory::new());
+            walked.folder("src/a").unwrap();
+            walked.folder("src/b").unwrap();
+            let all = walked.context(&of).unwrap();
+            assert_eq!(paths(&some), paths(&all), "{sources}");
+            assert_eq!(some.digest(), all.digest(), "{sources}");
+            assert_eq!(paths(&some).len(), count, "{sources}: {:?}", paths(&some));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_walked() {
+        let text = "FROM scratch\nCOPY d/e /\n";
+        let dir = workspace(text);
+        let trees = Trees::new(dir.path(), Memory::new());
+        trees.context(&selection(text)).unwrap();
+        let state = trees.state();
+        let walked = state.trees["src/a#Dockerfile"].entries().iter();
+        let walked: Vec<String> = walked.map(|entry| entry.path.display().to_string()).collect();
+        assert_eq!(walked, ["", "Dockerfile", "d", "d/e", "d/e/z"]);
+        assert_eq!(state.trees.len(), 1);
     }
 }

@@ -81,7 +81,7 @@ pub fn copy_parts(parts: &[Part], to: &Path) -> io::Result<()> {
 
 /// Copies a whole folder.
 pub fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
-    let tree = Tree::read(from, |_| true, &[])?;
+    let tree = Tree::read(from, &[])?;
     let entries = tree.entries().iter();
     copy(entries.map(|entry| (entry, tree.source(entry), entry.path.clone())), to)
 }

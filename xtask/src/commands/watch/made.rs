@@ -12,8 +12,9 @@ use super::Reading;
 use crate::core::fields::Fields;
 use crate::core::graph::Graph;
 use crate::core::problem::Problem;
+use crate::core::selection::Selection;
 use crate::core::tree::Digest;
-use crate::core::trees::{Selection, Trees};
+use crate::core::trees::Trees;
 use crate::core::workspace::Workspace;
 use crate::effects::git;
 
@@ -104,10 +105,10 @@ fn state(
         }
     }
     for image in component.images.iter().filter(|_| !component.has_hooks()) {
-        let selection = Selection::own(component, image);
+        let selection = Selection::own(component, image).with(needed.clone());
         fields.add(image.name.as_bytes());
         fields.add(image.digest.as_bytes());
-        fields.add(trees.at_rest(&selection, &needed)?.digest().as_bytes());
+        fields.add(trees.at_rest(&selection)?.digest().as_bytes());
     }
     Ok(fields.finish())
 }

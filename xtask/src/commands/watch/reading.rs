@@ -13,7 +13,7 @@ use crate::core::dockerfile::ImageUse;
 use crate::core::graph::Graph;
 use crate::core::reference::Reference;
 use crate::core::scope::Scope;
-use crate::core::trees::Selection;
+use crate::core::selection::Selection;
 use crate::core::workspace::{Options, Workspace};
 use crate::effects::engine::Engine;
 use crate::event::{Event, PlannedComponent};

@@ -8,7 +8,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
 use super::batch::Batch;
@@ -16,12 +15,13 @@ use super::made::states;
 use super::{Reading, Watch, next_wish};
 use crate::commands::CommandError;
 use crate::commands::aim::Aim;
+use crate::commands::ask;
 use crate::commands::build::{BuildOptions, Prepared, look_around};
 use crate::commands::live::Live;
 use crate::commands::round::Round;
+use crate::core::config::RegistryConfig;
 use crate::core::holdings::Holdings;
 use crate::core::plan::Plan;
-use crate::core::reference::Reference;
 use crate::core::workspace::Workspace;
 use crate::effects::engine::{Engine, EngineError};
 use crate::effects::temporary;
@@ -30,9 +30,6 @@ use crate::event::Event;
 /// A step that was started over is left in peace for that long, and for twice as long
 /// the next time, so that one who writes all the time does not keep it from its end.
 const PEACE: Duration = Duration::from_millis(250);
-
-/// For so many images it is quicker to ask the engine for each than for all that it has.
-const FEW: usize = 24;
 
 impl<E: Engine> Watch<'_, E> {
     /// One round, and what was heard meanwhile.
@@ -111,28 +108,18 @@ impl<E: Engine> Watch<'_, E> {
         Ok(self.ask(prepared).await?)
     }
 
-    /// What the engine holds. For a few images it is asked for just these, as it takes
-    /// long to list a thousand. Of all others it is known what was there earlier, and one
-    /// of these is asked for when it comes to that.
+    /// What the engine holds. Of images that are not asked for it is known what was there
+    /// earlier, and one of these is asked for when it comes to that.
     async fn ask(&mut self, prepared: &Prepared) -> Result<Holdings, EngineError> {
-        let Prepared { workspace, plan, .. } = prepared;
-        let components = || plan.steps.iter().map(|step| &workspace.components[step.component]);
-        let images = || components().flat_map(|component| &component.images);
-        let holdings = self.holdings.take().filter(|_| images().count() <= FEW);
-        // With a registry an image has more names than these.
-        let Some(mut holdings) = holdings.filter(|_| self.registry.is_none()) else {
-            return self.engine.holdings().await;
-        };
-        let bases = images()
-            .flat_map(|image| &image.uses)
-            .map(|used| Reference::parse(&used.reference).local_name(None));
-        let own = images().map(|image| Some(image.name.as_str()));
-        let names: BTreeSet<&str> = own.chain(bases).flatten().collect();
-        let questions = names.iter().map(|name| self.engine.image(name));
-        for (name, found) in names.iter().zip(try_join_all(questions).await?) {
-            holdings.renew(name, found.and_then(|found| found.held));
+        let prefix = self.registry.as_ref().map(RegistryConfig::prefix);
+        let names = prepared.plan.names(&prepared.workspace, prefix.as_deref());
+        match self.holdings.take() {
+            Some(mut holdings) if ask::are_few(&names) => {
+                ask::ask_for(self.engine, &names, &mut holdings).await?;
+                Ok(holdings)
+            }
+            _ => self.engine.holdings().await,
         }
-        Ok(holdings)
     }
 
     /// Listens while a round runs. The steps that changes affect begin again, or end

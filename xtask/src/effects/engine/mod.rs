@@ -9,6 +9,7 @@
 mod build;
 mod credentials;
 mod endpoint;
+mod file_list;
 mod file_sync;
 mod push;
 mod session;
@@ -215,7 +216,7 @@ impl Engine for DockerEngine {
     async fn holdings(&self) -> Result<Holdings, EngineError> {
         let filters = HashMap::from([("label", vec![LABEL])]);
         let options = ListImagesOptionsBuilder::default().filters(&filters).build();
-        let mut holdings = Holdings::default();
+        let mut holdings = Holdings::complete();
         for image in self.questions.list_images(Some(options)).await? {
             let names = image.repo_tags.into_iter().filter(|name| name != "<none>:<none>");
             if let Some(held) =
