@@ -9,7 +9,7 @@
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use tests::sized;
+use tests::sized::{self, Reads};
 
 const ROUNDS: usize = 11;
 
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     let components: usize =
         arguments.first().map_or(2000, |text| text.parse().expect("a number of components"));
     let xtask = tests::compile();
-    let workspace = sized::write(components, 1).git();
+    let workspace = sized::write(components, 1, Reads::One).git();
     let commands = [
         ("git ls-files", vec!["git", "ls-files"]),
         ("graph", vec!["graph"]),

@@ -5,7 +5,8 @@
 //!     cargo bench --profile dev -p tests --bench nothing_to_do -- --sizes 40x100,10000x3:plan
 //!
 //! A size is `COMPONENTSxFILES`: that many components with that many files each.
-//! With `:plan` the images are not built, and `build --dry-run` is measured.
+//! Their Dockerfiles read one file of each; with `:all` they read everything. With
+//! `:plan` the images are not built, and `build --dry-run` is measured.
 //!
 //! The tree is made in the temporary folder (`TMPDIR`), and is gone at the end
 //! with its images, also after a failure or Ctrl-C. What an engine keeps as its
@@ -31,11 +32,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tests::engine::docker;
-use tests::sized::{base, name, needed, place, write};
+use tests::sized::{Reads, base, name, needed, place, write};
 use tests::{Workspace, repository};
 
 const DEFAULT_SIZES: &str = "40x100,1000x100";
-const USAGE: &str = "usage: … -- [--sizes COMPONENTSxFILES[:plan],…]";
+const USAGE: &str = "usage: … -- [--sizes COMPONENTSxFILES[:all|:plan],…]";
 
 /// A tree of more files is a large one, measured less often.
 const SMALL: usize = 10_000;
@@ -97,6 +98,7 @@ fn sizes(arguments: &[String]) -> Option<Vec<Size>> {
 struct Size {
     components: usize,
     files: usize,
+    reads: Reads,
     is_plan_only: bool,
 }
 
@@ -110,17 +112,23 @@ impl FromStr for Size {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        let (text, is_plan_only) =
-            text.strip_suffix(":plan").map_or((text, false), |text| (text, true));
+        let (text, option) = text.split_once(':').unwrap_or((text, ""));
+        let (reads, is_plan_only) = match option {
+            "" => (Reads::One, false),
+            "all" => (Reads::All, false),
+            "plan" => (Reads::One, true),
+            _ => return Err(()),
+        };
         let (components, files) = text.split_once('x').ok_or(())?;
         let number = |text: &str| text.parse().ok().filter(|number| *number > 0).ok_or(());
-        Ok(Self { components: number(components)?, files: number(files)?, is_plan_only })
+        Ok(Self { components: number(components)?, files: number(files)?, reads, is_plan_only })
     }
 }
 
 impl std::fmt::Display for Size {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "{}x{}", self.components, self.files)
+        let what = if self.reads == Reads::All { ":all" } else { "" };
+        write!(out, "{}x{}{what}", self.components, self.files)
     }
 }
 
@@ -187,7 +195,7 @@ struct Tree<'a> {
 impl<'a> Tree<'a> {
     fn new(tools: &'a Tools, size: Size) -> Self {
         eprintln!("{size}: writing files");
-        Self { tools, size, workspace: write(size.components, size.files) }
+        Self { tools, size, workspace: write(size.components, size.files, size.reads) }
     }
 
     fn title(&self) -> String {

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use tests::Workspace;
 use tests::engine::Proxy;
-use tests::sized::{self, name, place};
+use tests::sized::{self, Reads, name, place};
 
 const DEFAULT_SIZES: &str = "40x100,1000x100";
 const SAVES: usize = 100;
@@ -52,7 +52,8 @@ fn main() -> ExitCode {
 
 fn measure(components: usize, files: usize) -> String {
     let proxy = Proxy::start();
-    let workspace = sized::write(components, files).env("DOCKER_HOST", &proxy.host()).git();
+    let workspace =
+        sized::write(components, files, Reads::One).env("DOCKER_HOST", &proxy.host()).git();
     thread::sleep(SETTLED);
     let mut build = workspace.start(&["build"]);
     for _ in 0..components {

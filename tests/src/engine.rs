@@ -314,7 +314,7 @@ fn pass_on(
     drop(to.shutdown(Shutdown::Write));
 }
 
-fn engine_socket() -> PathBuf {
+pub(crate) fn engine_socket() -> PathBuf {
     let host = env::var("DOCKER_HOST").unwrap_or_default();
     host.strip_prefix("unix://").unwrap_or("/var/run/docker.sock").into()
 }

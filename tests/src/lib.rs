@@ -6,6 +6,7 @@
 //! side and only ever touch images that they made.
 
 pub mod engine;
+pub mod far;
 pub mod ignore_files;
 pub mod model;
 mod output;

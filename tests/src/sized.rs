@@ -7,20 +7,29 @@ use crate::Workspace;
 const FILES_PER_FOLDER: usize = 10;
 const FOLDERS_PER_FOLDER: usize = 4;
 
+/// What the Dockerfiles read of their contexts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// One file.
+    One,
+    /// Everything.
+    All,
+}
+
 /// A workspace of so many components with so many files each, on disk.
-pub fn write(components: usize, files: usize) -> Workspace {
+pub fn write(components: usize, files: usize, reads: Reads) -> Workspace {
     let workspace = Workspace::new();
     workspace.write(".gitignore", "/target/\n");
     for component in 0..components {
-        write_component(&workspace, component, files);
+        write_component(&workspace, component, files, reads);
     }
     workspace
 }
 
-fn write_component(workspace: &Workspace, component: usize, files: usize) {
+fn write_component(workspace: &Workspace, component: usize, files: usize, reads: Reads) {
     let name = name(component);
     let dockerfile = format!("src/{name}/build/tt-{name}.dockerfile");
-    workspace.write(&dockerfile, &dockerfile_of(component));
+    workspace.write(&dockerfile, &dockerfile_of(component, reads));
     let needed: String = needed(component).map(|needed| self::name(needed) + "\n").collect();
     if !needed.is_empty() {
         workspace.write(&format!("src/{name}/build/component.dep"), &needed);
@@ -50,9 +59,13 @@ pub fn needed(component: usize) -> impl Iterator<Item = usize> {
     needed.into_iter()
 }
 
-fn dockerfile_of(component: usize) -> String {
+fn dockerfile_of(component: usize, reads: Reads) -> String {
     let base = base(component).map_or("scratch".to_owned(), |base| format!("tt-{}", name(base)));
-    format!("FROM {base}\nCOPY {} /{}\n", place(0), name(component))
+    let source = match reads {
+        Reads::One => place(0),
+        Reads::All => ".".to_owned(),
+    };
+    format!("FROM {base}\nCOPY {source} /{}/\n", name(component))
 }
 
 /// Where a file lies in its component: some to a folder, folders in folders.

@@ -559,7 +559,7 @@ fn shoot(page: &Path, components: usize) {
 }
 
 fn plays(components: usize) {
-    let workspace = sized::write(components, 1);
+    let workspace = sized::write(components, 1, sized::Reads::One);
     let _ = workspace.xtask(&["graph", "--html", "graph.html"]).exits_with(0);
     let component = sized::name(3);
     shoot(&workspace.root().join("graph.html"), components);

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
@@ -14,6 +15,7 @@ use tests::Workspace;
 use tests::engine::{
     Proxy, archive_tree, cli_build, cli_build_with_buildkit, cli_with_buildkit, image_tree,
 };
+use tests::far::Far;
 
 const ALL: &str = "FROM scratch\nCOPY . /\n";
 
@@ -104,6 +106,30 @@ fn set_times(path: &Path) {
     File::open(path).unwrap().set_times(FileTimes::new().set_modified(time)).unwrap();
 }
 
+#[test]
+fn what_an_older_record_does_not_know_is_not_taken_for_something_else() {
+    let workspace = Workspace::new().image("a", ALL).file("src/a/first", "1");
+    let build = || workspace.xtask(&["build"]).exits_with(0);
+    let copy = |from: &str, to: &str| {
+        let mut copy = Command::new("cp");
+        copy.args(["-a", from, to]).current_dir(workspace.root());
+        assert!(copy.status().expect("cp runs").success());
+    };
+    let second = |text: &str| {
+        workspace.write("src/a/second", text);
+        set_times(&workspace.root().join("src/a"));
+        let _ = build();
+        image_tree(&workspace.own("tt-a"))["second"].clone()
+    };
+    let _ = build();
+    copy("target", "older");
+    assert!(second("2").ends_with(" 2"));
+    // As where a cache is put back.
+    fs::remove_dir_all(workspace.root().join("target")).unwrap();
+    copy("older", "target");
+    assert!(second("3").ends_with(" 3"));
+}
+
 /// A file that is still on its way while the engine does not take it, and one behind it.
 fn large_and_small() -> Workspace {
     let workspace = Workspace::new().image("a", ALL).file("src/a/small", "1");
@@ -148,4 +174,18 @@ fn a_watch_starts_over_if_a_file_changes_while_it_is_sent() {
     let output = watch.finish().exits_with(0);
     assert!(!output.stderr.contains("changed while it was sent"), "{}", output.stderr);
     assert!(image_tree(&workspace.own("tt-a"))["small"].ends_with(" 2"));
+}
+
+#[test]
+fn to_an_engine_elsewhere_it_goes_compressed() {
+    let far = Far::start(None);
+    let text = "as text does\n".repeat(1 << 20);
+    let workspace =
+        Workspace::new().image("a", ALL).file("src/a/large", &text).env("DOCKER_HOST", far.host());
+    for builder in ["buildkit", "classic"] {
+        let before = far.sent();
+        workspace.xtask(&["build", "--force", "--builder", builder]).exits_with(0);
+        assert!(far.sent() - before < text.len() as u64 / 10, "{builder}");
+        assert!(image_tree(&workspace.own("tt-a"))["large"].ends_with(&text));
+    }
 }

@@ -15,7 +15,10 @@ use futures_util::future::try_join_all;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
-use crate::core::holdings::Holdings;
+use super::round::Round;
+use crate::core::fingerprint::Fingerprint;
+use crate::core::holdings::{Bases, Holdings, Verdict};
+use crate::core::workspace::Image;
 use crate::effects::engine::{Engine, EngineError};
 
 /// So many images are few.
@@ -60,4 +63,32 @@ pub(super) async fn ask_for<E: Engine>(
         holdings.renew(name, found.and_then(|found| found.held));
     }
     Ok(())
+}
+
+impl<E: Engine> Round<'_, E> {
+    /// What is to be done about an image. What is not there under its name may be
+    /// elsewhere, so all that the engine holds is asked for before that is said.
+    pub(super) async fn verdict(
+        &self,
+        image: &Image,
+        wanted: &Fingerprint,
+        bases: &Bases,
+    ) -> Result<Verdict, EngineError> {
+        let verdict = || {
+            let known = self.known.borrow();
+            let built = known.records.id(&image.name, wanted);
+            known.holdings.verdict(&image.name, wanted, bases, built)
+        };
+        let first = verdict();
+        if !matches!(first, Verdict::Stale(_)) || self.known.borrow().holdings.is_complete() {
+            return Ok(first);
+        }
+        let list = async || {
+            let all = self.engine.holdings().await?;
+            self.known.borrow_mut().holdings.add_others(all);
+            Ok::<_, EngineError>(())
+        };
+        self.listed.get_or_try_init(list).await?;
+        Ok(verdict())
+    }
 }

@@ -5,6 +5,7 @@ mod ask;
 mod bases;
 pub mod build;
 pub mod context;
+mod ended;
 mod failure;
 pub mod graph;
 mod image;

@@ -13,7 +13,6 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsString;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -32,22 +31,20 @@ use super::{CommandError, Setting};
 use crate::core::config::RegistryConfig;
 use crate::core::dockerfile::ImageUse;
 use crate::core::fingerprint::Fingerprint;
-use crate::core::holdings::{Bases, Holdings, Verdict};
+use crate::core::holdings::Holdings;
 use crate::core::plan::{Part, PartKind, Plan, Step};
 use crate::core::problem::Problem;
 use crate::core::reference::Reference;
-use crate::core::schedule::{Schedule, Task, critical_path};
+use crate::core::schedule::{Schedule, Task};
 use crate::core::selection::Needed;
 use crate::core::trees::Trees;
-use crate::core::workspace::{Component, Image, Workspace};
-use crate::effects::engine::{Engine, EngineError};
-use crate::effects::follow_up::Built;
+use crate::core::workspace::{Component, Workspace};
+use crate::effects::engine::Engine;
 use crate::effects::interrupt::Interrupt;
-use crate::effects::records::{Records, write_memory};
-use crate::effects::state;
+use crate::effects::records::Records;
 use crate::effects::store::Store;
 use crate::effects::temporary;
-use crate::event::{Event, Events, Outcome, PlannedComponent, Summary, VERSION};
+use crate::event::{Event, Events, Outcome, PlannedComponent, VERSION};
 
 /// Even one CPU can wait for one build while it works at another.
 const FEWEST_JOBS: usize = 2;
@@ -78,7 +75,7 @@ pub(super) struct Round<'a, E> {
     pub(super) live: &'a Live,
     stop: watch::Sender<bool>,
     /// Whether all that the engine holds was asked for, where less was before.
-    listed: OnceCell<()>,
+    pub(super) listed: OnceCell<()>,
 }
 
 /// What a round has learned so far.
@@ -339,114 +336,6 @@ impl<'a, E: Engine> Round<'a, E> {
             PartKind::Begin => took(PRE_HOOK).unwrap_or_default(),
             PartKind::Image(place) => took(&component.images[place].name).unwrap_or(median),
             PartKind::End => took(POST_HOOK).unwrap_or_default(),
-        }
-    }
-
-    /// What is to be done about an image. What is not there under its name may be
-    /// elsewhere, so all that the engine holds is asked for before that is said.
-    pub(super) async fn verdict(
-        &self,
-        image: &Image,
-        wanted: &Fingerprint,
-        bases: &Bases,
-    ) -> Result<Verdict, EngineError> {
-        let verdict = || {
-            let known = self.known.borrow();
-            let built = known.records.id(&image.name, wanted);
-            known.holdings.verdict(&image.name, wanted, bases, built)
-        };
-        let first = verdict();
-        if !matches!(first, Verdict::Stale(_)) || self.known.borrow().holdings.is_complete() {
-            return Ok(first);
-        }
-        let list = async || {
-            let all = self.engine.holdings().await?;
-            self.known.borrow_mut().holdings.add_others(all);
-            Ok::<_, EngineError>(())
-        };
-        self.listed.get_or_try_init(list).await?;
-        Ok(verdict())
-    }
-
-    /// What the engine holds now.
-    pub(super) fn into_holdings(self) -> Holdings {
-        self.known.into_inner().holdings
-    }
-
-    /// What was built, when it is over.
-    pub(super) fn built(&self) -> Built {
-        let steps = self.steps.borrow();
-        let all = self.plan.steps.iter().zip(steps.iter());
-        let built = all.filter(|(_, state)| state.outcome == Some(Outcome::Built));
-        let mut found = Built::default();
-        for component in built.map(|(step, _)| self.component(step)) {
-            found.components.push(component.name.clone());
-            found.images.extend(component.images.iter().map(|image| image.name.clone()));
-        }
-        found
-    }
-
-    /// Remembers what did not succeed, for `--failed`; tells whether anything failed.
-    fn note_failures(&self) -> bool {
-        let steps = self.steps.borrow();
-        let mut known = self.known.borrow_mut();
-        for (step, state) in self.plan.steps.iter().zip(steps.iter()) {
-            let is_done = state.outcome.as_ref().is_some_and(Outcome::is_good);
-            known.records.set_unfinished(&self.component(step).name, !is_done);
-        }
-        steps.iter().any(|state| state.outcome == Some(Outcome::Failed))
-    }
-
-    fn summary(&self, parts: &[Part], duration: Duration) -> Summary {
-        let steps = self.steps.borrow();
-        let count = |wanted: fn(&Outcome) -> bool| {
-            steps.iter().filter(|state| state.outcome.as_ref().is_some_and(wanted)).count()
-        };
-        let took = self.took.borrow();
-        let took: Vec<Duration> =
-            (0..parts.len()).map(|place| took.get(&place).copied().unwrap_or_default()).collect();
-        let needs: Vec<Vec<usize>> = parts.iter().map(|part| part.needs.clone()).collect();
-        let (path, critical_duration) = critical_path(&needs, &took);
-        let busy = took.iter().sum::<Duration>().as_secs_f64() / duration.as_secs_f64().max(1e-9);
-        let mut critical_path: Vec<String> = path
-            .into_iter()
-            .filter(|place| took[*place] > Duration::ZERO)
-            .map(|place| self.component(&self.plan.steps[parts[place].step]).name.clone())
-            .collect();
-        critical_path.dedup();
-        Summary {
-            built: count(|outcome| *outcome == Outcome::Built),
-            restored: count(|outcome| *outcome == Outcome::Restored),
-            up_to_date: count(|outcome| *outcome == Outcome::UpToDate),
-            failed: count(|outcome| *outcome == Outcome::Failed),
-            cancelled: count(|outcome| *outcome == Outcome::Cancelled),
-            outdated: count(|outcome| *outcome == Outcome::Outdated),
-            not_tried: count(|outcome| matches!(outcome, Outcome::NotTried { .. })),
-            duration,
-            critical_path,
-            critical_duration,
-            busy,
-        }
-    }
-
-    /// Keeps what was learned.
-    pub(super) fn end(&self) {
-        self.warn_of(self.known.borrow_mut().records.write());
-        if !self.trees.is_watched()
-            && let Some(memory) = self.trees.memory()
-        {
-            self.warn_of(write_memory(&self.workspace.root, &memory));
-        }
-        if !self.is_preview {
-            self.warn_of(self.store.borrow().tidy());
-        }
-    }
-
-    /// What is kept in `target/xtask/` may be lost, so it may also not be written.
-    pub(super) fn warn_of(&self, written: io::Result<()>) {
-        if let Err(error) = written {
-            let message = format!("cannot be written, so the next build takes longer: {error}");
-            self.events.send(Event::Warning(Problem::of_file(state::DIR, message)));
         }
     }
 

@@ -8,9 +8,11 @@
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::thread;
 
 use rustix::fs::{major, minor};
 
+use super::ahead::Ahead;
 use super::context::{Context, DEPENDENCY, FirstNames, Item};
 use super::tree::{Kind, naming};
 use super::whole::{Whole, changed};
@@ -26,20 +28,27 @@ pub fn write(context: &Context, out: impl Write) -> io::Result<()> {
         archive.append_data(&mut header, DEPENDENCY, io::empty())?;
     }
     let mut first_names = FirstNames::default();
-    for item in context.items() {
-        let source = item.part.source(item.entry);
-        append(&mut archive, &item, &mut first_names).map_err(naming(&source))?;
-    }
+    thread::scope(|scope| {
+        let mut ahead = Ahead::start(scope, context);
+        for item in context.items() {
+            let source = item.part.source(item.entry);
+            let read = ahead.take(&item).transpose();
+            read.and_then(|read| append(&mut archive, &item, read, &mut first_names))
+                .map_err(naming(&source))?;
+        }
+        Ok::<_, io::Error>(())
+    })?;
     archive.into_inner()?.flush()
 }
 
 fn append<W: Write>(
     archive: &mut tar::Builder<W>,
     item: &Item<'_>,
+    read: Option<Vec<u8>>,
     first_names: &mut FirstNames,
 ) -> io::Result<()> {
     let Item { part, entry, digest, .. } = item;
-    let (path, source) = (part.path(entry), part.source(entry));
+    let (path, source) = (item.path(), part.source(entry));
     let seconds = entry.modified().div_euclid(1_000_000_000);
     let mut header = header_of(entry.mode, seconds, entry.kind);
     match entry.kind {
@@ -47,6 +56,10 @@ fn append<W: Write>(
             if let Some(first) = first_names.before(item) {
                 header.set_entry_type(tar::EntryType::Link);
                 return archive.append_link(&mut header, &path, first);
+            }
+            if let Some(contents) = read {
+                header.set_size(contents.len() as u64);
+                return archive.append_data(&mut header, &path, &contents[..]);
             }
             let mut whole = Whole::open(&source)?;
             header.set_size(whole.left());

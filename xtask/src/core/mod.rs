@@ -5,6 +5,7 @@
 //! system is read and never changed; what an engine or a user says arrives as
 //! plain values, so that everything is tested without either.
 
+pub mod ahead;
 pub mod archive;
 pub mod config;
 pub mod context;

@@ -7,12 +7,13 @@
 //! given its old time. So whatever was offered under a key is remembered with the digest
 //! of its contents: every version, as the engine may keep several states of the files. If
 //! a path comes again with a size and time that stood for other contents, that key is
-//! given up, and the engine begins from nothing under a new one. So it does if this
-//! record was lost, or was made for a folder elsewhere.
+//! given up, and the engine begins from nothing under a new one. So it does if this record
+//! was lost. A copy of it knows nothing of what was offered since: whoever keeps the record
+//! makes where it lies a part of the key.
 
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +29,6 @@ type Short = [u8; 16];
 /// What was offered under a key.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Offers {
-    root: PathBuf,
     key: String,
     /// The digest of contents, by that of path, size and time.
     seen: HashMap<Short, Short>,
@@ -50,25 +50,18 @@ pub struct Offer {
 impl Offers {
     /// The offers that are to be made now: those that were made `before` and these, or
     /// these alone under a key that is made of a `nonce` never used before.
-    pub fn next(
-        before: Option<Self>,
-        root: &Path,
-        nonce: &str,
-        offers: impl Iterator<Item = Offer>,
-    ) -> Self {
+    pub fn next(before: Option<Self>, nonce: &str, offers: impl Iterator<Item = Offer>) -> Self {
         let offers: HashMap<Short, Short> = offers.map(|offer| offer.entry()).collect();
         let usable = before.filter(|before| {
             let is_kept = |(name, digest)| before.seen.get(name).is_none_or(|seen| seen == digest);
-            before.root == root
-                && before.seen.len() <= 2 * offers.len() + SPARE
-                && offers.iter().all(is_kept)
+            before.seen.len() <= 2 * offers.len() + SPARE && offers.iter().all(is_kept)
         });
         match usable {
             Some(mut before) => {
                 before.seen.extend(offers);
                 before
             }
-            None => Self { root: root.to_owned(), key: nonce.to_owned(), seen: offers },
+            None => Self { key: nonce.to_owned(), seen: offers },
         }
     }
 
@@ -109,7 +102,7 @@ mod tests {
         let mut keys = Vec::new();
         for (time, files) in times.iter().enumerate() {
             let offers = files.iter().map(|(path, modified, text)| offer(path, *modified, text));
-            let next = Offers::next(before, Path::new("/w"), &time.to_string(), offers);
+            let next = Offers::next(before, &time.to_string(), offers);
             keys.push(next.key().to_owned());
             before = Some(next);
         }
@@ -134,14 +127,11 @@ mod tests {
     }
 
     #[test]
-    fn it_is_given_up_for_another_folder_and_when_versions_pile_up() {
-        let offers = || std::iter::once(offer("a", 1, "x"));
-        let first = Offers::next(None, Path::new("/w"), "0", offers());
-        assert_eq!(Offers::next(Some(first), Path::new("/v"), "1", offers()).key(), "1");
+    fn it_is_given_up_when_versions_pile_up() {
         let mut before = None;
         for time in 0..SPARE + 4 {
             let offers = std::iter::once(offer("a", i64::try_from(time).unwrap(), "x"));
-            before = Some(Offers::next(before, Path::new("/w"), &time.to_string(), offers));
+            before = Some(Offers::next(before, &time.to_string(), offers));
         }
         let before = before.unwrap();
         assert_eq!(before.key(), (SPARE + 3).to_string());

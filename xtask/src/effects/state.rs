@@ -7,8 +7,10 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::UNIX_EPOCH;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -35,6 +37,14 @@ pub fn write<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
     replace(path, &[blake3::hash(&rest).as_bytes(), rest.as_slice()].concat())
 }
 
+/// What tells a folder from every copy of it: its number, and when it was made, which no
+/// program can set.
+pub fn identity(folder: &Path) -> io::Result<String> {
+    let metadata = fs::metadata(folder)?;
+    let made = metadata.created().ok().and_then(|made| made.duration_since(UNIX_EPOCH).ok());
+    Ok(format!("{}-{}", metadata.ino(), made.unwrap_or_default().as_nanos()))
+}
+
 /// Puts a whole file in the place of another: whoever reads sees one of the two.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -53,6 +63,19 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_copy_of_a_folder_is_another_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let [one, two] = ["one", "two"].map(|name| dir.path().join(name));
+        fs::create_dir(&one).unwrap();
+        let before = identity(&one).unwrap();
+        fs::write(one.join("file"), "1").unwrap();
+        assert_eq!(identity(&one).unwrap(), before);
+        fs::rename(&one, &two).unwrap();
+        fs::create_dir(&one).unwrap();
+        assert_ne!(identity(&one).unwrap(), before);
+    }
 
     #[test]
     fn what_is_broken_reads_as_nothing() {

@@ -3,7 +3,9 @@
 //!
 //! BuildKit behind a local socket asks for files, and has those of the last build: after
 //! a small change in a large context, little is sent, and nothing unpacked. Everywhere
-//! else the context is streamed as an archive.
+//! else the context is streamed as an archive, and to an engine that is not behind a local
+//! socket it goes compressed, as quickly as that can be done: a link between two machines
+//! is mostly slower than that, and engines unpack no faster.
 //!
 //! The build is cancelled, in the engine too, by dropping the future: the
 //! connection closes and the engine stops what runs for it.
@@ -16,6 +18,8 @@ use std::path::{Path, PathBuf};
 use bollard::models::{BuildInfo, BuildInfoAux};
 use bollard::query_parameters::{BuildImageOptions, BuildImageOptionsBuilder, BuilderVersion};
 use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use futures_util::{Stream as Answers, StreamExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -80,17 +84,42 @@ pub(super) async fn run(
         let built = follow(answers, builder, &mut progress).await;
         return shared.blame(built);
     }
+    match streamed(engine, &request, builder, &mut progress, is_sent.clone()).await {
+        Err(error) if builder == Builder::Classic && lost_a_cached_image(&error) => {
+            streamed(engine, &request, builder, &mut progress, is_sent).await
+        }
+        built => built,
+    }
+}
+
+/// Builds from an archive that is made while it is sent.
+async fn streamed(
+    engine: &DockerEngine,
+    request: &BuildRequest<'_>,
+    builder: Builder,
+    progress: &mut Progress<'_>,
+    is_sent: impl Fn() + Send + 'static,
+) -> Result<(), EngineError> {
     let options = match builder {
-        Builder::Classic => options(&request),
+        Builder::Classic => options(request),
         Builder::BuildKit => {
-            options(&request).version(BuilderVersion::BuilderBuildKit).session(&unique_session())
+            options(request).version(BuilderVersion::BuilderBuildKit).session(&unique_session())
         }
     };
-    let chunks = stream(request.context, is_sent);
+    let chunks = stream(request.context.clone(), engine.is_local, is_sent);
     let body = bollard::body_try_stream(ReceiverStream::new(chunks));
     let credentials = Some(request.credentials.clone());
     let answers = engine.transfers.build_image(options.build(), credentials, Some(body));
-    follow(answers, builder, &mut progress).await
+    follow(answers, builder, progress).await
+}
+
+/// Whether the classic builder found an instruction's image in its cache that somebody
+/// removed before it could be used. The second time it is not found.
+fn lost_a_cached_image(error: &EngineError) -> bool {
+    let (EngineError::Instruction { message, .. } | EngineError::Refused(message)) = error else {
+        return false;
+    };
+    message.starts_with("unable to find image \"sha256:")
 }
 
 /// A session with the files of an image, and where it is remembered what they are.
@@ -109,15 +138,15 @@ impl Shared {
         is_sent: impl Fn() + Send + Sync + 'static,
     ) -> Option<Self> {
         let files = Files::new(&request.context, request.dockerfile, is_sent)?;
-        let record =
-            request.root.join(state::DIR).join("offers").join(request.image.replace('/', "%"));
+        let folder = request.root.join(state::DIR).join("offers");
+        let record = folder.join(request.image.replace('/', "%"));
         let nonce = unique_session();
-        let offers = Offers::next(state::read(&record), request.root, &nonce, files.offers());
+        let offers = Offers::next(state::read(&record), &nonce, files.offers());
         // Nothing may be offered that is not remembered, but under a key of its own.
-        let is_remembered = state::write(&record, &offers).is_ok();
-        let key = if is_remembered { offers.key() } else { &nonce };
+        let written = state::write(&record, &offers).and_then(|()| state::identity(&folder));
+        let key = written.map_or(nonce, |folder| format!("{}-{folder}", offers.key()));
         let logins = request.credentials.clone();
-        let session = Session::open(socket, key, files.clone(), logins).await.ok()?;
+        let session = Session::open(socket, &key, files.clone(), logins).await.ok()?;
         Some(Self { session, files, record })
     }
 
@@ -198,12 +227,19 @@ fn options(request: &BuildRequest<'_>) -> BuildImageOptionsBuilder {
 /// Makes the archive on a thread of its own while it is sent; says when it `is_sent`.
 fn stream(
     context: Context,
+    is_local: bool,
     is_sent: impl Fn() + Send + 'static,
 ) -> mpsc::Receiver<io::Result<Bytes>> {
     let (sender, receiver) = mpsc::channel(CHUNKS_IN_FLIGHT);
     tokio::task::spawn_blocking(move || {
         let out = io::BufWriter::with_capacity(CHUNK, ChannelWriter(sender.clone()));
-        match archive::write(&context, out) {
+        let written = if is_local {
+            archive::write(&context, out)
+        } else {
+            let mut out = GzEncoder::new(out, Compression::fast());
+            archive::write(&context, &mut out).and_then(|()| out.finish()?.flush())
+        };
+        match written {
             Ok(()) => is_sent(),
             Err(error) => {
                 // A stream that merely ends would look complete to the engine.

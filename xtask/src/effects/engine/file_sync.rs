@@ -30,6 +30,9 @@ use crate::core::whole::Whole;
 const CHUNK: usize = 256 * 1024;
 const PACKETS_IN_FLIGHT: usize = 16;
 
+/// So many files are read at a time.
+const READERS: usize = 4;
+
 type Packets = Sender<Result<Packet, Status>>;
 
 /// What the engine may ask for.
@@ -98,8 +101,12 @@ impl FileSync for Files {
         let (ask, asked) = mpsc::unbounded_channel();
         let (files, all, list) = (self.clone(), Arc::clone(&told), packets.clone());
         tokio::task::spawn_blocking(move || files.tell(&all, &list));
-        let (files, data) = (self.clone(), packets.clone());
-        tokio::task::spawn_blocking(move || files.send_all(&told, asked, &data));
+        let asked = Arc::new(Mutex::new(asked));
+        for _ in 0..READERS {
+            let (files, told, asked, data) =
+                (self.clone(), Arc::clone(&told), Arc::clone(&asked), packets.clone());
+            tokio::task::spawn_blocking(move || files.send_some(&told, &asked, &data));
+        }
         let is_sent = Arc::clone(&self.is_sent);
         let is_context = !is_dockerfile && !is_ignore_file;
         tokio::spawn(async move {
@@ -157,8 +164,10 @@ impl Files {
         drop(packets.blocking_send(Ok(packet(PacketType::PacketStat))));
     }
 
-    fn send_all(&self, told: &FileList, mut asked: UnboundedReceiver<u32>, packets: &Packets) {
-        while let Some(id) = asked.blocking_recv() {
+    /// Sends what is asked for, one of several to do so, until nothing more is.
+    fn send_some(&self, told: &FileList, asked: &Mutex<UnboundedReceiver<u32>>, packets: &Packets) {
+        let next = || asked.lock().ok()?.blocking_recv();
+        while let Some(id) = next() {
             let Some(item) = usize::try_from(id).ok().and_then(|place| told.get(place)) else {
                 return;
             };

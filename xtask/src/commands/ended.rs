@@ -1,0 +1,99 @@
+//! What a round came to: for people, for whoever follows it up, and for other rounds.
+
+use std::io;
+use std::time::Duration;
+
+use super::round::Round;
+use crate::core::holdings::Holdings;
+use crate::core::plan::Part;
+use crate::core::problem::Problem;
+use crate::core::schedule::critical_path;
+use crate::effects::engine::Engine;
+use crate::effects::follow_up::Built;
+use crate::effects::records::write_memory;
+use crate::effects::state;
+use crate::event::{Event, Outcome, Summary};
+
+impl<E: Engine> Round<'_, E> {
+    /// What the engine holds now.
+    pub(super) fn into_holdings(self) -> Holdings {
+        self.known.into_inner().holdings
+    }
+
+    /// What was built, when it is over.
+    pub(super) fn built(&self) -> Built {
+        let steps = self.steps.borrow();
+        let all = self.plan.steps.iter().zip(steps.iter());
+        let built = all.filter(|(_, state)| state.outcome == Some(Outcome::Built));
+        let mut found = Built::default();
+        for component in built.map(|(step, _)| self.component(step)) {
+            found.components.push(component.name.clone());
+            found.images.extend(component.images.iter().map(|image| image.name.clone()));
+        }
+        found
+    }
+
+    /// Remembers what did not succeed, for `--failed`; tells whether anything failed.
+    pub(super) fn note_failures(&self) -> bool {
+        let steps = self.steps.borrow();
+        let mut known = self.known.borrow_mut();
+        for (step, state) in self.plan.steps.iter().zip(steps.iter()) {
+            let is_done = state.outcome.as_ref().is_some_and(Outcome::is_good);
+            known.records.set_unfinished(&self.component(step).name, !is_done);
+        }
+        steps.iter().any(|state| state.outcome == Some(Outcome::Failed))
+    }
+
+    pub(super) fn summary(&self, parts: &[Part], duration: Duration) -> Summary {
+        let steps = self.steps.borrow();
+        let count = |wanted: fn(&Outcome) -> bool| {
+            steps.iter().filter(|state| state.outcome.as_ref().is_some_and(wanted)).count()
+        };
+        let took = self.took.borrow();
+        let took: Vec<Duration> =
+            (0..parts.len()).map(|place| took.get(&place).copied().unwrap_or_default()).collect();
+        let needs: Vec<Vec<usize>> = parts.iter().map(|part| part.needs.clone()).collect();
+        let (path, critical_duration) = critical_path(&needs, &took);
+        let busy = took.iter().sum::<Duration>().as_secs_f64() / duration.as_secs_f64().max(1e-9);
+        let mut critical_path: Vec<String> = path
+            .into_iter()
+            .filter(|place| took[*place] > Duration::ZERO)
+            .map(|place| self.component(&self.plan.steps[parts[place].step]).name.clone())
+            .collect();
+        critical_path.dedup();
+        Summary {
+            built: count(|outcome| *outcome == Outcome::Built),
+            restored: count(|outcome| *outcome == Outcome::Restored),
+            up_to_date: count(|outcome| *outcome == Outcome::UpToDate),
+            failed: count(|outcome| *outcome == Outcome::Failed),
+            cancelled: count(|outcome| *outcome == Outcome::Cancelled),
+            outdated: count(|outcome| *outcome == Outcome::Outdated),
+            not_tried: count(|outcome| matches!(outcome, Outcome::NotTried { .. })),
+            duration,
+            critical_path,
+            critical_duration,
+            busy,
+        }
+    }
+
+    /// Keeps what was learned.
+    pub(super) fn end(&self) {
+        self.warn_of(self.known.borrow_mut().records.write());
+        if !self.trees.is_watched()
+            && let Some(memory) = self.trees.memory()
+        {
+            self.warn_of(write_memory(&self.workspace.root, &memory));
+        }
+        if !self.is_preview {
+            self.warn_of(self.store.borrow().tidy());
+        }
+    }
+
+    /// What is kept in `target/xtask/` may be lost, so it may also not be written.
+    pub(super) fn warn_of(&self, written: io::Result<()>) {
+        if let Err(error) = written {
+            let message = format!("cannot be written, so the next build takes longer: {error}");
+            self.events.send(Event::Warning(Problem::of_file(state::DIR, message)));
+        }
+    }
+}
