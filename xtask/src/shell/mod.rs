@@ -174,6 +174,7 @@ fn environment(builder: Option<Builder>) -> Environment {
         host: env::var("DOCKER_HOST").ok(),
         context: env::var("DOCKER_CONTEXT").ok(),
         config_dir: env::var_os("DOCKER_CONFIG").map(PathBuf::from).or_else(home_config),
+        has_tls: env::var_os("DOCKER_TLS_VERIFY").is_some_and(|value| !value.is_empty()),
         builder: builder.or_else(|| is_classic.then_some(Builder::Classic)),
     }
 }

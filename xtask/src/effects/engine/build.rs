@@ -1,11 +1,11 @@
 //! One image's build: the context goes to the engine while its progress comes back as
 //! events.
 //!
-//! BuildKit behind a local socket asks for files, and has those of the last build: after
-//! a small change in a large context, little is sent, and nothing unpacked. Everywhere
-//! else the context is streamed as an archive, and to an engine that is not behind a local
-//! socket it goes compressed, as quickly as that can be done: a link between two machines
-//! is mostly slower than that, and engines unpack no faster.
+//! BuildKit asks for files, and has those of the last build: after a small change in a large
+//! context, little is sent, and nothing unpacked. The classic builder, and BuildKit behind
+//! TLS, get the context as an archive that is made while it is sent. To an engine that is
+//! not behind a local socket it goes compressed, as quickly as that can be done: a link
+//! between two machines is mostly slower than that, and engines unpack no faster.
 //!
 //! The build is cancelled, in the engine too, by dropping the future: the
 //! connection closes and the engine stops what runs for it.
@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::file_sync::Files;
-use super::session::{Session, unique_session};
+use super::session::{Address, Session, unique_session};
 use super::{Builder, CONTEXT_MARK, DockerEngine, EngineError, Logins, to_their_end};
 use crate::core::archive;
 use crate::core::context::Context;
@@ -75,8 +75,8 @@ pub(super) async fn run(
     let is_sent = move || told.send(sent.clone());
     let mut progress = Progress::new(request.component, request.image, events);
     if builder == Builder::BuildKit
-        && let Some(socket) = &engine.socket
-        && let Some(shared) = Shared::open(socket, &request, is_sent.clone()).await
+        && let Some(address) = &engine.sessions
+        && let Some(shared) = Shared::open(address, &request, is_sent.clone()).await
     {
         let options = shared.options(options(&request));
         let docker = engine.transfers.clone().with_request_modifier(ask_for_buildkit);
@@ -133,7 +133,7 @@ impl Shared {
     /// None where files cannot be sent this way: a name is not UTF-8, or the engine, or
     /// what stands before it, does not know sessions.
     async fn open(
-        socket: &Path,
+        address: &Address,
         request: &BuildRequest<'_>,
         is_sent: impl Fn() + Send + Sync + 'static,
     ) -> Option<Self> {
@@ -146,7 +146,7 @@ impl Shared {
         let written = state::write(&record, &offers).and_then(|()| state::identity(&folder));
         let key = written.map_or(nonce, |folder| format!("{}-{folder}", offers.key()));
         let logins = request.credentials.clone();
-        let session = Session::open(socket, &key, files.clone(), logins).await.ok()?;
+        let session = Session::open(address, &key, files.clone(), logins).await.ok()?;
         Some(Self { session, files, record })
     }
 

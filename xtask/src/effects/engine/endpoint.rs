@@ -20,6 +20,8 @@ pub struct Environment {
     pub context: Option<String>,
     /// `DOCKER_CONFIG`, else `~/.docker`.
     pub config_dir: Option<PathBuf>,
+    /// Whether `DOCKER_TLS_VERIFY` says anything.
+    pub has_tls: bool,
     /// The builder that was asked for; none lets the engine decide.
     pub builder: Option<Builder>,
 }

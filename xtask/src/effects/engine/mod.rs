@@ -15,7 +15,6 @@ mod push;
 mod session;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use bollard::Docker;
@@ -34,6 +33,8 @@ pub use build::BuildRequest;
 pub use credentials::{Logins, domains_of};
 pub use endpoint::Environment;
 pub use push::PushRequest;
+
+use session::Address;
 
 /// Long enough for any upload: the client's time-out runs until the answer's
 /// headers, which an engine sends only after it has the whole context.
@@ -151,8 +152,8 @@ pub struct DockerEngine {
     builder: OnceCell<Builder>,
     environment: Environment,
     is_local: bool,
-    /// The engine's, if it is one of this system.
-    socket: Option<PathBuf>,
+    /// Where it takes sessions, if it can.
+    sessions: Option<Address>,
 }
 
 impl DockerEngine {
@@ -163,16 +164,24 @@ impl DockerEngine {
             endpoint: endpoint.clone(),
             source: Some(Box::new(source)),
         };
-        let docker = Docker::connect_with_host(&endpoint)
-            .map_err(unreachable)?
-            .with_request_modifier(make_credentials_url_safe);
+        let has_tls = environment.has_tls;
+        // The client crate takes an empty DOCKER_TLS_VERIFY for a wish, too.
+        let is_plain_port = endpoint.starts_with("tcp:") && !has_tls;
+        let connected = if is_plain_port {
+            let timeout = QUESTION_TIMEOUT.as_secs();
+            Docker::connect_with_http(&endpoint, timeout, bollard::API_DEFAULT_VERSION)
+        } else {
+            Docker::connect_with_host(&endpoint)
+        };
+        let docker =
+            connected.map_err(unreachable)?.with_request_modifier(make_credentials_url_safe);
         let questions = docker.clone().with_timeout(QUESTION_TIMEOUT);
         questions.ping().await.map_err(unreachable)?;
         let builder = environment.builder.map(OnceCell::from).unwrap_or_default();
         let transfers = docker.with_timeout(TRANSFER_TIMEOUT);
         let is_local = endpoint.starts_with("unix:") || endpoint.starts_with("npipe:");
-        let socket = endpoint.strip_prefix("unix://").map(PathBuf::from);
-        Ok(Self { questions, transfers, builder, environment, is_local, socket })
+        let sessions = Address::of(&endpoint, has_tls);
+        Ok(Self { questions, transfers, builder, environment, is_local, sessions })
     }
 
     /// The builder that is used, found out when the first build needs one.

@@ -2,12 +2,12 @@
 //! the files of a context and for logins.
 //!
 //! It begins as an HTTP request that is upgraded. The client crate can do that, but serves
-//! no files there, so it is spoken here, on a connection of our own: to the engine behind
-//! a local socket, and no other.
+//! no files there, so it is spoken here, on a connection of our own: to a local socket, or
+//! to a port without TLS.
 
 use std::io;
-use std::net::Shutdown;
-use std::path::Path;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -24,9 +24,11 @@ use bollard_buildkit_proto::moby::filesync::v1::{
     VerifyTokenAuthorityResponse,
 };
 use futures_util::stream;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
+use rustix::net::{Shutdown, shutdown};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
 use tonic::transport::Server;
+use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status};
 
 use super::Logins;
@@ -40,28 +42,63 @@ const WINDOW: u32 = 64 << 20;
 const METHODS: [&str; 2] =
     ["/moby.filesync.v1.FileSync/DiffCopy", "/moby.filesync.v1.Auth/Credentials"];
 
+/// Where an engine takes sessions.
+#[derive(Clone, Debug)]
+pub(super) enum Address {
+    /// A local socket.
+    Socket(PathBuf),
+    /// A host and a port.
+    Port(String),
+}
+
+impl Address {
+    /// Of an endpoint, if we can speak to it.
+    pub(super) fn of(endpoint: &str, has_tls: bool) -> Option<Self> {
+        if let Some(path) = endpoint.strip_prefix("unix://") {
+            return Some(Self::Socket(path.into()));
+        }
+        let port = ["tcp://", "http://"].iter().find_map(|scheme| endpoint.strip_prefix(scheme))?;
+        (!has_tls).then(|| Self::Port(port.trim_end_matches('/').to_owned()))
+    }
+}
+
 /// It ends when it is dropped.
 #[derive(Debug)]
 pub(super) struct Session {
     /// The connection itself: whoever serves it has another handle.
-    connection: std::os::unix::net::UnixStream,
+    connection: OwnedFd,
     id: String,
 }
 
 impl Session {
-    /// Opens one for the engine behind a socket, which keeps files under a `key`.
+    /// Opens one for an engine, which keeps files under a `key`.
     pub(super) async fn open(
-        socket: &Path,
+        address: &Address,
+        key: &str,
+        files: Files,
+        logins: Logins,
+    ) -> io::Result<Self> {
+        match address {
+            Address::Socket(path) => {
+                Self::begin(UnixStream::connect(path).await?, key, files, logins).await
+            }
+            Address::Port(port) => {
+                let stream = TcpStream::connect(port).await?;
+                stream.set_nodelay(true)?;
+                Self::begin(stream, key, files, logins).await
+            }
+        }
+    }
+
+    async fn begin(
+        mut served: impl AsyncRead + AsyncWrite + Connected + AsFd + Unpin + Send + 'static,
         key: &str,
         files: Files,
         logins: Logins,
     ) -> io::Result<Self> {
         let id = unique_session();
-        let mut served = UnixStream::connect(socket).await?;
         upgrade(&mut served, &id, key).await?;
-        let served = served.into_std()?;
-        let connection = served.try_clone()?;
-        let served = UnixStream::from_std(served)?;
+        let connection = served.as_fd().try_clone_to_owned()?;
         let server = Server::builder()
             .initial_connection_window_size(WINDOW)
             .initial_stream_window_size(WINDOW)
@@ -82,7 +119,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        drop(self.connection.shutdown(Shutdown::Both));
+        let _ = shutdown(&self.connection, Shutdown::Both);
     }
 }
 
@@ -94,7 +131,11 @@ pub(super) fn unique_session() -> String {
     format!("xtask-{}-{}-{count}", std::process::id(), since.as_nanos())
 }
 
-async fn upgrade(connection: &mut UnixStream, id: &str, key: &str) -> io::Result<()> {
+async fn upgrade(
+    connection: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    id: &str,
+    key: &str,
+) -> io::Result<()> {
     let mut request = format!(
         "POST /session HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\
          Content-Length: 0\r\nX-Docker-Expose-Session-Uuid: {id}\r\n\
