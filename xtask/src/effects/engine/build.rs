@@ -3,39 +3,28 @@
 //!
 //! BuildKit asks for files, and has those of the last build: after a small change in a large
 //! context, little is sent, and nothing unpacked. The classic builder, and BuildKit behind
-//! TLS, get the context as an archive that is made while it is sent. To an engine that is
-//! not behind a local socket it goes compressed, as quickly as that can be done: a link
-//! between two machines is mostly slower than that, and engines unpack no faster.
+//! TLS, get the context as an archive that is made while it is sent.
 //!
 //! The build is cancelled, in the engine too, by dropping the future: the
 //! connection closes and the engine stops what runs for it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use bollard::models::{BuildInfo, BuildInfoAux};
 use bollard::query_parameters::{BuildImageOptions, BuildImageOptionsBuilder, BuilderVersion};
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use futures_util::{Stream as Answers, StreamExt};
-use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::file_sync::Files;
 use super::session::{Address, Session, unique_session};
-use super::{Builder, CONTEXT_MARK, DockerEngine, EngineError, Logins, to_their_end};
-use crate::core::archive;
+use super::{Builder, DockerEngine, EngineError, Logins, to_their_end, upload};
 use crate::core::context::Context;
 use crate::core::offers::Offers;
 use crate::effects::state;
 use crate::event::{Event, Events, InstructionState, Stream};
-
-/// Big enough that the channel costs nothing beside the copying.
-const CHUNK: usize = 256 * 1024;
-const CHUNKS_IN_FLIGHT: usize = 4;
 
 /// What is asked of the engine for one image.
 #[derive(Debug)]
@@ -106,7 +95,7 @@ async fn streamed(
             options(request).version(BuilderVersion::BuilderBuildKit).session(&unique_session())
         }
     };
-    let chunks = stream(request.context.clone(), engine.is_local, is_sent);
+    let chunks = upload::stream(request.context.clone(), engine.is_local, is_sent);
     let body = bollard::body_try_stream(ReceiverStream::new(chunks));
     let credentials = Some(request.credentials.clone());
     let answers = engine.transfers.build_image(options.build(), credentials, Some(body));
@@ -222,48 +211,6 @@ fn options(request: &BuildRequest<'_>) -> BuildImageOptionsBuilder {
         .nocache(request.no_cache)
         .rm(true)
         .forcerm(true)
-}
-
-/// Makes the archive on a thread of its own while it is sent; says when it `is_sent`.
-fn stream(
-    context: Context,
-    is_local: bool,
-    is_sent: impl Fn() + Send + 'static,
-) -> mpsc::Receiver<io::Result<Bytes>> {
-    let (sender, receiver) = mpsc::channel(CHUNKS_IN_FLIGHT);
-    tokio::task::spawn_blocking(move || {
-        let out = io::BufWriter::with_capacity(CHUNK, ChannelWriter(sender.clone()));
-        let written = if is_local {
-            archive::write(&context, out)
-        } else {
-            let mut out = GzEncoder::new(out, Compression::fast());
-            archive::write(&context, &mut out).and_then(|()| out.finish()?.flush())
-        };
-        match written {
-            Ok(()) => is_sent(),
-            Err(error) => {
-                // A stream that merely ends would look complete to the engine.
-                let marked = io::Error::new(error.kind(), format!("{CONTEXT_MARK}{error}"));
-                drop(sender.blocking_send(Err(marked)));
-            }
-        }
-    });
-    receiver
-}
-
-struct ChannelWriter(mpsc::Sender<io::Result<Bytes>>);
-
-impl Write for ChannelWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.0.blocking_send(Ok(Bytes::copy_from_slice(bytes))) {
-            Ok(()) => Ok(bytes.len()),
-            Err(_) => Err(io::ErrorKind::BrokenPipe.into()),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// Turns the engine's answers into events: each instruction once, output by line.

@@ -13,6 +13,7 @@ mod file_list;
 mod file_sync;
 mod push;
 mod session;
+mod upload;
 
 use std::collections::HashMap;
 use std::time::Duration;
