@@ -1,6 +1,7 @@
 //! The trees of a workspace's components, each walked and read once.
 //!
-//! What one component is made from is partly another's folder, so trees are shared.
+//! What one component is made from is partly another's folder, so trees are shared. Of a
+//! folder of which a Dockerfile can read only some, only that is walked.
 //! They hold until something may have written into them: whoever runs a hook calls
 //! [`Trees::forget`], whoever spends time on a build [`Trees::time_passed`], and the
 //! next look walks again, with all the digests that are still good. Where somebody
