@@ -199,7 +199,7 @@ fn describe(
     let (ignore, ignore_file) = trees.ignore(&selection)?;
     let mut left_out: BTreeMap<usize, LeftOut> = BTreeMap::new();
     let mut unread = LeftOut::default();
-    let sent: HashSet<PathBuf> = context.items().map(|item| item.part.path(item.entry)).collect();
+    let sent: HashSet<PathBuf> = context.items().map(|item| item.path()).collect();
     let own = (component.dir(), PathBuf::new());
     let others =
         needed.iter().map(|name| (format!("src/{name}"), Path::new(DEPENDENCY).join(name)));

@@ -34,7 +34,6 @@ use crate::core::fingerprint::Fingerprint;
 use crate::core::holdings::Holdings;
 use crate::core::plan::{Part, PartKind, Plan, Step};
 use crate::core::problem::Problem;
-use crate::core::reference::Reference;
 use crate::core::schedule::{Schedule, Task};
 use crate::core::selection::Needed;
 use crate::core::trees::Trees;
@@ -373,7 +372,7 @@ impl<'a, E: Engine> Round<'a, E> {
     /// The name of the image of ours that a Dockerfile means, if it means one.
     pub(super) fn local_name<'u>(&self, used: &'u ImageUse) -> Option<&'u str> {
         let prefix = self.registry.map(RegistryConfig::prefix);
-        let name = Reference::parse(&used.reference).local_name(prefix.as_deref())?;
+        let name = used.local_name(prefix.as_deref())?;
         self.names.contains(name).then_some(name)
     }
 

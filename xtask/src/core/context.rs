@@ -292,7 +292,7 @@ impl FirstNames {
         let (first, digest) = match self.0.entry((item.part.shown.clone(), device, inode)) {
             hash_map::Entry::Occupied(known) => known.into_mut(),
             hash_map::Entry::Vacant(new) => {
-                new.insert((item.part.path(item.entry), item.digest));
+                new.insert((item.path(), item.digest));
                 return None;
             }
         };

@@ -17,6 +17,7 @@ use std::fmt;
 
 use parse_dockerfile::{Flag, FromInstruction, Instruction};
 
+use super::reference::Reference;
 use super::sources::Sources;
 
 /// What a Dockerfile says of the images that it is made from.
@@ -48,6 +49,12 @@ pub struct ImageUse {
 }
 
 impl ImageUse {
+    /// The name that the image would have if it were one of the workspace:
+    /// [`Reference::local_name`].
+    pub fn local_name(&self, registry_prefix: Option<&str>) -> Option<&str> {
+        Reference::parse(&self.reference).local_name(registry_prefix)
+    }
+
     /// The reference without the tag that it has anyhow.
     pub fn repository(&self) -> &str {
         self.reference.strip_suffix(":latest").unwrap_or(&self.reference)

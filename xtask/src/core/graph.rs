@@ -17,7 +17,6 @@ use petgraph::visit::EdgeRef;
 
 use super::dockerfile::{ImageUse, Via};
 use super::problem::Problem;
-use super::reference::Reference;
 use super::workspace::{Component, Image, Workspace};
 
 /// Why one component needs another.
@@ -233,7 +232,7 @@ fn image_edges(
     let mut edges = Vec::new();
     for (place, image) in component.images.iter().enumerate() {
         for used in &image.uses {
-            let name = Reference::parse(&used.reference).local_name(registry_prefix);
+            let name = used.local_name(registry_prefix);
             if let Some((owner, of_owner)) = name.and_then(|name| owners.get(name)) {
                 edges.push((*owner, edge(image, used, (place, *of_owner))));
             }
@@ -265,7 +264,7 @@ fn image_order(
     }
     for (place, image) in component.images.iter().enumerate() {
         for used in &image.uses {
-            let name = Reference::parse(&used.reference).local_name(registry_prefix);
+            let name = used.local_name(registry_prefix);
             if let Some(needed) = name.and_then(|name| places.get(name)) {
                 let edge = edge(image, used, (place, *needed));
                 edges.add_edge(NodeIndex::new(place), NodeIndex::new(*needed), edge);

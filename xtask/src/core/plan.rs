@@ -8,7 +8,6 @@ use std::path::PathBuf;
 
 use super::dockerfile::ImageUse;
 use super::graph::{Graph, ImageOrder};
-use super::reference::Reference;
 use super::selection::{Needed, Selection};
 use super::workspace::{Image, Workspace};
 
@@ -108,7 +107,7 @@ impl Plan {
         let own: BTreeSet<&str> = images.map(|image| image.name.as_str()).collect();
         let uses = workspace.images().flat_map(|(_, image)| &image.uses);
         let others = uses.filter(|used| {
-            let name = Reference::parse(&used.reference).local_name(registry_prefix);
+            let name = used.local_name(registry_prefix);
             name.is_some_and(|name| own.contains(name))
         });
         others.map(ImageUse::repository).chain(own.iter().copied()).map(str::to_owned).collect()

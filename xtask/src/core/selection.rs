@@ -60,17 +60,16 @@ impl Selection {
 
     /// Where a path of the context lies, if anything may be there.
     pub fn on_disk(&self, root: &Path, path: &Path, has_generated: bool) -> Option<PathBuf> {
-        let below = |needed: &Needed| {
-            Some((path.strip_prefix(needed.at()).ok()?.to_owned(), needed.clone()))
-        };
-        let Some((path, needed)) = self.needed.iter().find_map(below) else {
+        let mut needed = self.needed.iter();
+        let below = needed.find_map(|it| Some((path.strip_prefix(it.at()).ok()?, it)));
+        let Some((path, needed)) = below else {
             return Some(root.join(&self.dir).join(path));
         };
-        match (path.strip_prefix(GENERATED), needed.generated) {
+        match (path.strip_prefix(GENERATED), &needed.generated) {
             (Ok(_), _) if !has_generated => None,
             (Ok(path), Some(kept)) => Some(root.join(kept).join(path)),
             _ if path.starts_with(DEPENDENCY) => None,
-            _ => Some(root.join("src").join(needed.name).join(path)),
+            _ => Some(root.join("src").join(&needed.name).join(path)),
         }
     }
 }

@@ -446,7 +446,7 @@ mod tests {
     }
 
     fn paths(context: &Context) -> Vec<String> {
-        context.items().map(|item| item.part.path(item.entry).display().to_string()).collect()
+        context.items().map(|item| item.path().display().to_string()).collect()
     }
 
     #[test]

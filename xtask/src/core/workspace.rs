@@ -20,7 +20,7 @@ use rayon::prelude::*;
 use super::dockerfile::{self, Dockerfile, ImageUse, Via};
 use super::inputs::Inputs;
 use super::problem::{Problem, Problems, did_you_mean};
-use super::reference::{self, Reference};
+use super::reference;
 use super::sources::Sources;
 use super::tree::Digest;
 
@@ -171,9 +171,11 @@ impl Workspace {
             self.images().map(|(_, image)| (image.name.clone(), image.has_triggers)).collect();
         let images = self.components.iter_mut().flat_map(|component| &mut component.images);
         for image in images {
-            let bases = image.uses.iter().filter(|used| used.via == Via::From).filter_map(|used| {
-                triggers.get(Reference::parse(&used.reference).local_name(registry_prefix)?)
-            });
+            let bases = image
+                .uses
+                .iter()
+                .filter(|used| used.via == Via::From)
+                .filter_map(|used| triggers.get(used.local_name(registry_prefix)?));
             let has_args = image.sources.has_args();
             if bases.into_iter().any(|has_triggers| *has_triggers || has_args) {
                 image.sources = Sources::All;

@@ -34,7 +34,7 @@ pub(super) fn lines(contents: &ImageContext) -> Vec<String> {
         format!("{image} ({dockerfile}): {}, {}", counted(files), bytes(total)),
         String::new(),
     ];
-    let paths: Vec<PathBuf> = items.iter().map(|item| item.part.path(item.entry)).collect();
+    let paths: Vec<PathBuf> = items.iter().map(Item::path).collect();
     let filled: HashSet<&Path> = paths.iter().filter_map(|path| path.parent()).collect();
     let is_shown = |(item, path): &(&Item<'_>, &PathBuf)| {
         item.entry.kind != Kind::Folder || !filled.contains(path.as_path())
@@ -113,7 +113,7 @@ fn advice(contents: &ImageContext, total: u64) -> Vec<String> {
 fn dominating(context: &Context, total: u64) -> Option<(PathBuf, u64)> {
     let mut sizes: BTreeMap<PathBuf, u64> = BTreeMap::new();
     for item in context.items() {
-        for folder in item.part.path(item.entry).ancestors().skip(1) {
+        for folder in item.path().ancestors().skip(1) {
             *sizes.entry(folder.to_owned()).or_default() += item.entry.size();
         }
     }
@@ -127,7 +127,7 @@ fn dominating(context: &Context, total: u64) -> Option<(PathBuf, u64)> {
 fn folders(context: &Context) -> BTreeMap<PathBuf, (usize, u64)> {
     let mut found: BTreeMap<PathBuf, (usize, u64)> = BTreeMap::new();
     for item in context.items().filter(|item| item.entry.kind != Kind::Folder) {
-        let path = item.part.path(item.entry);
+        let path = item.path();
         let parts = if path.starts_with("dependency") { 2 } else { 1 };
         let folder: PathBuf = path.parent().into_iter().flatten().take(parts).collect();
         let sums = found.entry(folder).or_default();
@@ -174,7 +174,7 @@ fn one(contents: &ImageContext) -> Value {
             Kind::Fifo => "fifo",
             Kind::Characters(_) | Kind::Blocks(_) => "device",
         };
-        let path = item.part.path(item.entry);
+        let path = item.path();
         let mode = format!("{:04o}", item.entry.mode);
         json!({ "path": path.to_string_lossy(), "kind": kind, "mode": mode, "bytes": item.entry.size() })
     };

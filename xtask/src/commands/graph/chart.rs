@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use super::Choice;
 use crate::core::graph::{Direction, EdgeKind, Graph};
-use crate::core::reference::Reference;
 use crate::core::workspace::Workspace;
 use crate::effects::records::Records;
 use crate::event::PlannedStep;
@@ -164,7 +163,7 @@ impl Chart {
             for (image, used) in images.flat_map(|(place, image)| {
                 image.uses.iter().map(move |used| ((place, image), used))
             }) {
-                let name = Reference::parse(&used.reference).local_name(registry_prefix);
+                let name = used.local_name(registry_prefix);
                 if !name.is_some_and(|name| ours.contains(name)) {
                     uses.push((from, image, used));
                 }

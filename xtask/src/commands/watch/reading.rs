@@ -11,7 +11,6 @@ use crate::commands::read_workspace;
 use crate::core::config::RegistryConfig;
 use crate::core::dockerfile::ImageUse;
 use crate::core::graph::Graph;
-use crate::core::reference::Reference;
 use crate::core::scope::Scope;
 use crate::core::selection::Selection;
 use crate::core::workspace::{Options, Workspace};
@@ -71,7 +70,7 @@ impl<E: Engine> Watch<'_, E> {
         let names: HashSet<&str> =
             workspace.images().map(|(_, image)| image.name.as_str()).collect();
         let is_local = |used: &ImageUse| {
-            let name = Reference::parse(&used.reference).local_name(prefix.as_deref());
+            let name = used.local_name(prefix.as_deref());
             name.is_some_and(|name| names.contains(name))
         };
         let mut found = Externals::new();

@@ -50,7 +50,7 @@ impl FileList {
         for place in context.places() {
             let item = context.item(place)?;
             if is_wanted(&item) {
-                item.part.path(item.entry).to_str()?;
+                item.path().to_str()?;
                 if item.entry.kind == Kind::Link {
                     fs::read_link(item.part.source(item.entry)).ok()?.to_str()?;
                 }
@@ -81,9 +81,13 @@ impl FileList {
     /// The file that is asked for by its place in the order.
     pub(super) fn get(&self, place: usize) -> Option<Item<'_>> {
         match self.rows.get(place)? {
-            Row::Entry(place) => self.context.as_ref()?.item(*place),
+            Row::Entry(place) => self.item(*place),
             Row::Folder(_) => None,
         }
+    }
+
+    fn item(&self, place: Place) -> Option<Item<'_>> {
+        self.context.as_ref()?.item(place)
     }
 
     /// What is told of each.
@@ -99,8 +103,7 @@ impl FileList {
                 ..Stat::default()
             }),
             Row::Entry(place) => {
-                let item = self.context.as_ref().and_then(|context| context.item(*place));
-                let item = item.ok_or_else(changed)?;
+                let item = self.item(*place).ok_or_else(changed)?;
                 let source = item.part.source(item.entry);
                 stat(&item, &source, &mut first_names).map_err(naming(&source))
             }
