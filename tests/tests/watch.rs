@@ -1,7 +1,8 @@
 //! `watch` builds what a change affects, once, and nothing else.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
@@ -33,6 +34,12 @@ fn watch<'w>(workspace: &'w Workspace, arguments: &[&str]) -> Running<'w> {
     running
 }
 
+/// Writes over a file in place, at one stroke.
+fn overwrite(workspace: &Workspace, path: &str, text: &str) {
+    let mut file = OpenOptions::new().write(true).open(workspace.root().join(path)).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}
+
 /// Ends the loop, and tells which components were built in it, in order.
 fn built(running: Running<'_>) -> Vec<String> {
     running.interrupt();
@@ -49,11 +56,11 @@ fn built(running: Running<'_>) -> Vec<String> {
 fn a_save_builds_what_it_affects_and_equal_bytes_build_nothing() {
     let workspace = three();
     let mut running = watch(&workspace, &[]);
-    workspace.write("src/a/app/x", "2");
+    overwrite(&workspace, "src/a/app/x", "2");
     running.wait_for("watching: ");
     // The same bytes, other times, a file that comes and goes, and reading.
-    workspace.write("src/b/app/x", "1");
-    workspace.write("src/b/app/swap", "1");
+    overwrite(&workspace, "src/b/app/x", "1");
+    workspace.save("src/b/app/swap", "1");
     fs::remove_file(workspace.root().join("src/b/app/swap")).unwrap();
     fs::read(workspace.root().join("src/b/app/x")).unwrap();
     // As editors save.
@@ -74,10 +81,10 @@ fn a_file_that_no_instruction_can_read_builds_nothing() {
         .file("src/b/build/component.dep", "c\n");
     let mut running = watch(&workspace, &[]);
     for file in ["src/a/notes", "src/b/notes", "src/c/notes"] {
-        workspace.write(file, "2");
+        workspace.save(file, "2");
     }
     std::thread::sleep(std::time::Duration::from_millis(300));
-    workspace.write("src/b/app/x", "2");
+    workspace.save("src/b/app/x", "2");
     running.wait_for("changed: src/b/app/x → b");
     running.wait_for("watching: ");
     running.interrupt();
@@ -96,7 +103,7 @@ fn a_base_with_triggers_is_watched_for_with_all_that_there_is() {
     cli_build(&workspace.root().join("outer"), "Dockerfile", &workspace.own("tt-outer"), &[]);
     workspace.xtask(&["build"]).exits_with(0);
     let mut running = watch(&workspace, &["--no-initial"]);
-    workspace.write("src/a/other", "2");
+    workspace.save("src/a/other", "2");
     running.wait_for("changed: src/a/other");
     running.wait_for("watching: ");
     running.interrupt();
@@ -108,16 +115,16 @@ fn a_new_folder_is_watched_with_all_that_is_in_it() {
     let workspace = three();
     let mut running = watch(&workspace, &["-s", "c"]);
     // Filled elsewhere and moved in; then a file deep in it.
-    workspace.write("aside/d/e/f", "1");
+    workspace.save("aside/d/e/f", "1");
     fs::rename(workspace.root().join("aside"), workspace.root().join("src/c/app/in")).unwrap();
     running.wait_for("watching: ");
-    workspace.write("src/c/app/in/d/e/f", "2");
+    workspace.save("src/c/app/in/d/e/f", "2");
     running.wait_for("watching: ");
     // Removed and made again.
     fs::remove_dir_all(workspace.root().join("src/c/app")).unwrap();
-    workspace.write("src/c/app/x", "3");
+    workspace.save("src/c/app/x", "3");
     running.wait_for("watching: ");
-    workspace.write("src/c/app/x", "4");
+    workspace.save("src/c/app/x", "4");
     running.wait_for("watching: ");
     assert_eq!(built(running), ["c"; 5]);
     assert!(image_tree(&workspace.own("tt-c"))["x"].ends_with('4'));
@@ -134,11 +141,11 @@ fn a_linked_component_and_declared_inputs_are_watched_where_they_lie() {
         .file("elsewhere/app/x", "1");
     symlink("../elsewhere", workspace.root().join("src/l")).unwrap();
     let mut running = watch(&workspace, &[]);
-    workspace.write("proto/x.txt", "2");
+    workspace.save("proto/x.txt", "2");
     running.wait_for("changed: proto/x.txt → a");
     running.wait_for("watching: ");
-    workspace.write("proto/undeclared", "2");
-    workspace.write("elsewhere/app/x", "2");
+    workspace.save("proto/undeclared", "2");
+    workspace.save("elsewhere/app/x", "2");
     running.wait_for("→ l");
     running.wait_for("watching: ");
     running.interrupt();
@@ -150,16 +157,16 @@ fn a_linked_component_and_declared_inputs_are_watched_where_they_lie() {
 fn components_come_and_go_and_what_is_wrong_ends_no_loop() {
     let workspace = three();
     let mut running = watch(&workspace, &[]);
-    workspace.write("src/d/app/x", "1");
-    workspace.write("src/d/build/component.dep", "nobody\n");
-    workspace.write(&workspace.own("src/d/build/tt-d.dockerfile"), COPY);
+    workspace.save("src/d/app/x", "1");
+    workspace.save("src/d/build/component.dep", "nobody\n");
+    workspace.save(&workspace.own("src/d/build/tt-d.dockerfile"), COPY);
     running.wait_for("src/d/build/component.dep:1: no component 'nobody'");
     running.wait_for("watching: ");
-    workspace.write("src/c/app/x", "2");
-    workspace.write("src/d/build/component.dep", "c\n");
+    workspace.save("src/c/app/x", "2");
+    workspace.save("src/d/build/component.dep", "c\n");
     running.wait_for("watching: ");
     fs::remove_dir_all(workspace.root().join("src/d")).unwrap();
-    workspace.write("src/c/app/x", "3");
+    workspace.save("src/c/app/x", "3");
     running.wait_for("changed: src/c/app/x");
     running.wait_for("watching: ");
     assert_eq!(built(running), ["a", "b", "c", "c", "d", "c"]);
@@ -169,15 +176,15 @@ fn components_come_and_go_and_what_is_wrong_ends_no_loop() {
 fn a_failed_build_is_tried_again_only_when_it_may_succeed() {
     let workspace = three().image("a", "FROM scratch\nCOPY missing /\n");
     let mut running = watch(&workspace, &[]);
-    workspace.write("src/c/app/x", "2");
+    workspace.save("src/c/app/x", "2");
     running.wait_for("changed: src/c/app/x → c");
     running.wait_for("watching: ");
-    workspace.write("src/a/missing", "1");
+    workspace.save("src/a/missing", "1");
     running.wait_for("changed: src/a/missing → a");
     running.wait_for("watching: ");
     running.interrupt();
     let output = running.finish().exits_with(0);
-    assert_eq!(output.built(), ["c", "c", "a", "b"]);
+    assert_eq!(output.built(), ["c", "c", "a", "b"], "{}", output.stderr);
     let failures = output.stderr.lines().filter(|line| line.contains("a | failed in"));
     assert_eq!(failures.count(), 1, "{}", output.stderr);
 }
@@ -192,20 +199,20 @@ fn a_save_during_a_build_starts_over_while_others_go_on() {
     let mut running = workspace.start(&["watch", "-j", "4"]);
     // `a` is done, `b` is being built from it.
     running.wait_for("sleep 60");
-    workspace.write("src/a/app/x", "2");
+    workspace.save("src/a/app/x", "2");
     running.wait_for("changed: src/a/app/x → a");
     running.wait_for("b | changed meanwhile");
     running.wait_for("a | building");
     running.wait_for("b | built");
     // Meanwhile, a failure is mended.
-    workspace.write("src/b/build/tt-b.dockerfile", "FROM tt-a\nCOPY nothing /b\n");
-    workspace.write("target/go", "");
+    workspace.save("src/b/build/tt-b.dockerfile", "FROM tt-a\nCOPY nothing /b\n");
+    workspace.save("target/go", "");
     running.wait_for("COPY nothing");
     running.wait_for("1 failed");
     running.wait_for("watching: ");
     running.interrupt();
     let output = running.finish().exits_with(0);
-    assert_eq!(output.built(), ["a", "a", "b", "c"]);
+    assert_eq!(output.built(), ["a", "a", "b", "c"], "{}", output.stderr);
     assert!(image_tree(&workspace.own("tt-b"))["x"].ends_with('2'));
 }
 
@@ -217,9 +224,9 @@ fn a_failure_is_mended_while_others_go_on() {
         .image("a", "FROM tt-box\nCOPY app /\nRUN [ $(cat /x) = 2 ]\n");
     let mut running = workspace.start(&["watch", "-j", "4"]);
     running.wait_for("a | failed");
-    workspace.write("src/a/app/x", "2");
+    workspace.save("src/a/app/x", "2");
     running.wait_for("b | built");
-    workspace.write("target/go", "");
+    workspace.save("target/go", "");
     running.wait_for("3 built, 0 up to date, 0 failed");
     running.wait_for("watching: ");
     running.interrupt();
@@ -238,7 +245,7 @@ fn a_hook_that_is_started_over_finds_what_it_found_at_first() {
         .script("src/b/build/build-pre.sh", hook);
     let mut running = workspace.start(&["watch"]);
     running.wait_for("it has a 1");
-    workspace.write("src/a/app/x", "2");
+    workspace.save("src/a/app/x", "2");
     running.wait_for("it has a 2");
     running.wait_for("watching: ");
     running.interrupt();
@@ -253,9 +260,9 @@ fn a_save_while_a_hook_runs_starts_it_over_once_it_is_known_to_write_nothing() {
                 [ $(cat src/a/app/x) != slow ] || sleep 1000\n";
     let workspace = three().script("src/a/build/build-pre.sh", hook);
     let mut running = watch(&workspace, &[]);
-    workspace.write("src/a/app/x", "slow");
+    workspace.save("src/a/app/x", "slow");
     running.wait_for("it has slow");
-    workspace.write("src/a/app/x", "2");
+    workspace.save("src/a/app/x", "2");
     running.wait_for("it has 2");
     running.wait_for("watching: ");
     running.interrupt();
@@ -273,7 +280,7 @@ fn a_hook_that_writes_into_its_own_tree_does_not_loop() {
     let mut running = workspace.start(&["watch"]);
     running.wait_for("src/c/build/build-pre.sh: wrote src/c/app/made once more");
     running.wait_for("watching: ");
-    workspace.write("src/a/app/x", "2");
+    workspace.save("src/a/app/x", "2");
     running.wait_for("changed: src/a/app/x → a");
     running.wait_for("watching: ");
     running.interrupt();
@@ -294,7 +301,7 @@ fn a_checkout_is_one_round() {
     git(&["commit", "-qm", "one"]);
     git(&["checkout", "-qb", "other"]);
     for number in 0..3000 {
-        workspace.write(&format!("src/a/app/d{}/{number}", number % 50), "text");
+        workspace.save(&format!("src/a/app/d{}/{number}", number % 50), "text");
     }
     git(&["add", "."]);
     git(&["commit", "-qm", "two"]);
@@ -323,7 +330,7 @@ fn lost_news_are_looked_for() {
         fs::write(&path, "").unwrap();
         fs::remove_file(path).unwrap();
     }
-    workspace.write("src/c/app/x", "2");
+    workspace.save("src/c/app/x", "2");
     running.signal(Signal::CONT);
     running.wait_for("changed: ");
     running.wait_for("watching: ");
@@ -346,10 +353,10 @@ fn what_cannot_be_watched_is_looked_at() {
     running.wait_for("folders cannot be watched, as the limit fs.inotify.max_user_watches");
     running.wait_for("watching: ");
     for component in ["a", "b", "c"] {
-        workspace.write(&format!("src/{component}/app/x"), "2");
+        workspace.save(&format!("src/{component}/app/x"), "2");
     }
     running.wait_for("watching: ");
-    workspace.write("src/c/app/x", "3");
+    workspace.save("src/c/app/x", "3");
     running.wait_for("watching: ");
     let built = built(running);
     assert_eq!(built.last().map(String::as_str), Some("c"));
@@ -360,7 +367,7 @@ fn what_cannot_be_watched_is_looked_at() {
 fn everything_can_be_looked_at_instead() {
     let workspace = three();
     let mut running = watch(&workspace, &["--poll=100"]);
-    workspace.write("src/c/app/x", "2");
+    workspace.save("src/c/app/x", "2");
     running.wait_for("watching: ");
     assert_eq!(built(running), ["a", "b", "c", "c"]);
 }
@@ -379,7 +386,7 @@ fn a_hook_that_is_looked_at_does_not_loop() {
 fn without_a_first_round_only_changes_are_built() {
     let workspace = three();
     let mut running = watch(&workspace, &["--no-initial"]);
-    workspace.write("src/c/app/x", "2");
+    workspace.save("src/c/app/x", "2");
     running.wait_for("watching: ");
     assert_eq!(built(running), ["c"]);
 }
@@ -397,7 +404,7 @@ fn what_runs_after_a_round_ends_before_the_next() {
     let has = |text: &str| while !ran().contains(text) {};
     has(&workspace.own("c: tt-c\n"));
     workspace
-        .write(&workspace.own("src/c/build/tt-c.dockerfile"), "FROM scratch\nCOPY nothing /\n");
+        .save(&workspace.own("src/c/build/tt-c.dockerfile"), "FROM scratch\nCOPY nothing /\n");
     running.wait_for("watching: ");
     has("failed\n");
     running.interrupt();
@@ -413,10 +420,10 @@ fn ignored_and_generated_files_wake_nobody() {
     for path in
         ["src/c/node_modules/m/x", "src/c/a.log", "src/c/generated/x", "target/x", ".git/x", "y"]
     {
-        workspace.write(path, "1");
+        workspace.save(path, "1");
     }
     fs::remove_dir_all(workspace.root().join("src/c/generated")).unwrap();
-    workspace.write("src/a/app/x", "2");
+    workspace.save("src/a/app/x", "2");
     running.wait_for("changed: src/a/app/x → a");
     running.wait_for("watching: ");
     assert_eq!(built(running), ["a", "b", "c", "a", "b"]);
@@ -433,12 +440,12 @@ fn an_engine_that_goes_away_ends_no_loop() {
     let aside = format!("{socket}-aside");
     fs::rename(&socket, &aside).unwrap();
     proxy.cut();
-    workspace.write("src/c/app/x", "2");
+    workspace.save("src/c/app/x", "2");
     running.wait_for("error: the connection to the engine was lost");
     running.wait_for("watching: ");
     fs::rename(&aside, &socket).unwrap();
     // Whatever is saved next, nothing is forgotten.
-    workspace.write("src/b/app/x", "2");
+    workspace.save("src/b/app/x", "2");
     running.wait_for("watching: ");
     assert_eq!(built(running)[3..].iter().collect::<BTreeSet<_>>().len(), 2);
 }
