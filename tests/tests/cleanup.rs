@@ -2,6 +2,7 @@
 //! time works in a workspace.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
 use expect_test::expect;
@@ -110,12 +111,15 @@ fn tracked_files_in_a_temporary_folder_are_refused() {
         .image("a", BASE)
         .file("src/a/generated/work", "mine")
         .file("src/a/dependency/deep/er", "mine")
-        .git();
+        .file("src/b/file", "mine");
+    symlink("nowhere", workspace.root().join("src/b/generated")).unwrap();
+    let workspace = workspace.git();
     let before = workspace.tree();
     let output = workspace.xtask(&["build"]).exits_with(2);
     expect![[r#"
         error: src/a/dependency/deep/er: is tracked by git in a folder that every build empties: move it, or 'git rm --cached' it
         src/a/generated/work: is tracked by git in a folder that every build empties: move it, or 'git rm --cached' it
+        src/b/generated: is tracked by git in a folder that every build empties: move it, or 'git rm --cached' it
     "#]].assert_eq(output.error());
     assert_eq!(workspace.tree(), before);
 }

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use xtask::commands::Setting;
 use xtask::commands::aim::Aim;
 use xtask::commands::build::{self, BuildOptions};
+use xtask::core::workspace::Options;
 use xtask::effects::engine::Environment;
 use xtask::effects::interrupt::Interrupt;
 use xtask::event::{Event, Events, Outcome};
@@ -111,7 +112,8 @@ impl Site for Played {
             no_wait: true,
         };
         let build_args = [("WORD".to_owned(), model.word.clone())].into();
-        let options = BuildOptions { build_args, ..BuildOptions::default() };
+        let reading = Options { build_args, ..Options::default() };
+        let options = BuildOptions { reading, ..BuildOptions::default() };
         let engine = self.engine.clone();
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let ended =

@@ -21,6 +21,7 @@ use xtask::commands::Setting;
 use xtask::commands::aim::Aim;
 use xtask::commands::build::{self, BuildOptions};
 use xtask::commands::watch::{self, WatchOptions};
+use xtask::core::workspace::Options;
 use xtask::effects::engine::Environment;
 use xtask::effects::interrupt::Interrupt;
 use xtask::event::{Event, Events, Outcome};
@@ -48,7 +49,8 @@ fn setting(root: &Path, model: &Model, events: Events, interrupt: Interrupt) -> 
 
 fn options(model: &Model) -> BuildOptions {
     let build_args = [("WORD".to_owned(), model.word.clone())].into();
-    BuildOptions { build_args, ..BuildOptions::default() }
+    let reading = Options { build_args, ..Options::default() };
+    BuildOptions { reading, ..BuildOptions::default() }
 }
 
 fn engine() -> ScriptedEngine {

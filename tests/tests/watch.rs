@@ -403,8 +403,7 @@ fn what_runs_after_a_round_ends_before_the_next() {
     let ran = || fs::read_to_string(workspace.root().join("target/ran")).unwrap_or_default();
     let has = |text: &str| while !ran().contains(text) {};
     has(&workspace.own("c: tt-c\n"));
-    workspace
-        .save(&workspace.own("src/c/build/tt-c.dockerfile"), "FROM scratch\nCOPY nothing /\n");
+    workspace.save(&workspace.own("src/c/build/tt-c.dockerfile"), "FROM scratch\nCOPY nothing /\n");
     running.wait_for("watching: ");
     has("failed\n");
     running.interrupt();

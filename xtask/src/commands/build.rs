@@ -32,23 +32,19 @@ pub struct BuildOptions {
     /// The folder of `services-configuration.yaml`; without it images are ours
     /// under their plain names only.
     pub config_dir: Option<PathBuf>,
+    /// How Dockerfiles are read.
+    pub reading: Options,
     /// The components to build, with what they need; all if empty.
     pub components: Vec<String>,
     /// Only the components that changed since this git revision, and their
     /// dependents, with what they need.
     pub since: Option<String>,
-    /// Values for the Dockerfiles' `ARG`s.
-    pub build_args: BTreeMap<String, String>,
     /// Build what is named even if it is up to date.
     pub force: bool,
     /// Run every instruction again.
     pub no_cache: bool,
     /// Ask the registries for newer external base images.
     pub pull: bool,
-    /// Of several Dockerfiles for one image, the one of this flavor.
-    pub flavor: Option<String>,
-    /// Send also what no instruction can read.
-    pub whole_context: bool,
     /// Only the components that did not succeed in the last round that tried them,
     /// with what they need.
     pub failed: bool,
@@ -141,18 +137,13 @@ async fn prepare(
     let (root, events) = (setting.root.clone(), setting.events.clone());
     let (options, registry) = (options.clone(), registry.cloned());
     let preparing = tokio::task::spawn_blocking(move || {
-        let reading = Options {
-            flavor: options.flavor.clone(),
-            build_args: options.build_args.clone(),
-            whole_context: options.whole_context,
-        };
-        let (workspace, graph) = read_workspace(&root, &reading, registry.as_ref(), &events)?;
+        let (workspace, graph) =
+            read_workspace(&root, &options.reading, registry.as_ref(), &events)?;
         let selected = select(&workspace, &graph, &options)?;
         let plan = Plan::new(&workspace, &graph, selected.as_ref());
         let prefix = registry.as_ref().map(RegistryConfig::prefix);
         drop(names.send(plan.names(&workspace, prefix.as_deref())));
-        temporary::refuse_tracked(&workspace)?;
-        temporary::clean(&workspace).map_err(CommandError::Unclean)?;
+        clean(&workspace)?;
         let memory = Handle::current().block_on(memory).unwrap_or_default();
         let trees = Arc::new(Trees::new(&workspace.root, memory));
         look_around(&workspace, &plan, &trees, &events);
@@ -164,6 +155,13 @@ async fn prepare(
         })
     });
     preparing.await.map_err(|error| Problems::from(Problem::of_request(error.to_string())))?
+}
+
+/// Removes what an earlier round may have left behind, if it is nobody's work.
+pub(super) fn clean(workspace: &Workspace) -> Result<(), CommandError> {
+    let found = temporary::find(workspace);
+    temporary::refuse_tracked(workspace, &found)?;
+    temporary::clean(workspace, &found).map_err(CommandError::Unclean)
 }
 
 /// Walks and reads, on all cores, what the steps will look at one by one. What

@@ -32,12 +32,8 @@ pub struct ContextOptions {
     pub image: Option<String>,
     /// The folder of `services-configuration.yaml`.
     pub config_dir: Option<PathBuf>,
-    /// Of several Dockerfiles for one image, the one of this flavor.
-    pub flavor: Option<String>,
-    /// Values for `ARG`s, which can say what is read.
-    pub build_args: BTreeMap<String, String>,
-    /// Show also what no instruction can read.
-    pub whole_context: bool,
+    /// How Dockerfiles are read.
+    pub reading: Options,
     /// Write the very stream to this file.
     pub tar: Option<PathBuf>,
     /// Run the hooks before, and build what the component needs if it is stale.
@@ -92,13 +88,8 @@ pub async fn run(
     setting: &Setting,
 ) -> Result<Vec<ImageContext>, CommandError> {
     let registry = options.config_dir.as_deref().map(RegistryConfig::read).transpose()?;
-    let reading = Options {
-        flavor: options.flavor.clone(),
-        build_args: options.build_args.clone(),
-        whole_context: options.whole_context,
-    };
     let (workspace, graph) =
-        read_workspace(&setting.root, &reading, registry.as_ref(), &setting.events)?;
+        read_workspace(&setting.root, &options.reading, registry.as_ref(), &setting.events)?;
     let selected = workspace.find_all(std::slice::from_ref(&options.component))?;
     let plan = Plan::new(&workspace, &graph, Some(&selected));
     let step = plan.steps.iter().find(|step| selected.contains(&step.component));
@@ -113,10 +104,8 @@ pub async fn run(
     if options.hooks {
         let build = BuildOptions {
             config_dir: options.config_dir.clone(),
+            reading: options.reading.clone(),
             components: vec![component.name.clone()],
-            flavor: options.flavor.clone(),
-            build_args: options.build_args.clone(),
-            whole_context: options.whole_context,
             ..BuildOptions::default()
         };
         let engine = DockerEngine::connect(setting.environment.clone());

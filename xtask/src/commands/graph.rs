@@ -6,7 +6,7 @@
 
 mod chart;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::build::{self, BuildOptions};
@@ -26,10 +26,8 @@ pub use chart::{Chart, Content, Image, Link, Mark, Node};
 pub struct GraphOptions {
     /// The folder of `services-configuration.yaml`.
     pub config_dir: Option<PathBuf>,
-    /// Values for the Dockerfiles' `ARG`s.
-    pub build_args: BTreeMap<String, String>,
-    /// Of several Dockerfiles for one image, the one of this flavor.
-    pub flavor: Option<String>,
+    /// How Dockerfiles are read.
+    pub reading: Options,
     /// The components to begin with; all if empty.
     pub components: Vec<String>,
     /// Follow who needs them, not what they need.
@@ -51,14 +49,10 @@ pub struct GraphOptions {
 /// Finds out what is to be drawn.
 pub async fn run(options: &GraphOptions, setting: &Setting) -> Result<Chart, CommandError> {
     let registry = options.config_dir.as_deref().map(RegistryConfig::read).transpose()?;
-    let reading = Options {
-        flavor: options.flavor.clone(),
-        build_args: options.build_args.clone(),
-        ..Options::default()
-    };
     // With the engine asked, everything is read once more, and warned of then.
     let events = if options.stale { Events::unheard() } else { setting.events.clone() };
-    let (workspace, graph) = read_workspace(&setting.root, &reading, registry.as_ref(), &events)?;
+    let (workspace, graph) =
+        read_workspace(&setting.root, &options.reading, registry.as_ref(), &events)?;
     let choice = choose(&workspace, &graph, options)?;
     let prefix = registry.as_ref().map(RegistryConfig::prefix);
     let mut chart = Chart::new(&workspace, &graph, &choice);
@@ -75,9 +69,8 @@ pub async fn run(options: &GraphOptions, setting: &Setting) -> Result<Chart, Com
     if options.stale {
         let build = BuildOptions {
             config_dir: options.config_dir.clone(),
+            reading: options.reading.clone(),
             components: chart.components().map(str::to_owned).collect(),
-            build_args: options.build_args.clone(),
-            flavor: options.flavor.clone(),
             ..BuildOptions::default()
         };
         let engine = DockerEngine::connect(setting.environment.clone());

@@ -60,7 +60,7 @@ impl<E: Engine> Round<'_, E> {
             image: &image.name,
             dockerfile: &component.in_context(image),
             context: context.clone(),
-            build_args: &self.options.build_args,
+            build_args: &self.options.reading.build_args,
             labels: &holdings::labels(&wanted.fingerprint, &wanted.bases),
             no_cache: self.options.no_cache,
             credentials: &self.credentials(image).await,
@@ -88,7 +88,8 @@ impl<E: Engine> Round<'_, E> {
         let mut recipe = Recipe::default();
         recipe.add(What::Image, &image.name, "");
         recipe.add(What::Dockerfile, &image.dockerfile, *image.digest.as_bytes());
-        let args = fingerprint::relevant_args(&self.options.build_args, &image.args, has_triggers);
+        let args =
+            fingerprint::relevant_args(&self.options.reading.build_args, &image.args, has_triggers);
         for (name, value) in args {
             recipe.add(What::Arg, name, value);
         }

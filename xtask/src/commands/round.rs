@@ -33,7 +33,7 @@ use crate::core::dockerfile::ImageUse;
 use crate::core::fingerprint::Fingerprint;
 use crate::core::holdings::Holdings;
 use crate::core::plan::{Part, PartKind, Plan, Step};
-use crate::core::problem::Problem;
+use crate::core::problem::{Problem, Problems};
 use crate::core::schedule::{Schedule, Task};
 use crate::core::selection::Needed;
 use crate::core::trees::Trees;
@@ -154,7 +154,7 @@ impl<'a, E: Engine> Round<'a, E> {
             jobs,
         });
         self.run_parts(&parts, jobs).await;
-        let cleaned = temporary::clean(self.workspace).map_err(CommandError::Unclean);
+        let cleaned = self.clean().map_err(CommandError::Unclean);
         let failed = self.note_failures();
         self.end();
         self.events.send(Event::RoundFinished(self.summary(&parts, started.elapsed())));
@@ -162,6 +162,17 @@ impl<'a, E: Engine> Round<'a, E> {
             return cleaned.and(Err(CommandError::Interrupted));
         }
         if failed { cleaned.and(Err(CommandError::Failed)) } else { cleaned }
+    }
+
+    /// Removes the temporary folders, wherever they are, if there was a hook to make some.
+    fn clean(&self) -> Result<(), Problems> {
+        let steps = self.steps.borrow();
+        let has_hooks = |step: &Step| self.component(step).has_hooks();
+        let mut steps = self.plan.steps.iter().zip(steps.iter());
+        if !steps.any(|(step, state)| has_hooks(step) && state.started.is_some()) {
+            return Ok(());
+        }
+        temporary::clean(self.workspace, &temporary::find(self.workspace))
     }
 
     async fn run_parts(&self, parts: &[Part], jobs: usize) {

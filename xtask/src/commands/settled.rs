@@ -84,10 +84,10 @@ impl<E: Engine> Round<'_, E> {
             let commit = git::head(root);
             facts.push((What::Commit, String::new(), commit.into_bytes()));
         }
-        for (name, value) in &self.options.build_args {
+        for (name, value) in &self.options.reading.build_args {
             facts.push((What::Arg, name.clone(), value.clone().into_bytes()));
         }
-        if self.options.whole_context {
+        if self.options.reading.whole_context {
             facts.push((What::Arg, "--whole-context".to_owned(), Vec::new()));
         }
         let known = self.known.borrow();

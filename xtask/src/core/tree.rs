@@ -11,15 +11,19 @@
 //! Links are never followed, the folder itself excepted. Sockets are left out, as no
 //! archive can hold one.
 
-use std::fs::{self, File, Metadata};
+use std::ffi::{CString, OsStr};
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rayon::prelude::*;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, Stat as Found};
+use rustix::fs::{fstat, openat, statat};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 /// The digest of contents.
@@ -27,6 +31,12 @@ pub type Digest = blake3::Hash;
 
 /// Coarser than the clock of any file system that is in use (FAT's ticks are 2 s).
 const SETTLED: Duration = Duration::from_secs(2);
+
+/// Room for the names that the system tells at a time.
+const NAMES: usize = 32 << 10;
+
+/// How a folder is opened to be walked.
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// The permission bits that count: all but the write bits of group and others, so
 /// that two people's umasks agree.
@@ -59,12 +69,13 @@ pub struct Stat {
 }
 
 impl Stat {
-    fn of(metadata: &Metadata) -> Self {
+    fn of(found: &Found) -> Self {
+        let nanos = |nanos| i64::try_from(nanos).unwrap_or_default();
         Self {
-            size: metadata.size(),
-            inode: metadata.ino(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            size: found.st_size.cast_unsigned(),
+            inode: found.st_ino,
+            modified: (found.st_mtime, nanos(found.st_mtime_nsec)),
+            changed: (found.st_ctime, nanos(found.st_ctime_nsec)),
         }
     }
 
@@ -151,8 +162,9 @@ impl Tree {
         mut remembered: &[Remembered],
     ) -> io::Result<Self> {
         let mut tree = Self::empty(folder);
-        tree.add(PathBuf::new(), &fs::metadata(folder).map_err(naming(folder))?, &mut remembered);
-        tree.walk(&mut PathBuf::new(), Some(&wanted), &mut remembered)?;
+        let opened = openat(CWD, folder, FOLDER, Mode::empty()).map_err(naming(folder))?;
+        tree.add(PathBuf::new(), &fstat(&opened).map_err(naming(folder))?, &mut remembered);
+        tree.walk(&opened, &mut PathBuf::new(), Some(&wanted), &mut remembered)?;
         Ok(tree)
     }
 
@@ -165,9 +177,9 @@ impl Tree {
         let mut tree = Self::empty(folder);
         for path in paths {
             let full = folder.join(&path);
-            match fs::symlink_metadata(&full) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                metadata => tree.add(path, &metadata.map_err(naming(&full))?, &mut remembered),
+            match statat(CWD, &full, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => {}
+                found => tree.add(path, &found.map_err(naming(&full))?, &mut remembered),
             }
         }
         Ok(tree)
@@ -177,33 +189,33 @@ impl Tree {
         Self { folder: folder.to_owned(), entries: Vec::new(), read_at: SystemTime::now() }
     }
 
-    /// Walks a folder; all of it where nothing says what is `wanted`.
+    /// Walks a folder, relative to itself: that is a third quicker than by paths. All of
+    /// it where nothing says what is `wanted`.
     fn walk(
         &mut self,
+        folder: &OwnedFd,
         at: &mut PathBuf,
         wanted: Option<&impl Fn(&Path) -> Wanted>,
         remembered: &mut &[Remembered],
     ) -> io::Result<()> {
-        let dir = self.folder.join(&at);
-        let mut children = Vec::new();
-        for child in fs::read_dir(&dir).map_err(naming(&dir))? {
-            let child = child.map_err(naming(&dir))?;
-            children.push((child.file_name(), child));
-        }
-        children.sort_by(|(a, _), (b, _)| a.cmp(b));
-        for (name, child) in children {
-            at.push(&name);
+        for name in names(folder).map_err(|error| self.naming(at, error))? {
+            at.push(OsStr::from_bytes(name.to_bytes()));
             let here = wanted.map_or(Wanted::All, |wanted| wanted(at));
             if here != Wanted::Nothing {
-                match child.metadata() {
+                match statat(folder, &name, AtFlags::SYMLINK_NOFOLLOW) {
                     // It went between the two looks: it is not there.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(naming(&child.path())(error)),
-                    Ok(metadata) if metadata.is_dir() => {
-                        self.add(at.clone(), &metadata, remembered);
-                        self.walk(at, wanted.filter(|_| here != Wanted::All), remembered)?;
+                    Err(Errno::NOENT) => {}
+                    Err(error) => return Err(self.naming(at, error)),
+                    Ok(found) => {
+                        self.add(at.clone(), &found, remembered);
+                        if FileType::from_raw_mode(found.st_mode).is_dir() {
+                            let below =
+                                openat(folder, &name, FOLDER | OFlags::NOFOLLOW, Mode::empty());
+                            let below = below.map_err(|error| self.naming(at, error))?;
+                            let wanted = wanted.filter(|_| here != Wanted::All);
+                            self.walk(&below, at, wanted, remembered)?;
+                        }
                     }
-                    Ok(metadata) => self.add(at.clone(), &metadata, remembered),
                 }
             }
             at.pop();
@@ -211,31 +223,29 @@ impl Tree {
         Ok(())
     }
 
-    fn add(&mut self, path: PathBuf, metadata: &Metadata, remembered: &mut &[Remembered]) {
-        let kind = metadata.file_type();
-        let (kind, mode) = if kind.is_dir() {
-            (Kind::Folder, metadata.mode() & MODE)
-        } else if kind.is_file() {
-            (Kind::File, metadata.mode() & MODE)
-        } else if kind.is_symlink() {
-            (Kind::Link, 0o777)
-        } else if kind.is_fifo() {
-            (Kind::Fifo, metadata.mode() & MODE)
-        } else if kind.is_char_device() {
-            (Kind::Characters(metadata.rdev()), metadata.mode() & MODE)
-        } else if kind.is_block_device() {
-            (Kind::Blocks(metadata.rdev()), metadata.mode() & MODE)
-        } else {
-            return;
+    fn add(&mut self, path: PathBuf, found: &Found, remembered: &mut &[Remembered]) {
+        let mode = found.st_mode & MODE;
+        let (kind, mode) = match FileType::from_raw_mode(found.st_mode) {
+            FileType::Directory => (Kind::Folder, mode),
+            FileType::RegularFile => (Kind::File, mode),
+            FileType::Symlink => (Kind::Link, 0o777),
+            FileType::Fifo => (Kind::Fifo, mode),
+            FileType::CharacterDevice => (Kind::Characters(found.st_rdev), mode),
+            FileType::BlockDevice => (Kind::Blocks(found.st_rdev), mode),
+            _ => return,
         };
-        let stat = Stat::of(metadata);
+        let stat = Stat::of(found);
         let read = match kind {
             Kind::File => digest_of(&path, &stat, remembered),
             _ => OnceLock::new(),
         };
-        let has_names = kind == Kind::File && metadata.nlink() > 1;
-        let inode = has_names.then(|| (metadata.dev(), metadata.ino()));
+        let has_names = kind == Kind::File && found.st_nlink > 1;
+        let inode = has_names.then_some((found.st_dev, found.st_ino));
         self.entries.push(Entry { path, kind, mode, inode, stat, read });
+    }
+
+    fn naming(&self, at: &Path, error: Errno) -> io::Error {
+        naming(&self.folder.join(at))(error)
     }
 
     /// Everything in it, the folder itself first.
@@ -325,7 +335,7 @@ impl Entry {
             Kind::File => {
                 let file = File::open(source)?;
                 hasher.update_reader(&file)?;
-                let is_same = Stat::of(&file.metadata()?) == self.stat;
+                let is_same = Stat::of(&fstat(&file)?) == self.stat;
                 is_lasting = is_same && self.stat.is_settled(moment);
             }
         }
@@ -350,9 +360,25 @@ fn digest_of(path: &Path, stat: &Stat, remembered: &mut &[Remembered]) -> OnceLo
     OnceLock::new()
 }
 
+/// The names in a folder, sorted.
+fn names(folder: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
+    let mut room = Vec::with_capacity(NAMES);
+    let mut entries = RawDir::new(folder, room.spare_capacity_mut());
+    let mut names = Vec::new();
+    while let Some(entry) = entries.next() {
+        let name = entry?.file_name().to_owned();
+        if !matches!(name.to_bytes(), b"." | b"..") {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
 /// Puts the path in front of an error that lacks it.
-pub fn naming(path: &Path) -> impl Fn(io::Error) -> io::Error {
+pub fn naming<E: Into<io::Error>>(path: &Path) -> impl Fn(E) -> io::Error {
     move |error| {
+        let error: io::Error = error.into();
         if error.kind() == io::ErrorKind::BrokenPipe {
             return error;
         }

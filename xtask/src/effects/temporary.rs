@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::git;
@@ -18,19 +19,27 @@ use crate::core::problem::{Problem, Problems};
 use crate::core::tree::{Entry, Kind, Tree};
 use crate::core::workspace::{Component, TEMPORARY, Workspace};
 
-/// Refuses a workspace in which git tracks files in a temporary folder. Without
-/// git, or outside a repository, nothing is tracked; where no such folder is, git
-/// need not be asked.
-pub fn refuse_tracked(workspace: &Workspace) -> Result<(), Problems> {
-    let is_there =
-        |dir: String| TEMPORARY.iter().any(|name| workspace.root.join(&dir).join(name).exists());
-    if !workspace.components.iter().any(|component| is_there(component.dir())) {
+/// The components that have a temporary folder, or anything of its name.
+pub fn find(workspace: &Workspace) -> Vec<&Component> {
+    let has_any = |component: &&Component| {
+        let dir = workspace.root.join(component.dir());
+        TEMPORARY.iter().any(|name| dir.join(name).symlink_metadata().is_ok())
+    };
+    workspace.components.par_iter().filter(has_any).collect()
+}
+
+/// Refuses a workspace in which git tracks files in the temporary folders that were
+/// `found`. Without git, or outside a repository, nothing is tracked; where nothing was
+/// found, git need not be asked.
+pub fn refuse_tracked(workspace: &Workspace, found: &[&Component]) -> Result<(), Problems> {
+    if found.is_empty() {
         return Ok(());
     }
-    let folders = TEMPORARY.map(|folder| format!(":(glob)src/*/{folder}/**"));
-    let [dependency, generated] = &folders;
-    let listed = git::run(&workspace.root, &["ls-files", "-z", "--", dependency, generated]);
-    let listed = listed.unwrap_or_default();
+    let patterns = TEMPORARY.map(|name| [format!("src/*/{name}"), format!("src/*/{name}/**")]);
+    let patterns = patterns.as_flattened().iter().map(|pattern| format!(":(glob){pattern}"));
+    let patterns: Vec<String> = patterns.collect();
+    let arguments = ["ls-files", "-z", "--"].into_iter().chain(patterns.iter().map(String::as_str));
+    let listed = git::run(&workspace.root, &arguments.collect::<Vec<_>>()).unwrap_or_default();
     let tracked = git::paths(&listed);
     let problems = tracked
         .map(|path| {
@@ -43,10 +52,10 @@ pub fn refuse_tracked(workspace: &Workspace) -> Result<(), Problems> {
     Problems::check(problems)
 }
 
-/// Removes the temporary folders of every component; all that cannot be removed
-/// is reported.
-pub fn clean(workspace: &Workspace) -> Result<(), Problems> {
-    let problems = workspace.components.iter().flat_map(|it| clean_one(&workspace.root, it));
+/// Removes the temporary folders that were `found`; all that cannot be removed is
+/// reported.
+pub fn clean(workspace: &Workspace, found: &[&Component]) -> Result<(), Problems> {
+    let problems = found.iter().flat_map(|it| clean_one(&workspace.root, it));
     Problems::check(problems.collect())
 }
 

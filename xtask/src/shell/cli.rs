@@ -1,20 +1,23 @@
 //! The command line.
 
+mod graph;
+mod watch;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::drawing::Format;
 use super::ui::{How, Progress};
 use crate::commands::build::BuildOptions;
 use crate::commands::context::ContextOptions;
-use crate::commands::graph::GraphOptions;
 use crate::commands::inputs::InputsOptions;
 use crate::commands::push::PushOptions;
-use crate::commands::watch::WatchOptions;
-use crate::core::problem::Problem;
+use crate::core::workspace::Options;
 use crate::effects::engine::Builder;
+
+pub(super) use graph::GraphArgs;
+pub(super) use watch::WatchArgs;
 
 /// Most registries are back after that many seconds.
 const DEFAULT_RETRY: u64 = 60;
@@ -22,6 +25,7 @@ const DEFAULT_RETRY: u64 = 60;
 /// Builds and pushes a repository's inter-dependent container images.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 100)]
+#[command(next_help_heading = "Global options")]
 pub(super) struct Cli {
     /// The folder that holds src/ [default: the nearest one upwards]
     #[arg(long, global = true, value_name = "DIR")]
@@ -139,19 +143,44 @@ pub(super) enum ColorName {
     Never,
 }
 
+/// What decides which Dockerfiles there are, and how they are read.
 #[derive(Args, Debug)]
-pub(super) struct BuildArgs {
+struct ReadingArgs {
     /// The folder of services-configuration.yaml
     #[arg(short, long, value_name = "DIR", env = "PAI_CONFIG_DIR")]
     config: Option<PathBuf>,
 
-    /// Only these components and what they need
-    #[arg(short = 's', long = "select", value_name = "COMPONENT", num_args = 1.., value_delimiter = ',')]
-    components: Vec<String>,
-
     /// A value for an ARG of the Dockerfiles
     #[arg(long = "build-arg", value_name = "NAME=VALUE", value_parser = key_and_value)]
     build_args: Vec<(String, String)>,
+
+    /// Of several Dockerfiles for one image, take NAME.FLAVOR.dockerfile
+    #[arg(long)]
+    flavor: Option<String>,
+
+    /// Send everything, also what no instruction of the Dockerfile can read
+    #[arg(long)]
+    whole_context: bool,
+}
+
+impl From<ReadingArgs> for Options {
+    fn from(args: ReadingArgs) -> Self {
+        Self {
+            flavor: args.flavor,
+            build_args: args.build_args.into_iter().collect(),
+            whole_context: args.whole_context,
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(super) struct BuildArgs {
+    #[command(flatten)]
+    reading: ReadingArgs,
+
+    /// Only these components and what they need
+    #[arg(short = 's', long = "select", value_name = "COMPONENT", num_args = 1.., value_delimiter = ',')]
+    components: Vec<String>,
 
     /// Only what changed since a git revision, with its dependents and what they need
     #[arg(long, value_name = "REV", conflicts_with = "components")]
@@ -196,22 +225,14 @@ pub(super) struct BuildArgs {
     /// Ask the registries for newer external base images
     #[arg(long)]
     pull: bool,
-
-    /// Of several Dockerfiles for one image, take NAME.FLAVOR.dockerfile
-    #[arg(long)]
-    flavor: Option<String>,
-
-    /// Send everything, also what no instruction of the Dockerfile can read
-    #[arg(long)]
-    whole_context: bool,
 }
 
 impl From<BuildArgs> for BuildOptions {
     fn from(args: BuildArgs) -> Self {
         Self {
-            config_dir: args.config,
+            config_dir: args.reading.config.clone(),
+            reading: args.reading.into(),
             components: args.components,
-            build_args: args.build_args.into_iter().collect(),
             since: args.since,
             failed: args.failed,
             jobs: args.jobs.map(usize::from),
@@ -220,97 +241,6 @@ impl From<BuildArgs> for BuildOptions {
             force: args.force,
             no_cache: args.no_cache,
             pull: args.pull,
-            flavor: args.flavor,
-            whole_context: args.whole_context,
-        }
-    }
-}
-
-#[derive(Args, Debug)]
-pub(super) struct WatchArgs {
-    /// The folder of services-configuration.yaml
-    #[arg(short, long, value_name = "DIR", env = "PAI_CONFIG_DIR")]
-    config: Option<PathBuf>,
-
-    /// Only these components and what they need
-    #[arg(short = 's', long = "select", value_name = "COMPONENT", num_args = 1.., value_delimiter = ',')]
-    components: Vec<String>,
-
-    /// A value for an ARG of the Dockerfiles
-    #[arg(long = "build-arg", value_name = "NAME=VALUE", value_parser = key_and_value)]
-    build_args: Vec<(String, String)>,
-
-    /// How much to do at a time [default: the CPUs of the engine's host, at least 2]
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    jobs: Option<u16>,
-
-    /// Of several Dockerfiles for one image, take NAME.FLAVOR.dockerfile
-    #[arg(long)]
-    flavor: Option<String>,
-
-    /// Send everything, also what no instruction of the Dockerfile can read
-    #[arg(long)]
-    whole_context: bool,
-
-    /// How long nothing must have changed before a build, in milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 50)]
-    debounce: u64,
-
-    /// Look at all files every so many milliseconds: for network mounts, where nobody tells
-    #[arg(long, value_name = "MS", num_args = 0..=1, default_missing_value = "1000", require_equals = true)]
-    poll: Option<u64>,
-
-    /// Build nothing before the first change
-    #[arg(long)]
-    no_initial: bool,
-
-    /// What the shell runs after a round in which nothing failed; it ends when the next begins
-    #[arg(long, value_name = "COMMAND")]
-    on_success: Option<String>,
-
-    /// What the shell runs after a round in which something failed
-    #[arg(long, value_name = "COMMAND")]
-    on_failure: Option<String>,
-
-    /// Push what was built
-    #[arg(long, requires = "config")]
-    push: bool,
-
-    /// Clear the terminal before each round
-    #[arg(long)]
-    clear: bool,
-
-    /// Ring the terminal's bell after each round
-    #[arg(long)]
-    notify: bool,
-}
-
-impl From<WatchArgs> for WatchOptions {
-    fn from(args: WatchArgs) -> Self {
-        let config_dir = args.config.clone().filter(|_| args.push);
-        let push = config_dir.map(|config_dir| PushOptions {
-            config_dir,
-            images: Vec::new(),
-            tag: None,
-            flavor: args.flavor.clone(),
-            retry_for: Duration::from_secs(DEFAULT_RETRY),
-        });
-        Self {
-            build: BuildOptions {
-                config_dir: args.config,
-                components: args.components,
-                build_args: args.build_args.into_iter().collect(),
-                jobs: args.jobs.map(usize::from),
-                flavor: args.flavor,
-                whole_context: args.whole_context,
-                ..BuildOptions::default()
-            },
-            push,
-            debounce: Duration::from_millis(args.debounce),
-            poll: args.poll.map(Duration::from_millis),
-            no_initial: args.no_initial,
-            on_success: args.on_success,
-            on_failure: args.on_failure,
         }
     }
 }
@@ -387,21 +317,8 @@ pub(super) struct ContextArgs {
     #[arg(long)]
     pub(super) json: bool,
 
-    /// The folder of services-configuration.yaml
-    #[arg(short, long, value_name = "DIR", env = "PAI_CONFIG_DIR")]
-    config: Option<PathBuf>,
-
-    /// A value for an ARG of the Dockerfiles
-    #[arg(long = "build-arg", value_name = "NAME=VALUE", value_parser = key_and_value)]
-    build_args: Vec<(String, String)>,
-
-    /// Of several Dockerfiles for one image, take NAME.FLAVOR.dockerfile
-    #[arg(long)]
-    flavor: Option<String>,
-
-    /// Show everything, also what no instruction of the Dockerfile can read
-    #[arg(long)]
-    whole_context: bool,
+    #[command(flatten)]
+    reading: ReadingArgs,
 }
 
 impl From<ContextArgs> for ContextOptions {
@@ -409,143 +326,10 @@ impl From<ContextArgs> for ContextOptions {
         Self {
             component: args.component,
             image: args.image,
-            config_dir: args.config,
-            flavor: args.flavor,
-            build_args: args.build_args.into_iter().collect(),
-            whole_context: args.whole_context,
+            config_dir: args.reading.config.clone(),
+            reading: args.reading.into(),
             tar: args.tar,
             hooks: args.hooks,
-        }
-    }
-}
-
-#[derive(Args, Debug)]
-pub(super) struct GraphArgs {
-    /// Only these components and what they need
-    #[arg(short = 's', long = "select", value_name = "COMPONENT", num_args = 1.., value_delimiter = ',')]
-    components: Vec<String>,
-
-    /// What needs them, in place of what they need
-    #[arg(long)]
-    dependents: bool,
-
-    /// Only so many steps from where it begins
-    #[arg(long, value_name = "N")]
-    depth: Option<usize>,
-
-    /// Only what lies between two components
-    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["components", "dependents", "depth"])]
-    between: Option<Vec<String>>,
-
-    /// The images of others too
-    #[arg(long)]
-    external: bool,
-
-    /// With --dot: a node for each image, a cluster for each component
-    #[arg(long, requires = "dot")]
-    images: bool,
-
-    /// Ask the engine what is stale, and show it in colours
-    #[arg(long)]
-    stale: bool,
-
-    /// How long components took the last time, and the critical path by that
-    #[arg(long)]
-    durations: bool,
-
-    /// Mark what changed since a git revision, and what needs that
-    #[arg(long, value_name = "REV")]
-    since: Option<String>,
-
-    /// For Graphviz, to standard output
-    #[arg(long, group = "format")]
-    dot: bool,
-
-    /// For Mermaid, to standard output
-    #[arg(long, group = "format")]
-    mermaid: bool,
-
-    /// For programs, to standard output
-    #[arg(long, group = "format")]
-    json: bool,
-
-    /// A picture
-    #[arg(long, group = "format", value_name = "FILE")]
-    svg: Option<PathBuf>,
-
-    /// A page with a picture that can be searched
-    #[arg(long, group = "format", value_name = "FILE")]
-    html: Option<PathBuf>,
-
-    /// Exit with 1 if this file shows another graph; its name tells the format
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["svg", "html"])]
-    check: Option<PathBuf>,
-
-    /// The folder of services-configuration.yaml
-    #[arg(short, long, value_name = "DIR", env = "PAI_CONFIG_DIR")]
-    config: Option<PathBuf>,
-
-    /// A value for an ARG of the Dockerfiles
-    #[arg(long = "build-arg", value_name = "NAME=VALUE", value_parser = key_and_value)]
-    build_args: Vec<(String, String)>,
-
-    /// Of several Dockerfiles for one image, take NAME.FLAVOR.dockerfile
-    #[arg(long)]
-    flavor: Option<String>,
-}
-
-/// How to draw, and where to.
-pub(super) struct Drawing {
-    pub(super) format: Format,
-    pub(super) has_images: bool,
-    pub(super) has_colors: bool,
-    /// Standard output if none.
-    pub(super) file: Option<PathBuf>,
-    /// Compare with what the file holds.
-    pub(super) is_check: bool,
-}
-
-impl GraphArgs {
-    pub(super) fn drawing(&self, has_colors: bool) -> Result<Drawing, Problem> {
-        let chosen = [
-            (self.dot, Format::Dot),
-            (self.mermaid, Format::Mermaid),
-            (self.json, Format::Json),
-            (self.svg.is_some(), Format::Svg),
-            (self.html.is_some(), Format::Page),
-        ];
-        let chosen = chosen.into_iter().find(|(is_chosen, _)| *is_chosen).map(|(_, it)| it);
-        let file = self.check.as_ref().or(self.svg.as_ref()).or(self.html.as_ref());
-        let format = match (chosen, &self.check) {
-            (Some(format), _) => format,
-            (None, None) => Format::Tree,
-            (None, Some(file)) => Format::of_file(file).ok_or_else(|| {
-                let message = "--check cannot tell its format: name it .dot, .mmd, .json, .svg, \
-                               .html or .txt, or say --dot, --mermaid or --json";
-                Problem::of_file(file.display().to_string(), message)
-            })?,
-        };
-        let (has_images, is_check) = (self.images, self.check.is_some());
-        let has_colors = has_colors && !is_check;
-        Ok(Drawing { format, has_images, has_colors, file: file.cloned(), is_check })
-    }
-}
-
-impl From<GraphArgs> for GraphOptions {
-    fn from(args: GraphArgs) -> Self {
-        let between = args.between.and_then(|names| <[String; 2]>::try_from(names).ok());
-        Self {
-            config_dir: args.config,
-            build_args: args.build_args.into_iter().collect(),
-            flavor: args.flavor,
-            components: args.components,
-            dependents: args.dependents,
-            depth: args.depth,
-            between,
-            external: args.external,
-            stale: args.stale,
-            durations: args.durations,
-            since: args.since,
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::core::dockerfile::ImageUse;
 use crate::core::graph::Graph;
 use crate::core::scope::Scope;
 use crate::core::selection::Selection;
-use crate::core::workspace::{Options, Workspace};
+use crate::core::workspace::Workspace;
 use crate::effects::engine::Engine;
 use crate::event::{Event, PlannedComponent};
 
@@ -22,12 +22,7 @@ impl<E: Engine> Watch<'_, E> {
     pub(super) async fn read(&mut self) {
         let root = self.setting.root.clone();
         let (events, registry) = (self.setting.events.clone(), self.registry.clone());
-        let build = &self.options.build;
-        let options = Options {
-            flavor: build.flavor.clone(),
-            build_args: build.build_args.clone(),
-            whole_context: build.whole_context,
-        };
+        let options = self.options.build.reading.clone();
         let reading = tokio::task::spawn_blocking(move || {
             read_workspace(&root, &options, registry.as_ref(), &events)
         });

@@ -16,7 +16,7 @@ use super::{Reading, Watch, next_wish};
 use crate::commands::CommandError;
 use crate::commands::aim::Aim;
 use crate::commands::ask;
-use crate::commands::build::{BuildOptions, Prepared, look_around};
+use crate::commands::build::{BuildOptions, Prepared, clean, look_around};
 use crate::commands::live::Live;
 use crate::commands::round::Round;
 use crate::core::config::RegistryConfig;
@@ -24,7 +24,6 @@ use crate::core::holdings::Holdings;
 use crate::core::plan::Plan;
 use crate::core::workspace::Workspace;
 use crate::effects::engine::{Engine, EngineError};
-use crate::effects::temporary;
 use crate::event::Event;
 
 /// A step that was started over is left in peace for that long, and for twice as long
@@ -101,8 +100,7 @@ impl<E: Engine> Watch<'_, E> {
 
     /// Cleans the tree, reads what the steps will look at, and asks the engine.
     async fn look_at(&mut self, prepared: &Prepared) -> Result<Holdings, CommandError> {
-        temporary::refuse_tracked(&prepared.workspace)?;
-        temporary::clean(&prepared.workspace).map_err(CommandError::Unclean)?;
+        clean(&prepared.workspace)?;
         let Prepared { workspace, plan, trees, .. } = prepared;
         tokio::task::block_in_place(|| look_around(workspace, plan, trees, &self.setting.events));
         Ok(self.ask(prepared).await?)
