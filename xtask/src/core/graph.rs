@@ -309,7 +309,9 @@ fn report_cycles<'a>(
     needs: &str,
     problems: &mut Vec<Problem>,
 ) {
-    for group in tarjan_scc(edges) {
+    let needs_itself = |node: &NodeIndex| edges.contains_edge(*node, *node);
+    let is_cycle = |group: &Vec<_>| group.len() > 1 || group.iter().any(needs_itself);
+    for group in tarjan_scc(edges).into_iter().filter(is_cycle) {
         let Some(cycle) = group.iter().min().and_then(|start| cycle_from(edges, *start)) else {
             continue;
         };
