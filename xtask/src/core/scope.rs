@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::graph::Graph;
+use super::graph::{Direction, Graph};
 use super::ignore::Ignore;
 use super::inputs::is_never_taken;
 use super::selection::Selection;
@@ -33,7 +33,7 @@ impl Scope {
             scope.has_head |= inputs.head;
         }
         for (place, component) in workspace.components.iter().enumerate() {
-            let is_needed = graph.dependents(&[place].into()).len() > 1;
+            let is_needed = !graph.next(place, Direction::Dependents).is_empty();
             if component.has_hooks() || component.images.is_empty() || is_needed {
                 continue;
             }
