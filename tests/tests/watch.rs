@@ -60,7 +60,7 @@ fn a_save_builds_what_it_affects_and_equal_bytes_build_nothing() {
     running.wait_for("watching: ");
     // The same bytes, other times, a file that comes and goes, and reading.
     overwrite(&workspace, "src/b/app/x", "1");
-    workspace.save("src/b/app/swap", "1");
+    workspace.write("src/b/app/swap", "1");
     fs::remove_file(workspace.root().join("src/b/app/swap")).unwrap();
     fs::read(workspace.root().join("src/b/app/x")).unwrap();
     // As editors save.
@@ -81,7 +81,7 @@ fn a_file_that_no_instruction_can_read_builds_nothing() {
         .file("src/b/build/component.dep", "c\n");
     let mut running = watch(&workspace, &[]);
     for file in ["src/a/notes", "src/b/notes", "src/c/notes"] {
-        workspace.save(file, "2");
+        workspace.write(file, "2");
     }
     std::thread::sleep(std::time::Duration::from_millis(300));
     workspace.save("src/b/app/x", "2");
@@ -115,7 +115,7 @@ fn a_new_folder_is_watched_with_all_that_is_in_it() {
     let workspace = three();
     let mut running = watch(&workspace, &["-s", "c"]);
     // Filled elsewhere and moved in; then a file deep in it.
-    workspace.save("aside/d/e/f", "1");
+    workspace.write("aside/d/e/f", "1");
     fs::rename(workspace.root().join("aside"), workspace.root().join("src/c/app/in")).unwrap();
     running.wait_for("watching: ");
     workspace.save("src/c/app/in/d/e/f", "2");
@@ -144,7 +144,7 @@ fn a_linked_component_and_declared_inputs_are_watched_where_they_lie() {
     workspace.save("proto/x.txt", "2");
     running.wait_for("changed: proto/x.txt → a");
     running.wait_for("watching: ");
-    workspace.save("proto/undeclared", "2");
+    workspace.write("proto/undeclared", "2");
     workspace.save("elsewhere/app/x", "2");
     running.wait_for("→ l");
     running.wait_for("watching: ");
@@ -206,7 +206,7 @@ fn a_save_during_a_build_starts_over_while_others_go_on() {
     running.wait_for("b | built");
     // Meanwhile, a failure is mended.
     workspace.save("src/b/build/tt-b.dockerfile", "FROM tt-a\nCOPY nothing /b\n");
-    workspace.save("target/go", "");
+    workspace.write("target/go", "");
     running.wait_for("COPY nothing");
     running.wait_for("1 failed");
     running.wait_for("watching: ");
@@ -226,7 +226,7 @@ fn a_failure_is_mended_while_others_go_on() {
     running.wait_for("a | failed");
     workspace.save("src/a/app/x", "2");
     running.wait_for("b | built");
-    workspace.save("target/go", "");
+    workspace.write("target/go", "");
     running.wait_for("3 built, 0 up to date, 0 failed");
     running.wait_for("watching: ");
     running.interrupt();
@@ -301,7 +301,7 @@ fn a_checkout_is_one_round() {
     git(&["commit", "-qm", "one"]);
     git(&["checkout", "-qb", "other"]);
     for number in 0..3000 {
-        workspace.save(&format!("src/a/app/d{}/{number}", number % 50), "text");
+        workspace.write(&format!("src/a/app/d{}/{number}", number % 50), "text");
     }
     git(&["add", "."]);
     git(&["commit", "-qm", "two"]);
@@ -419,7 +419,7 @@ fn ignored_and_generated_files_wake_nobody() {
     for path in
         ["src/c/node_modules/m/x", "src/c/a.log", "src/c/generated/x", "target/x", ".git/x", "y"]
     {
-        workspace.save(path, "1");
+        workspace.write(path, "1");
     }
     fs::remove_dir_all(workspace.root().join("src/c/generated")).unwrap();
     workspace.save("src/a/app/x", "2");
