@@ -95,16 +95,18 @@ impl ScriptedEngine {
         images.iter().find(|image| image.names.contains(name) || image.id == reference).cloned()
     }
 
-    fn add(&self, name: &str, labels: BTreeMap<String, String>, contents: Contents) {
+    fn add(&self, name: &str, labels: BTreeMap<String, String>, contents: Contents) -> String {
         self.untag(name);
         self.count.set(self.count.get() + 1);
         let id = format!("sha256:{:064x}", self.count.get());
         let names = [name.to_owned()].into();
-        self.images.borrow_mut().push(Image { id, names, labels, contents });
+        let image = Image { id: id.clone(), names, labels, contents };
+        self.images.borrow_mut().push(image);
+        id
     }
 
     /// Runs a Dockerfile; one instruction that it does not know is an error.
-    fn make(&self, request: &BuildRequest<'_>) -> Result<(), String> {
+    fn make(&self, request: &BuildRequest<'_>) -> Result<String, String> {
         let mut archive = Vec::new();
         xtask::core::archive::write(&request.context, &mut archive)
             .map_err(|error| error.to_string())?;
@@ -145,8 +147,7 @@ impl ScriptedEngine {
         if is_there {
             self.needless.borrow_mut().push(request.image.to_owned());
         }
-        self.add(request.image, image.labels, image.contents);
-        Ok(())
+        Ok(self.add(request.image, image.labels, image.contents))
     }
 }
 
@@ -167,7 +168,13 @@ impl Engine for ScriptedEngine {
             id: image.id,
             has_triggers: false,
             variables: Vec::new(),
+            labels: image.labels.clone(),
+            layers: Vec::new(),
         }))
+    }
+
+    async fn history(&self, _: &str) -> Result<Vec<String>, EngineError> {
+        Ok(Vec::new())
     }
 
     async fn tag(&self, image: &str, repository: &str, _: &str) -> Result<(), EngineError> {
@@ -187,7 +194,7 @@ impl Engine for ScriptedEngine {
         Ok(2)
     }
 
-    async fn build(&self, request: BuildRequest<'_>, _: &Events) -> Result<(), EngineError> {
+    async fn build(&self, request: BuildRequest<'_>, _: &Events) -> Result<String, EngineError> {
         tokio::time::sleep(self.delay.get()).await;
         match self.builds_left.get() {
             Some(0) => return Err(EngineError::Lost("as the test wanted".to_owned())),

@@ -343,6 +343,8 @@ pub struct PlannedImage {
 pub enum Expectation {
     /// The engine holds it.
     UpToDate,
+    /// The engine holds it, but not under its name, which it gets back.
+    Restored,
     /// It will be built.
     Stale(Vec<Reason>),
     /// What it depends on is known only when the round has come that far.

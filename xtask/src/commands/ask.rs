@@ -15,9 +15,10 @@ use futures_util::future::try_join_all;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
-use super::round::Round;
+use super::round::{Known, Round};
 use crate::core::fingerprint::Fingerprint;
-use crate::core::holdings::{Bases, Holdings, Verdict};
+use crate::core::holdings::{Bases, Held, Holdings, Standing, Unproven, Verdict};
+use crate::core::provenance::ImageFacts;
 use crate::core::workspace::Image;
 use crate::effects::engine::{Engine, EngineError};
 
@@ -67,28 +68,92 @@ pub(super) async fn ask_for<E: Engine>(
 
 impl<E: Engine> Round<'_, E> {
     /// What is to be done about an image. What is not there under its name may be
-    /// elsewhere, so all that the engine holds is asked for before that is said.
+    /// elsewhere, so the one on record, and then all that the engine holds, are asked for
+    /// before that is said: an image that others are made from is in no list.
     pub(super) async fn verdict(
         &self,
         image: &Image,
         wanted: &Fingerprint,
         bases: &Bases,
     ) -> Result<Verdict, EngineError> {
-        let verdict = || {
-            let known = self.known.borrow();
-            let built = known.records.id(&image.name, wanted);
-            known.holdings.verdict(&image.name, wanted, bases, built)
-        };
-        let first = verdict();
-        if !matches!(first, Verdict::Stale(_)) || self.known.borrow().holdings.is_complete() {
-            return Ok(first);
+        loop {
+            let verdict = {
+                let known = self.known.borrow();
+                let standing = |held: &Held| known.standing(image, wanted, &held.id);
+                known.holdings.verdict(&image.name, wanted, bases, standing)
+            };
+            match verdict {
+                Err(Unproven(id)) => {
+                    let is_ours = self.proves_itself(image, &id).await?;
+                    let key = (image.name.clone(), id);
+                    self.known.borrow_mut().proved.insert(key, is_ours);
+                }
+                Ok(Verdict::Stale(_)) if self.finds_recorded(image, wanted).await? => {}
+                Ok(Verdict::Stale(_)) if !self.known.borrow().holdings.is_complete() => {
+                    let list = async || {
+                        let all = self.engine.holdings().await?;
+                        self.known.borrow_mut().holdings.add_others(all);
+                        Ok::<_, EngineError>(())
+                    };
+                    self.listed.get_or_try_init(list).await?;
+                }
+                Ok(verdict) => return Ok(verdict),
+            }
         }
-        let list = async || {
-            let all = self.engine.holdings().await?;
-            self.known.borrow_mut().holdings.add_others(all);
-            Ok::<_, EngineError>(())
+    }
+
+    /// Whether the image on record was not known to be there, and is.
+    async fn finds_recorded(
+        &self,
+        image: &Image,
+        wanted: &Fingerprint,
+    ) -> Result<bool, EngineError> {
+        let id = {
+            let known = self.known.borrow();
+            let id = known.records.id(&image.name, wanted).map(str::to_owned);
+            id.filter(|id| !known.holdings.has(id))
         };
-        self.listed.get_or_try_init(list).await?;
-        Ok(verdict())
+        let Some(id) = id else { return Ok(false) };
+        let held = self.engine.image(&id).await?.and_then(|found| found.held);
+        let Some(held) = held.filter(|held| held.id == id) else { return Ok(false) };
+        self.known.borrow_mut().holdings.add([], &held);
+        Ok(true)
+    }
+
+    /// Whether an image that is not on record is what its Dockerfile makes.
+    async fn proves_itself(&self, image: &Image, id: &str) -> Result<bool, EngineError> {
+        let Some(made) = self.facts(id).await? else { return Ok(false) };
+        let Some(base) = &image.provenance.base else {
+            return Ok(image.provenance.is_of(&made, None));
+        };
+        let used = image.uses.iter().find(|used| used.reference == *base);
+        let own = used.and_then(|used| self.local_name(used));
+        let own = own.and_then(|name| self.known.borrow().holdings.id(name).map(str::to_owned));
+        let id = own.unwrap_or_else(|| base.clone());
+        let Some(found) = self.engine.image(&id).await? else { return Ok(false) };
+        let base = self.facts(&found.id).await?.filter(|_| !found.has_triggers);
+        Ok(base.is_some_and(|base| image.provenance.is_of(&made, Some(&base))))
+    }
+
+    async fn facts(&self, id: &str) -> Result<Option<ImageFacts>, EngineError> {
+        let Some(found) = self.engine.image(id).await? else { return Ok(None) };
+        let history = self.engine.history(id).await?;
+        let labels = found.labels.into_keys().collect();
+        Ok(Some(ImageFacts { history, layers: found.layers, labels }))
+    }
+}
+
+impl Known {
+    /// Whether an image with a fingerprint is one that we built: the record says so, or,
+    /// where there is none, the image itself.
+    fn standing(&self, image: &Image, fingerprint: &Fingerprint, id: &str) -> Standing {
+        match self.records.standing(&image.name, fingerprint, id) {
+            Standing::Unknown => match self.proved.get(&(image.name.clone(), id.to_owned())) {
+                Some(true) => Standing::Ours,
+                Some(false) => Standing::Foreign,
+                None => Standing::Unknown,
+            },
+            standing => standing,
+        }
     }
 }

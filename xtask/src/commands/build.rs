@@ -23,7 +23,7 @@ use crate::core::trees::Trees;
 use crate::core::workspace::{Options, Workspace};
 use crate::effects::engine::{DockerEngine, Engine, EngineError};
 use crate::effects::records::{Records, read_memory};
-use crate::effects::temporary;
+use crate::effects::{hook_outputs, temporary};
 use crate::event::{Event, Events, PlannedStep};
 
 /// What to build and how.
@@ -146,6 +146,7 @@ async fn prepare(
         clean(&workspace)?;
         let memory = Handle::current().block_on(memory).unwrap_or_default();
         let trees = Arc::new(Trees::new(&workspace.root, memory));
+        hook_outputs::load(&workspace, &trees);
         look_around(&workspace, &plan, &trees, &events);
         Ok(Prepared {
             workspace: Arc::new(workspace),

@@ -79,14 +79,16 @@ impl<E: Engine> Round<'_, E> {
     /// Keeps what was learned.
     pub(super) fn end(&self) {
         self.warn_of(self.known.borrow_mut().records.write());
-        if !self.trees.is_watched()
-            && let Some(memory) = self.trees.memory()
-        {
-            self.warn_of(write_memory(&self.workspace.root, &memory));
+        self.warn_of(self.keep_digests());
+        self.warn_of(self.store.borrow().tidy());
+    }
+
+    /// Keeps the digests of files that were read.
+    pub(super) fn keep_digests(&self) -> io::Result<()> {
+        if self.trees.is_watched() {
+            return Ok(());
         }
-        if !self.is_preview {
-            self.warn_of(self.store.borrow().tidy());
-        }
+        self.trees.memory().map_or(Ok(()), |memory| write_memory(&self.workspace.root, &memory))
     }
 
     /// What is kept in `target/xtask/` may be lost, so it may also not be written.

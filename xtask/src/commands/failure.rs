@@ -42,6 +42,28 @@ pub enum StepError {
         /// What the registry or the engine said.
         source: EngineError,
     },
+    /// An image of the workspace that another one is made from was removed meanwhile.
+    #[error("{file}:{line}: {reference} was removed from the engine during the build: build again")]
+    BaseGone {
+        /// The Dockerfile.
+        file: String,
+        /// The line that names the base.
+        line: usize,
+        /// The base.
+        reference: String,
+    },
+    /// The names of its bases led elsewhere whenever it was built.
+    #[error(
+        "{dockerfile}: image '{image}' was made from other images than those of this workspace: \
+         another checkout gives their names to its own. Build one after the other, or use an \
+         engine for each"
+    )]
+    BasesMove {
+        /// The Dockerfile.
+        dockerfile: String,
+        /// The image.
+        image: String,
+    },
     /// The engine did not make the image.
     #[error("{dockerfile}: image '{image}' failed to build: {source}")]
     Image {
@@ -97,7 +119,10 @@ impl StepError {
         match self {
             Self::Hook(error) => (Some(error.hook().to_owned()), None),
             Self::File(problem) => (problem.file.clone(), problem.line),
-            Self::Base { file, line, .. } => (Some(file.clone()), Some(*line)),
+            Self::Base { file, line, .. } | Self::BaseGone { file, line, .. } => {
+                (Some(file.clone()), Some(*line))
+            }
+            Self::BasesMove { dockerfile, .. } => (Some(dockerfile.clone()), None),
             Self::Image { dockerfile, source: EngineError::Instruction { text, .. }, .. } => {
                 let contents = fs::read_to_string(root.join(dockerfile)).unwrap_or_default();
                 (Some(dockerfile.clone()), excerpt::find(&contents, text))

@@ -12,10 +12,16 @@ use crate::core::dockerfile::ImageUse;
 use crate::core::fingerprint::{self, Change, Fate, Fingerprint, Manifest, Recipe, What};
 use crate::core::holdings::{self, Bases, Verdict};
 use crate::core::plan::Step;
+use crate::core::problem::Problem;
 use crate::core::reason::Reason;
+use crate::core::reference;
 use crate::core::workspace::{Component, Image};
 use crate::effects::engine::{BuildRequest, Engine, EngineError, FoundImage, Logins, domains_of};
 use crate::event::{Event, Outcome};
+
+/// An image is built so often before another checkout that takes its bases' names is
+/// given up against.
+const TRIES: usize = 3;
 
 impl<E: Engine> Round<'_, E> {
     /// Makes one image, unless the engine holds it already.
@@ -25,22 +31,25 @@ impl<E: Engine> Round<'_, E> {
         component: &Component,
         image: &Image,
     ) -> Result<Outcome, StepError> {
-        let failed = |source| image_error(image, source);
         if self.options.pull {
             self.pull_bases(component, image, &self.external(image)).await?;
         }
-        let mut context = self.context(step, component, image).await?;
-        let mut wanted = self.wanted(component, image, &context).await?;
-        let reasons = match self.decide(step, image, &wanted).await? {
-            Verdict::UpToDate => {
-                self.up_to_date(component, image, &wanted).await?;
-                return Ok(Outcome::UpToDate);
+        let context = self.context(step, component, image).await?;
+        let wanted = self.wanted(component, image, &context).await?;
+        let reasons = loop {
+            match self.decide(step, image, &wanted).await? {
+                Verdict::UpToDate => {
+                    self.up_to_date(component, image, &wanted).await?;
+                    return Ok(Outcome::UpToDate);
+                }
+                Verdict::Tag { id } if self.tag(image, &id).await? => {
+                    self.up_to_date(component, image, &wanted).await?;
+                    return Ok(Outcome::Restored);
+                }
+                // It went meanwhile.
+                Verdict::Tag { .. } => {}
+                Verdict::Stale(reason) => break self.reasons(image, reason, &wanted),
             }
-            Verdict::Tag { .. } => {
-                self.up_to_date(component, image, &wanted).await?;
-                return Ok(Outcome::Restored);
-            }
-            Verdict::Stale(reason) => self.reasons(image, reason, &wanted),
         };
         self.events.send(Event::ImageStale {
             component: component.name.clone(),
@@ -49,32 +58,117 @@ impl<E: Engine> Round<'_, E> {
         });
         let is_missing = |used: &&ImageUse| !wanted.bases.contains_key(&used.reference);
         let missing: Vec<&ImageUse> = self.external(image).into_iter().filter(is_missing).collect();
-        if !missing.is_empty() {
-            self.pull_bases(component, image, &missing).await?;
-            context = self.context(step, component, image).await?;
-            wanted = self.wanted(component, image, &context).await?;
-        }
-        let request = BuildRequest {
-            root: &self.workspace.root,
-            component: &component.name,
-            image: &image.name,
-            dockerfile: &component.in_context(image),
-            context: context.clone(),
-            build_args: &self.options.reading.build_args,
-            labels: &holdings::labels(&wanted.fingerprint, &wanted.bases),
-            no_cache: self.options.no_cache,
-            credentials: &self.credentials(image).await,
-        };
-        let building = self.engine.build(request, self.events);
-        let built = self.timed(component, &image.name, building).await;
-        self.trees.time_passed();
-        built.map_err(failed)?;
-        self.look_at(image).await?;
-        self.remember(image, &wanted);
-        self.tag_aliases(image).await?;
+        self.pull_bases(component, image, &missing).await?;
+        self.build(step, component, image).await?;
         let (component, image) = (component.name.clone(), image.name.clone());
         self.events.send(Event::ImageBuilt { component, image });
         Ok(Outcome::Built)
+    }
+
+    /// Builds an image until it is certain what it was made from: while it is built,
+    /// another checkout may give the name of one of its bases to an image of its own.
+    async fn build(
+        &self,
+        step: &Step,
+        component: &Component,
+        image: &Image,
+    ) -> Result<(), StepError> {
+        for _ in 0..TRIES {
+            self.look_at_bases(image).await?;
+            let context = self.context(step, component, image).await?;
+            let wanted = self.wanted(component, image, &context).await?;
+            let begun = self.known.borrow_mut().records.begin(&image.name, &wanted.fingerprint);
+            self.warn_of(begun);
+            let request = BuildRequest {
+                root: &self.workspace.root,
+                component: &component.name,
+                image: &image.name,
+                dockerfile: &component.in_context(image),
+                context: context.clone(),
+                build_args: &self.options.reading.build_args,
+                labels: &holdings::labels(&wanted.fingerprint, &wanted.bases),
+                no_cache: self.options.no_cache,
+                credentials: &self.credentials(image).await,
+            };
+            let building = self.engine.build(request, self.events);
+            let built = self.timed(component, &image.name, building).await;
+            self.trees.time_passed();
+            let id = built.map_err(|source| image_error(image, source))?;
+            let made = self.look_at(image, &id).await?;
+            if self.is_made_from(image, &wanted.bases, &made).await? {
+                let noted = self.known.borrow_mut().records.set_now(
+                    &image.name,
+                    &wanted.fingerprint,
+                    made.id,
+                );
+                self.warn_of(noted);
+                self.remember(image, &wanted);
+                self.warn_of(
+                    self.known.borrow().records.set_manifest(&image.name, &wanted.manifest()),
+                );
+                return self.tag_aliases(image).await;
+            }
+        }
+        let (dockerfile, image) = (image.dockerfile.clone(), image.name.clone());
+        Err(StepError::BasesMove { dockerfile, image })
+    }
+
+    /// Sees to it that the names by which a Dockerfile calls our images lead to the ones
+    /// that were decided upon, and that of external ones it is known where they lead.
+    async fn look_at_bases(&self, image: &Image) -> Result<(), StepError> {
+        let failed = |source| image_error(image, source);
+        for used in &image.uses {
+            let found = self.engine.image(&used.reference).await.map_err(failed)?;
+            let wanted = self
+                .local_name(used)
+                .map(|name| (name, self.known.borrow().holdings.id(name).map(str::to_owned)));
+            match wanted {
+                None => {
+                    drop(self.known.borrow_mut().externals.insert(used.reference.clone(), found))
+                }
+                Some((name, Some(id))) if found.as_ref().is_none_or(|found| found.id != id) => {
+                    if self.engine.image(&id).await.map_err(failed)?.is_none() {
+                        let (file, line) = (image.dockerfile.clone(), used.line);
+                        let reference = used.reference.clone();
+                        return Err(StepError::BaseGone { file, line, reference });
+                    }
+                    if found.is_some() {
+                        let message = format!(
+                            "{} was given to another image while it was needed: '{name}' of this \
+                             workspace gets it back. Another checkout builds on this engine",
+                            used.reference
+                        );
+                        let problem = Problem::of_line(&image.dockerfile, used.line, message);
+                        self.events.send(Event::Warning(problem));
+                    }
+                    let (repository, tag) = used.repository_and_tag();
+                    self.engine.tag(&id, repository, tag).await.map_err(failed)?;
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an image was made from these bases: their names still lead to them, and its
+    /// layers begin with those of the one that it is made `FROM`.
+    async fn is_made_from(
+        &self,
+        image: &Image,
+        bases: &Bases,
+        made: &FoundImage,
+    ) -> Result<bool, StepError> {
+        for (reference, id) in bases {
+            let found = self.engine.image(reference).await;
+            let Some(found) = found.map_err(|source| image_error(image, source))? else {
+                return Ok(false);
+            };
+            let is_bottom = image.provenance.base.as_ref() == Some(reference);
+            if found.id != *id || is_bottom && !made.layers.starts_with(&found.layers) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// What the image in the engine must have been made from to be up to date.
@@ -108,8 +202,7 @@ impl<E: Engine> Round<'_, E> {
         Ok(Wanted { fingerprint: recipe.fingerprint(), recipe, bases })
     }
 
-    /// What is to be done about an image, once it has got its name back where it lacked
-    /// only that.
+    /// What is to be done about an image.
     pub(super) async fn decide(
         &self,
         step: &Step,
@@ -122,14 +215,8 @@ impl<E: Engine> Round<'_, E> {
         if self.options.force && step.is_named {
             return Ok(Verdict::Stale(Reason::Asked { option: "--force" }));
         }
-        loop {
-            let verdict = self.verdict(image, &wanted.fingerprint, &wanted.bases).await;
-            let verdict = verdict.map_err(|source| image_error(image, source))?;
-            match &verdict {
-                Verdict::Tag { id } if !self.tag(image, id).await? => {}
-                _ => return Ok(verdict),
-            }
-        }
+        let verdict = self.verdict(image, &wanted.fingerprint, &wanted.bases).await;
+        verdict.map_err(|source| image_error(image, source))
     }
 
     /// All that can be said of why an image is stale.
@@ -234,20 +321,31 @@ impl<E: Engine> Round<'_, E> {
             self.known.borrow_mut().holdings.forget(id);
             return Ok(false);
         }
-        if !self.is_preview {
-            self.engine.tag(id, &image.name, "latest").await.map_err(failed)?;
-        }
+        self.engine.tag(id, &image.name, "latest").await.map_err(failed)?;
         self.known.borrow_mut().holdings.retag(id, &image.name);
         Ok(true)
     }
 
-    /// Notes what the engine holds under an image's name now.
-    async fn look_at(&self, image: &Image) -> Result<(), StepError> {
-        let found = self.engine.image(&image.name).await;
-        let found = found.map_err(|source| image_error(image, source))?;
-        let held = found.and_then(|found| found.held);
-        self.known.borrow_mut().holdings.renew(&image.name, held);
-        Ok(())
+    /// Looks at the image that was built, and notes what the engine holds under its name;
+    /// another checkout may have taken it since.
+    async fn look_at(&self, image: &Image, id: &str) -> Result<FoundImage, StepError> {
+        let failed = |source| image_error(image, source);
+        let built = self.engine.image(id).await.map_err(failed)?;
+        let named = self.engine.image(&image.name).await.map_err(failed)?;
+        let found = match (built, named) {
+            (Some(built), Some(named)) if named.id == built.id => built,
+            (Some(built), _) => {
+                self.engine.tag(&built.id, &image.name, "latest").await.map_err(failed)?;
+                built
+            }
+            (None, Some(named)) => named,
+            (None, None) => {
+                let text = "the image that was built is not in the engine".to_owned();
+                return Err(failed(EngineError::Lost(text)));
+            }
+        };
+        self.known.borrow_mut().holdings.renew(&image.name, found.held.clone());
+        Ok(found)
     }
 
     async fn up_to_date(
@@ -279,13 +377,14 @@ impl<E: Engine> Round<'_, E> {
     /// Gives an image the other names by which Dockerfiles call it: an engine would
     /// look for those at a registry.
     async fn tag_aliases(&self, image: &Image) -> Result<(), StepError> {
-        for repository in self.aliases.get(&image.name).into_iter().flatten() {
+        for alias in self.aliases.get(&image.name).into_iter().flatten() {
             let is_tagged = {
                 let known = self.known.borrow();
-                known.holdings.id(repository) == known.holdings.id(&image.name)
+                known.holdings.id(alias) == known.holdings.id(&image.name)
             };
             if !is_tagged {
-                let tagged = self.engine.tag(&image.name, repository, "latest").await;
+                let (repository, tag) = reference::repository_and_tag(alias);
+                let tagged = self.engine.tag(&image.name, repository, tag).await;
                 tagged.map_err(|source| image_error(image, source))?;
             }
         }

@@ -11,6 +11,7 @@ pub mod graph;
 mod image;
 pub mod inputs;
 mod live;
+mod outputs;
 mod preview;
 pub mod push;
 mod round;

@@ -4,13 +4,13 @@
 //! leave behind is not. So a component whose hooks must run, and all that is made
 //! from what they make, is undecided unless something else makes it stale.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::CommandError;
 use super::failure::StepError;
 use super::round::Round;
 use super::settled::hooks_of;
-use crate::core::fingerprint::{Change, Fingerprint, What};
+use crate::core::fingerprint::{Change, What};
 use crate::core::holdings::Verdict;
 use crate::core::plan::Step;
 use crate::core::problem::{Problem, Problems};
@@ -26,6 +26,8 @@ struct Expected {
     unknown_trees: BTreeMap<usize, String>,
     /// By image.
     images: BTreeMap<String, Expectation>,
+    /// The images of components whose hooks are skipped that get their names back.
+    restored: BTreeSet<String>,
 }
 
 impl<E: Engine> Round<'_, E> {
@@ -33,7 +35,8 @@ impl<E: Engine> Round<'_, E> {
     pub(super) async fn tell(&self) -> Result<(), CommandError> {
         let steps = self.preview().await?;
         self.events.send(Event::Planned { steps });
-        self.end();
+        // That saves time, and nothing else depends on it.
+        drop(self.keep_digests());
         Ok(())
     }
 
@@ -76,7 +79,7 @@ impl<E: Engine> Round<'_, E> {
         &self,
         step: &Step,
         component: &Component,
-        expected: &Expected,
+        expected: &mut Expected,
     ) -> Result<Option<String>, StepError> {
         let unknown = step.dependencies.iter().find_map(|place| {
             let why = expected.unknown_trees.get(place)?;
@@ -93,7 +96,14 @@ impl<E: Engine> Round<'_, E> {
         let Some(key) = self.key(step, component)? else {
             return Ok(Some("hook inputs undeclared: decided after build-pre.sh".to_owned()));
         };
-        if !self.is_asked(step) && self.settled(component, &key.fingerprint()).await?.is_some() {
+        if !self.is_asked(step)
+            && let Some(settled) = self.settled(component, &key).await?
+        {
+            for (image, id) in &settled.to_tag {
+                self.known.borrow_mut().holdings.retag(id, &image.name);
+                expected.restored.insert(image.name.clone());
+            }
+            self.note_settled(component, settled);
             return Ok(None);
         }
         let before = self.known.borrow().records.manifest(&hooks_of(component));
@@ -128,24 +138,46 @@ impl<E: Engine> Round<'_, E> {
             }
         }
         reasons.dedup();
-        let mut fingerprint = None;
-        let is_settled = component.inputs.is_some() && why.is_none();
-        if is_settled {
-            fingerprint = self.known.borrow().fingerprints.get(&image.name).cloned();
-        } else if why.is_none() {
-            let (wanted, reason) = self.judge(step, component, image).await?;
-            reasons.splice(0..0, reason.into_iter().filter(|reason| !is_said(reason, expected)));
-            self.known.borrow_mut().fingerprints.insert(image.name.clone(), wanted.clone());
-            fingerprint = Some(wanted);
-        } else {
-            reasons.splice(0..0, self.certain(step, component, image).await?);
-        }
-        let expectation = match why {
-            _ if !reasons.is_empty() => Expectation::Stale(reasons),
-            Some(why) => Expectation::Undecided(why),
-            None => Expectation::UpToDate,
+        let planned = |fingerprint, expectation| {
+            Ok(PlannedImage { image: image.name.clone(), fingerprint, expectation })
         };
-        Ok(PlannedImage { image: image.name.clone(), fingerprint, expectation })
+        if let Some(why) = why {
+            reasons.splice(0..0, self.certain(step, component, image).await?);
+            let is_stale = !reasons.is_empty();
+            let expectation =
+                if is_stale { Expectation::Stale(reasons) } else { Expectation::Undecided(why) };
+            return planned(None, expectation);
+        }
+        if component.inputs.is_some() {
+            // Its hooks are skipped, so it is what it was with them.
+            let fingerprint = self.known.borrow().fingerprints.get(&image.name).cloned();
+            let is_restored = expected.restored.contains(&image.name);
+            return planned(
+                fingerprint,
+                if is_restored { Expectation::Restored } else { Expectation::UpToDate },
+            );
+        }
+        let context = self.context(step, component, image).await?;
+        let wanted = self.wanted(component, image, &context).await?;
+        let verdict = self.decide(step, image, &wanted).await?;
+        self.known.borrow_mut().fingerprints.insert(image.name.clone(), wanted.fingerprint.clone());
+        let expectation = match (verdict, reasons.first()) {
+            (Verdict::Stale(reason), _) => {
+                let found = self.reasons(image, reason, &wanted).into_iter();
+                reasons.splice(0..0, found.filter(|reason| !is_said(reason, expected)));
+                Expectation::Stale(reasons)
+            }
+            // From the same things a builder may make the same image again.
+            (_, Some(Reason::Rebuilt { image, .. })) => {
+                Expectation::Undecided(format!("decided after {image}"))
+            }
+            (Verdict::Tag { id }, _) => {
+                self.known.borrow_mut().holdings.retag(&id, &image.name);
+                Expectation::Restored
+            }
+            (Verdict::UpToDate, _) => Expectation::UpToDate,
+        };
+        planned(Some(wanted.fingerprint), expectation)
     }
 
     /// What makes an image stale, whatever else is decided later.
@@ -170,22 +202,6 @@ impl<E: Engine> Round<'_, E> {
         let changes: Vec<Change> =
             wanted.manifest().since(&before).into_iter().filter(is_own).collect();
         Ok((!changes.is_empty()).then_some(Reason::Changed(changes)))
-    }
-
-    /// What an image must be made from, and why it is stale, if it is.
-    async fn judge(
-        &self,
-        step: &Step,
-        component: &Component,
-        image: &Image,
-    ) -> Result<(Fingerprint, Vec<Reason>), StepError> {
-        let context = self.context(step, component, image).await?;
-        let wanted = self.wanted(component, image, &context).await?;
-        let reasons = match self.decide(step, image, &wanted).await? {
-            Verdict::UpToDate | Verdict::Tag { .. } => Vec::new(),
-            Verdict::Stale(reason) => self.reasons(image, reason, &wanted),
-        };
-        Ok((wanted.fingerprint, reasons))
     }
 }
 

@@ -60,8 +60,6 @@ pub(super) struct Round<'a, E> {
     pub(super) variables: &'a BTreeMap<OsString, OsString>,
     /// What it is for.
     pub(super) aim: Aim<'a>,
-    /// Nothing is done but told.
-    pub(super) is_preview: bool,
     pub(super) trees: Arc<Trees>,
     pub(super) store: RefCell<Store>,
     pub(super) known: RefCell<Known>,
@@ -88,6 +86,8 @@ pub(super) struct Known {
     pub(super) pulls: BTreeMap<String, Rc<Mutex<bool>>>,
     /// The inputs files whose warnings were given.
     pub(super) warned: BTreeSet<String>,
+    /// By image and id: whether one that is not on record proved to be ours.
+    pub(super) proved: BTreeMap<(String, String), bool>,
     /// Where the `generated/` of components is that were skipped.
     pub(super) kept: BTreeMap<String, PathBuf>,
 }
@@ -111,6 +111,7 @@ impl<'a, E: Engine> Round<'a, E> {
             externals: Externals::new(),
             pulls: BTreeMap::new(),
             warned: BTreeSet::new(),
+            proved: BTreeMap::new(),
             kept: BTreeMap::new(),
         };
         let mut round = Self {
@@ -123,7 +124,6 @@ impl<'a, E: Engine> Round<'a, E> {
             interrupt: &setting.interrupt,
             variables: &setting.variables,
             aim,
-            is_preview: options.dry_run,
             trees: Arc::clone(trees),
             store: RefCell::new(Store::new(&workspace.root, setting.store_limit)),
             known: RefCell::new(known),

@@ -7,9 +7,9 @@
 //! in `generated/` is kept for its dependents.
 //!
 //! A key is kept only if it was the same before and after the hooks: if something
-//! was edited meanwhile, or a hook wrote into its own tree, nobody can tell which
-//! of the two states was read. A hook that writes the same at every run settles at
-//! the second; one that never writes the same is warned of.
+//! was edited meanwhile, or a hook changed what it did not make, nobody can tell which
+//! of the two states was read. What hooks add to their component is no part of the key,
+//! but must be there as they left it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -23,10 +23,10 @@ use crate::core::context::Context;
 use crate::core::fingerprint::{Fingerprint, Manifest, Recipe, What};
 use crate::core::holdings::Verdict;
 use crate::core::plan::Step;
-use crate::core::problem::Problem;
 use crate::core::workspace::{Component, Image};
 use crate::effects::engine::Engine;
 use crate::effects::git;
+use crate::effects::store::Settled;
 use crate::event::Event;
 
 /// All that a component with declared inputs is made from.
@@ -54,6 +54,14 @@ impl Key {
     pub(super) fn manifest(&self) -> Manifest {
         self.recipe().manifest()
     }
+}
+
+/// What a component with declared inputs came to before.
+pub(super) struct Known<'c> {
+    key: Fingerprint,
+    settled: Settled,
+    /// The images that lost their names, with their ids.
+    pub(super) to_tag: Vec<(&'c Image, String)>,
 }
 
 /// The name of a manifest that no image can have.
@@ -93,6 +101,8 @@ impl<E: Engine> Round<'_, E> {
         let known = self.known.borrow();
         for image in &component.images {
             facts.push((What::Image, image.name.clone(), Vec::new()));
+            let digest = image.digest.as_bytes().to_vec();
+            facts.push((What::Dockerfile, image.dockerfile.clone(), digest));
             for name in image.uses.iter().filter_map(|used| self.local_name(used)) {
                 let base = known.fingerprints.get(name).map(ToString::to_string);
                 let is_own = component.images.iter().any(|image| image.name == name);
@@ -109,16 +119,23 @@ impl<E: Engine> Round<'_, E> {
         read().map(Some).map_err(StepError::File)
     }
 
-    /// Whether an image got its name back, if the component was made from just this
-    /// before and its images are still there: then nothing of it needs to run.
-    pub(super) async fn settled(
+    /// What a component came to, if it was made from just this before, its images are
+    /// still there, and what its hooks left is too: then nothing of it needs to run.
+    pub(super) async fn settled<'c>(
         &self,
-        component: &Component,
-        key: &Fingerprint,
-    ) -> Result<Option<bool>, StepError> {
-        let Some(settled) = self.store.borrow_mut().find(key, &self.trees) else {
+        component: &'c Component,
+        key: &Key,
+    ) -> Result<Option<Known<'c>>, StepError> {
+        let fingerprint = key.fingerprint();
+        let Some(settled) = self.store.borrow_mut().find(&fingerprint, &self.trees) else {
             return Ok(None);
         };
+        let folder = self.trees.component(&component.dir()).map_err(StepError::File)?;
+        if settled.outputs != self.trees.outputs(&component.dir())
+            || !settled.outputs.are_whole(&folder)
+        {
+            return Ok(None);
+        }
         let mut to_tag: Vec<(&Image, String)> = Vec::new();
         for image in &component.images {
             let Some(fingerprint) = settled.fingerprints.get(&image.name) else {
@@ -132,19 +149,29 @@ impl<E: Engine> Round<'_, E> {
                 Verdict::Stale(_) => return Ok(None),
             }
         }
-        let is_restored = !to_tag.is_empty();
-        for (image, id) in to_tag {
-            if !self.tag(image, &id).await? {
-                return Ok(None);
+        Ok(Some(Known { key: fingerprint, settled, to_tag }))
+    }
+
+    /// Takes a component for what it came to before. False if one of its images is there no
+    /// more.
+    pub(super) async fn restore(&self, known: &Known<'_>) -> Result<bool, StepError> {
+        for (image, id) in &known.to_tag {
+            if !self.tag(image, id).await? {
+                return Ok(false);
             }
         }
-        let mut known = self.known.borrow_mut();
-        known.fingerprints.extend(settled.fingerprints.clone());
+        Ok(true)
+    }
+
+    /// Notes what a component came to.
+    pub(super) fn note_settled(&self, component: &Component, known: Known<'_>) {
+        let Known { key, settled, .. } = known;
+        let mut round = self.known.borrow_mut();
         if settled.has_generated() {
-            let kept = self.store.borrow().generated(key);
-            known.kept.insert(component.name.clone(), kept.into());
+            let kept = self.store.borrow().generated(&key);
+            round.kept.insert(component.name.clone(), kept.into());
         }
-        Ok(Some(is_restored))
+        round.fingerprints.extend(settled.fingerprints);
     }
 
     /// Remembers what a key came to.
@@ -158,39 +185,7 @@ impl<E: Engine> Round<'_, E> {
                 Some((image.name.clone(), known.fingerprints.get(&image.name)?.clone()))
             })
             .collect();
-        let dir = component.dir();
-        self.store.borrow_mut().keep(&fingerprint, &dir, fingerprints, &self.trees)?;
+        self.store.borrow_mut().keep(&fingerprint, &component.dir(), fingerprints, &self.trees)?;
         known.records.set_manifest(&hooks_of(component), &key.manifest())
-    }
-
-    /// What is in a component's own tree, to be compared after its hooks ran.
-    pub(super) fn own_tree(&self, component: &Component) -> Result<Manifest, StepError> {
-        let source = self.trees.source(&component.dir(), &[]).map_err(StepError::File)?;
-        let mut recipe = Recipe::default();
-        recipe.add_context(&source);
-        Ok(recipe.manifest())
-    }
-
-    /// Warns of hooks that change their component's own tree time and again, and tells
-    /// whether they left it as it was.
-    pub(super) fn note_changes(
-        &self,
-        component: &Component,
-        before: &Manifest,
-    ) -> Result<bool, StepError> {
-        let after = self.own_tree(component)?;
-        let first = after.since(before).into_iter().next().map(|change| change.name);
-        let is_steady = first.is_none();
-        let mut known = self.known.borrow_mut();
-        let was_unsteady = known.records.set_unsteady(&component.name, first.clone());
-        let hook = component.pre_hook.as_ref().or(component.post_hook.as_ref());
-        if let (Some(path), Some(hook), true) = (first, hook, was_unsteady) {
-            let message = format!(
-                "changed {path} at this run, and the component's tree at the last one too: the \
-                 component is built every time. What hooks write belongs into generated/"
-            );
-            self.events.send(Event::Warning(Problem::of_file(hook, message)));
-        }
-        Ok(is_steady)
     }
 }

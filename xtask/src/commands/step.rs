@@ -3,8 +3,8 @@
 //! It begins with all that its images need: its dependencies are put under
 //! `dependency/` and its `build-pre.sh` runs. Its images follow, side by side where
 //! they are not made from each other, and then its `build-post.sh`. Only hooks need
-//! the dependencies on disk; for a component without hooks they are streamed into
-//! the context and nothing is copied. A component that was settled before has
+//! the dependencies on disk; for a component without a `build-pre.sh` they are streamed
+//! into the context, and copied only for its `build-post.sh`. A component that was settled before has
 //! nothing to do in any of its parts.
 
 use std::io;
@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use super::aim::{Aim, Showing};
 use super::failure::{StepError, tree_error};
+use super::outputs::Before;
 use super::round::Round;
 use super::settled::Key;
-use crate::core::fingerprint::Manifest;
 use crate::core::ignore::Ignore;
 use crate::core::plan::{Part, PartKind, Step};
 use crate::core::workspace::Component;
@@ -34,8 +34,8 @@ pub(super) struct StepState {
     has_built: bool,
     has_restored: bool,
     key: Option<Key>,
-    /// The component's own tree before its hooks ran.
-    before: Option<Manifest>,
+    /// The component's folder before its hooks ran.
+    before: Option<Before>,
 }
 
 /// The hooks of a component, as parts.
@@ -109,18 +109,24 @@ impl<E: Engine> Round<'_, E> {
         self.events.send(Event::StepStarted { component: component.name.clone() });
         let key = self.key(step, component)?;
         if let Some(key) = key.as_ref().filter(|_| !self.is_asked(step))
-            && let Some(restored) = self.settled(component, &key.fingerprint()).await?
+            && let Some(known) = self.settled(component, key).await?
+            && self.restore(&known).await?
         {
-            let state = &mut self.steps.borrow_mut()[place];
-            (state.is_settled, state.has_restored) = (true, restored);
+            {
+                let state = &mut self.steps.borrow_mut()[place];
+                (state.is_settled, state.has_restored) = (true, !known.to_tag.is_empty());
+            }
+            self.note_settled(component, known);
             return Ok(());
         }
         if component.has_hooks() {
-            let before = self.own_tree(component)?;
+            let before = self.remove_outputs(component)?;
             {
                 let state = &mut self.steps.borrow_mut()[place];
                 (state.key, state.before) = (key, Some(before));
             }
+        }
+        if component.pre_hook.is_some() {
             self.copy_dependencies(step, component).await?;
             self.hook(step, component, PRE_HOOK, component.pre_hook.as_deref()).await?;
         }
@@ -158,13 +164,16 @@ impl<E: Engine> Round<'_, E> {
         let component = self.component(step);
         let is_settled = self.steps.borrow()[place].is_settled;
         if component.has_hooks() && !is_settled && self.shown(step).is_none() {
+            if component.pre_hook.is_none() {
+                self.copy_dependencies(step, component).await?;
+            }
             self.hook(step, component, POST_HOOK, component.post_hook.as_deref()).await?;
             let (key, before) = {
                 let state = &mut self.steps.borrow_mut()[place];
                 (state.key.take(), state.before.take())
             };
             if let Some(before) = before {
-                let is_steady = self.note_changes(component, &before)?;
+                let is_steady = self.note_outputs(component, &before)?;
                 self.live.hooks_done(step.component, is_steady);
             }
             if let Some(key) = key

@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use super::fields::Fields;
 use super::ignore::Ignore;
+use super::outputs::HookOutputs;
 use super::tree::{Digest, Entry, Kind, Tree, top};
 use super::workspace::TEMPORARY;
 
@@ -196,6 +197,22 @@ impl Part {
         let entry = self.tree.entries().get(place as usize)?;
         let is_ignored = self.ignored == Some(place);
         Some(Item { part: self, entry, digest: entry.digest()?, is_ignored })
+    }
+
+    /// Leaves out what hooks left in the tree, as long as it is that.
+    pub fn leave_out(&mut self, outputs: &HookOutputs) -> io::Result<()> {
+        let path = |place: &u32| self.tree.entries()[*place as usize].path.as_path();
+        let places = self.kept.iter().copied().filter(|place| outputs.has_path(path(place)));
+        let places: Vec<u32> = places.collect();
+        self.tree.digest(&places)?;
+        let left: Vec<bool> = (0..self.kept.len())
+            .map(|kept| {
+                let item = self.item(kept);
+                item.is_none_or(|item| !outputs.has(&item.entry.path, &item.value()))
+            })
+            .collect();
+        self.retain(&left);
+        Ok(())
     }
 
     /// Keeps only those that are wanted, by their place among [`Part::entries`].

@@ -17,7 +17,8 @@ use std::fmt;
 
 use parse_dockerfile::{Flag, FromInstruction, Instruction};
 
-use super::reference::Reference;
+use super::provenance::Provenance;
+use super::reference::{self, Reference};
 use super::sources::Sources;
 
 /// What a Dockerfile says of the images that it is made from.
@@ -31,6 +32,8 @@ pub struct Dockerfile {
     pub sources: Sources,
     /// Whether it has `ONBUILD` instructions for those who build on its image.
     pub has_triggers: bool,
+    /// What the image is made from, and by which instructions.
+    pub provenance: Provenance,
 }
 
 /// One place where a Dockerfile names an image.
@@ -53,6 +56,11 @@ impl ImageUse {
     /// [`Reference::local_name`].
     pub fn local_name(&self, registry_prefix: Option<&str>) -> Option<&str> {
         Reference::parse(&self.reference).local_name(registry_prefix)
+    }
+
+    /// Its repository and its tag.
+    pub fn repository_and_tag(&self) -> (&str, &str) {
+        reference::repository_and_tag(&self.reference)
     }
 
     /// The reference without the tag that it has anyhow.
@@ -142,12 +150,18 @@ pub fn parse(
     };
     for instruction in &parsed.instructions {
         reader.instruction(instruction, build_args)?;
+        let is_from = matches!(instruction, Instruction::From(_));
+        if let Some(stage) = reader.stages.last_mut().filter(|_| !is_from) {
+            stage.provenance.add(instruction);
+        }
     }
+    let provenance = reader.stages.last().map(|stage| stage.provenance.clone());
     let args = std::mem::take(&mut reader.args);
     let sources = Sources::of(&parsed, &text, build_args);
     let is_trigger = |it: &Instruction<'_>| matches!(it, Instruction::Onbuild(_));
     let has_triggers = parsed.instructions.iter().any(is_trigger);
-    Ok(Dockerfile { uses: reader.into_uses(), args, sources, has_triggers })
+    let provenance = provenance.unwrap_or_default();
+    Ok(Dockerfile { uses: reader.into_uses(), args, sources, has_triggers, provenance })
 }
 
 fn decode(bytes: &[u8]) -> Result<String, ParseError> {
@@ -178,6 +192,7 @@ struct Stage {
     name: Option<String>,
     uses: Vec<ImageUse>,
     needs: BTreeSet<usize>,
+    provenance: Provenance,
 }
 
 struct Reader {
@@ -248,15 +263,19 @@ impl Reader {
         match self.stage_named(&reference) {
             Some(base) => {
                 stage.needs.insert(base);
+                stage.provenance = self.stages[base].provenance.clone();
             }
-            None if reference == "scratch" => {}
-            None => stage.uses.push(ImageUse {
-                reference,
-                line,
-                via: Via::From,
-                platform: platform.filter(|platform| !platform.is_empty()),
-                reached: false,
-            }),
+            None if reference == "scratch" => stage.provenance = Provenance::of_base(None),
+            None => {
+                stage.provenance = Provenance::of_base(Some(reference.clone()));
+                stage.uses.push(ImageUse {
+                    reference,
+                    line,
+                    via: Via::From,
+                    platform: platform.filter(|platform| !platform.is_empty()),
+                    reached: false,
+                });
+            }
         }
         self.stages.push(stage);
         Ok(())

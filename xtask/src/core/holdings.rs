@@ -59,6 +59,18 @@ pub struct Holdings {
     is_complete: bool,
 }
 
+/// Whether an image with our labels is one that we built: whatever is made from ours has
+/// its labels too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is.
+    Ours,
+    /// It is not.
+    Foreign,
+    /// That is not on record, and must be found out.
+    Unknown,
+}
+
 /// What is to be done about an image.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -72,6 +84,10 @@ pub enum Verdict {
     /// It must be built.
     Stale(Reason),
 }
+
+/// It must be known first whether the image of this id is one that we built.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unproven(pub String);
 
 impl Holdings {
     /// None yet, of all that there are.
@@ -93,6 +109,11 @@ impl Holdings {
             self.by_name.entry(name).or_insert(held);
         }
         self.is_complete = true;
+    }
+
+    /// Whether an image of this id is known.
+    pub fn has(&self, id: &str) -> bool {
+        self.by_name.values().chain(&self.nameless).any(|held| held.id == id)
     }
 
     /// Adds an image under each of its names; without any it is kept too.
@@ -133,7 +154,7 @@ impl Holdings {
         }
     }
 
-    /// What is held under the `latest` tag of a name.
+    /// What is held under a reference, by its `latest` tag if it has none.
     pub fn get(&self, name: &str) -> Option<&Held> {
         self.by_name.get(&with_tag(name))
     }
@@ -143,39 +164,41 @@ impl Holdings {
         self.get(name).map(|held| held.id.as_str())
     }
 
-    /// Compares what is held with what would be built. `built` is the id of what
-    /// was built from just this before, if that is known.
+    /// Compares what is held with what would be built. `standing` tells whether an image
+    /// with the wanted fingerprint is one that we built.
     pub fn verdict(
         &self,
         name: &str,
         wanted: &Fingerprint,
         bases: &Bases,
-        built: Option<&str>,
-    ) -> Verdict {
-        let wanted = wanted.to_string();
-        let is_derived = |held: &Held| built.is_some_and(|id| id != held.id);
-        let held = self.by_name.get(&with_tag(name));
-        let reason = match held {
+        standing: impl Fn(&Held) -> Standing,
+    ) -> Result<Verdict, Unproven> {
+        let reason = match self.get(name) {
             None => Reason::Missing,
-            Some(held) if held.fingerprint != wanted => {
+            Some(held) if !held.is_of(wanted) => {
                 Reason::Other { fingerprint: held.fingerprint.clone() }
             }
-            Some(held) if is_derived(held) => Reason::Replaced,
-            Some(held) => match held.moved_base(bases) {
-                None => return Verdict::UpToDate,
-                Some(moved) => moved,
+            Some(held) => match (standing(held), held.moved_base(bases)) {
+                (Standing::Ours, None) => return Ok(Verdict::UpToDate),
+                (Standing::Ours, Some(moved)) => moved,
+                (Standing::Foreign, _) => Reason::Replaced,
+                (Standing::Unknown, _) => return Err(Unproven(held.id.clone())),
             },
         };
-        let elsewhere = self.by_name.values().chain(&self.nameless).find(|held| {
-            held.fingerprint == wanted && !is_derived(held) && held.moved_base(bases).is_none()
-        });
-        match elsewhere {
-            Some(held) => Verdict::Tag { id: held.id.clone() },
-            None => Verdict::Stale(reason),
+        let is_candidate = |held: &&Held| held.is_of(wanted) && held.moved_base(bases).is_none();
+        for held in self.by_name.values().chain(&self.nameless).filter(is_candidate) {
+            match standing(held) {
+                Standing::Ours => return Ok(Verdict::Tag { id: held.id.clone() }),
+                Standing::Unknown => return Err(Unproven(held.id.clone())),
+                Standing::Foreign => {}
+            }
         }
+        Ok(Verdict::Stale(reason))
     }
 }
 
-fn with_tag(name: &str) -> String {
-    format!("{name}:latest")
+/// A reference with the tag that it has anyhow.
+fn with_tag(reference: &str) -> String {
+    let name = reference.rsplit('/').next().unwrap_or(reference);
+    if name.contains(':') { reference.to_owned() } else { format!("{reference}:latest") }
 }

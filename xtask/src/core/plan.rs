@@ -32,7 +32,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// What the context of an image is made from. A component with hooks has its
+    /// What the context of an image is made from. A component with a `build-pre.sh` has its
     /// dependencies in its own folder; `kept` tells where the `generated/` of others
     /// is, by component, if it is not in their folders.
     pub fn selection(
@@ -42,7 +42,8 @@ impl Step {
         kept: &BTreeMap<String, PathBuf>,
     ) -> Selection {
         let component = &workspace.components[self.component];
-        let needed = if component.has_hooks() { Vec::new() } else { self.needed(workspace, kept) };
+        let is_copied = component.pre_hook.is_some();
+        let needed = if is_copied { Vec::new() } else { self.needed(workspace, kept) };
         Selection { needed, ..Selection::own(component, image) }
     }
 

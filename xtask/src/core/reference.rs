@@ -56,6 +56,13 @@ impl<'a> Reference<'a> {
     }
 }
 
+/// The repository and the tag of a reference without a digest; the tag is `latest` if it
+/// has none.
+pub fn repository_and_tag(reference: &str) -> (&str, &str) {
+    let Reference { repository, tag, .. } = Reference::parse(reference);
+    (repository, tag.unwrap_or("latest"))
+}
+
 /// Why a text is not the name of an image.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::context::{Context, Part, ignore_files};
 use super::ignore::Ignore;
 use super::lean;
+use super::outputs::HookOutputs;
 use super::problem::Problem;
 use super::selection::{Needed, Selection};
 use super::sources::{Reach, Sources};
@@ -41,6 +42,8 @@ struct State {
     contexts: HashMap<Selection, Context>,
     /// The folders and Dockerfiles whose bases read more than the Dockerfiles say.
     whole: HashSet<(String, PathBuf)>,
+    /// What hooks left in components, by folder.
+    outputs: HashMap<String, HookOutputs>,
     memory: HashMap<String, Arc<Vec<Remembered>>>,
     has_news: bool,
 }
@@ -53,6 +56,7 @@ impl Trees {
             trees: HashMap::new(),
             contexts: HashMap::new(),
             whole: HashSet::new(),
+            outputs: HashMap::new(),
             memory,
             has_news: false,
         };
@@ -152,7 +156,7 @@ impl Trees {
     /// What hooks would find if no other hook ran.
     pub fn source_at_rest(&self, dir: &str, needed: &[String]) -> Result<Context, Problem> {
         let read = || {
-            let mut parts = vec![Part::without(dir.to_owned(), self.whole(dir)?, &TEMPORARY)];
+            let mut parts = vec![self.own_source(dir)?];
             let names = needed.iter().map(String::as_str);
             parts.extend(self.dependencies(names, &Ignore::default())?);
             Context::read(parts)
@@ -168,20 +172,45 @@ impl Trees {
         let part = |name: &str| {
             let dir = format!("src/{name}");
             let tree = self.whole(&dir)?;
-            Ok(Part::dependency(name, dir, tree, ignore))
+            let mut part = Part::dependency(name, dir.clone(), tree, ignore);
+            part.leave_out(&self.outputs(&dir))?;
+            Ok(part)
         };
         names.map(part).collect()
     }
 
-    /// What hooks find: the component's folder without what is there during a round
-    /// only, and what it needs.
+    /// What hooks are given: the component's folder without what is there during a round
+    /// only and what hooks left there, and what it needs.
     pub fn source(&self, dir: &str, needed: &[Needed]) -> Result<Context, Problem> {
         let read = || {
-            let mut parts = vec![Part::without(dir.to_owned(), self.whole(dir)?, &TEMPORARY)];
+            let mut parts = vec![self.own_source(dir)?];
             parts.extend(self.needed(needed, &Ignore::default())?);
             Context::read(parts)
         };
         read().map_err(|error| self.problem(&error))
+    }
+
+    fn own_source(&self, dir: &str) -> io::Result<Part> {
+        let mut part = Part::without(dir.to_owned(), self.whole(dir)?, &TEMPORARY);
+        part.leave_out(&self.outputs(dir))?;
+        Ok(part)
+    }
+
+    /// A component's folder without what is there during a round only.
+    pub fn component(&self, dir: &str) -> Result<Context, Problem> {
+        let read =
+            || Context::read(vec![Part::without(dir.to_owned(), self.whole(dir)?, &TEMPORARY)]);
+        read().map_err(|error| self.problem(&error))
+    }
+
+    /// What hooks left in a component's folder.
+    pub fn outputs(&self, dir: &str) -> HookOutputs {
+        self.state().outputs.get(dir).cloned().unwrap_or_default()
+    }
+
+    /// Notes what hooks left in a component's folder.
+    pub fn set_outputs(&self, dir: &str, outputs: HookOutputs) {
+        self.state().outputs.insert(dir.to_owned(), outputs);
     }
 
     /// All of a folder, relative to the root.

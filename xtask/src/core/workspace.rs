@@ -20,6 +20,7 @@ use rayon::prelude::*;
 use super::dockerfile::{self, Dockerfile, ImageUse, Via};
 use super::inputs::Inputs;
 use super::problem::{Problem, Problems, did_you_mean};
+use super::provenance::Provenance;
 use super::reference;
 use super::sources::Sources;
 use super::tree::Digest;
@@ -83,6 +84,8 @@ pub struct Image {
     pub sources: Sources,
     /// Whether the Dockerfile has `ONBUILD` instructions for those who build on the image.
     pub has_triggers: bool,
+    /// What the image is made from, and by which instructions.
+    pub provenance: Provenance,
 }
 
 /// A line of a `component.dep`.
@@ -315,10 +318,10 @@ impl<'a> Reader<'a> {
                 format!("'{name}' is not the name of an image: {error}"),
             ));
         }
-        let (digest, Dockerfile { uses, args, sources, has_triggers }) =
+        let (digest, Dockerfile { uses, args, sources, has_triggers, provenance }) =
             self.dockerfile(&dockerfile)?;
         let sources = if self.options.whole_context { Sources::All } else { sources };
-        Some(Image { name, dockerfile, digest, uses, args, sources, has_triggers })
+        Some(Image { name, dockerfile, digest, uses, args, sources, has_triggers, provenance })
     }
 
     /// The file of the chosen flavor, else the one of none or of `common`. An

@@ -1,5 +1,6 @@
 //! What git knows of the workspace.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -19,6 +20,14 @@ pub fn run(root: &Path, arguments: &[&str]) -> io::Result<Vec<u8>> {
 pub fn paths(listed: &[u8]) -> impl Iterator<Item = PathBuf> {
     let paths = listed.split(|byte| *byte == 0).filter(|path| !path.is_empty());
     paths.map(|path| PathBuf::from(OsStr::from_bytes(path)))
+}
+
+/// The paths in a folder, relative to it, that git tracks.
+pub fn tracked_below(folder: &Path) -> io::Result<BTreeSet<PathBuf>> {
+    if !folder.ancestors().any(|folder| folder.join(".git").exists()) {
+        return Ok(BTreeSet::new());
+    }
+    Ok(paths(&run(folder, &["ls-files", "-z"])?).collect())
 }
 
 /// The id of the commit that is checked out; empty without one.

@@ -7,6 +7,7 @@
 pub mod engine;
 pub mod follow_up;
 pub mod git;
+pub mod hook_outputs;
 pub mod hooks;
 pub mod interrupt;
 pub mod lock;

@@ -1,26 +1,34 @@
 //! What earlier rounds came to, under `target/xtask/`.
 //!
 //! The labels on an image say what it was made from, but whoever makes an image
-//! `FROM` one of ours inherits them: the id of what we built tells the two apart.
+//! `FROM` one of ours inherits them: the id of what we built tells the two apart. It is
+//! written down that an image is going to be built before it is, and its id once it is
+//! certain what it was made from: an image of a build that was killed in between is not
+//! on record as ours. These entries are appended to a journal, which the next writing of
+//! all records takes in.
+//!
 //! Manifests say what is different when a fingerprint is, digests save reading
 //! files again. Losing any of them costs a reason or some time.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 use super::state::{self, DIR};
 use crate::core::fingerprint::{Fingerprint, Manifest};
+use crate::core::holdings::Standing;
 use crate::core::trees::Memory;
 
 #[derive(Default, Deserialize, Serialize)]
 struct Contents {
-    images: BTreeMap<String, Record>,
-    /// The components whose hooks changed their own tree when they ran last.
-    unsteady: BTreeMap<String, String>,
+    /// By image, what was built last, the latest last.
+    images: BTreeMap<String, Vec<Record>>,
+    /// The components whose hooks changed their source when they ran last, and when.
+    unsteady: BTreeMap<String, SystemTime>,
     /// The components that did not succeed when they were tried last.
     unfinished: BTreeSet<String>,
     /// How long components and parts of their steps took when they were built last,
@@ -28,11 +36,18 @@ struct Contents {
     durations: BTreeMap<String, u64>,
 }
 
-#[derive(Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Deserialize, PartialEq, Serialize)]
 struct Record {
     fingerprint: String,
+    /// Empty as long as it is not certain what was built.
     id: String,
 }
+
+/// So many images of a name are on record: an edit can be undone that often.
+const MOST: usize = 8;
+
+/// Where entries are appended, relative to [`DIR`].
+const JOURNAL: &str = "journal";
 
 /// What is remembered of images and components.
 pub struct Records {
@@ -46,36 +61,91 @@ impl Records {
     pub fn read(root: &Path) -> Self {
         let dir = root.join(DIR);
         let contents = state::read(&dir.join("images")).unwrap_or_default();
-        Self { dir, contents, has_news: false }
+        let mut records = Self { dir, contents, has_news: false };
+        let journal = fs::read_to_string(records.dir.join(JOURNAL)).unwrap_or_default();
+        // The last line may have been cut off.
+        for line in journal.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
+            if let [image, fingerprint, id] = *line.split('\t').collect::<Vec<_>>() {
+                let (fingerprint, id) = (fingerprint.to_owned(), id.to_owned());
+                records.put(image, Record { fingerprint, id });
+            }
+        }
+        records
     }
 
-    /// The id of what we built or found under a name with a fingerprint.
+    /// Whether an image is what we built under a name with a fingerprint.
+    pub fn standing(&self, image: &str, fingerprint: &Fingerprint, id: &str) -> Standing {
+        match self.find(image, fingerprint) {
+            Some(record) if record.id == id => Standing::Ours,
+            Some(_) => Standing::Foreign,
+            None => Standing::Unknown,
+        }
+    }
+
+    /// The id of what we built under a name with a fingerprint.
     pub fn id(&self, image: &str, fingerprint: &Fingerprint) -> Option<&str> {
-        let record = self.contents.images.get(image)?;
-        (record.fingerprint == fingerprint.to_string()).then_some(record.id.as_str())
+        let record = self.find(image, fingerprint)?;
+        (!record.id.is_empty()).then_some(record.id.as_str())
     }
 
-    /// Remembers an image; tells whether that is new.
+    fn find(&self, image: &str, fingerprint: &Fingerprint) -> Option<&Record> {
+        let fingerprint = fingerprint.to_string();
+        self.contents.images.get(image)?.iter().find(|it| it.fingerprint == fingerprint)
+    }
+
+    /// Notes that an image is going to be built: whatever comes of it is not ours before
+    /// [`Records::set`] says so.
+    pub fn begin(&mut self, image: &str, fingerprint: &Fingerprint) -> io::Result<()> {
+        self.set_now(image, fingerprint, String::new())
+    }
+
+    /// Notes what was built, at once.
+    pub fn set_now(
+        &mut self,
+        image: &str,
+        fingerprint: &Fingerprint,
+        id: String,
+    ) -> io::Result<()> {
+        let line = format!("{image}\t{fingerprint}\t{id}\n");
+        self.put(image, Record { fingerprint: fingerprint.to_string(), id });
+        fs::create_dir_all(&self.dir)?;
+        let journal = File::options().append(true).create(true).open(self.dir.join(JOURNAL));
+        journal?.write_all(line.as_bytes())
+    }
+
+    /// Remembers an image that is certain to be ours; tells whether that is new.
     pub fn set(&mut self, image: &str, fingerprint: &Fingerprint, id: String) -> bool {
         let record = Record { fingerprint: fingerprint.to_string(), id };
-        let is_new = self.contents.images.get(image) != Some(&record);
+        let known = self.contents.images.get(image);
+        let is_new = known.and_then(|known| known.last()) != Some(&record);
         if is_new {
-            self.contents.images.insert(image.to_owned(), record);
-            self.has_news = true;
+            self.put(image, record);
         }
         is_new
     }
 
-    /// Remembers a path that a component's hooks changed in its own tree, if they did;
-    /// tells whether they had done so the time before too.
-    pub fn set_unsteady(&mut self, component: &str, path: Option<String>) -> bool {
+    fn put(&mut self, image: &str, record: Record) {
+        let known = self.contents.images.entry(image.to_owned()).or_default();
+        known.retain(|before| before.fingerprint != record.fingerprint);
+        known.push(record);
+        let surplus = known.len().saturating_sub(MOST);
+        known.drain(..surplus);
+        self.has_news = true;
+    }
+
+    /// Remembers when a component's hooks changed its source, if they did; gives when they
+    /// had done so the time before.
+    pub fn set_unsteady(
+        &mut self,
+        component: &str,
+        changed: Option<SystemTime>,
+    ) -> Option<SystemTime> {
         let before = self.contents.unsteady.remove(component);
-        let was_unsteady = before.is_some();
-        self.has_news |= before != path;
-        if let Some(path) = path {
-            self.contents.unsteady.insert(component.to_owned(), path);
+        self.has_news |= before != changed;
+        if let Some(changed) = changed {
+            self.contents.unsteady.insert(component.to_owned(), changed);
         }
-        was_unsteady
+        before
     }
 
     /// Remembers whether a component did not succeed.
@@ -115,6 +185,10 @@ impl Records {
     pub fn write(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.has_news) {
             state::write(&self.dir.join("images"), &self.contents)?;
+            match fs::remove_file(self.dir.join(JOURNAL)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
         Ok(())
     }

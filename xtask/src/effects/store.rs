@@ -17,6 +17,7 @@ use super::state::{self, DIR};
 use super::temporary;
 use crate::core::context::Context;
 use crate::core::fingerprint::{Fingerprint, Recipe};
+use crate::core::outputs::HookOutputs;
 use crate::core::trees::Trees;
 
 /// What a component with declared inputs came to.
@@ -24,6 +25,8 @@ use crate::core::trees::Trees;
 pub struct Settled {
     /// The fingerprints of its images, by name.
     pub fingerprints: BTreeMap<String, Fingerprint>,
+    /// What its hooks left in its folder.
+    pub outputs: HookOutputs,
     /// Of what is in its `generated/`, if there was one.
     generated: Option<Fingerprint>,
     /// In bytes.
@@ -89,7 +92,8 @@ impl Store {
             temporary::copy_tree(&own, &unfinished.join("generated"))?;
         }
         fs::rename(&unfinished, &folder)?;
-        let mut settled = Settled { fingerprints, generated: None, size: 0 };
+        let outputs = trees.outputs(dir);
+        let mut settled = Settled { fingerprints, outputs, generated: None, size: 0 };
         if is_there {
             let contents = trees.folder(&self.generated(key));
             let contents = contents.map_err(|problem| io::Error::other(problem.to_string()))?;

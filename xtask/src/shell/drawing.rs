@@ -89,6 +89,7 @@ pub(super) fn write(file: &Path, drawing: &str) -> Result<(), CommandError> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     UpToDate,
+    Restored,
     Stale,
     Undecided,
 }
@@ -103,13 +104,18 @@ impl State {
         if expectations().any(|it| matches!(it, Expectation::Stale(_))) {
             return Self::Stale;
         }
-        let is_decided = expectations().all(|it| *it == Expectation::UpToDate);
-        if is_decided && step.hooks.is_none() { Self::UpToDate } else { Self::Undecided }
+        if step.hooks.is_some() || expectations().any(|it| matches!(it, Expectation::Undecided(_)))
+        {
+            return Self::Undecided;
+        }
+        let is_restored = expectations().any(|it| *it == Expectation::Restored);
+        if is_restored { Self::Restored } else { Self::UpToDate }
     }
 
     fn name(self) -> &'static str {
         match self {
             Self::UpToDate => "up-to-date",
+            Self::Restored => "restored",
             Self::Stale => "stale",
             Self::Undecided => "undecided",
         }
@@ -119,6 +125,7 @@ impl State {
     fn fill(self) -> &'static str {
         match self {
             Self::UpToDate => "#d7f0dc",
+            Self::Restored => "#d7e8f0",
             Self::Stale => "#ffd9c2",
             Self::Undecided => "#fff3c2",
         }

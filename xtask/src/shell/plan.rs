@@ -43,6 +43,7 @@ fn paths(step: &PlannedStep) -> Vec<String> {
 pub(super) fn sentence(step: &PlannedStep) -> String {
     let mut stale: Vec<String> = Vec::new();
     let mut undecided: Vec<&str> = step.hooks.as_deref().into_iter().collect();
+    let mut restored: Vec<&str> = Vec::new();
     for PlannedImage { image, expectation, .. } in &step.images {
         let name = if step.images.len() > 1 { format!("{image}: ") } else { String::new() };
         match expectation {
@@ -53,10 +54,14 @@ pub(super) fn sentence(step: &PlannedStep) -> String {
             Expectation::Undecided(why) if !undecided.contains(&why.as_str()) => {
                 undecided.push(why);
             }
+            Expectation::Restored => restored.push(image),
             Expectation::Undecided(_) | Expectation::UpToDate => {}
         }
     }
     match (stale.is_empty(), undecided.is_empty()) {
+        (true, true) if !restored.is_empty() => {
+            format!("restored: {} gets its name back", restored.join(", "))
+        }
         (true, true) => "up to date".to_owned(),
         (true, false) => undecided.join("; "),
         (false, true) => format!("stale: {}", stale.join("; ")),
@@ -79,6 +84,7 @@ pub(super) fn document(steps: &[PlannedStep]) -> Value {
 fn image(planned: &PlannedImage) -> Value {
     let (state, reasons, undecided) = match &planned.expectation {
         Expectation::UpToDate => ("up-to-date", &[][..], None),
+        Expectation::Restored => ("restored", &[][..], None),
         Expectation::Stale(reasons) => ("stale", reasons.as_slice(), None),
         Expectation::Undecided(why) => ("undecided", &[][..], Some(why)),
     };

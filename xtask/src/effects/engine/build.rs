@@ -49,12 +49,12 @@ pub struct BuildRequest<'a> {
     pub credentials: &'a Logins,
 }
 
-/// Builds and tags one image.
+/// Builds and tags one image, and tells its id.
 pub(super) async fn run(
     engine: &DockerEngine,
     request: BuildRequest<'_>,
     events: &Events,
-) -> Result<(), EngineError> {
+) -> Result<String, EngineError> {
     let builder = engine.builder().await?;
     let sent = Event::ContextSent {
         component: request.component.to_owned(),
@@ -88,7 +88,7 @@ async fn streamed(
     builder: Builder,
     progress: &mut Progress<'_>,
     is_sent: impl Fn() + Send + 'static,
-) -> Result<(), EngineError> {
+) -> Result<String, EngineError> {
     let options = match builder {
         Builder::Classic => options(request),
         Builder::BuildKit => {
@@ -144,7 +144,7 @@ impl Shared {
     }
 
     /// Says what is wrong with a file if that is what a build failed by.
-    fn blame(&self, built: Result<(), EngineError>) -> Result<(), EngineError> {
+    fn blame(&self, built: Result<String, EngineError>) -> Result<String, EngineError> {
         match self.files.failure() {
             Some(message) if built.is_err() => {
                 drop(fs::remove_file(&self.record));
@@ -165,14 +165,14 @@ fn ask_for_buildkit(mut request: bollard::BollardRequest) -> bollard::BollardReq
     request
 }
 
-/// Follows a build to its end.
+/// Follows a build to its end; gives the image's id.
 async fn follow(
     answers: impl Answers<Item = Result<BuildInfo, bollard::errors::Error>> + Unpin,
     builder: Builder,
     progress: &mut Progress<'_>,
-) -> Result<(), EngineError> {
+) -> Result<String, EngineError> {
     let mut answers = to_their_end(answers);
-    let mut made_an_image = false;
+    let mut made = None;
     while let Some(answer) = answers.next().await {
         let answer = match answer {
             Ok(answer) => answer,
@@ -183,7 +183,7 @@ async fn follow(
         };
         match answer.aux {
             Some(BuildInfoAux::BuildKit(status)) => progress.buildkit(status),
-            Some(BuildInfoAux::Default(_)) => made_an_image = true,
+            Some(BuildInfoAux::Default(image)) => made = image.id.or(made),
             None if builder == Builder::Classic => {
                 progress.classic(answer.stream.as_deref().unwrap_or_default());
             }
@@ -191,11 +191,7 @@ async fn follow(
         }
     }
     progress.flush();
-    if made_an_image {
-        Ok(())
-    } else {
-        Err(EngineError::Lost("it ended before the image was made".to_owned()))
-    }
+    made.ok_or_else(|| EngineError::Lost("it ended before the image was made".to_owned()))
 }
 
 fn options(request: &BuildRequest<'_>) -> BuildImageOptionsBuilder {

@@ -15,7 +15,7 @@ mod push;
 mod session;
 mod upload;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bollard::Docker;
@@ -97,6 +97,10 @@ pub struct FoundImage {
     pub variables: Vec<String>,
     /// What its labels say, if it has ours.
     pub held: Option<Held>,
+    /// All its labels.
+    pub labels: BTreeMap<String, String>,
+    /// The digests of its layers, the lowest first.
+    pub layers: Vec<String>,
 }
 
 /// What builds ask of an engine. The tests have one that plays an engine; all
@@ -110,6 +114,10 @@ pub trait Engine {
         &self,
         reference: &str,
     ) -> impl Future<Output = Result<Option<FoundImage>, EngineError>>;
+
+    /// The instructions that made an image, as its history tells them, the first one
+    /// first; those of its base come before its own.
+    fn history(&self, id: &str) -> impl Future<Output = Result<Vec<String>, EngineError>>;
 
     /// Gives an image a second reference.
     fn tag(
@@ -137,12 +145,12 @@ pub trait Engine {
     /// How much the engine can do at a time: its host's CPUs.
     fn cpus(&self) -> impl Future<Output = Result<usize, EngineError>>;
 
-    /// Builds and tags one image.
+    /// Builds and tags one image, and tells its id.
     fn build(
         &self,
         request: BuildRequest<'_>,
         events: &Events,
-    ) -> impl Future<Output = Result<(), EngineError>>;
+    ) -> impl Future<Output = Result<String, EngineError>>;
 }
 
 /// A connection to an engine that answered.
@@ -203,7 +211,9 @@ impl Engine for DockerEngine {
             Ok(found) => {
                 let config = found.config.unwrap_or_default();
                 let id = found.id.unwrap_or_default();
-                let labels = config.labels.unwrap_or_default();
+                let labels: BTreeMap<String, String> =
+                    config.labels.unwrap_or_default().into_iter().collect();
+                let layers = found.root_fs.and_then(|root| root.layers).unwrap_or_default();
                 Ok(Some(FoundImage {
                     has_triggers: config.on_build.is_some_and(|triggers| !triggers.is_empty()),
                     variables: config
@@ -213,6 +223,8 @@ impl Engine for DockerEngine {
                         .map(|it| name_of(it))
                         .collect(),
                     held: Held::from_labels(id.clone(), |label| labels.get(label).cloned()),
+                    labels,
+                    layers,
                     id,
                 }))
             }
@@ -236,6 +248,11 @@ impl Engine for DockerEngine {
             }
         }
         Ok(holdings)
+    }
+
+    async fn history(&self, id: &str) -> Result<Vec<String>, EngineError> {
+        let history = self.questions.image_history(id).await?;
+        Ok(history.into_iter().rev().map(|item| item.created_by).collect())
     }
 
     async fn tag(&self, image: &str, repository: &str, tag: &str) -> Result<(), EngineError> {
@@ -283,7 +300,11 @@ impl Engine for DockerEngine {
         Ok(usize::try_from(cpus).unwrap_or(1))
     }
 
-    async fn build(&self, request: BuildRequest<'_>, events: &Events) -> Result<(), EngineError> {
+    async fn build(
+        &self,
+        request: BuildRequest<'_>,
+        events: &Events,
+    ) -> Result<String, EngineError> {
         build::run(self, request, events).await
     }
 }

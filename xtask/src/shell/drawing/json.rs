@@ -3,7 +3,7 @@
 //!
 //! - `components`: by name. `name`; `images`, each with `name`, `dockerfile` and
 //!   `needs`, the names of the same component's images that it is made from; and, if
-//!   that was asked for, `state` (`up-to-date`, `stale` or `undecided`) with `reason`,
+//!   that was asked for, `state` (`up-to-date`, `restored`, `stale` or `undecided`) with `reason`,
 //!   `seconds` and `critical`, and `change` (`changed` or `reached`).
 //! - `external`: the references of images that no component makes.
 //! - `edges`: `from` needs `to`, both names of components or references; `kind` is

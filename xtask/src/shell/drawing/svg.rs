@@ -26,6 +26,7 @@ const STYLE: &str = "
     .external rect { fill: #f6f8fa; stroke-dasharray: 4 3; }
     .external text { fill: #57606a; }
     .up-to-date rect { fill: #d7f0dc; }
+    .restored rect { fill: #d7e8f0; }
     .stale rect { fill: #ffd9c2; }
     .undecided rect { fill: #fff3c2; }
     .reached rect { stroke: #2f6fde; }
@@ -180,6 +181,7 @@ fn key(chart: &Chart) -> Vec<(&'static str, &'static str)> {
         (has_kind(&is_declared), "line declared", "component.dep"),
         (chart.nodes.iter().any(|node| node.is_critical), "line critical", "critical path"),
         (has_state(State::UpToDate), "up-to-date", "up to date"),
+        (has_state(State::Restored), "restored", "gets its name back"),
         (has_state(State::Stale), "stale", "stale"),
         (has_state(State::Undecided), "undecided", "decided during the build"),
         (has_mark(Mark::Changed), "changed", "changed"),

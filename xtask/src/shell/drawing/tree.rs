@@ -74,7 +74,7 @@ fn style(node: &Node) -> Style {
         _ if node.is_external() => Style::new().dim(),
         Some(State::Stale) => Style::new().red(),
         Some(State::Undecided) => Style::new().yellow(),
-        Some(State::UpToDate) => Style::new().green(),
+        Some(State::UpToDate | State::Restored) => Style::new().green(),
         None => Style::new(),
     };
     if node.is_critical { style.bold() } else { style }
