@@ -275,6 +275,7 @@ fn a_hook_that_writes_into_its_own_tree_does_not_loop() {
     let steady = "echo same > src/a/app/made\n";
     let unsteady = "cat /proc/sys/kernel/random/uuid > src/c/app/made\n";
     let workspace = three()
+        .file("src/c/app/made", "first")
         .script("src/a/build/build-pre.sh", steady)
         .script("src/c/build/build-pre.sh", unsteady);
     let mut running = workspace.start(&["watch"]);
@@ -375,7 +376,8 @@ fn everything_can_be_looked_at_instead() {
 #[test]
 fn a_hook_that_is_looked_at_does_not_loop() {
     let unsteady = "cat /proc/sys/kernel/random/uuid > src/c/app/made\n";
-    let workspace = three().script("src/c/build/build-pre.sh", unsteady);
+    let workspace =
+        three().file("src/c/app/made", "first").script("src/c/build/build-pre.sh", unsteady);
     let mut running = workspace.start(&["watch", "--poll=100"]);
     running.wait_for("src/c/build/build-pre.sh: wrote src/c/app/made once more");
     running.wait_for("watching: ");

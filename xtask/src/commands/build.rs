@@ -88,8 +88,17 @@ pub(super) async fn preview<E: Engine>(
     options: &BuildOptions,
     setting: &Setting,
 ) -> Result<Vec<PlannedStep>, CommandError> {
-    let registry = options.config_dir.as_deref().map(RegistryConfig::read).transpose()?;
     let _lock = setting.lock("graph").await?;
+    preview_locked(engine, options, setting).await
+}
+
+/// The same in a workspace that is locked.
+pub(super) async fn preview_locked<E: Engine>(
+    engine: impl Future<Output = Result<E, EngineError>>,
+    options: &BuildOptions,
+    setting: &Setting,
+) -> Result<Vec<PlannedStep>, CommandError> {
+    let registry = options.config_dir.as_deref().map(RegistryConfig::read).transpose()?;
     let (prepared, engine, holdings) =
         get_ready(engine, options, registry.as_ref(), setting).await?;
     Round::new(&prepared, &engine, holdings, registry.as_ref(), options, Aim::Build, setting)
@@ -141,8 +150,8 @@ async fn prepare(
             read_workspace(&root, &options.reading, registry.as_ref(), &events)?;
         let selected = select(&workspace, &graph, &options)?;
         let plan = Plan::new(&workspace, &graph, selected.as_ref());
-        let prefix = registry.as_ref().map(RegistryConfig::prefix);
-        drop(names.send(plan.names(&workspace, prefix.as_deref())));
+        let named = registry.as_ref().map(RegistryConfig::names);
+        drop(names.send(plan.names(&workspace, named.as_ref())));
         clean(&workspace)?;
         let memory = Handle::current().block_on(memory).unwrap_or_default();
         let trees = Arc::new(Trees::new(&workspace.root, memory));

@@ -1,9 +1,11 @@
 //! What a round came to: for people, for whoever follows it up, and for other rounds.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
 use super::round::Round;
+use super::step::StepState;
 use crate::core::holdings::Holdings;
 use crate::core::plan::Part;
 use crate::core::problem::Problem;
@@ -18,6 +20,15 @@ impl<E: Engine> Round<'_, E> {
     /// What the engine holds now.
     pub(super) fn into_holdings(self) -> Holdings {
         self.known.into_inner().holdings
+    }
+
+    /// The places of the components that hold other images now.
+    pub(super) fn renewed(&self) -> BTreeSet<usize> {
+        let steps = self.steps.borrow();
+        let all = self.plan.steps.iter().zip(steps.iter());
+        let is_renewed =
+            |state: &StepState| matches!(state.outcome, Some(Outcome::Built | Outcome::Restored));
+        all.filter(|(_, state)| is_renewed(state)).map(|(step, _)| step.component).collect()
     }
 
     /// What was built, when it is over.

@@ -54,10 +54,10 @@ pub async fn run(options: &GraphOptions, setting: &Setting) -> Result<Chart, Com
     let (workspace, graph) =
         read_workspace(&setting.root, &options.reading, registry.as_ref(), &events)?;
     let choice = choose(&workspace, &graph, options)?;
-    let prefix = registry.as_ref().map(RegistryConfig::prefix);
+    let named = registry.as_ref().map(RegistryConfig::names);
     let mut chart = Chart::new(&workspace, &graph, &choice);
     if options.external {
-        chart.add_external(&workspace, &choice, prefix.as_deref());
+        chart.add_external(&workspace, &choice, named.as_ref());
     }
     if let Some(revision) = &options.since {
         let changed = since::changed(&workspace, revision)?;

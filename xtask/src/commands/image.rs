@@ -14,7 +14,7 @@ use crate::core::holdings::{self, Bases, Verdict};
 use crate::core::plan::Step;
 use crate::core::problem::Problem;
 use crate::core::reason::Reason;
-use crate::core::reference;
+use crate::core::reference::{self, Reference};
 use crate::core::workspace::{Component, Image};
 use crate::effects::engine::{BuildRequest, Engine, EngineError, FoundImage, Logins, domains_of};
 use crate::event::{Event, Outcome};
@@ -285,7 +285,7 @@ impl<E: Engine> Round<'_, E> {
         let mut ids = Bases::new();
         let mut has_triggers = false;
         for used in self.external(image) {
-            if let Some(base) = self.external_base(image, &used.reference).await? {
+            if let Some(base) = self.external_base(image, used).await? {
                 has_triggers |= base.has_triggers;
                 ids.insert(used.reference.clone(), base.id);
             }
@@ -303,15 +303,36 @@ impl<E: Engine> Round<'_, E> {
     async fn external_base(
         &self,
         image: &Image,
-        reference: &str,
+        used: &ImageUse,
     ) -> Result<Option<FoundImage>, StepError> {
+        let reference = &used.reference;
         if let Some(found) = self.known.borrow().externals.get(reference) {
             return Ok(found.clone());
         }
         let found = self.engine.image(reference).await;
         let found = found.map_err(|source| image_error(image, source))?;
-        self.known.borrow_mut().externals.insert(reference.to_owned(), found.clone());
+        if found.as_ref().is_some_and(|found| found.held.is_some()) {
+            self.warn_of_own_base(image, used);
+        }
+        self.known.borrow_mut().externals.insert(reference.clone(), found.clone());
         Ok(found)
+    }
+
+    /// Warns of a base that a build made, though no component makes an image of that name:
+    /// with the configuration that names the registry one does.
+    fn warn_of_own_base(&self, image: &Image, used: &ImageUse) {
+        let name = Reference::parse(&used.reference).last_name();
+        let mut components = self.workspace.components.iter();
+        let makes = |component: &&Component| component.images.iter().any(|it| it.name == name);
+        if let Some(component) = components.find(makes) {
+            let message = format!(
+                "{} is an image that a build of component '{}' made, and is used as it is: name \
+                 the folder of its registry's configuration with -c to keep it up to date",
+                used.reference, component.name
+            );
+            let problem = Problem::of_line(&image.dockerfile, used.line, message);
+            self.events.send(Event::Warning(problem));
+        }
     }
 
     /// Gives an image its name back; false if it is there no more.
@@ -401,7 +422,7 @@ impl<E: Engine> Round<'_, E> {
             (self.trees.clone(), step.selection(self.workspace, image, &self.known.borrow().kept));
         let bases = bases::to_ask(image, |used| self.local_name(used).is_some());
         for used in &bases {
-            self.external_base(image, &used.reference).await?;
+            self.external_base(image, used).await?;
         }
         let is_whole = bases::read_all(image, &bases, &self.known.borrow().externals);
         trees.set_whole(&selection, is_whole);

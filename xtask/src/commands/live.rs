@@ -114,14 +114,30 @@ impl Live {
         self.steady.borrow().clone()
     }
 
-    /// Whether a hook of a component may have done what was done between two
-    /// moments. One that did nothing of the kind the last time has not done it now:
-    /// if that is wrong, it will be known once the hook comes to its end.
-    pub(super) fn may_be_its_own(&self, component: usize, since: Instant, at: Instant) -> bool {
+    /// Whether a hook of a component may have done what was done to a path between two
+    /// moments. One that did nothing of the kind the last time has not done it now, unless
+    /// the path is one of its outputs: if that is wrong, it will be known once the hook
+    /// comes to its end.
+    pub(super) fn may_be_its_own(
+        &self,
+        component: usize,
+        is_output: bool,
+        since: Instant,
+        at: Instant,
+    ) -> bool {
         let hooks = self.hooks.borrow();
-        !self.steady.borrow().contains(&component)
-            && hooks.get(&component).into_iter().flatten().any(|window| {
-                window.start <= at && window.end.is_none_or(|end| since <= end + LATE)
-            })
+        (is_output || !self.steady.borrow().contains(&component))
+            && hooks.get(&component).into_iter().flatten().any(|window| window.covers(since, at))
+    }
+
+    /// Whether any hook may have done what was done between two moments.
+    pub(super) fn may_be_a_hooks(&self, since: Instant, at: Instant) -> bool {
+        self.hooks.borrow().values().flatten().any(|window| window.covers(since, at))
+    }
+}
+
+impl Window {
+    fn covers(&self, since: Instant, at: Instant) -> bool {
+        self.start <= at && self.end.is_none_or(|end| since <= end + LATE)
     }
 }

@@ -36,7 +36,7 @@ use crate::event::{Event, Events};
 pub use failure::StepError;
 
 /// What every command needs to know of where it runs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Setting {
     /// The workspace's root.
     pub root: PathBuf,
@@ -110,9 +110,9 @@ fn read_workspace(
 ) -> Result<(Workspace, Graph), Problems> {
     let mut problems = Vec::new();
     let mut workspace = Workspace::read(root, options, &mut problems);
-    let prefix = registry.map(RegistryConfig::prefix);
-    workspace.widen_sources(prefix.as_deref());
-    let graph = Graph::resolve(&workspace, prefix.as_deref(), &mut problems);
+    let named = registry.map(RegistryConfig::names);
+    workspace.widen_sources(named.as_ref());
+    let graph = Graph::resolve(&workspace, named.as_ref(), &mut problems);
     for warning in &workspace.warnings {
         events.send(Event::Warning(warning.clone()));
     }

@@ -1,17 +1,18 @@
 //! What hooks write into their component outside of the temporary folders.
 //!
-//! Before hooks run, what they left there the last time is removed, so that they find what
-//! they would in a fresh clone, and a second build comes to the same image. What git
+//! Before hooks run, what they left there the last time is put aside, so that they find
+//! what they would in a fresh clone, and a second build comes to the same image. What git
 //! tracks stays, and so does what `.dockerignore` keeps out of all images of the
-//! component: that may be a cache, and nothing is made from it.
+//! component: that may be a cache, and nothing is made from it. What they did not make
+//! again is put back unless it is certain that it was theirs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::failure::{StepError, tree_error};
+use super::failure::StepError;
 use super::round::Round;
 use crate::core::context::Context;
 use crate::core::fingerprint::{Manifest, Recipe};
@@ -19,6 +20,7 @@ use crate::core::ignore::Ignore;
 use crate::core::outputs::HookOutputs;
 use crate::core::problem::Problem;
 use crate::core::selection::Selection;
+use crate::core::tree::Kind;
 use crate::core::workspace::{Component, TEMPORARY};
 use crate::effects::engine::Engine;
 use crate::effects::{git, hook_outputs};
@@ -32,29 +34,54 @@ pub(super) struct Before {
     cleaned: Context,
     /// The source alone.
     source: Manifest,
-    /// What hooks left and was not removed.
+    /// What hooks left and was not put aside.
     kept: HookOutputs,
+    /// All that they left.
+    earlier: HookOutputs,
 }
 
 impl<E: Engine> Round<'_, E> {
-    /// Removes what a component's hooks left the last time.
-    pub(super) fn remove_outputs(&self, component: &Component) -> Result<Before, StepError> {
-        let dir = component.dir();
-        let found = self.trees.component(&dir).map_err(StepError::File)?;
+    /// Puts aside what a component's hooks left the last time.
+    pub(super) fn put_outputs_aside(&self, component: &Component) -> Result<Before, StepError> {
+        let (root, dir) = (&self.workspace.root, component.dir());
+        // A build that was killed may have left some there.
+        self.put_outputs_back(component, |_| true);
+        let found = self.folder(component)?;
         let as_found = manifest(&found);
-        let outputs = self.trees.outputs(&dir);
-        let (kept, removed) = self.choose(component, outputs)?;
-        let cleaned = if removed.is_empty() {
-            found
-        } else {
-            let folder = self.workspace.root.join(&dir);
-            hook_outputs::remove(&folder, &found, &removed)
-                .map_err(|source| tree_error(component, source))?;
-            self.trees.changed(Path::new(&dir));
-            self.trees.component(&dir).map_err(StepError::File)?
-        };
+        let earlier = self.trees.outputs(&dir);
+        let (mut kept, to_move) = self.choose(component, earlier.clone())?;
+        if !to_move.is_empty()
+            && let Err(error) = hook_outputs::put_aside(root, component, &found, &to_move)
+        {
+            let message = format!("what its hooks left there the last time stays: {error}");
+            self.events.send(Event::Warning(Problem::of_file(&dir, message)));
+            kept = earlier.clone();
+        }
+        self.trees.changed(Path::new(&dir));
+        let cleaned = self.folder(component)?;
         let source = manifest(&self.trees.source(&dir, &[]).map_err(StepError::File)?);
-        Ok(Before { found: as_found, cleaned, source, kept })
+        Ok(Before { found: as_found, cleaned, source, kept, earlier })
+    }
+
+    /// Puts back what is aside and `is_wanted`, if it is not there again.
+    pub(super) fn put_outputs_back(
+        &self,
+        component: &Component,
+        is_wanted: impl Fn(&Path) -> bool,
+    ) {
+        match hook_outputs::put_back(&self.workspace.root, component, is_wanted) {
+            Ok(false) => return,
+            Ok(true) => {}
+            Err(error) => {
+                let message = format!("what its hooks left there the last time is aside: {error}");
+                self.events.send(Event::Warning(Problem::of_file(component.dir(), message)));
+            }
+        }
+        self.trees.changed(Path::new(&component.dir()));
+    }
+
+    fn folder(&self, component: &Component) -> Result<Context, StepError> {
+        self.trees.component(&component.dir()).map_err(StepError::File)
     }
 
     /// What stays of what hooks left, and what goes.
@@ -88,24 +115,118 @@ impl<E: Engine> Round<'_, E> {
         }))
     }
 
-    /// Notes what a component's hooks left in its folder, and tells whether they left it as
-    /// they found it.
+    /// Notes what a component's `build-pre.sh` left in its folder.
+    pub(super) fn note_pre_outputs(
+        &self,
+        component: &Component,
+        before: &mut Before,
+    ) -> Result<(), StepError> {
+        let mut after = self.folder(component)?;
+        let mut outputs = HookOutputs::between(&before.cleaned, &after, &before.earlier);
+        self.ascertain(component, &mut outputs, &after);
+        if component.post_hook.is_none() {
+            let earlier = &before.earlier;
+            self.put_outputs_back(component, |path| !earlier.is_certain(path));
+            after = self.folder(component)?;
+        }
+        outputs.add(before.kept.clone(), &after);
+        self.set_outputs(component, outputs);
+        before.cleaned = after;
+        Ok(())
+    }
+
+    /// Notes what a component's `build-post.sh` left there too: only what certainly is its,
+    /// as the images were made before. Tells whether the folder is as it was found.
     pub(super) fn note_outputs(
         &self,
         component: &Component,
         before: &Before,
     ) -> Result<bool, StepError> {
         let dir = component.dir();
-        let after = self.trees.component(&dir).map_err(StepError::File)?;
-        let outputs = HookOutputs::between(&before.cleaned, &after, &before.kept);
-        if outputs != self.trees.outputs(&dir) {
-            self.warn_of(hook_outputs::write(&self.workspace.root, &component.name, &outputs));
-            self.trees.set_outputs(&dir, outputs);
+        if component.post_hook.is_some() {
+            let after = self.folder(component)?;
+            let mut outputs = HookOutputs::between(&before.cleaned, &after, &before.earlier);
+            self.ascertain(component, &mut outputs, &after);
+            let mut all = self.trees.outputs(&dir);
+            if component.pre_hook.is_none() {
+                all = before.kept.clone();
+            }
+            all.add(outputs.certain(), &after);
+            let earlier = &before.earlier;
+            self.put_outputs_back(component, |path| !earlier.is_certain(path));
+            self.set_outputs(component, all);
         }
         let source = manifest(&self.trees.source(&dir, &[]).map_err(StepError::File)?);
         let changes = source.since(&before.source).into_iter();
         self.warn_of_changes(component, &changes.map(|change| change.name).collect());
-        Ok(manifest(&after) == before.found)
+        Ok(manifest(&self.folder(component)?) == before.found)
+    }
+
+    fn set_outputs(&self, component: &Component, outputs: HookOutputs) {
+        let dir = component.dir();
+        let before = self.trees.outputs(&dir);
+        let is_same = outputs.is_same(&before) && outputs.uncertain().eq(before.uncertain());
+        if !is_same {
+            let root = &self.workspace.root;
+            self.warn_of(hook_outputs::write(root, &component.name, &outputs));
+        }
+        self.trees.set_outputs(&dir, outputs);
+    }
+
+    /// Finds out which outputs are certainly a hook's: what git ignores, and what is a copy
+    /// of a file elsewhere in the workspace.
+    fn ascertain(&self, component: &Component, outputs: &mut HookOutputs, after: &Context) {
+        if outputs.uncertain().next().is_none() {
+            return;
+        }
+        let (root, dir) = (&self.workspace.root, component.dir());
+        let ignored = git::ignored_below(&root.join(&dir)).unwrap_or_default();
+        outputs.ascertain(|path| ignored.contains(path));
+        let uncertain: BTreeSet<&Path> = outputs.uncertain().collect();
+        let items = after.items().filter(|item| {
+            item.entry.kind == Kind::File && uncertain.contains(item.entry.path.as_path())
+        });
+        let mut wanted: BTreeMap<(&std::ffi::OsStr, u64), Vec<_>> = BTreeMap::new();
+        for item in items {
+            if let Some(name) = item.entry.path.file_name() {
+                wanted.entry((name, item.entry.size())).or_default().push(item);
+            }
+        }
+        let mut copies: BTreeSet<PathBuf> = BTreeSet::new();
+        self.walk(|path, metadata| {
+            let name = path.file_name().unwrap_or_default();
+            let alike = wanted.get(&(name, metadata.len())).filter(|_| !path.starts_with(&dir));
+            if let Some(alike) = alike
+                && let Ok(bytes) = fs::read(root.join(path))
+            {
+                let digest = blake3::hash(&bytes);
+                let same = alike.iter().filter(|item| item.digest == digest);
+                copies.extend(same.map(|item| item.entry.path.clone()));
+            }
+            true
+        });
+        drop(uncertain);
+        outputs.ascertain(|path| copies.contains(path));
+    }
+
+    /// Looks at the files of the workspace that nothing makes, until `goes_on` says no.
+    fn walk(&self, mut goes_on: impl FnMut(&Path, &fs::Metadata) -> bool) {
+        let mut open = vec![PathBuf::new()];
+        while let Some(folder) = open.pop() {
+            let entries = fs::read_dir(self.workspace.root.join(&folder)).into_iter().flatten();
+            for entry in entries.flatten() {
+                let path = folder.join(entry.file_name());
+                let Ok(metadata) = entry.metadata() else { continue };
+                if self.is_made(&path) {
+                    continue;
+                }
+                if metadata.is_dir() {
+                    open.push(path);
+                } else if !goes_on(&path, &metadata) {
+                    return;
+                }
+            }
+        }
     }
 
     /// Warns of hooks that changed their component's source, if nothing else in the
@@ -129,25 +250,14 @@ impl<E: Engine> Round<'_, E> {
     /// a moment.
     fn is_edited_since(&self, moment: SystemTime, but: &BTreeSet<String>) -> bool {
         let since = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mut open = vec![PathBuf::new()];
-        while let Some(folder) = open.pop() {
-            let entries = fs::read_dir(self.workspace.root.join(&folder)).into_iter().flatten();
-            for entry in entries.flatten() {
-                let path = folder.join(entry.file_name());
-                let Ok(metadata) = entry.metadata() else { continue };
-                if metadata.is_dir() {
-                    open.extend((!self.is_made(&path)).then_some(path));
-                    continue;
-                }
-                let changed = (metadata.ctime(), metadata.ctime_nsec());
-                let is_later =
-                    changed > (since.as_secs().cast_signed(), since.subsec_nanos().into());
-                if is_later && !self.is_made(&path) && !but.contains(&*path.to_string_lossy()) {
-                    return true;
-                }
-            }
-        }
-        false
+        let since = (since.as_secs().cast_signed(), i64::from(since.subsec_nanos()));
+        let mut is_edited = false;
+        self.walk(|path, metadata| {
+            let is_later = (metadata.ctime(), metadata.ctime_nsec()) > since;
+            is_edited |= is_later && !but.contains(&*path.to_string_lossy());
+            !is_edited
+        });
+        is_edited
     }
 
     /// Whether git, a build or a hook makes a path.

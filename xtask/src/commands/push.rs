@@ -1,20 +1,24 @@
 //! `push`: tags the workspace's images as the configuration says and pushes them.
 //!
 //! Everything that can be wrong is found before the first byte leaves: unknown
-//! images, images that are not in the engine, a configuration without a tag.
+//! images, images that are not in the engine, a configuration without a tag. What is
+//! pushed is what the engine holds. Where a build would make another image, that is a
+//! warning, or an error with `--deny-stale`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 
+use super::build::{self, BuildOptions};
 use super::{CommandError, Setting, read_workspace};
 use crate::core::config::RegistryConfig;
 use crate::core::problem::{Problem, Problems, did_you_mean};
 use crate::core::reference;
 use crate::core::workspace::{Image, Options, Workspace};
 use crate::effects::engine::{DockerEngine, Engine, EngineError, PushRequest};
-use crate::event::Event;
+use crate::event::{Event, Events, Expectation};
 
 /// How many images are on their way at a time.
 const AT_A_TIME: usize = 4;
@@ -28,8 +32,10 @@ pub struct PushOptions {
     pub images: Vec<String>,
     /// The tag, in place of the configuration's.
     pub tag: Option<String>,
-    /// Of several Dockerfiles for one image, the one of this flavor.
-    pub flavor: Option<String>,
+    /// How Dockerfiles are read.
+    pub reading: Options,
+    /// Whether an image that a build would replace is an error.
+    pub denies_stale: bool,
     /// How long failures that may pass are tried again.
     pub retry_for: Duration,
 }
@@ -39,11 +45,17 @@ pub async fn run(options: &PushOptions, setting: &Setting) -> Result<(), Command
     let registry = RegistryConfig::read(&options.config_dir)?;
     let tag = tag(options, &registry).map_err(Problems::from)?;
     let _lock = setting.lock("push").await?;
-    let reading = Options { flavor: options.flavor.clone(), ..Options::default() };
-    let (workspace, _) = read_workspace(&setting.root, &reading, Some(&registry), &setting.events)?;
+    let (workspace, _) =
+        read_workspace(&setting.root, &options.reading, Some(&registry), &setting.events)?;
     let images = select(&workspace, &options.images)?;
     let engine = DockerEngine::connect(setting.environment.clone()).await?;
     refuse_missing(&workspace, &images, &engine).await?;
+    let stale = find_stale(&workspace, &images, &engine, options, setting).await?;
+    if options.denies_stale {
+        Problems::check(stale)?;
+    } else {
+        stale.into_iter().for_each(|problem| setting.events.send(Event::Warning(problem)));
+    }
     let requests: Vec<PushRequest> = images
         .iter()
         .map(|(_, image)| PushRequest {
@@ -106,6 +118,47 @@ async fn refuse_missing(
     }
     Problems::check(problems)?;
     Ok(())
+}
+
+/// Compares what the engine holds with what a build would leave. Of what only hooks
+/// decide nothing is known, and nothing said.
+async fn find_stale(
+    workspace: &Workspace,
+    images: &[(usize, &Image)],
+    engine: &DockerEngine,
+    options: &PushOptions,
+    setting: &Setting,
+) -> Result<Vec<Problem>, CommandError> {
+    let component = |place: &usize| workspace.components[*place].name.clone();
+    let build = BuildOptions {
+        config_dir: Some(options.config_dir.clone()),
+        reading: options.reading.clone(),
+        components: images.iter().map(|(place, _)| component(place)).collect(),
+        ..BuildOptions::default()
+    };
+    // The workspace was read and warned of before.
+    let setting = &Setting { events: Events::unheard(), ..setting.clone() };
+    let steps = build::preview_locked(async { Ok(engine.clone()) }, &build, setting).await?;
+    let planned: BTreeMap<&str, &Expectation> = steps
+        .iter()
+        .flat_map(|step| &step.images)
+        .map(|planned| (planned.image.as_str(), &planned.expectation))
+        .collect();
+    let problems = images.iter().filter_map(|(place, image)| {
+        let why = match planned.get(image.name.as_str())? {
+            Expectation::Stale(reasons) => {
+                reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+            }
+            Expectation::Restored => "its name was given to another image".to_owned(),
+            Expectation::UpToDate | Expectation::Undecided(_) => return None,
+        };
+        Some(Problem::of_request(format!(
+            "image '{}' is stale ({why}): run 'cargo xtask build -s {}' first",
+            image.name,
+            component(place)
+        )))
+    });
+    Ok(problems.collect::<Vec<_>>())
 }
 
 async fn push_all(

@@ -34,6 +34,7 @@ use crate::core::fingerprint::Fingerprint;
 use crate::core::holdings::Holdings;
 use crate::core::plan::{Part, PartKind, Plan, Step};
 use crate::core::problem::{Problem, Problems};
+use crate::core::reference::RegistryNames;
 use crate::core::schedule::{Schedule, Task};
 use crate::core::selection::Needed;
 use crate::core::trees::Trees;
@@ -66,6 +67,7 @@ pub(super) struct Round<'a, E> {
     /// The other names by which Dockerfiles call our images, by image.
     pub(super) aliases: BTreeMap<String, BTreeSet<String>>,
     names: HashSet<&'a str>,
+    registry_names: Option<RegistryNames>,
     pub(super) steps: RefCell<Vec<StepState>>,
     /// How long each part took that ran.
     pub(super) took: RefCell<BTreeMap<usize, Duration>>,
@@ -129,6 +131,7 @@ impl<'a, E: Engine> Round<'a, E> {
             known: RefCell::new(known),
             aliases: BTreeMap::new(),
             names: workspace.images().map(|(_, image)| image.name.as_str()).collect(),
+            registry_names: registry.map(RegistryConfig::names),
             steps: RefCell::new(plan.steps.iter().map(|_| StepState::default()).collect()),
             took: RefCell::default(),
             live,
@@ -154,6 +157,7 @@ impl<'a, E: Engine> Round<'a, E> {
             jobs,
         });
         self.run_parts(&parts, jobs).await;
+        self.put_all_outputs_back();
         let cleaned = self.clean().map_err(CommandError::Unclean);
         let failed = self.note_failures();
         self.end();
@@ -173,6 +177,19 @@ impl<'a, E: Engine> Round<'a, E> {
             return Ok(());
         }
         temporary::clean(self.workspace, &temporary::find(self.workspace))
+    }
+
+    /// What the hooks of a step that failed or was cancelled did not make is as it was.
+    fn put_all_outputs_back(&self) {
+        let steps = self.steps.borrow();
+        let begun = self.plan.steps.iter().zip(steps.iter());
+        for (step, state) in begun {
+            let component = self.component(step);
+            let is_good = state.outcome.as_ref().is_some_and(Outcome::is_good);
+            if component.has_hooks() && state.started.is_some() && !is_good {
+                self.put_outputs_back(component, |_| true);
+            }
+        }
     }
 
     async fn run_parts(&self, parts: &[Part], jobs: usize) {
@@ -382,8 +399,7 @@ impl<'a, E: Engine> Round<'a, E> {
 
     /// The name of the image of ours that a Dockerfile means, if it means one.
     pub(super) fn local_name<'u>(&self, used: &'u ImageUse) -> Option<&'u str> {
-        let prefix = self.registry.map(RegistryConfig::prefix);
-        let name = used.local_name(prefix.as_deref())?;
+        let name = used.local_name(self.registry_names.as_ref())?;
         self.names.contains(name).then_some(name)
     }
 

@@ -131,7 +131,7 @@ impl<E: Engine> Round<'_, E> {
             return Ok(None);
         };
         let folder = self.trees.component(&component.dir()).map_err(StepError::File)?;
-        if settled.outputs != self.trees.outputs(&component.dir())
+        if !settled.outputs.is_same(&self.trees.outputs(&component.dir()))
             || !settled.outputs.are_whole(&folder)
         {
             return Ok(None);

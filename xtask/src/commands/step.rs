@@ -120,15 +120,17 @@ impl<E: Engine> Round<'_, E> {
             return Ok(());
         }
         if component.has_hooks() {
-            let before = self.remove_outputs(component)?;
-            {
-                let state = &mut self.steps.borrow_mut()[place];
-                (state.key, state.before) = (key, Some(before));
+            self.live.hook_started(step.component);
+            let before = self.put_outputs_aside(component);
+            self.live.hook_ended(step.component);
+            let mut before = before?;
+            if component.pre_hook.is_some() {
+                self.copy_dependencies(step, component).await?;
+                self.hook(step, component, PRE_HOOK, component.pre_hook.as_deref()).await?;
+                self.note_pre_outputs(component, &mut before)?;
             }
-        }
-        if component.pre_hook.is_some() {
-            self.copy_dependencies(step, component).await?;
-            self.hook(step, component, PRE_HOOK, component.pre_hook.as_deref()).await?;
+            let state = &mut self.steps.borrow_mut()[place];
+            (state.key, state.before) = (key, Some(before));
         }
         Ok(())
     }

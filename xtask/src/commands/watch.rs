@@ -188,6 +188,7 @@ impl<E: Engine> Watch<'_, E> {
         for warning in warnings.into_iter().flatten() {
             self.setting.events.send(Event::Warning(Problem::of_request(warning)));
         }
+        self.warn_of_undeclared();
         if self.options.no_initial {
             self.note_all().await;
         }
@@ -226,6 +227,25 @@ impl<E: Engine> Watch<'_, E> {
                     Batch::default()
                 }
             };
+        }
+    }
+
+    /// Warns of hooks that may read what nobody watches.
+    fn warn_of_undeclared(&self) {
+        let Some(reading) = &self.reading else { return };
+        let looked_after = self.looked_after();
+        let components = reading.0.components.iter().enumerate();
+        let undeclared = components.filter(|(place, component)| {
+            component.has_hooks() && component.inputs.is_none() && looked_after.contains(place)
+        });
+        let names: Vec<&str> = undeclared.map(|(_, component)| component.name.as_str()).collect();
+        if let Some(first) = names.first() {
+            let message = format!(
+                "what the hooks of {} read outside their components is not watched, as no \
+                 build/inputs declares it: 'cargo xtask inputs {first}' prints what it would hold",
+                names.join(", ")
+            );
+            self.setting.events.send(Event::Warning(Problem::of_request(message)));
         }
     }
 
@@ -294,7 +314,7 @@ impl<E: Engine> Watch<'_, E> {
     /// Builds what is not what it was, and gives what was heard meanwhile.
     async fn answer(&mut self, mut batch: Batch) -> Result<Batch, CommandError> {
         if let Some((workspace, live)) = &self.before {
-            batch.find_own(workspace, live);
+            batch.find_own(workspace, live, &self.trees);
         }
         batch.merge(std::mem::take(&mut self.missed));
         // What is first was read a moment ago.

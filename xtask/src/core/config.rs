@@ -15,7 +15,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::problem::{Problem, Problems};
-use super::reference;
+use super::reference::{self, RegistryNames};
 
 /// The file's name in the configuration folder.
 pub const FILE_NAME: &str = "services-configuration.yaml";
@@ -102,6 +102,11 @@ impl RegistryConfig {
             }
         };
         section.check(shown, names)
+    }
+
+    /// What images are called there.
+    pub fn names(&self) -> RegistryNames {
+        RegistryNames { prefix: self.prefix(), tag: self.tag.clone() }
     }
 
     /// `domain/namespace`, as the images' references begin.

@@ -18,7 +18,7 @@ use std::fmt;
 use parse_dockerfile::{Flag, FromInstruction, Instruction};
 
 use super::provenance::Provenance;
-use super::reference::{self, Reference};
+use super::reference::{self, Reference, RegistryNames};
 use super::sources::Sources;
 
 /// What a Dockerfile says of the images that it is made from.
@@ -54,8 +54,8 @@ pub struct ImageUse {
 impl ImageUse {
     /// The name that the image would have if it were one of the workspace:
     /// [`Reference::local_name`].
-    pub fn local_name(&self, registry_prefix: Option<&str>) -> Option<&str> {
-        Reference::parse(&self.reference).local_name(registry_prefix)
+    pub fn local_name(&self, registry: Option<&RegistryNames>) -> Option<&str> {
+        Reference::parse(&self.reference).local_name(registry)
     }
 
     /// Its repository and its tag.

@@ -41,7 +41,7 @@ use super::context::Context;
 use super::fields::Fields;
 
 /// Changes whenever the same inputs are digested in another way.
-pub const FORMAT: &str = "2";
+pub const FORMAT: &str = "3";
 
 /// The label that holds an image's fingerprint.
 pub const LABEL: &str = "org.openpai.build.fingerprint";

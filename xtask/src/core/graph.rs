@@ -17,6 +17,7 @@ use petgraph::visit::EdgeRef;
 
 use super::dockerfile::{ImageUse, Via};
 use super::problem::Problem;
+use super::reference::RegistryNames;
 use super::workspace::{Component, Image, Workspace};
 
 /// Why one component needs another.
@@ -97,12 +98,12 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// Resolves what each component needs. `registry_prefix` is the configured
-    /// `domain/namespace`, under which images are ours too. Names that lead
+    /// Resolves what each component needs. `registry` has the names
+    /// under which images are ours too. Names that lead
     /// nowhere and cycles are added to `problems`.
     pub fn resolve(
         workspace: &Workspace,
-        registry_prefix: Option<&str>,
+        registry: Option<&RegistryNames>,
         problems: &mut Vec<Problem>,
     ) -> Self {
         let mut edges = DiGraph::new();
@@ -113,7 +114,7 @@ impl Graph {
         for (index, component) in workspace.components.iter().enumerate() {
             for (needed, edge) in declared_edges(workspace, component, problems)
                 .into_iter()
-                .chain(image_edges(component, &owners, registry_prefix))
+                .chain(image_edges(component, &owners, registry))
             {
                 let is_own_image = needed == index && edge.kind != EdgeKind::Declared;
                 if !is_own_image {
@@ -126,7 +127,7 @@ impl Graph {
         let images = workspace
             .components
             .iter()
-            .map(|component| image_order(component, registry_prefix, problems))
+            .map(|component| image_order(component, registry, problems))
             .collect();
         let order = topological(&edges);
         Self { edges, order, images }
@@ -227,12 +228,12 @@ fn declared_edges(
 fn image_edges(
     component: &Component,
     owners: &BTreeMap<&str, (usize, usize)>,
-    registry_prefix: Option<&str>,
+    registry: Option<&RegistryNames>,
 ) -> Vec<(usize, Edge)> {
     let mut edges = Vec::new();
     for (place, image) in component.images.iter().enumerate() {
         for used in &image.uses {
-            let name = used.local_name(registry_prefix);
+            let name = used.local_name(registry);
             if let Some((owner, of_owner)) = name.and_then(|name| owners.get(name)) {
                 edges.push((*owner, edge(image, used, (place, *of_owner))));
             }
@@ -249,7 +250,7 @@ fn edge(image: &Image, used: &ImageUse, images: (usize, usize)) -> Edge {
 /// Orders a component's images by what they use of each other.
 fn image_order(
     component: &Component,
-    registry_prefix: Option<&str>,
+    registry: Option<&RegistryNames>,
     problems: &mut Vec<Problem>,
 ) -> Vec<ImageOrder> {
     let places: BTreeMap<&str, usize> = component
@@ -264,7 +265,7 @@ fn image_order(
     }
     for (place, image) in component.images.iter().enumerate() {
         for used in &image.uses {
-            let name = used.local_name(registry_prefix);
+            let name = used.local_name(registry);
             if let Some(needed) = name.and_then(|name| places.get(name)) {
                 let edge = edge(image, used, (place, *needed));
                 edges.add_edge(NodeIndex::new(place), NodeIndex::new(*needed), edge);

@@ -2,8 +2,13 @@
 //!
 //! A hook that copies `version/` into its component finds the copy there at its next run,
 //! and may copy into that; a fresh clone has none. So what hooks add is recorded: it is no
-//! source of the component as long as it is what the hooks left, and it goes before they
-//! run again.
+//! source of the component as long as it is what the hooks left, and it is not there when
+//! they run again.
+//!
+//! A file that appears while a hook runs may as well be somebody's new one. What git
+//! ignores, what is a copy of another file of the workspace, and what the hook made at two
+//! runs is certainly the hook's; anything else is put back if the hook does not make it
+//! again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,19 +18,73 @@ use serde::{Deserialize, Serialize};
 use super::context::Context;
 
 /// The files, folders and links that hooks added, relative to the component's folder.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
-pub struct HookOutputs(BTreeMap<PathBuf, Vec<u8>>);
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct HookOutputs(BTreeMap<PathBuf, Output>);
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+struct Output {
+    /// What it is and what is in it.
+    value: Vec<u8>,
+    /// Whether it is the hook's beyond doubt.
+    is_certain: bool,
+}
 
 impl HookOutputs {
-    /// What was added to a component's folder between two looks. What hooks left earlier
-    /// and was `kept` is theirs too.
-    pub fn between(before: &Context, after: &Context, kept: &Self) -> Self {
+    /// What was added to a component's folder between two looks. It is certainly a hook's if
+    /// it was one's at the run before.
+    pub fn between(before: &Context, after: &Context, earlier: &Self) -> Self {
         let before: BTreeSet<&Path> =
             before.items().map(|item| item.entry.path.as_path()).collect();
-        let is_theirs =
-            |path: &PathBuf| !before.contains(path.as_path()) || kept.0.contains_key(path);
-        let items = after.items().map(|item| (item.entry.path.clone(), item.value().to_vec()));
-        Self(items.filter(|(path, _)| is_theirs(path)).collect())
+        let added = after.items().filter(|item| !before.contains(item.entry.path.as_path()));
+        let outputs = added.map(|item| {
+            let path = item.entry.path.clone();
+            let is_certain = earlier.has_path(&path);
+            (path, Output { value: item.value().to_vec(), is_certain })
+        });
+        Self(outputs.collect())
+    }
+
+    /// Adds what is still there of others.
+    pub fn add(&mut self, others: Self, after: &Context) {
+        let there: BTreeMap<&Path, Vec<u8>> =
+            after.items().map(|item| (item.entry.path.as_path(), item.value().to_vec())).collect();
+        for (path, mut output) in others.0 {
+            if let Some(value) = there.get(path.as_path()) {
+                output.value.clone_from(value);
+                self.0.insert(path, output);
+            }
+        }
+    }
+
+    /// Notes that those are certain for which something holds, and the folders in which
+    /// nothing else is.
+    pub fn ascertain(&mut self, holds: impl Fn(&Path) -> bool) {
+        for (path, output) in &mut self.0 {
+            output.is_certain |= holds(path);
+        }
+        let paths: Vec<PathBuf> = self.0.keys().rev().cloned().collect();
+        for folder in paths {
+            let mut below = self.0.range(folder.clone()..).skip(1);
+            let mut below = below.by_ref().take_while(|(path, _)| path.starts_with(&folder));
+            let first = below.next();
+            if first.is_some_and(|(_, output)| output.is_certain)
+                && below.all(|(_, output)| output.is_certain)
+                && let Some(output) = self.0.get_mut(&folder)
+            {
+                output.is_certain = true;
+            }
+        }
+    }
+
+    /// Those that are certain.
+    pub fn certain(self) -> Self {
+        Self(self.0.into_iter().filter(|(_, output)| output.is_certain).collect())
+    }
+
+    /// The paths of those that are not certain.
+    pub fn uncertain(&self) -> impl Iterator<Item = &Path> {
+        let uncertain = self.0.iter().filter(|(_, output)| !output.is_certain);
+        uncertain.map(|(path, _)| path.as_path())
     }
 
     /// Whether there are none.
@@ -35,7 +94,7 @@ impl HookOutputs {
 
     /// Whether hooks left just this at a path.
     pub fn has(&self, path: &Path, value: &[u8]) -> bool {
-        self.0.get(path).is_some_and(|known| known == value)
+        self.0.get(path).is_some_and(|known| known.value == value)
     }
 
     /// Whether hooks left anything at a path, whatever it is now.
@@ -43,10 +102,22 @@ impl HookOutputs {
         self.0.contains_key(path)
     }
 
+    /// Whether what is at a path is certainly a hook's.
+    pub fn is_certain(&self, path: &Path) -> bool {
+        self.0.get(path).is_some_and(|output| output.is_certain)
+    }
+
+    /// Whether hooks left the same.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let values = |it: &Self| -> Vec<(PathBuf, Vec<u8>)> {
+            it.0.iter().map(|(path, output)| (path.clone(), output.value.clone())).collect()
+        };
+        values(self) == values(other)
+    }
+
     /// Whether all that hooks left is in a component's folder as they left it.
     pub fn are_whole(&self, folder: &Context) -> bool {
-        let is_there = |path: &Path, value: &[u8]| self.has(path, value);
-        let found = folder.items().filter(|item| is_there(&item.entry.path, &item.value()));
+        let found = folder.items().filter(|item| self.has(&item.entry.path, &item.value()));
         found.count() == self.0.len()
     }
 

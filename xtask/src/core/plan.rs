@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use super::dockerfile::ImageUse;
 use super::graph::{Graph, ImageOrder};
+use super::reference::RegistryNames;
 use super::selection::{Needed, Selection};
 use super::workspace::{Image, Workspace};
 
@@ -101,14 +102,18 @@ impl Plan {
     }
 
     /// The names of the images of all steps, also those by which other Dockerfiles call
-    /// them, `registry_prefix` in front.
-    pub fn names(&self, workspace: &Workspace, registry_prefix: Option<&str>) -> BTreeSet<String> {
+    /// them, those in the `registry` too.
+    pub fn names(
+        &self,
+        workspace: &Workspace,
+        registry: Option<&RegistryNames>,
+    ) -> BTreeSet<String> {
         let components = self.steps.iter().map(|step| &workspace.components[step.component]);
         let images = components.flat_map(|component| &component.images);
         let own: BTreeSet<&str> = images.map(|image| image.name.as_str()).collect();
         let uses = workspace.images().flat_map(|(_, image)| &image.uses);
         let others = uses.filter(|used| {
-            let name = used.local_name(registry_prefix);
+            let name = used.local_name(registry);
             name.is_some_and(|name| own.contains(name))
         });
         others.map(ImageUse::repository).chain(own.iter().copied()).map(str::to_owned).collect()

@@ -3,8 +3,9 @@
 //! An image reference is `[domain/]path[:tag][@digest]`, by the grammar of
 //! `distribution/reference`. A reference is one of ours if it names an image of
 //! the workspace with no tag or `latest` and no digest, either plainly or under
-//! the configured registry's `domain/namespace`: everything else is somebody
-//! else's image, for the engine to find.
+//! the configured registry's `domain/namespace`, there with the configured tag too:
+//! that is just what `push` makes. Everything else is an external image, for the
+//! engine to find.
 
 use std::fmt;
 
@@ -34,26 +35,44 @@ impl<'a> Reference<'a> {
     /// The name of the workspace's image that this would be, if there is one of
     /// that name: the repository without Docker Hub's implied prefix, or
     /// without the configured registry's.
-    pub fn local_name(&self, registry_prefix: Option<&str>) -> Option<&'a str> {
-        if self.digest.is_some() || self.tag.is_some_and(|tag| tag != "latest") {
+    pub fn local_name(&self, registry: Option<&RegistryNames>) -> Option<&'a str> {
+        if self.digest.is_some() {
             return None;
+        }
+        let pushed = registry.and_then(|registry| self.below(registry));
+        let is_latest = self.tag.is_none_or(|tag| tag == "latest");
+        if !is_latest {
+            let configured = registry.and_then(|registry| registry.tag.as_deref());
+            return pushed.filter(|_| self.tag == configured);
         }
         let plain = ["docker.io/library/", "index.docker.io/library/", "library/"]
             .iter()
             .find_map(|prefix| self.repository.strip_prefix(prefix))
             .or_else(|| self.repository.strip_prefix("docker.io/"));
-        let hub = |prefix: &str| prefix.strip_prefix("docker.io/").map(str::to_owned);
-        registry_prefix
-            .and_then(|prefix| {
-                let rest = self.repository.strip_prefix(prefix).or_else(|| {
-                    hub(prefix).and_then(|short| self.repository.strip_prefix(short.as_str()))
-                });
-                rest?.strip_prefix('/')
-            })
-            .or(plain)
-            .or(Some(self.repository))
-            .filter(|name| !name.contains('/'))
+        pushed.or(plain).or(Some(self.repository)).filter(|name| !name.contains('/'))
     }
+
+    /// The name below the registry's prefix, if it is just one.
+    fn below(&self, registry: &RegistryNames) -> Option<&'a str> {
+        let prefix = registry.prefix.as_str();
+        let hub = || self.repository.strip_prefix(prefix.strip_prefix("docker.io/")?);
+        let name = self.repository.strip_prefix(prefix).or_else(hub)?.strip_prefix('/')?;
+        (!name.contains('/')).then_some(name)
+    }
+
+    /// The last part of the repository: what the image would be called here.
+    pub fn last_name(&self) -> &'a str {
+        self.repository.rsplit('/').next().unwrap_or(self.repository)
+    }
+}
+
+/// What images are called in the configured registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegistryNames {
+    /// `domain/namespace`.
+    pub prefix: String,
+    /// The tag that they get.
+    pub tag: Option<String>,
 }
 
 /// The repository and the tag of a reference without a digest; the tag is `latest` if it
@@ -141,14 +160,22 @@ mod tests {
             ("r:5000/ns/base", None, None),
             ("r:5000/ns/base", Some("r:5000/ns"), Some("base")),
             ("r:5000/ns/base:latest", Some("r:5000/ns"), Some("base")),
-            ("r:5000/ns/base:v1", Some("r:5000/ns"), None),
+            ("r:5000/ns/base:v1", Some("r:5000/ns"), Some("base")),
+            ("r:5000/ns/base:v2", Some("r:5000/ns"), None),
+            ("base:v1", Some("r:5000/ns"), None),
+            ("r:5000/ns/base:v1", None, None),
+            ("ns/base:v1", Some("docker.io/ns"), Some("base")),
             ("r:5000/ns2/base", Some("r:5000/ns"), None),
             ("ns/base", Some("docker.io/ns"), Some("base")),
             ("docker.io/ns/base", Some("docker.io/ns"), Some("base")),
             ("base", Some("r:5000/ns"), Some("base")),
         ];
         for (text, prefix, expected) in cases {
-            let found = Reference::parse(text).local_name(prefix);
+            let registry = prefix.map(|prefix: &str| RegistryNames {
+                prefix: prefix.to_owned(),
+                tag: Some("v1".to_owned()),
+            });
+            let found = Reference::parse(text).local_name(registry.as_ref());
             assert_eq!(found, expected, "{text} under {prefix:?}");
         }
     }

@@ -21,7 +21,7 @@ use super::dockerfile::{self, Dockerfile, ImageUse, Via};
 use super::inputs::Inputs;
 use super::problem::{Problem, Problems, did_you_mean};
 use super::provenance::Provenance;
-use super::reference;
+use super::reference::{self, RegistryNames};
 use super::sources::Sources;
 use super::tree::Digest;
 
@@ -167,9 +167,9 @@ impl Workspace {
     }
 
     /// Lets images read everything whose base is one of ours that can make them: by its
-    /// `ONBUILD` triggers, or by variables that it may set. `registry_prefix` is the
+    /// `ONBUILD` triggers, or by variables that it may set. `registry` is the
     /// configured `domain/namespace`, under which images are ours too.
-    pub fn widen_sources(&mut self, registry_prefix: Option<&str>) {
+    pub fn widen_sources(&mut self, registry: Option<&RegistryNames>) {
         let triggers: BTreeMap<String, bool> =
             self.images().map(|(_, image)| (image.name.clone(), image.has_triggers)).collect();
         let images = self.components.iter_mut().flat_map(|component| &mut component.images);
@@ -178,7 +178,7 @@ impl Workspace {
                 .uses
                 .iter()
                 .filter(|used| used.via == Via::From)
-                .filter_map(|used| triggers.get(used.local_name(registry_prefix)?));
+                .filter_map(|used| triggers.get(used.local_name(registry)?));
             let has_args = image.sources.has_args();
             if bases.into_iter().any(|has_triggers| *has_triggers || has_args) {
                 image.sources = Sources::All;

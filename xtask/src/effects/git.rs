@@ -30,6 +30,12 @@ pub fn tracked_below(folder: &Path) -> io::Result<BTreeSet<PathBuf>> {
     Ok(paths(&run(folder, &["ls-files", "-z"])?).collect())
 }
 
+/// The untracked paths in a folder, relative to it, that git ignores.
+pub fn ignored_below(folder: &Path) -> io::Result<BTreeSet<PathBuf>> {
+    let ignored = ["ls-files", "-z", "--others", "--ignored", "--exclude-standard"];
+    Ok(paths(&run(folder, &ignored)?).collect())
+}
+
 /// The id of the commit that is checked out; empty without one.
 pub fn head(root: &Path) -> String {
     let output = run(root, &["rev-parse", "HEAD"]).unwrap_or_default();

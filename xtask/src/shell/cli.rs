@@ -150,6 +150,13 @@ struct ReadingArgs {
     #[arg(short, long, value_name = "DIR", env = "PAI_CONFIG_DIR")]
     config: Option<PathBuf>,
 
+    #[command(flatten)]
+    how: DockerfileArgs,
+}
+
+/// How Dockerfiles are chosen and read.
+#[derive(Args, Debug)]
+struct DockerfileArgs {
     /// A value for an ARG of the Dockerfiles
     #[arg(long = "build-arg", value_name = "NAME=VALUE", value_parser = key_and_value)]
     build_args: Vec<(String, String)>,
@@ -163,13 +170,25 @@ struct ReadingArgs {
     whole_context: bool,
 }
 
+impl DockerfileArgs {
+    fn options(&self) -> Options {
+        Options {
+            flavor: self.flavor.clone(),
+            build_args: self.build_args.iter().cloned().collect(),
+            whole_context: self.whole_context,
+        }
+    }
+}
+
+impl ReadingArgs {
+    fn options(&self) -> Options {
+        self.how.options()
+    }
+}
+
 impl From<ReadingArgs> for Options {
     fn from(args: ReadingArgs) -> Self {
-        Self {
-            flavor: args.flavor,
-            build_args: args.build_args.into_iter().collect(),
-            whole_context: args.whole_context,
-        }
+        args.options()
     }
 }
 
@@ -259,9 +278,12 @@ pub(super) struct PushArgs {
     #[arg(long)]
     tag: Option<String>,
 
-    /// Of several Dockerfiles for one image, take NAME.FLAVOR.dockerfile
+    /// Fail if a build would replace an image, instead of warning
     #[arg(long)]
-    flavor: Option<String>,
+    deny_stale: bool,
+
+    #[command(flatten)]
+    how: DockerfileArgs,
 
     /// How long to try again when the registry does not answer
     #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_RETRY)]
@@ -274,7 +296,8 @@ impl From<PushArgs> for PushOptions {
             config_dir: args.config,
             images: args.images,
             tag: args.tag,
-            flavor: args.flavor,
+            reading: args.how.options(),
+            denies_stale: args.deny_stale,
             retry_for: Duration::from_secs(args.retry_for),
         }
     }

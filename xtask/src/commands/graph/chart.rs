@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::Choice;
 use crate::core::graph::{Direction, EdgeKind, Graph};
+use crate::core::reference::RegistryNames;
 use crate::core::workspace::Workspace;
 use crate::effects::records::Records;
 use crate::event::PlannedStep;
@@ -153,7 +154,7 @@ impl Chart {
         &mut self,
         workspace: &Workspace,
         choice: &Choice,
-        registry_prefix: Option<&str>,
+        registry: Option<&RegistryNames>,
     ) {
         let ours: BTreeSet<&str> =
             workspace.images().map(|(_, image)| image.name.as_str()).collect();
@@ -163,7 +164,7 @@ impl Chart {
             for (image, used) in images.flat_map(|(place, image)| {
                 image.uses.iter().map(move |used| ((place, image), used))
             }) {
-                let name = used.local_name(registry_prefix);
+                let name = used.local_name(registry);
                 if !name.is_some_and(|name| ours.contains(name)) {
                     uses.push((from, image, used));
                 }

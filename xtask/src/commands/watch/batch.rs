@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::commands::live::Live;
+use crate::core::trees::Trees;
 use crate::core::workspace::Workspace;
 use crate::effects::watcher::{Change, News};
 
@@ -20,6 +21,8 @@ pub(super) struct Batch {
     heard: BTreeMap<PathBuf, Heard>,
     is_lost: bool,
     is_first: bool,
+    /// Whether something is to be looked at although nothing was heard of it.
+    is_again: bool,
     started: Option<Instant>,
     last: Option<Instant>,
 }
@@ -42,7 +45,12 @@ impl Batch {
 
     /// Whether nothing was heard.
     pub(super) fn is_empty(&self) -> bool {
-        self.heard.is_empty() && !self.is_lost
+        self.heard.is_empty() && !self.is_lost && !self.is_again
+    }
+
+    /// Whatever is doubtful is to be looked at.
+    pub(super) fn look_again(&mut self) {
+        self.is_again = true;
     }
 
     /// Whether news were lost.
@@ -145,11 +153,31 @@ impl Batch {
         others.flat_map(|(path, _)| touched_by(path, workspace)).collect()
     }
 
+    /// The components without hooks of their own to which something was done that no hook
+    /// did. What hooks write with the same contents is no news, whenever it is heard of:
+    /// of their components contents alone decide.
+    pub(super) fn touched_by_no_hook(&self, workspace: &Workspace, live: &Live) -> BTreeSet<usize> {
+        let mut touched = if self.is_lost {
+            self.touched(workspace)
+        } else {
+            let others = self.heard.iter();
+            let others = others.filter(|(_, heard)| !live.may_be_a_hooks(heard.since, heard.at));
+            others.flat_map(|(path, _)| touched_by(path, workspace)).collect()
+        };
+        touched.retain(|place| !workspace.components[*place].has_hooks());
+        touched
+    }
+
     /// Finds out what the hooks of a round may have done.
-    pub(super) fn find_own(&mut self, workspace: &Workspace, live: &Live) {
+    pub(super) fn find_own(&mut self, workspace: &Workspace, live: &Live, trees: &Trees) {
         for (path, heard) in &mut self.heard {
             let place = owner(path, workspace);
-            let may_be = |place| live.may_be_its_own(place, heard.since, heard.at);
+            let may_be = |place: usize| {
+                let dir = workspace.components[place].dir();
+                let below = path.strip_prefix(&dir);
+                let is_output = below.is_ok_and(|below| trees.outputs(&dir).has_path(below));
+                live.may_be_its_own(place, is_output, heard.since, heard.at)
+            };
             heard.is_own |= place.is_some_and(may_be);
         }
     }

@@ -21,38 +21,71 @@ use crate::effects::git;
 /// Of components, by their place in the workspace; none for one that cannot be read.
 pub(super) type States = BTreeMap<usize, Option<Digest>>;
 
+/// So often in a row a component is built only because something happened in it, with the
+/// contents that it had.
+const MOST_DOUBTS: u32 = 2;
+
 /// What components were, by name.
 #[derive(Debug, Default)]
 pub(super) struct Made {
-    states: BTreeMap<String, Option<Digest>>,
+    states: BTreeMap<String, Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// None if that is not known.
+    state: Option<Digest>,
+    /// Whether it may have been made from something else for a moment.
+    is_doubted: bool,
+    doubts: u32,
 }
 
 impl Made {
     /// Notes what these components are made from.
     pub(super) fn set(&mut self, workspace: &Workspace, now: &States, places: &BTreeSet<usize>) {
         for (place, state) in now.iter().filter(|(place, _)| places.contains(place)) {
-            self.states.insert(workspace.components[*place].name.clone(), *state);
+            let known = self.known(workspace, *place);
+            known.doubts = if known.state == *state { known.doubts } else { 0 };
+            (known.state, known.is_doubted) = (*state, false);
+        }
+    }
+
+    /// These components may have been made from what was there for a moment only. That
+    /// cannot go on for ever: what writes the same again and again is no editor.
+    pub(super) fn doubt(&mut self, workspace: &Workspace, places: &BTreeSet<usize>) {
+        for place in places {
+            let known = self.known(workspace, *place);
+            if known.doubts < MOST_DOUBTS {
+                (known.is_doubted, known.doubts) = (true, known.doubts + 1);
+            }
         }
     }
 
     /// What these components were made from is not known.
-    pub(super) fn doubt(&mut self, workspace: &Workspace, places: &BTreeSet<usize>) {
+    pub(super) fn forget(&mut self, workspace: &Workspace, places: &BTreeSet<usize>) {
         for place in places {
-            self.states.insert(workspace.components[*place].name.clone(), None);
+            self.known(workspace, *place).state = None;
         }
     }
 
-    /// The components of which it is not known.
+    fn known(&mut self, workspace: &Workspace, place: usize) -> &mut Known {
+        self.states.entry(workspace.components[place].name.clone()).or_default()
+    }
+
+    /// The components that are to be looked at, whatever happened.
     pub(super) fn doubtful(&self, workspace: &Workspace) -> BTreeSet<usize> {
-        let doubted = self.states.iter().filter(|(_, state)| state.is_none());
+        let doubted =
+            self.states.iter().filter(|(_, known)| known.is_doubted || known.state.is_none());
         doubted.filter_map(|(name, _)| workspace.find(name)).collect()
     }
 
     /// The components that are not what they were.
     pub(super) fn changed(&self, workspace: &Workspace, now: &States) -> BTreeSet<usize> {
         let is_same = |place: &usize, state: &Option<Digest>| {
-            let before = self.states.get(&workspace.components[*place].name).copied().flatten();
-            before.is_some() && before == *state
+            let before = self.states.get(&workspace.components[*place].name);
+            before.is_some_and(|before| {
+                !before.is_doubted && before.state.is_some() && before.state == *state
+            })
         };
         now.iter()
             .filter(|(place, state)| !is_same(place, state))
@@ -94,6 +127,9 @@ fn state(
         .collect();
     let mut fields = Fields::default();
     if component.has_hooks() {
+        // What hooks left is made from the rest, unless somebody changes it.
+        let folder = trees.component(&component.dir())?;
+        fields.add(&[u8::from(trees.outputs(&component.dir()).are_whole(&folder))]);
         fields.add(trees.source_at_rest(&component.dir(), &needed)?.digest().as_bytes());
     }
     if let Some((file, inputs)) = &component.inputs {

@@ -15,6 +15,7 @@ use crate::core::scope::Scope;
 use crate::core::selection::Selection;
 use crate::core::workspace::Workspace;
 use crate::effects::engine::Engine;
+use crate::effects::hook_outputs;
 use crate::event::{Event, PlannedComponent};
 
 impl<E: Engine> Watch<'_, E> {
@@ -28,6 +29,7 @@ impl<E: Engine> Watch<'_, E> {
         });
         self.reading = match reading.await {
             Ok(Ok((workspace, graph))) => {
+                hook_outputs::load(&workspace, &self.trees);
                 self.scope = Scope::new(&workspace, &graph, &self.trees);
                 self.tell_workspace(&workspace, &graph);
                 Some(Arc::new((Arc::new(workspace), graph)))
@@ -61,11 +63,11 @@ impl<E: Engine> Watch<'_, E> {
     async fn ask_of_bases(&self) {
         let Some(reading) = &self.reading else { return };
         let (workspace, _) = &**reading;
-        let prefix = self.registry.as_ref().map(RegistryConfig::prefix);
+        let named = self.registry.as_ref().map(RegistryConfig::names);
         let names: HashSet<&str> =
             workspace.images().map(|(_, image)| image.name.as_str()).collect();
         let is_local = |used: &ImageUse| {
-            let name = used.local_name(prefix.as_deref());
+            let name = used.local_name(named.as_ref());
             name.is_some_and(|name| names.contains(name))
         };
         let mut found = Externals::new();

@@ -52,7 +52,7 @@ impl<E: Engine> Watch<'_, E> {
         let holdings = match self.look_at(&prepared).await {
             Ok(holdings) => holdings,
             Err(error) => {
-                self.made.doubt(workspace, &places);
+                self.made.forget(workspace, &places);
                 self.say(&error);
                 return Ok(Batch::default());
             }
@@ -69,11 +69,11 @@ impl<E: Engine> Watch<'_, E> {
             Aim::Build,
             setting,
         );
-        let (ended, batch) = self.listen(round.run(), &prepared, reading).await;
+        let (ended, mut batch) = self.listen(round.run(), &prepared, reading).await;
         // What came while a step ran may or may not be in its image.
-        self.made.doubt(workspace, &batch.touched_by_others(workspace));
+        self.made.doubt(workspace, &batch.touched_by_no_hook(workspace, &prepared.live));
         let is_outdated = |place: &usize| prepared.live.is_outdated(*place);
-        self.made.doubt(workspace, &places.iter().copied().filter(is_outdated).collect());
+        self.made.forget(workspace, &places.iter().copied().filter(is_outdated).collect());
         // What hooks made is gone.
         for component in places.iter().map(|place| &workspace.components[*place]) {
             if component.has_hooks() {
@@ -84,11 +84,19 @@ impl<E: Engine> Watch<'_, E> {
             Err(CommandError::Interrupted) => return Err(CommandError::Interrupted),
             Ok(()) | Err(CommandError::Failed) => {}
             Err(ref error) => {
-                self.made.doubt(workspace, &places);
+                self.made.forget(workspace, &places);
                 self.say(error);
             }
         }
         let built = round.built();
+        // A component that others of the round need may have changed before that was heard of.
+        let mut outside = graph.dependents(&round.renewed());
+        let looked_after = self.looked_after();
+        outside.retain(|place| !places.contains(place) && looked_after.contains(place));
+        if !outside.is_empty() {
+            self.made.forget(workspace, &outside);
+            batch.look_again();
+        }
         self.holdings = Some(round.into_holdings());
         let name = |place: usize| workspace.components[place].name.clone();
         self.steady = prepared.live.steady().into_iter().map(name).collect();
@@ -109,8 +117,8 @@ impl<E: Engine> Watch<'_, E> {
     /// What the engine holds. Of images that are not asked for it is known what was there
     /// earlier, and one of these is asked for when it comes to that.
     async fn ask(&mut self, prepared: &Prepared) -> Result<Holdings, EngineError> {
-        let prefix = self.registry.as_ref().map(RegistryConfig::prefix);
-        let names = prepared.plan.names(&prepared.workspace, prefix.as_deref());
+        let named = self.registry.as_ref().map(RegistryConfig::names);
+        let names = prepared.plan.names(&prepared.workspace, named.as_ref());
         match self.holdings.take() {
             Some(mut holdings) if ask::are_few(&names) => {
                 ask::ask_for(self.engine, &names, &mut holdings).await?;
@@ -157,7 +165,7 @@ impl<E: Engine> Watch<'_, E> {
                 continue;
             }
             batch.is_answered();
-            batch.find_own(workspace, &prepared.live);
+            batch.find_own(workspace, &prepared.live, &self.trees);
             let touched = batch.touched_by_others(workspace);
             let affected = graph.dependents(&touched).intersection(&steps).copied().collect();
             let now = states(reading, &self.trees, affected).await;
@@ -182,7 +190,7 @@ impl<E: Engine> Watch<'_, E> {
             let settled = touched.iter().copied().filter(is_answered).collect();
             answered.merge(batch.split_off(workspace, &settled));
         };
-        batch.find_own(workspace, &prepared.live);
+        batch.find_own(workspace, &prepared.live, &self.trees);
         if steps.iter().any(|place| prepared.live.is_outdated(*place)) {
             batch.merge(answered);
         }

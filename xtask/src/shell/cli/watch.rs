@@ -62,7 +62,8 @@ impl From<WatchArgs> for WatchOptions {
             config_dir,
             images: Vec::new(),
             tag: None,
-            flavor: args.reading.flavor.clone(),
+            reading: args.reading.options(),
+            denies_stale: false,
             retry_for: Duration::from_secs(DEFAULT_RETRY),
         });
         Self {
