@@ -66,16 +66,14 @@ impl StepError {
     /// All that there is to say about it; the Dockerfile's line is looked up.
     pub(super) fn describe(&self, root: &Path, component: &Component) -> Failure {
         let (file, line) = self.place(root);
-        let text = file.as_ref().and_then(|file| fs::read_to_string(root.join(file)).ok());
-        let excerpt = line.zip(text).map(|(line, text)| {
-            let lines = excerpt::around(&text, line).into_iter();
-            lines
-                .map(|(number, text)| ExcerptLine {
-                    number,
-                    text: text.to_owned(),
-                    is_marked: number == line,
-                })
-                .collect()
+        // Only a file that was read has lines: others may be endless.
+        let excerpt = file.as_ref().zip(line).and_then(|(file, line)| {
+            let text = fs::read_to_string(root.join(file)).ok()?;
+            let lines = excerpt::around(&text, line).into_iter().map(|(number, text)| {
+                let text = text.to_owned();
+                ExcerptLine { number, text, is_marked: number == line }
+            });
+            Some(lines.collect())
         });
         let message = match (self, line) {
             (Self::Image { dockerfile, image, source }, Some(line)) => {

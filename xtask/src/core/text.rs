@@ -16,8 +16,9 @@ const TAB: usize = 8;
 const ESCAPE: char = '\u{1b}';
 const BELL: char = '\u{7}';
 
-/// Resets all colours.
+/// Resets all colours, as does the second, shorter form.
 const RESET: &str = "\u{1b}[0m";
+const SHORT_RESET: &str = "\u{1b}[m";
 
 /// Whether a terminal would obey it instead of showing it: C0, DEL, C1, what changes the
 /// direction of text, and the breaks that only some programs know.
@@ -69,7 +70,7 @@ pub fn log(text: &str, has_colors: bool) -> String {
         rest = &after[sequence.len().max(ESCAPE.len_utf8())..];
     }
     kept.push_str(rest);
-    if !color.is_empty() && color != RESET {
+    if !["", RESET, SHORT_RESET].contains(&color) {
         kept.push_str(RESET);
     }
     if has_colors {
@@ -216,6 +217,8 @@ mod tests {
         let same = |text: &str| (text.to_owned(), text.to_owned());
         assert_eq!(log_of("\u{1b}[31mred"), ("\u{1b}[31mred\u{1b}[0m".into(), "red".into()));
         let closed = "\u{1b}[31mred\u{1b}[0m";
+        assert_eq!(log_of(closed), (closed.into(), "red".into()));
+        let closed = "\u{1b}[31mred\u{1b}[m";
         assert_eq!(log_of(closed), (closed.into(), "red".into()));
         // What moves the cursor, titles, links and character sets.
         assert_eq!(log_of("\u{1b}[2K\u{1b}[1Ga\u{1b}[?25lb"), same("ab"));

@@ -49,7 +49,7 @@ const STANDARD_OUTPUT: &str = "standard output";
 
 /// Runs the command line that the process was given.
 pub fn main() -> ExitCode {
-    let cli = Cli::try_parse().unwrap_or_else(|error| refuse(&error));
+    let cli = Cli::try_parse().unwrap_or_else(|error| refuse(error));
     let ended = match tokio::runtime::Runtime::new() {
         Ok(runtime) => {
             let ended = runtime.block_on(run(cli));
@@ -72,14 +72,16 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Ends with what is wrong with the command line, which may quote anything.
-fn refuse(error: &clap::Error) -> ! {
-    let message = error.render().to_string();
-    let shown = ui::shown(&text::lines(&message), is_github());
-    if shown == message {
+/// Ends with what is wrong with the command line, which the error quotes: as it would be
+/// with all control characters written out.
+fn refuse(error: clap::Error) -> ! {
+    let words = env::args_os().map(|word| text::line(&word.to_string_lossy()).into_owned());
+    let error = Cli::try_parse_from(words).err().unwrap_or(error);
+    let message = error.render().ansi().to_string();
+    if ui::shown(&message, is_github()) == message {
         error.exit();
     }
-    complain(message.trim_end());
+    complain(error.render().to_string().trim_end());
     process::exit(error.exit_code())
 }
 
