@@ -97,7 +97,7 @@ fn a_terminal_is_drawn_on_by_nothing_but_the_tool() {
         &format!("src/{HOSTILE}/build/build-pre.sh"),
         "#!/bin/sh\nprintf '\\033]0;t\\007\\033[2Jlog\\b\\r\\n'\n",
     );
-    let own = ["\r", "\u{1b}[0J", "\u{1b}[1A"];
+    let own = ["\r", "\u{1b}[0J", "\u{1b}[1A", "\u{1b}[2A", "\u{1b}[3A"];
     let output = workspace.xtask(&["build", "--progress", "tty"]).exits_with(0);
     assert_harmless(&output.stderr, &own);
     assert!(output.stderr.contains(SHOWN), "{}", output.stderr);
@@ -140,6 +140,13 @@ fn errors_before_a_round_are_harmless() {
     fails(&workspace, &["build"]);
     workspace.write("src/a/build/component.dep", "b\u{1b}[2J\u{202e}\n");
     fails(&workspace, &["build"]);
+    // A cycle is the one message of several lines.
+    let other = HOSTILE.replace(['\n', '\r'], "");
+    workspace.write(&format!("src/{other}/build/component.dep"), "a\n");
+    workspace.write("src/a/build/component.dep", &other);
+    let cycle = workspace.xtask(&["build"]).exits_with(2).stderr;
+    assert!(cycle.starts_with("error: dependency cycle: a → x\\x1b]0;t"), "{cycle}");
+    assert_harmless(&cycle, &[]);
     workspace.write("src/a/build/component.dep", "");
     workspace.write(&format!("src/{HOSTILE}/build/tt-b.dockerfile"), "no \u{1b}[2J\n");
     fails(&workspace, &["build"]);
@@ -213,6 +220,11 @@ fn pictures_and_documents_hold_no_control_characters() {
         let drawing = drawing.replace('\t', " ");
         assert_harmless(&drawing, &[]);
         assert!(drawing.contains(SHOWN), "{drawing}");
+    }
+    let _ = workspace.xtask(&["build", "--timings"]).exits_with(0);
+    for file in ["timings.html", "timings.json"] {
+        let page = fs::read_to_string(workspace.root().join("target/xtask").join(file)).unwrap();
+        assert_harmless(&page, &[]);
     }
     let documents: [&[&str]; 4] = [
         &["graph", "--json"],

@@ -105,6 +105,6 @@ pub fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) ->
         })
         .min()
         .filter(|(distance, candidate)| *distance <= name.len().max(candidate.len()).div_ceil(3))
-        .map(|(_, candidate)| format!(" (did you mean '{candidate}'?)"))
+        .map(|(_, candidate)| format!(" (did you mean '{}'?)", text::line(candidate)))
         .unwrap_or_default()
 }

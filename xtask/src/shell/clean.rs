@@ -4,6 +4,8 @@
 //! sees them: no view can forget it. Messages keep their breaks. What programs read, the
 //! logs on disk and the timings are made from events as they came.
 
+use std::borrow::Cow;
+
 use crate::core::text;
 use crate::event::{
     Event, Expectation, Failure, Outcome, PlannedComponent, PlannedImage, PlannedStep,
@@ -85,7 +87,9 @@ fn planned_component(planned: &mut PlannedComponent) {
 
 /// As one line.
 pub(super) fn name(text: &mut String) {
-    *text = text::line(text).into_owned();
+    if let Cow::Owned(shown) = text::line(text) {
+        *text = shown;
+    }
 }
 
 fn message(text: &mut String) {
