@@ -3,12 +3,15 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read, Write};
+use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
+use std::thread;
 
 use expect_test::expect;
 use serde_json::Value;
+use tests::registry::Registry;
 use tests::{Output, Workspace};
 
 /// Every kind of character that must not get out: a title of the terminal, C0, DEL, C1,
@@ -451,6 +454,53 @@ fn a_result_that_is_lost_is_an_error_and_a_reader_that_is_gone_is_none() {
     // What fails anyhow fails as it did.
     let (code, error) = with(&workspace, full(), Stdio::piped(), &["context", "none"]);
     assert_eq!((code, error.contains("no component 'none'")), (2, true));
+}
+
+/// A workspace with one image, and a configuration to push it to a registry.
+fn pushed_to(address: &str) -> Workspace {
+    let registry = format!("{{domain: \"{address}\", namespace: n, tag: t}}");
+    let config = format!("cluster: {{docker-registry: {registry}}}\n");
+    let workspace = Workspace::new()
+        .image("a", "FROM scratch\nCOPY build /\n")
+        .file("c/services-configuration.yaml", &config);
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    workspace
+}
+
+#[test]
+fn digests_that_are_lost_are_an_error() {
+    let registry = Registry::start();
+    let workspace = pushed_to(registry.address());
+    let push = ["push", "-c", "c"];
+    let (code, error) = with(&workspace, full(), Stdio::piped(), &push);
+    assert_eq!(code, 1, "{error}");
+    assert!(error.contains("error: standard output: cannot be written: "), "{error}");
+    assert_eq!(with(&workspace, closed(), Stdio::piped(), &push).0, 0);
+}
+
+#[test]
+fn the_words_of_a_registry_are_not_obeyed() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        let words =
+            r#"{"errors":[{"code":"DENIED","message":"no\u001b[2J\u202e\u009b\n::error::x"}]}"#;
+        for mut client in listener.incoming().flatten() {
+            let _ = client.read(&mut [0; 1 << 12]);
+            let head =
+                "HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nConnection: close";
+            let _ = write!(client, "{head}\r\nContent-Length: {}\r\n\r\n{words}", words.len());
+        }
+    });
+    let workspace = pushed_to(&address).env("GITHUB_ACTIONS", "true");
+    let push = ["push", "-c", "c", "--retry-for", "0"];
+    for progress in ["plain", "tty"] {
+        let output = workspace.xtask(&[&push[..], &["--progress", progress]].concat());
+        assert_eq!(output.code, 1);
+        assert!(output.stderr.contains("no\\x1b[2J\\u{202e}\\u{9b}"), "{}", output.stderr);
+        assert_harmless(&output.stderr, &[]);
+        assert_inert(&output.stderr);
+    }
 }
 
 #[test]
