@@ -137,7 +137,7 @@ fn a_hook_that_fails() {
             error: src/a/build/build-pre.sh: failed with exit status: 7
             its last lines, of target/xtask/logs/a.log:
                 about to fail
-            to repeat it: cargo xtask build -s a
+            to reproduce: cargo xtask build -s a
         "#]],
     );
 }
@@ -152,7 +152,7 @@ fn a_hook_that_is_not_a_script() {
         1,
         &expect![[r#"
             error: src/a/build/build-pre.sh: is not a script: begin it with a line such as '#!/bin/bash'
-            to repeat it: cargo xtask build -s a
+            to reproduce: cargo xtask build -s a
         "#]],
     );
 }
@@ -167,7 +167,7 @@ fn a_hook_whose_interpreter_is_missing() {
         1,
         &expect![[r#"
             error: src/a/build/build-post.sh:1: '/none/such -x' does not start: No such file or directory (os error 2)
-            to repeat it: cargo xtask build -s a
+            to reproduce: cargo xtask build -s a
         "#]],
     );
 }
@@ -188,7 +188,7 @@ fn a_run_that_fails() {
             > 2 | RUN echo hello; exit 3
             its last lines, of target/xtask/logs/a.log:
                 hello
-            to repeat it: cargo xtask build -s a
+            to reproduce: cargo xtask build -s a
         "#]],
     );
     let output = workspace.xtask(&["build"]);
@@ -211,7 +211,7 @@ fn a_copy_of_nothing() {
             error: src/a/build/tt-a.dockerfile:2: image 'tt-a' failed to build: failed to compute cache key: "/nothing" not found: not found
               1 | FROM scratch
             > 2 | COPY nothing /
-            to repeat it: cargo xtask build -s a
+            to reproduce: cargo xtask build -s a
         "#]],
     );
 }
@@ -228,7 +228,7 @@ fn a_base_that_does_not_exist() {
               1 | FROM scratch AS x
               2 | 
             > 3 | FROM 127.0.0.1:1/none:1
-            to repeat it: cargo xtask build -s a
+            to reproduce: cargo xtask build -s a
         "#]],
     );
 }
@@ -244,7 +244,7 @@ fn a_bad_pattern_in_dockerignore() {
             error: src/a/.dockerignore:2: bad pattern '[y': its '[' is not closed
               1 | x
             > 2 | [y
-            to repeat it: cargo xtask build -s a
+            to reproduce: cargo xtask build -s a
         "#]],
     );
 }
@@ -279,7 +279,7 @@ fn an_engine_that_is_gone_in_the_middle() {
         error: src/a/build/tt-a.dockerfile: image 'tt-a' failed to build: the connection to the engine was lost: error reading a body from connection
         its last lines, of target/xtask/logs/a.log:
             here
-        to repeat it: cargo xtask build -s a
+        to reproduce: cargo xtask build -s a
     "#]].assert_eq(output.error());
     assert_eq!(workspace.tree(), before);
 }

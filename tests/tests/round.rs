@@ -53,7 +53,7 @@ fn the_first_failure_ends_the_round() {
         > 2 | RUN sleep 1; echo no; false tt-
         its last lines, of target/xtask/logs/bad.log:
             no
-        to repeat it: cargo xtask build -s bad
+        to reproduce: cargo xtask build -s bad
     "#]]
     .assert_eq(output.error());
 }
@@ -178,7 +178,7 @@ fn github_gets_groups_and_annotations() {
         > 2 | RUN sleep 1; echo no; false tt-
         its last lines, of target/xtask/logs/bad.log:
             no
-        to repeat it: cargo xtask build -s bad
+        to reproduce: cargo xtask build -s bad
     "#]]
     .assert_eq(&output.stderr.replace("CACHED ", ""));
     let summary = std::fs::read_to_string(workspace.root().join("target/summary.md")).unwrap();

@@ -122,7 +122,7 @@ fn a_failing_build_at_80_columns() {
         its last lines, of target/xtask/logs/web.log:
             first
             second
-        to repeat it: cargo xtask build -s web
+        to reproduce: cargo xtask build -s web
     "#]]
     .assert_eq(&failing(80));
 }
@@ -148,7 +148,7 @@ fn a_failing_build_at_40_columns() {
         .log:
             first
             second
-        to repeat it: cargo xtask build -s web
+        to reproduce: cargo xtask build -s web
     "#]]
     .assert_eq(&failing(40));
 }

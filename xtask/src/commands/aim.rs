@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::io::{self, BufWriter};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use crate::core::archive;
@@ -39,13 +39,39 @@ impl Showing {
             return Ok(());
         }
         if let Some(path) = &self.tar {
-            let written =
-                File::create(path).and_then(|file| archive::write(&context, BufWriter::new(file)));
-            let failed =
-                |error: io::Error| Problem::of_file(path.display().to_string(), error.to_string());
-            written.map_err(failed)?;
+            let problem = |why: String| Problem::of_file(path.display().to_string(), why);
+            let unwritten = |error: &io::Error| problem(format!("cannot be written: {error}"));
+            let file = File::create(path).map_err(|error| unwritten(&error))?;
+            let mut out = Output { file, failure: None };
+            let written = archive::write(&context, BufWriter::new(&mut out));
+            match (out.failure, written) {
+                (Some(error), _) => return Err(unwritten(&error)),
+                (None, written) => written.map_err(|error| problem(error.to_string()))?,
+            }
         }
         self.seen.borrow_mut().push((image.name.clone(), context));
         Ok(())
+    }
+}
+
+/// A file, and why it takes no more: who makes an archive blames what goes into it.
+struct Output {
+    file: File,
+    failure: Option<io::Error>,
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes).map_err(|error| {
+            let kind = error.kind();
+            if kind != io::ErrorKind::Interrupted {
+                self.failure = Some(error);
+            }
+            kind.into()
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }

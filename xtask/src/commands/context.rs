@@ -113,7 +113,8 @@ pub async fn run(
     } else {
         for image in &images {
             let context = at_rest(&workspace, step, image, &trees);
-            context.and_then(|context| showing.add(image, context)).map_err(Problems::from)?;
+            let context = context.map_err(Problems::from)?;
+            showing.add(image, context).map_err(CommandError::Unwritten)?;
         }
     }
     let mut contents = Vec::new();

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::core::excerpt;
 use crate::core::problem::Problem;
+use crate::core::text;
 use crate::core::workspace::Component;
 use crate::effects::engine::EngineError;
 use crate::effects::hooks::HookError;
@@ -21,7 +22,7 @@ pub enum StepError {
     #[error("{0}")]
     File(Problem),
     /// Files of a component or of what it needs cannot be read or copied.
-    #[error("component '{component}': {source}")]
+    #[error("component '{}': {source}", text::line(component))]
     Tree {
         /// The component.
         component: String,
@@ -30,7 +31,8 @@ pub enum StepError {
     },
     /// A base image is nowhere to be had.
     #[error(
-        "{file}:{line}: base image '{reference}' is not in the engine and cannot be pulled: check its name, or make it first ({source})"
+        "{}:{line}: base image '{reference}' is not in the engine and cannot be pulled: check its name, or make it first ({source})",
+        text::line(file)
     )]
     Base {
         /// The Dockerfile.
@@ -65,7 +67,7 @@ pub enum StepError {
         image: String,
     },
     /// The engine did not make the image.
-    #[error("{dockerfile}: image '{image}' failed to build: {source}")]
+    #[error("{}: image '{image}' failed to build: {source}", text::line(dockerfile))]
     Image {
         /// The Dockerfile.
         dockerfile: String,
@@ -86,22 +88,23 @@ impl StepError {
     /// All that there is to say about it; the Dockerfile's line is looked up.
     pub(super) fn describe(&self, root: &Path, component: &Component) -> Failure {
         let (file, line) = self.place(root);
-        let text = file.as_ref().and_then(|file| fs::read_to_string(root.join(file)).ok());
-        let excerpt = line.zip(text).map(|(line, text)| {
-            let lines = excerpt::around(&text, line).into_iter();
-            lines
-                .map(|(number, text)| ExcerptLine {
-                    number,
-                    text: text.to_owned(),
-                    is_marked: number == line,
-                })
-                .collect()
+        // Only a file that was read has lines: others may be endless.
+        let excerpt = file.as_ref().zip(line).and_then(|(file, line)| {
+            let text = fs::read_to_string(root.join(file)).ok()?;
+            let lines = excerpt::around(&text, line).into_iter().map(|(number, text)| {
+                let text = text.to_owned();
+                ExcerptLine { number, text, is_marked: number == line }
+            });
+            Some(lines.collect())
         });
         let message = match (self, line) {
             (Self::Image { dockerfile, image, source }, Some(line)) => {
+                let dockerfile = text::line(dockerfile);
                 format!("{dockerfile}:{line}: image '{image}' failed to build: {source}")
             }
-            _ => self.to_string(),
+            // Only engines and registries say something in several lines.
+            (Self::Image { .. } | Self::Base { .. }, _) => self.to_string(),
+            _ => text::line(&self.to_string()).into_owned(),
         };
         let component = component.name.clone();
         Failure { component, message, file, line, excerpt: excerpt.unwrap_or_default() }
@@ -123,13 +126,14 @@ impl StepError {
                 (Some(file.clone()), Some(*line))
             }
             Self::BasesMove { dockerfile, .. } => (Some(dockerfile.clone()), None),
-            Self::Image { dockerfile, source: EngineError::Instruction { text, .. }, .. } => {
-                let contents = fs::read_to_string(root.join(dockerfile)).unwrap_or_default();
-                (Some(dockerfile.clone()), excerpt::find(&contents, text))
-            }
             Self::Image { dockerfile, source, .. } => {
                 let contents = fs::read_to_string(root.join(dockerfile)).unwrap_or_default();
-                (Some(dockerfile.clone()), excerpt::find_quoted(&contents, &source.to_string()))
+                let named = match source {
+                    EngineError::Instruction { text, .. } => Some(text.as_str()),
+                    _ => None,
+                };
+                let line = excerpt::find_failed(&contents, named, &source.to_string());
+                (Some(dockerfile.clone()), line)
             }
             Self::Tree { .. } | Self::Cancelled | Self::Outdated => (None, None),
         }

@@ -22,11 +22,12 @@ pub mod watch;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::core::config::RegistryConfig;
 use crate::core::graph::Graph;
-use crate::core::problem::Problems;
+use crate::core::problem::{Problem, Problems};
 use crate::core::workspace::{Options, Workspace};
 use crate::effects::engine::{EngineError, Environment};
 use crate::effects::interrupt::Interrupt;
@@ -96,9 +97,19 @@ pub enum CommandError {
     /// Hooks read more than their component declares.
     #[error(transparent)]
     Undeclared(Problems),
+    /// What was asked for could not be written.
+    #[error("{0}")]
+    Unwritten(Problem),
     /// The user stopped it.
     #[error("interrupted")]
     Interrupted,
+}
+
+impl CommandError {
+    /// That a file, or standard output, cannot be written.
+    pub fn unwritten(file: &str, error: &io::Error) -> Self {
+        Self::Unwritten(Problem::of_file(file, format!("cannot be written: {error}")))
+    }
 }
 
 /// Reads and judges the whole workspace.

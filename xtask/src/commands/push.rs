@@ -54,7 +54,9 @@ pub async fn run(options: &PushOptions, setting: &Setting) -> Result<(), Command
     if options.denies_stale {
         Problems::check(stale)?;
     } else {
-        stale.into_iter().for_each(|problem| setting.events.send(Event::Warning(problem)));
+        for problem in stale {
+            setting.events.send(Event::Warning(problem));
+        }
     }
     let requests: Vec<PushRequest> = images
         .iter()

@@ -4,14 +4,17 @@
 //! `[build 2/3] RUN make`, with variables expanded, the classic builder
 //! `Step 4/7 : RUN make`. The line is found by the words, and is unknown where no
 //! instruction, or more than one, has them.
+//!
+//! BuildKit runs instructions side by side and may fail by one while it names another, or
+//! while only another is known to run. A message on a file that is not there says which
+//! file: then it is the instruction that copies or mounts this file, and no other.
 
 /// How many lines are shown on each side.
 const AROUND: usize = 2;
 
 /// The line of the instruction that an engine names so, from 1.
-pub fn find(dockerfile: &str, instruction: &str) -> Option<usize> {
-    let named = instruction.split_once("] ").or_else(|| instruction.split_once(" : "));
-    let wanted = words(named.map_or(instruction, |(_, text)| text));
+fn find(dockerfile: &str, instruction: &str) -> Option<usize> {
+    let wanted = words(named(instruction));
     let logical = logical_lines(dockerfile);
     let mut found = logical.iter().filter(|(_, text)| words(text) == wanted);
     match (found.next(), found.next()) {
@@ -20,9 +23,74 @@ pub fn find(dockerfile: &str, instruction: &str) -> Option<usize> {
     }
 }
 
+/// The line of the instruction that failed, from 1: the engine named `instruction`, if any,
+/// with the `message`.
+pub fn find_failed(dockerfile: &str, instruction: Option<&str>, message: &str) -> Option<usize> {
+    let Some(missing) = missing_source(message) else {
+        return match instruction {
+            Some(instruction) => find(dockerfile, instruction),
+            None => find_quoted(dockerfile, message),
+        };
+    };
+    let logical = logical_lines(dockerfile);
+    let mut found = logical.iter().filter(|(_, text)| has_source(text, missing));
+    if let (Some((line, _)), None) = (found.next(), found.next()) {
+        return Some(*line);
+    }
+    find(dockerfile, instruction.filter(|it| has_source(named(it), missing))?)
+}
+
+/// The path below the context, or below a stage, that BuildKit did not find before it
+/// could begin with an instruction; empty if the message does not quote it.
+fn missing_source(message: &str) -> Option<&str> {
+    let message = message.strip_prefix("failed to solve: ").unwrap_or(message);
+    let begins = ["failed to compute cache key: ", "failed to calculate checksum of ref "];
+    if !begins.iter().any(|begin| message.starts_with(begin)) {
+        return None;
+    }
+    let quoted = message.split_once('"').and_then(|(_, rest)| rest.split_once('"'));
+    Some(quoted.map_or("", |(path, _)| path))
+}
+
+/// Whether an instruction copies a path or mounts it; one that is not known may be any that
+/// is copied.
+fn has_source(instruction: &str, path: &str) -> bool {
+    let words = words(instruction);
+    let Some((keyword, rest)) = words.split_first() else { return false };
+    let is_copy = ["COPY", "ADD"].iter().any(|it| keyword.eq_ignore_ascii_case(it));
+    if path.is_empty() {
+        return is_copy;
+    }
+    let (flags, arguments): (Vec<&str>, Vec<&str>) =
+        rest.iter().partition(|word| word.starts_with("--"));
+    if is_copy {
+        let as_json = serde_json::from_str::<Vec<String>>(&arguments.join(" "));
+        let arguments =
+            as_json.unwrap_or_else(|_| arguments.iter().map(|&word| word.to_owned()).collect());
+        let sources = arguments.split_last().map_or(&[][..], |(_, sources)| sources);
+        return sources.iter().any(|source| is_same(source, path));
+    }
+    let mut mounted = flags
+        .iter()
+        .filter_map(|flag| flag.strip_prefix("--mount="))
+        .flat_map(|mount| mount.split(','))
+        .filter_map(|field| field.strip_prefix("source=").or(field.strip_prefix("src=")));
+    mounted.any(|source| is_same(source, path))
+}
+
+/// Whether two paths below one folder are the same, however they are written.
+fn is_same(one: &str, other: &str) -> bool {
+    let parts = |path: &str| -> Vec<String> {
+        let unquoted = path.trim_matches(['"', '\'']);
+        let parts = unquoted.split('/').filter(|part| !matches!(*part, "" | "."));
+        parts.map(str::to_owned).collect()
+    };
+    parts(one) == parts(other)
+}
+
 /// The line of the one command that a message quotes, from 1: engines may give up
 /// before they say which instruction failed.
-pub fn find_quoted(dockerfile: &str, message: &str) -> Option<usize> {
+fn find_quoted(dockerfile: &str, message: &str) -> Option<usize> {
     let plain = |text: &str| text.replace(['[', ']'], " ");
     let message = plain(message);
     let message = words(&message);
@@ -74,6 +142,12 @@ fn logical_lines(text: &str) -> Vec<(usize, String)> {
     found
 }
 
+/// An instruction without what engines put before it.
+fn named(instruction: &str) -> &str {
+    let named = instruction.split_once("] ").or_else(|| instruction.split_once(" : "));
+    named.map_or(instruction, |(_, text)| text)
+}
+
 fn words(text: &str) -> Vec<&str> {
     text.split_whitespace().collect()
 }
@@ -93,6 +167,38 @@ mod tests {
         assert_eq!(find(TEXT, "[build 3/3] RUN x"), None);
         assert_eq!(find_quoted(TEXT, "failed: [/bin/sh -c a && b]: exit code: 1"), Some(3));
         assert_eq!(find_quoted(TEXT, "failed: [/bin/sh -c x]: exit code: 1"), None);
+    }
+
+    #[test]
+    fn a_message_on_a_file_means_the_instruction_that_reads_it() {
+        let text = "FROM x\nRUN sleep 3\nCOPY a.txt ./missing/ /x/\nADD [\"b c\", \"/\"]\n\
+                    COPY --from=y d $E/\nRUN --mount=type=bind,source=f,target=/f g\n\
+                    COPY twice /1\nCOPY twice /2\n";
+        let run = Some("[2/3] RUN sleep 3");
+        let old =
+            |path: &str| format!("failed to compute cache key: \"{path}\" not found: not found");
+        let new = |path: &str| {
+            let cause = format!("failed to calculate checksum of ref u::v: \"{path}\": not found");
+            format!("failed to compute cache key: {cause}")
+        };
+        for message in [&old as &dyn Fn(&str) -> String, &new] {
+            assert_eq!(find_failed(text, run, &message("/missing")), Some(3));
+            assert_eq!(find_failed(text, None, &message("/b c")), Some(4));
+            assert_eq!(find_failed(text, run, &message("/d")), Some(5));
+            assert_eq!(find_failed(text, run, &message("/f")), Some(6));
+            assert_eq!(find_failed(text, run, &message("/twice")), None);
+            assert_eq!(find_failed(text, Some("[1/2] COPY twice /2"), &message("/twice")), Some(8));
+            assert_eq!(find_failed(text, Some("[1/2] COPY twice /2"), &message("/none")), None);
+            assert_eq!(find_failed(text, run, &message("/sleep")), None);
+        }
+        let other = "failed to compute cache key: failed to walk /a";
+        assert_eq!(find_failed(text, run, other), None, "it merely ran");
+        assert_eq!(find_failed(text, Some("[3/3] COPY twice /1"), other), Some(7));
+        assert_eq!(find_failed("FROM x\nRUN a\nCOPY . /\n", run, &old("/missing")), None);
+        // What a command wrote is no message of the engine's.
+        let ran = format!("executor failed running [/bin/sh -c sleep 3]: {}", old("/missing"));
+        assert_eq!(find_failed(text, run, &ran), Some(2));
+        assert_eq!(find_failed(text, None, &ran), Some(2));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use petgraph::visit::EdgeRef;
 use super::dockerfile::{ImageUse, Via};
 use super::problem::Problem;
 use super::reference::RegistryNames;
+use super::text;
 use super::workspace::{Component, Image, Workspace};
 
 /// Why one component needs another.
@@ -316,13 +317,14 @@ fn report_cycles<'a>(
         let Some(cycle) = group.iter().min().and_then(|start| cycle_from(edges, *start)) else {
             continue;
         };
-        let path: Vec<&str> = cycle.iter().map(|node| name(*node)).collect();
+        let path: Vec<_> = cycle.iter().map(|node| text::line(name(*node))).collect();
         let mut message = format!("dependency cycle: {}", path.join(" → "));
         for pair in cycle.windows(2) {
             let reason = edges.edges_connecting(pair[0], pair[1]).map(|edge| edge.weight()).next();
             if let Some(edge) = reason {
                 let (from, to) = (name(pair[0]), name(pair[1]));
-                message.push_str(&format!("\n  {from} {needs} {to}: {edge}"));
+                let line = format!("{from} {needs} {to}: {edge}");
+                message.push_str(&format!("\n  {}", text::line(&line)));
             }
         }
         problems.push(Problem::of_request(message));

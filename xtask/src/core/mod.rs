@@ -31,6 +31,7 @@ pub mod schedule;
 pub mod scope;
 pub mod selection;
 pub mod sources;
+pub mod text;
 pub mod tree;
 pub mod trees;
 pub mod whole;

@@ -9,6 +9,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::text;
+
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Problem {
@@ -39,11 +41,14 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.file, self.line) {
-            (Some(file), Some(line)) => write!(f, "{file}:{line}: {}", self.message),
-            (Some(file), None) => write!(f, "{file}: {}", self.message),
-            _ => f.write_str(&self.message),
+        if let Some(file) = &self.file {
+            write!(f, "{}:", text::line(file))?;
+            if let Some(line) = self.line {
+                write!(f, "{line}:")?;
+            }
+            f.write_str(" ")?;
         }
+        f.write_str(&text::lines(&self.message))
     }
 }
 
@@ -100,6 +105,6 @@ pub fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) ->
         })
         .min()
         .filter(|(distance, candidate)| *distance <= name.len().max(candidate.len()).div_ceil(3))
-        .map(|(_, candidate)| format!(" (did you mean '{candidate}'?)"))
+        .map(|(_, candidate)| format!(" (did you mean '{}'?)", text::line(candidate)))
         .unwrap_or_default()
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::fingerprint::{Change, Fate, What};
+use super::text;
 
 /// Why an image must be built.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -66,6 +67,7 @@ impl fmt::Display for Reason {
                 [first, more @ ..] => write!(f, "{first} (+{} more)", more.len()),
             },
             Self::BaseMoved { reference, then, now } => {
+                let reference = text::line(reference);
                 write!(f, "base {reference} moved ({} → {})", short(then), short(now))
             }
             Self::Rebuilt { image, is_planned: true } => write!(f, "{image} will be rebuilt"),
@@ -77,7 +79,7 @@ impl fmt::Display for Reason {
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = &self.name;
+        let name = text::line(&self.name);
         let fate = match self.fate {
             Fate::Added => "added",
             Fate::Changed => "changed",

@@ -23,6 +23,7 @@ use super::problem::{Problem, Problems, did_you_mean};
 use super::provenance::Provenance;
 use super::reference::{self, RegistryNames};
 use super::sources::Sources;
+use super::text;
 use super::tree::Digest;
 
 /// The folders of a component that exist during a round only.
@@ -157,7 +158,8 @@ impl Workspace {
     /// The sentence for a component that is not there.
     pub fn no_component(&self, name: &str) -> String {
         let known = self.components.iter().map(|c| c.name.as_str());
-        format!("no component '{name}' under src/{}", did_you_mean(name, known))
+        let hint = did_you_mean(name, known);
+        format!("no component '{}' under src/{hint}", text::line(name))
     }
 
     /// Every image with its component's place, sorted by component.
@@ -315,7 +317,7 @@ impl<'a> Reader<'a> {
         if let Err(error) = reference::check_name(&name) {
             self.problems.push(Problem::of_file(
                 &dockerfile,
-                format!("'{name}' is not the name of an image: {error}"),
+                format!("'{}' is not the name of an image: {error}", text::line(&name)),
             ));
         }
         let (digest, Dockerfile { uses, args, sources, has_triggers, provenance }) =

@@ -3,11 +3,13 @@
 mod graph;
 mod watch;
 
+use std::env;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::reproduce;
 use super::ui::{How, Progress};
 use crate::commands::build::BuildOptions;
 use crate::commands::context::ContextOptions;
@@ -21,6 +23,9 @@ pub(super) use watch::WatchArgs;
 
 /// Most registries are back after that many seconds.
 const DEFAULT_RETRY: u64 = 60;
+
+/// Stands for `--config`.
+const CONFIG_DIR: &str = "PAI_CONFIG_DIR";
 
 /// Builds and pushes a repository's inter-dependent container images.
 #[derive(Debug, Parser)]
@@ -120,7 +125,25 @@ impl Cli {
             Command::Watch(args) => (args.clear, args.notify),
             _ => (false, false),
         };
-        How { progress, is_verbose, is_json, has_timings, has_colors, clears, rings }
+        How { progress, is_verbose, is_json, has_timings, has_colors, clears, rings, is_github }
+    }
+
+    /// The options that building a component again needs.
+    pub(super) fn reproduced(&self) -> reproduce::Options {
+        let mut options = reproduce::Options::default();
+        options.value("--root", self.root.as_ref());
+        let builder = self.builder.and_then(|builder| builder.to_possible_value());
+        options.value("--builder", builder.map(|builder| builder.get_name().to_owned()));
+        match &self.command {
+            Command::Build(args) => {
+                args.reading.reproduce(&mut options);
+                options.flag("--pull", args.pull);
+            }
+            Command::Watch(args) => args.reading.reproduce(&mut options),
+            Command::Context(args) => args.reading.reproduce(&mut options),
+            Command::Push(_) | Command::Graph(_) | Command::Inputs(_) => {}
+        }
+        options
     }
 }
 
@@ -147,7 +170,7 @@ pub(super) enum ColorName {
 #[derive(Args, Debug)]
 struct ReadingArgs {
     /// The folder of services-configuration.yaml
-    #[arg(short, long, value_name = "DIR", env = "PAI_CONFIG_DIR")]
+    #[arg(short, long, value_name = "DIR", env = CONFIG_DIR)]
     config: Option<PathBuf>,
 
     #[command(flatten)]
@@ -178,11 +201,26 @@ impl DockerfileArgs {
             whole_context: self.whole_context,
         }
     }
+
+    fn reproduce(&self, options: &mut reproduce::Options) {
+        options.value("--flavor", self.flavor.as_ref());
+        for (name, value) in &self.build_args {
+            options.value("--build-arg", Some(format!("{name}={value}")));
+        }
+        options.flag("--whole-context", self.whole_context);
+    }
 }
 
 impl ReadingArgs {
     fn options(&self) -> Options {
         self.how.options()
+    }
+
+    fn reproduce(&self, options: &mut reproduce::Options) {
+        // What the environment says is there the next time, too.
+        let known = env::var_os(CONFIG_DIR).map(PathBuf::from);
+        options.value("-c", self.config.as_ref().filter(|config| known.as_ref() != Some(config)));
+        self.how.reproduce(options);
     }
 }
 
@@ -267,7 +305,7 @@ impl From<BuildArgs> for BuildOptions {
 #[derive(Args, Debug)]
 pub(super) struct PushArgs {
     /// The folder of services-configuration.yaml
-    #[arg(short, long, value_name = "DIR", env = "PAI_CONFIG_DIR")]
+    #[arg(short, long, value_name = "DIR", env = CONFIG_DIR)]
     config: PathBuf,
 
     /// Only these images

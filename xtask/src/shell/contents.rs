@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::commands::context::{ImageContext, LeftOut};
 use crate::core::context::{Context, Item};
+use crate::core::text;
 use crate::core::tree::Kind;
 
 /// Changes with the shape of the document.
@@ -74,7 +75,7 @@ pub(super) fn lines(contents: &ImageContext) -> Vec<String> {
         lines.extend(left_out);
     }
     lines.extend(advice(contents, total));
-    lines
+    lines.iter().map(|line| text::line(line).into_owned()).collect()
 }
 
 fn missing(out: &LeftOut, why: &str) -> String {

@@ -10,10 +10,12 @@ mod tree;
 use std::fs;
 use std::path::Path;
 
+use super::clean;
 use crate::commands::CommandError;
-use crate::commands::graph::{Chart, Node};
+use crate::commands::graph::{Chart, Content, Node};
 use crate::core::graph::EdgeKind;
 use crate::core::problem::{Problem, Problems};
+use crate::core::text;
 use crate::event::{Expectation, PlannedStep};
 
 /// How to draw.
@@ -49,17 +51,37 @@ impl Format {
 }
 
 /// Draws, with `has_images` also the images of each component, where that is another
-/// drawing, and with colours where it is for a terminal that has them.
-pub(super) fn draw(chart: &Chart, format: Format, has_images: bool, has_colors: bool) -> String {
-    match format {
-        Format::Tree => tree::draw(chart, has_colors),
-        Format::Dot if has_images => dot::draw_images(chart),
-        Format::Dot => dot::draw(chart),
-        Format::Mermaid => mermaid::draw(chart),
-        Format::Json => json::draw(chart),
-        Format::Svg => svg::draw(chart),
-        Format::Page => page::draw(chart),
+/// drawing, and with colours where it is for a terminal that has them. Only programs get
+/// control characters of names, escaped as JSON has it.
+pub(super) fn draw(mut chart: Chart, format: Format, has_images: bool, has_colors: bool) -> String {
+    if format != Format::Json {
+        clean(&mut chart);
     }
+    match format {
+        Format::Tree => tree::draw(&chart, has_colors),
+        Format::Dot if has_images => dot::draw_images(&chart),
+        Format::Dot => dot::draw(&chart),
+        Format::Mermaid => mermaid::draw(&chart),
+        Format::Json => text::json(&json::draw(&chart)),
+        Format::Svg => svg::draw(&chart),
+        Format::Page => page::draw(&chart),
+    }
+}
+
+/// Writes out the control characters of all names.
+fn clean(chart: &mut Chart) {
+    for node in &mut chart.nodes {
+        clean::name(&mut node.name);
+        if let Content::Component(images) = &mut node.content {
+            for image in images {
+                clean::name(&mut image.name);
+                clean::name(&mut image.dockerfile);
+            }
+        }
+        node.expected.as_mut().map(clean::planned_step);
+    }
+    let lines = chart.links.iter_mut().flat_map(|link| &mut link.lines);
+    lines.for_each(|(file, _)| clean::name(file));
 }
 
 /// Fails if a file does not hold a drawing.
@@ -79,10 +101,8 @@ pub(super) fn check(file: &Path, drawing: &str) -> Result<(), CommandError> {
 
 /// Writes a drawing to a file.
 pub(super) fn write(file: &Path, drawing: &str) -> Result<(), CommandError> {
-    let failed = |error: std::io::Error| {
-        Problems::from(Problem::of_file(file.display().to_string(), error.to_string()))
-    };
-    Ok(fs::write(file, drawing).map_err(failed)?)
+    fs::write(file, drawing)
+        .map_err(|error| CommandError::unwritten(&file.display().to_string(), &error))
 }
 
 /// How a component is.

@@ -3,17 +3,23 @@
 //! and the summary for the job's page.
 //!
 //! The commands are those of GitHub's documentation, "Workflow commands for GitHub
-//! Actions".
+//! Actions". The runner takes them from any line of any program, so whatever else is
+//! written there must hold none.
 
 use std::collections::HashMap;
 use std::env;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
+
+use console::measure_text_width;
 
 use super::plain::Plain;
-use super::ui::{How, View, failure_lines, print};
+use super::ui::{Failed, How, View, failure_lines};
 use super::words;
-use crate::event::{Event, Failure};
+use crate::event::Event;
+
+/// Shown only where a line is broken.
+const SOFT_HYPHEN: char = '\u{ad}';
 
 pub(super) struct GitHub {
     how: How,
@@ -29,10 +35,10 @@ impl GitHub {
     /// A job's page takes Markdown.
     fn summarize(text: &str) {
         let path = env::var_os("GITHUB_STEP_SUMMARY");
-        if let Some(file) =
+        if let Some(mut file) =
             path.and_then(|path| File::options().append(true).create(true).open(path).ok())
         {
-            print(file, text);
+            drop(writeln!(file, "{text}"));
         }
     }
 }
@@ -42,41 +48,132 @@ impl View for GitHub {
         let lines = self.plain.lines(event);
         let Some(component) = event.component() else {
             for line in lines {
-                print(io::stderr(), &line);
+                self.how.print(&line);
             }
             if let Event::RoundFinished(summary) = event {
-                Self::summarize(&format!("**cargo xtask**: {}\n", words::summary(summary)));
+                let text = markdown(&words::summary(summary));
+                Self::summarize(&format!("**cargo xtask**: {text}\n"));
             }
             return;
         };
         self.lines.entry(component.to_owned()).or_default().extend(lines);
         if let Event::StepFinished { component, outcome, duration } = event {
             let (text, _) = words::outcome(outcome, *duration);
-            print(io::stderr(), &format!("::group::{component}: {text}"));
+            command(&format!("::group::{}", data(&format!("{component}: {text}"))));
             for line in self.lines.remove(component).unwrap_or_default() {
-                print(io::stderr(), &line);
+                self.how.print(&line);
             }
-            print(io::stderr(), "::endgroup::");
+            command("::endgroup::");
         }
     }
 
-    fn failures(&mut self, failures: &[(Failure, Vec<String>)]) {
-        for (failure, _) in failures {
-            let file = failure.file.as_ref().map(|file| format!(" file={}", escaped(file)));
+    fn failures(&mut self, failures: &[Failed]) {
+        for Failed { failure, .. } in failures {
+            let file = failure.file.as_ref().map(|file| format!(" file={}", property(file)));
             let line = failure.line.map(|line| format!(",line={line}"));
             let place = file.map(|file| file + &line.unwrap_or_default()).unwrap_or_default();
-            print(io::stderr(), &format!("::error{place}::{}", escaped(&failure.message)));
+            command(&format!("::error{place}::{}", data(&failure.message)));
         }
         for line in failure_lines(failures, self.how.has_colors) {
-            print(io::stderr(), &line);
+            self.how.print(&line);
         }
         let plain = failure_lines(failures, false);
         if !plain.is_empty() {
-            Self::summarize(&format!("```\n{}\n```\n", plain.join("\n")));
+            Self::summarize(&block(&plain.join("\n")));
         }
     }
 }
 
-fn escaped(text: &str) -> String {
+/// Writes a line that the runner obeys.
+fn command(line: &str) {
+    drop(writeln!(io::stderr(), "{line}"));
+}
+
+/// What a command says: escaped as GitHub's toolkit does it.
+fn data(text: &str) -> String {
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+}
+
+/// The value of a command's property.
+fn property(text: &str) -> String {
+    data(text).replace(':', "%3A").replace(',', "%2C")
+}
+
+/// Lines of which the runner obeys none. It obeys those that begin with `::`, after
+/// blanks and what has no width, and `##[command]` anywhere in a line.
+pub(super) fn inert(text: &str) -> String {
+    let lines = text.split('\n').map(|line| {
+        let is_seen = |letter: &char| {
+            let width = measure_text_width(letter.encode_utf8(&mut [0; 4]));
+            letter.is_whitespace() || (width > 0 && *letter != SOFT_HYPHEN)
+        };
+        let seen: String = line.chars().filter(is_seen).collect();
+        let is_command = seen.trim_start().starts_with("::");
+        if is_command { line.replacen(':', "\\:", 1) } else { line.to_owned() }
+    });
+    lines.collect::<Vec<_>>().join("\n").replace("##[", "##\\[")
+}
+
+/// Text of which Markdown makes nothing else.
+fn markdown(text: &str) -> String {
+    let mut out = String::new();
+    for letter in text.chars() {
+        if "\\`*_[]<>&|~#".contains(letter) {
+            out.push('\\');
+        }
+        out.push(letter);
+    }
+    out
+}
+
+/// Lines as they are, in Markdown: no line of them ends the block.
+fn block(text: &str) -> String {
+    let longest = text.split(|letter| letter != '`').map(str::len).max().unwrap_or_default();
+    let fence = "`".repeat(longest.max(2) + 1);
+    format!("{fence}\n{text}\n{fence}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What GitHub's runner does with a line (`ActionCommand.TryParseV2` and `TryParse`).
+    fn is_obeyed(line: &str) -> bool {
+        let seen: String =
+            line.chars().filter(|letter| !"\u{ad}\u{200b}".contains(*letter)).collect();
+        seen.trim_start().starts_with("::") || line.contains("##[")
+    }
+
+    #[test]
+    fn no_line_is_a_command() {
+        let commands = [
+            "::error::x",
+            "  \t ::add-mask::x",
+            "\u{a0}\u{3000}::x",
+            "\u{200b}:\u{ad}:x",
+            "a\n::b\n  ::c",
+            "at any place ##[error]x ##[group]",
+            ":::x",
+        ];
+        for text in commands {
+            assert!(text.lines().any(is_obeyed), "{text}");
+            assert!(!inert(text).lines().any(is_obeyed), "{}", inert(text));
+        }
+        assert_eq!(inert("  ::x"), "  \\::x");
+        let harmless = "a ::b\n: :c\n# #[d]\n\u{1b}[31m::e\n:\n";
+        assert_eq!(inert(harmless), harmless);
+    }
+
+    #[test]
+    fn parameters_and_data_are_escaped() {
+        assert_eq!(data("50%\r\n::x"), "50%25%0D%0A::x");
+        assert_eq!(property("a:b,c%\n"), "a%3Ab%2Cc%25%0A");
+    }
+
+    #[test]
+    fn nothing_leaves_its_place_in_markdown() {
+        assert_eq!(markdown("a <b> `c`"), "a \\<b\\> \\`c\\`");
+        assert_eq!(block("a"), "```\na\n```\n");
+        assert_eq!(block("```\n````"), "`````\n```\n````\n`````\n");
+    }
 }

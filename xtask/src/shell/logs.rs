@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use console::strip_ansi_codes;
 
+use crate::core::text;
 use crate::effects::state;
 use crate::event::Event;
 
@@ -55,14 +56,14 @@ impl Logs {
 
     /// Where a component's log is, relative to the root.
     pub(super) fn path(component: &str) -> String {
-        format!("{}/logs/{component}.log", state::DIR)
+        format!("{}/logs/{}", state::DIR, file_name(component))
     }
 
     fn line(&mut self, component: &str, line: &str, is_output: bool) {
         let dir = &self.dir;
         let log = self.open.entry(component.to_owned()).or_insert_with(|| {
-            let file = fs::create_dir_all(dir)
-                .and_then(|()| File::create(dir.join(format!("{component}.log"))));
+            let file =
+                fs::create_dir_all(dir).and_then(|()| File::create(dir.join(file_name(component))));
             Log { file: file.ok().map(BufWriter::new), last: VecDeque::new() }
         });
         let plain = strip_ansi_codes(line);
@@ -76,4 +77,9 @@ impl Logs {
             log.last.push_back(plain.into_owned());
         }
     }
+}
+
+/// A component's name, of which no character leads elsewhere or must not be shown.
+fn file_name(component: &str) -> String {
+    format!("{}.log", text::line(component).replace('/', "%"))
 }

@@ -2,6 +2,7 @@
 //! shows events, and turns results into exit codes. Nothing below it does any of
 //! these.
 
+mod clean;
 mod cli;
 mod contents;
 mod drawing;
@@ -11,6 +12,7 @@ mod keys;
 mod logs;
 mod plain;
 mod plan;
+mod reproduce;
 mod screen;
 mod terminal;
 mod timings;
@@ -20,7 +22,7 @@ mod words;
 use std::env;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 
 use clap::Parser;
 use console::Style;
@@ -29,6 +31,7 @@ use tokio::sync::mpsc;
 
 use crate::commands::{self, CommandError, Setting};
 use crate::core::problem::{Problem, Problems};
+use crate::core::text;
 use crate::core::workspace;
 use crate::effects::engine::{Builder, Environment};
 use crate::effects::hooks;
@@ -37,14 +40,16 @@ use crate::event::Events;
 
 use cli::{Cli, Command, ContextArgs, GraphArgs};
 use keyboard::Keyboard;
-use ui::Progress;
+use ui::{Progress, Results};
 
 const FAILED: u8 = 1;
 const WRONG: u8 = 2;
 
+const STANDARD_OUTPUT: &str = "standard output";
+
 /// Runs the command line that the process was given.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| refuse(error));
     let ended = match tokio::runtime::Runtime::new() {
         Ok(runtime) => {
             let ended = runtime.block_on(run(cli));
@@ -60,11 +65,38 @@ pub fn main() -> ExitCode {
             // What failed in a round was its last word already.
             if !matches!(error, CommandError::Failed) {
                 let title = Style::new().for_stderr().red().bold().apply_to("error");
-                ui::print(io::stderr(), &format!("{title}: {error}"));
+                complain(&format!("{title}: {}", text::lines(&error.to_string())));
             }
             ExitCode::from(exit_code(&error))
         }
     }
+}
+
+/// Ends with what is wrong with the command line, which the error quotes: as it would be
+/// with all control characters written out.
+fn refuse(error: clap::Error) -> ! {
+    let words = env::args_os().map(|word| text::line(&word.to_string_lossy()).into_owned());
+    let error = Cli::try_parse_from(words).err().unwrap_or(error);
+    let message = error.render().ansi().to_string();
+    if ui::shown(&message, is_github()) == message {
+        error.exit();
+    }
+    complain(error.render().to_string().trim_end());
+    process::exit(error.exit_code())
+}
+
+/// An error that cannot be written is told by the exit code alone.
+fn complain(message: &str) {
+    drop(writeln!(io::stderr(), "{}", ui::shown(message, is_github())));
+}
+
+fn is_set(name: &str) -> bool {
+    env::var_os(name).is_some_and(|value| !value.is_empty())
+}
+
+/// Whether GitHub's runner reads all that is written.
+fn is_github() -> bool {
+    is_set("GITHUB_ACTIONS")
 }
 
 async fn run(cli: Cli) -> Result<(), CommandError> {
@@ -77,8 +109,8 @@ async fn run(cli: Cli) -> Result<(), CommandError> {
         .map_err(|error| Problem::of_request(format!("signals cannot be handled: {error}")))
         .map_err(Problems::from)?;
     let (sender, receiver) = mpsc::unbounded_channel();
-    let is_set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
-    let how = cli.how(io::stderr().is_terminal(), is_set("GITHUB_ACTIONS"), is_set("CI"));
+    let how = cli.how(io::stderr().is_terminal(), is_github(), is_set("CI"));
+    let options = cli.reproduced();
     console::set_colors_enabled_stderr(how.has_colors);
     let has_colors = cli.has_colors(console::colors_enabled());
     let is_watch = matches!(cli.command, Command::Watch(_));
@@ -88,7 +120,7 @@ async fn run(cli: Cli) -> Result<(), CommandError> {
     let (wishes, looks) = keys.map(keys::understand).unzip();
     let shown_root = root.clone();
     let shown = tokio::task::spawn_blocking(move || {
-        Handle::current().block_on(ui::show(how, &shown_root, receiver, looks));
+        Handle::current().block_on(ui::show(how, &shown_root, &options, receiver, looks))
     });
     let setting = Setting {
         root,
@@ -109,8 +141,11 @@ async fn run(cli: Cli) -> Result<(), CommandError> {
     };
     // The last sender goes with the setting; what is in the channel is shown first.
     drop(setting);
-    drop(shown.await);
-    ended
+    let written = shown.await.map_err(io::Error::other).flatten();
+    match written.map_err(|error| CommandError::unwritten(STANDARD_OUTPUT, &error)) {
+        Err(lost) if matches!(ended, Ok(()) | Err(CommandError::Failed)) => Err(lost),
+        _ => ended,
+    }
 }
 
 async fn context(args: ContextArgs, setting: &Setting) -> Result<(), CommandError> {
@@ -118,32 +153,30 @@ async fn context(args: ContextArgs, setting: &Setting) -> Result<(), CommandErro
     let options = args.into();
     let contexts = commands::context::run(&options, setting).await?;
     let text = if is_json {
-        format!("{:#}\n", contents::document(&contexts))
+        text::json(&format!("{:#}\n", contents::document(&contexts)))
     } else {
         let all: Vec<String> =
             contexts.iter().map(|context| contents::lines(context).join("\n") + "\n").collect();
-        all.join("\n")
+        ui::shown(&all.join("\n"), is_github())
     };
-    print(&text);
-    Ok(())
+    print(&text)
 }
 
-/// A reader that goes away has seen enough.
-fn print(text: &str) {
-    drop(io::stdout().write_all(text.as_bytes()));
+/// Writes what was asked for to standard output.
+fn print(text: &str) -> Result<(), CommandError> {
+    let mut results = Results::default();
+    results.write(text);
+    results.end().map_err(|error| CommandError::unwritten(STANDARD_OUTPUT, &error))
 }
 
 async fn graph(args: GraphArgs, has_colors: bool, setting: &Setting) -> Result<(), CommandError> {
     let how = args.drawing(has_colors).map_err(Problems::from)?;
     let chart = commands::graph::run(&args.into(), setting).await?;
-    let drawing = drawing::draw(&chart, how.format, how.has_images, how.has_colors);
+    let drawing = drawing::draw(chart, how.format, how.has_images, how.has_colors);
     match (how.file, how.is_check) {
         (Some(file), true) => drawing::check(&file, &drawing),
         (Some(file), false) => drawing::write(&file, &drawing),
-        (None, _) => {
-            print(&drawing);
-            Ok(())
-        }
+        (None, _) => print(&ui::shown(&drawing, is_github())),
     }
 }
 

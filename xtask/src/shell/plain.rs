@@ -2,13 +2,13 @@
 //! that keep logs.
 
 use std::fmt::Display;
-use std::io;
 
 use console::Style;
 
-use super::ui::{How, View, failure_lines, paint, print};
+use super::ui::{Failed, How, View, failure_lines, paint};
 use super::{plan, words};
-use crate::event::{Event, Failure, InstructionState};
+use crate::core::text;
+use crate::event::{Event, InstructionState};
 
 /// Long names are not worth more of a line than this.
 const WIDEST_NAME: usize = 24;
@@ -25,7 +25,7 @@ impl Plain {
 
     fn print(&self, event: &Event) {
         for line in self.lines(event) {
-            print(io::stderr(), &line);
+            self.how.print(&line);
         }
     }
 
@@ -56,7 +56,7 @@ impl Plain {
                 self.line(component, &format!("{mark}{text}"), &Style::new().bold())
             }
             Event::Log { component, line, .. } => {
-                let text = words::printable(line, self.how.has_colors);
+                let text = text::log(line, self.how.has_colors);
                 self.line(component, &text, &Style::new())
             }
             Event::ImageStale { component, image, reasons } => {
@@ -75,7 +75,9 @@ impl Plain {
                 self.line(component, &format!("image {image}"), &Style::new().green())
             }
             Event::StepFailed(failure) => {
-                self.line(&failure.component, &failure.message, &bold(Style::new().red()))
+                let style = bold(Style::new().red());
+                let lines = failure.message.lines();
+                return lines.map(|line| self.line(&failure.component, line, &style)).collect();
             }
             Event::StepFinished { component, outcome, duration } => {
                 let (text, style) = words::outcome(outcome, *duration);
@@ -140,9 +142,9 @@ impl View for Plain {
         self.print(event);
     }
 
-    fn failures(&mut self, failures: &[(Failure, Vec<String>)]) {
+    fn failures(&mut self, failures: &[Failed]) {
         for line in failure_lines(failures, self.how.has_colors) {
-            print(io::stderr(), &line);
+            self.how.print(&line);
         }
     }
 }

@@ -10,9 +10,10 @@ use console::Style;
 use super::keys::{HELP, Look};
 use super::plain::Plain;
 use super::screen::Screen;
-use super::ui::{How, View, failure_lines, paint};
+use super::ui::{Failed, How, View, failure_lines, paint};
 use super::words;
-use crate::event::{Event, Failure, InstructionState, Outcome, PlannedComponent};
+use crate::core::text;
+use crate::event::{Event, InstructionState, Outcome, PlannedComponent};
 
 /// How often what runs is drawn anew.
 const FAST: Duration = Duration::from_millis(100);
@@ -73,7 +74,7 @@ impl Terminal {
     }
 
     fn say(&mut self, line: &str) {
-        self.screen.say(line);
+        self.screen.say(&self.how.shown(line));
     }
 
     fn paint(&self, style: &Style, text: &str) -> String {
@@ -185,6 +186,7 @@ impl Terminal {
         if hidden > 0 {
             lines.push(format!("  and {hidden} more"));
         }
+        let lines = lines.iter().map(|line| self.how.shown(line)).collect();
         self.screen.draw(lines);
     }
 
@@ -261,7 +263,7 @@ impl View for Terminal {
             }
             Event::Log { component, line, .. } => {
                 if let Some(running) = self.running.get_mut(component) {
-                    running.last_line = words::printable(line, false).replace('\t', " ");
+                    running.last_line = text::log(line, false);
                 }
             }
             Event::StepFailed(failure) => {
@@ -301,7 +303,7 @@ impl View for Terminal {
         }
     }
 
-    fn look(&mut self, look: Look, failures: &[(Failure, Vec<String>)]) {
+    fn look(&mut self, look: Look, failures: &[Failed]) {
         let lines = match look {
             Look::Help => HELP.map(str::to_owned).to_vec(),
             Look::Graph => self.graph(),
@@ -322,7 +324,7 @@ impl View for Terminal {
         self.clear();
     }
 
-    fn failures(&mut self, failures: &[(Failure, Vec<String>)]) {
+    fn failures(&mut self, failures: &[Failed]) {
         for line in failure_lines(failures, self.how.has_colors) {
             self.say(&line);
         }

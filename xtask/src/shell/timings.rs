@@ -11,6 +11,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::words;
+use crate::core::text;
 use crate::effects::state;
 use crate::event::{Event, Summary};
 
@@ -85,10 +86,11 @@ impl Timings {
     fn write(&self, root: &Path, summary: &Summary) -> io::Result<String> {
         let dir = root.join(state::DIR);
         fs::create_dir_all(&dir)?;
-        // A name with `</script>` in it would end the script.
-        let data = self.data(summary).to_string().replace("</", "<\\/");
+        // A name with `</script>` in it would end the script, and one with `<!--` keep it
+        // from its end.
+        let data = self.data(summary).to_string().replace('<', "\\u003c");
         fs::write(dir.join("timings.html"), PAGE.replace(PLACE, &data))?;
-        fs::write(dir.join("timings.json"), self.trace().to_string())?;
+        fs::write(dir.join("timings.json"), text::json(&self.trace().to_string()))?;
         Ok(format!("{}/timings.html", state::DIR))
     }
 
@@ -99,7 +101,7 @@ impl Timings {
             .map(|(component, step)| {
                 let spans: Vec<Value> = step.spans.iter().map(span).collect();
                 json!({
-                    "component": component,
+                    "component": text::line(component),
                     "start": step.start,
                     "end": step.end,
                     "waited": step.start,
@@ -110,7 +112,7 @@ impl Timings {
             })
             .collect();
         json!({
-            "summary": words::summary(summary),
+            "summary": text::line(&words::summary(summary)),
             "duration": summary.duration.as_secs_f64(),
             "steps": steps,
         })
@@ -136,5 +138,6 @@ impl Timings {
 }
 
 fn span(span: &Span) -> Value {
-    json!({ "kind": span.kind, "name": span.name, "start": span.start, "end": span.end })
+    let name = text::line(&span.name);
+    json!({ "kind": span.kind, "name": name, "start": span.start, "end": span.end })
 }

@@ -1,6 +1,9 @@
 //! Reads the events, keeps the logs, and has the events shown in one of four ways:
 //! on a terminal, as plain lines, as JSON lines, or for GitHub's log viewer.
-//! Progress goes to standard error, results to standard output.
+//!
+//! Progress goes to standard error, and is lost where that cannot be written. Results go
+//! to standard output, and a result that cannot be written is an error, unless its reader
+//! has gone away (`| head`): that has seen enough.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -10,13 +13,16 @@ use console::Style;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::time::Instant;
 
+use super::clean::clean;
 use super::keys::Look;
 use super::logs::Logs;
 use super::plain::Plain;
 use super::plan;
+use super::reproduce::{self, Options};
 use super::terminal::Terminal;
 use super::timings::Timings;
-use super::{github, words};
+use super::{clean, github, words};
+use crate::core::text;
 use crate::event::{Event, Failure};
 
 /// What is shown of events.
@@ -36,6 +42,59 @@ pub(super) struct How {
     pub(super) clears: bool,
     /// Whether the terminal's bell rings after each round.
     pub(super) rings: bool,
+    /// Whether what is written is read by GitHub's runner, which obeys lines.
+    pub(super) is_github: bool,
+}
+
+impl How {
+    /// A line or several as they may be written, whatever they hold.
+    pub(super) fn shown(self, text: &str) -> String {
+        shown(text, self.is_github)
+    }
+
+    /// Writes a line to standard error. Progress that is lost is no reason to fail.
+    pub(super) fn print(self, text: &str) {
+        drop(writeln!(io::stderr(), "{}", self.shown(text)));
+    }
+}
+
+/// A line or several as they may be written where GitHub's runner reads them, or not.
+pub(super) fn shown(text: &str, is_github: bool) -> String {
+    let text = text::painted(text);
+    if is_github { github::inert(&text) } else { text.into_owned() }
+}
+
+/// Standard output, and why it could not be written.
+#[derive(Debug, Default)]
+pub(super) struct Results(Option<io::Error>);
+
+impl Results {
+    /// Writes as long as that works.
+    pub(super) fn write(&mut self, text: &str) {
+        if self.0.is_none() {
+            self.0 = io::stdout().write_all(text.as_bytes()).err();
+        }
+    }
+
+    /// Whether all of it is written, or its reader has gone away.
+    pub(super) fn end(self) -> io::Result<()> {
+        match self.0.map_or_else(|| io::stdout().flush(), Err) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            ended => ended,
+        }
+    }
+}
+
+/// A component that failed, and what there is to show of it.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) failure: Failure,
+    /// The last lines of its log.
+    pub(super) log: Vec<String>,
+    /// Where all of it is.
+    pub(super) log_path: String,
+    /// The command that repeats it.
+    pub(super) command: String,
 }
 
 /// The ways of showing events.
@@ -67,36 +126,38 @@ pub(super) trait View {
     fn tick(&mut self) {}
 
     /// Shows what somebody wants to see; only on a terminal is there somebody.
-    fn look(&mut self, _: Look, _: &[(Failure, Vec<String>)]) {}
+    fn look(&mut self, _: Look, _: &[Failed]) {}
 
     /// Nothing comes any more.
     fn end(&mut self) {}
 
     /// Shows the failures of a round once more, when all else is said.
-    fn failures(&mut self, failures: &[(Failure, Vec<String>)]);
+    fn failures(&mut self, failures: &[Failed]);
 }
 
-/// Shows everything until the last sender is gone.
+/// Shows everything until the last sender is gone; an error if results were lost.
 pub(super) async fn show(
     how: How,
     root: &Path,
+    options: &Options,
     mut events: UnboundedReceiver<Event>,
     looks: Option<UnboundedReceiver<Look>>,
-) {
+) -> io::Result<()> {
     let mut view: Box<dyn View> = match how.progress {
         Progress::Terminal => Box::new(Terminal::new(how)),
         Progress::Plain => Box::new(Plain::new(how)),
         Progress::GitHub => Box::new(github::GitHub::new(how)),
-        Progress::Json => Box::new(Json),
+        Progress::Json => Box::new(Silent),
         Progress::Quiet => Box::new(Quiet(how)),
     };
     let mut logs = Logs::new(root);
     let mut timings = how.has_timings.then(Timings::new);
-    let mut failures = Vec::new();
+    let mut results = Results::default();
+    let mut failures: Vec<Failed> = Vec::new();
     // The sender lives as long as this does, with or without keys.
     let (_nobody, nothing) = mpsc::unbounded_channel();
     let mut looks = looks.unwrap_or(nothing);
-    let mut failed = Vec::new();
+    let mut failed: Vec<Failed> = Vec::new();
     let mut drawn = Instant::now();
     loop {
         let pace = view.pace();
@@ -112,40 +173,58 @@ pub(super) async fn show(
                 continue;
             }
         };
-        let Some(event) = event else { return view.end() };
+        let Some(mut event) = event else { break };
         logs.note(&event);
-        view.event(&event);
-        match timings.as_mut().and_then(|timings| timings.note(&event, root)) {
-            Some(Ok(path)) if how.progress != Progress::Json => {
-                print(io::stderr(), &format!("timings: {path}"));
+        let timed = timings.as_mut().and_then(|timings| timings.note(&event, root));
+        match &event {
+            Event::StepFailed(failure) => failures.push(Failed {
+                log: logs.last(&failure.component),
+                log_path: Logs::path(&failure.component),
+                command: reproduce::command(&failure.component, options),
+                failure: clean::failed(failure.clone()),
+            }),
+            Event::Planned { steps } if how.is_json => {
+                results.write(&text::json(&format!("{}\n", plan::document(steps))));
             }
-            Some(Err(error)) => print(io::stderr(), &format!("warning: no timings: {error}")),
             _ => {}
         }
+        if how.progress == Progress::Json
+            && let Ok(text) = serde_json::to_string(&event)
+        {
+            results.write(&text::json(&(text + "\n")));
+        }
+        clean(&mut event);
+        view.event(&event);
+        match timed {
+            Some(Ok(path)) if how.progress != Progress::Json => {
+                how.print(&format!("timings: {path}"));
+            }
+            Some(Err(error)) => how.print(&format!("warning: no timings: {error}")),
+            _ => {}
+        }
+        let mut print = |line: &str| results.write(&(how.shown(line) + "\n"));
         match event {
-            Event::StepFailed(failure) => {
-                let log = logs.last(&failure.component);
-                failures.push((failure, log));
-            }
-            Event::Planned { steps } if how.is_json => {
-                print(io::stdout(), &plan::document(&steps).to_string());
-            }
-            Event::Planned { steps } => {
+            Event::Planned { steps } if !how.is_json => {
                 for line in plan::lines(&steps, how.is_verbose) {
-                    print(io::stdout(), &line);
+                    print(&line);
                 }
             }
-            Event::Proposed { lines } => lines.iter().for_each(|line| print(io::stdout(), line)),
+            // In a glob '?' stands for every character, and a line has no break.
+            Event::Proposed { lines } => {
+                for line in lines {
+                    print(&line.replace(text::is_control, "?"));
+                }
+            }
             Event::Pushed { reference, digest } if how.progress != Progress::Json => {
-                print(io::stdout(), &format!("{reference}@{digest}"));
+                print(&format!("{reference}@{digest}"));
             }
             // It begins again with other contents.
             Event::StepStarted { component } => {
-                failures.retain(|(failure, _): &(Failure, _)| failure.component != component);
+                failures.retain(|failed| failed.failure.component != component);
             }
             // That is mended.
             Event::StepFinished { component, outcome, .. } if outcome.is_good() => {
-                failed.retain(|(failure, _): &(Failure, _)| failure.component != component);
+                failed.retain(|failed| failed.failure.component != component);
             }
             Event::RoundFinished(_) => {
                 view.failures(&failures);
@@ -159,19 +238,17 @@ pub(super) async fn show(
             _ => {}
         }
     }
+    view.end();
+    results.end()
 }
 
-/// One object a line.
-struct Json;
+/// Nothing for people: programs get the events.
+struct Silent;
 
-impl View for Json {
-    fn event(&mut self, event: &Event) {
-        if let Ok(text) = serde_json::to_string(event) {
-            print(io::stdout(), &text);
-        }
-    }
+impl View for Silent {
+    fn event(&mut self, _: &Event) {}
 
-    fn failures(&mut self, _: &[(Failure, Vec<String>)]) {}
+    fn failures(&mut self, _: &[Failed]) {}
 }
 
 /// Nothing but what went wrong.
@@ -180,33 +257,28 @@ struct Quiet(How);
 impl View for Quiet {
     fn event(&mut self, event: &Event) {
         if let Event::PushFailed { reference, reason } = event {
-            print(io::stderr(), &format!("failed: {reference}: {reason}"));
+            self.0.print(&format!("failed: {reference}: {reason}"));
         }
     }
 
-    fn failures(&mut self, failures: &[(Failure, Vec<String>)]) {
+    fn failures(&mut self, failures: &[Failed]) {
         for line in failure_lines(failures, self.0.has_colors) {
-            print(io::stderr(), &line);
+            self.0.print(&line);
         }
     }
 }
 
 /// The last words of a round that failed.
-pub(super) fn failure_lines(failures: &[(Failure, Vec<String>)], has_colors: bool) -> Vec<String> {
+pub(super) fn failure_lines(failures: &[Failed], has_colors: bool) -> Vec<String> {
     let mut lines = Vec::new();
-    for (failure, log) in failures {
+    for failed in failures {
         let title = paint(&Style::new().red().bold(), "error", has_colors);
-        lines.push(format!("{title}: {}", failure.message));
-        lines.extend(words::failure(failure, log, &Logs::path(&failure.component)));
+        lines.push(format!("{title}: {}", failed.failure.message));
+        lines.extend(words::failure(failed));
     }
     lines
 }
 
 pub(super) fn paint(style: &Style, text: &str, has_colors: bool) -> String {
     style.clone().force_styling(has_colors).apply_to(text).to_string()
-}
-
-/// A reader that has gone away (`| head`) is no reason to fail.
-pub(super) fn print(mut to: impl Write, text: &str) {
-    drop(writeln!(to, "{text}"));
 }

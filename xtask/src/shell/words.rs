@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use console::{Style, strip_ansi_codes};
+use console::Style;
 
+use super::ui::Failed;
 use crate::core::reason::Reason;
-use crate::event::{Failure, Outcome, Summary};
+use crate::core::text;
+use crate::event::{Outcome, Summary};
 
 /// All that is to be said of a failure when everything is over: what failed and
 /// where, the last lines of its log, and what repeats just that.
-pub(super) fn failure(failure: &Failure, log: &[String], log_path: &str) -> Vec<String> {
+pub(super) fn failure(failed: &Failed) -> Vec<String> {
+    let Failed { failure, log, log_path, command } = failed;
     let mut lines = Vec::new();
     let width = failure.excerpt.last().map_or(0, |line| line.number.to_string().len());
     for line in &failure.excerpt {
@@ -18,9 +21,9 @@ pub(super) fn failure(failure: &Failure, log: &[String], log_path: &str) -> Vec<
     }
     if !log.is_empty() {
         lines.push(format!("its last lines, of {log_path}:"));
-        lines.extend(log.iter().map(|line| format!("    {line}")));
+        lines.extend(log.iter().map(|line| format!("    {}", text::log(line, false))));
     }
-    lines.push(format!("to repeat it: cargo xtask build -s {}", failure.component));
+    lines.push(format!("to reproduce: {command}"));
     lines
 }
 
@@ -119,11 +122,4 @@ pub(super) fn reasons(reasons: &[Reason]) -> String {
 
 pub(super) fn seconds(duration: Duration) -> String {
     format!("{:.1}s", duration.as_secs_f64())
-}
-
-/// What a terminal would be left with: the text after the last carriage return,
-/// without escapes where colours are off.
-pub(super) fn printable(line: &str, has_colors: bool) -> String {
-    let last = line.rsplit('\r').find(|part| !part.is_empty()).unwrap_or_default();
-    if has_colors { last.to_owned() } else { strip_ansi_codes(last).into_owned() }
 }

@@ -12,7 +12,7 @@ use crate::commands::watch::WatchOptions;
 #[derive(Args, Debug)]
 pub(in crate::shell) struct WatchArgs {
     #[command(flatten)]
-    reading: ReadingArgs,
+    pub(super) reading: ReadingArgs,
 
     /// Only these components and what they need
     #[arg(short = 's', long = "select", value_name = "COMPONENT", num_args = 1.., value_delimiter = ',')]

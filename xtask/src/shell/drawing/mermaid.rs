@@ -19,7 +19,8 @@ pub(super) fn draw(chart: &Chart) -> String {
         let mut label = vec![node.name.clone()];
         label.extend(other_images(node).map(str::to_owned));
         label.extend(duration(node));
-        text.push_str(&format!("  {id}{open}\"{}\"{close}\n", escaped(&label.join("<br/>"))));
+        let label: Vec<String> = label.iter().map(|line| escaped(line)).collect();
+        text.push_str(&format!("  {id}{open}\"{}\"{close}\n", label.join("<br/>")));
     }
     for (number, link) in chart.links.iter().enumerate() {
         let arrow = match link.kind {
@@ -58,8 +59,10 @@ fn ids(nodes: &[Node]) -> Vec<String> {
     nodes.iter().map(&mut id).collect()
 }
 
+/// `#` begins Mermaid's names of characters, and some of HTML is taken for itself.
 fn escaped(text: &str) -> String {
-    text.replace('"', "#quot;")
+    let text = text.replace('#', "#35;").replace('"', "#quot;");
+    text.replace('<', "#lt;").replace('>', "#gt;")
 }
 
 fn styles(node: &Node) -> Vec<String> {

@@ -18,8 +18,8 @@ pub(super) fn draw(chart: &Chart) -> String {
     let mut links: Vec<(usize, usize)> = chart.links.iter().map(|it| (it.from, it.to)).collect();
     links.dedup();
     let data = json!({ "nodes": nodes, "links": links }).to_string();
-    // In a script only the end of the script is special.
-    let data = data.replace("</", "<\\/");
+    // In a script only its end and what keeps it from that are special: both begin so.
+    let data = data.replace('<', "\\u003c");
     PAGE.replacen(PICTURE, &svg::draw(chart), 1).replacen(DATA, &data, 1)
 }
 

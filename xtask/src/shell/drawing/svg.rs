@@ -217,11 +217,7 @@ fn draw_key(key: &[(&str, &str)], top: f64) -> String {
     text
 }
 
-/// Text between tags or in an attribute; XML knows no control characters.
+/// Text between tags or in an attribute.
 pub(super) fn escaped(text: &str) -> String {
-    let visible: String = text
-        .chars()
-        .map(|it| if it.is_control() && it != '\n' { '\u{fffd}' } else { it })
-        .collect();
-    visible.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
