@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::round::Round;
 use crate::core::holdings::Holdings;
 use crate::core::plan::Part;
-use crate::core::problem::Problem;
 use crate::core::schedule::critical_path;
 use crate::effects::engine::Engine;
 use crate::effects::follow_up::Built;
@@ -89,11 +88,13 @@ impl<E: Engine> Round<'_, E> {
         }
     }
 
-    /// What is kept in `target/xtask/` may be lost, so it may also not be written.
+    /// What is kept in `target/xtask/` may be lost, so it may also not be written. That is
+    /// said once a round.
     pub(super) fn warn_of(&self, written: io::Result<()>) {
-        if let Err(error) = written {
-            let message = format!("cannot be written, so the next build takes longer: {error}");
-            self.events.send(Event::Warning(Problem::of_file(state::DIR, message)));
+        if let Err(error) = written
+            && !self.is_warned.replace(true)
+        {
+            self.events.send(Event::Warning(state::unwritable(&error)));
         }
     }
 }

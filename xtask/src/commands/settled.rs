@@ -81,8 +81,20 @@ impl<E: Engine> Round<'_, E> {
             facts.push((What::Variable, name.clone(), value));
         }
         if inputs.head {
-            let commit = git::head(root);
-            facts.push((What::Commit, String::new(), commit.into_bytes()));
+            match git::head(root) {
+                Ok(commit) => {
+                    let commit = commit.unwrap_or_default();
+                    facts.push((What::Commit, String::new(), commit.into_bytes()));
+                }
+                Err(error) => {
+                    if self.known.borrow_mut().warned.insert(format!("{file}: git:HEAD")) {
+                        let message =
+                            format!("git:HEAD cannot be read: {error}: hooks run at every build");
+                        self.events.send(Event::Warning(Problem::of_file(file, message)));
+                    }
+                    return Ok(None);
+                }
+            }
         }
         for (name, value) in &self.options.reading.build_args {
             facts.push((What::Arg, name.clone(), value.clone().into_bytes()));

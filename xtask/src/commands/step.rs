@@ -121,6 +121,11 @@ impl<E: Engine> Round<'_, E> {
                 let state = &mut self.steps.borrow_mut()[place];
                 (state.key, state.before) = (key, Some(before));
             }
+            {
+                let mut folders = self.temporary_folders.borrow_mut();
+                folders.begin(component).map_err(StepError::File)?;
+                self.warn_of(folders.save());
+            }
             self.copy_dependencies(step, component).await?;
             self.hook(step, component, PRE_HOOK, component.pre_hook.as_deref()).await?;
         }
