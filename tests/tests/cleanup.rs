@@ -118,6 +118,7 @@ fn tracked_files_in_a_temporary_folder_are_refused() {
         .image("a", BASE)
         .file("src/a/generated/work", "mine")
         .file("src/a/dependency/deep/er", "mine")
+        .file("src/a/build/component.dep", "b\n")
         .file("src/b/file", "mine");
     symlink("nowhere", workspace.root().join("src/b/generated")).unwrap();
     let workspace = workspace.git();

@@ -401,3 +401,20 @@ fn a_lock_that_can_only_be_read_locks_as_well() {
     first.signal(Signal::INT);
     let _ = first.finish().exits_with(130);
 }
+
+#[test]
+fn a_trace_that_is_cut_off_proposes_nothing() {
+    for (mounts, reason) in [(READ_ONLY, "Read-only file system"), (FULL, "No space left")] {
+        let workspace = Workspace::new()
+            .file("read", "1")
+            .image("a", BASE)
+            .script("src/a/build/build-pre.sh", "#!/bin/sh\ncat read\n")
+            .file("target/keep", "");
+        let Some(output) = with_mounts(&workspace, mounts, "inputs a") else { return };
+        let output = output.exits_with(2);
+        let words = "error: target/xtask: ";
+        assert!(output.error().starts_with(words), "{}", output.error());
+        assert!(output.error().contains(reason), "{}", output.error());
+        assert_eq!(output.stdout, "");
+    }
+}
