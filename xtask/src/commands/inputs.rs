@@ -93,7 +93,7 @@ fn check(component: &Component, reads: &Reads) -> Result<(), CommandError> {
 
 /// The tracer fails no hook where its file system is full: then there is no room for more.
 fn refuse_cut_off(trace: &Path) -> io::Result<()> {
-    File::options().append(true).open(trace)?.write_all(&[b'\n'; BLOCK])
+    File::options().append(true).open(trace)?.write_all("\n".repeat(BLOCK).as_bytes())
 }
 
 fn unkept(error: &io::Error) -> Problems {
