@@ -34,7 +34,7 @@ pub struct TemporaryFolders {
     /// The components' folders, relative to the root.
     made: BTreeSet<String>,
     /// The same, of an earlier round that was killed. Its hooks may live on for a moment
-    /// and make them again.
+    /// and make them again before this round's begin.
     left: BTreeSet<String>,
     is_saved: bool,
 }
@@ -116,7 +116,7 @@ impl TemporaryFolders {
             return Ok(());
         }
         let problem = if self.left.contains(&dir) {
-            self.remove(&dir).into_iter().next()
+            self.remove_found(&dir).into_iter().next()
         } else {
             // Made since the round began.
             self.find(&dir).iter().find_map(|it| self.foreign(it, &BTreeSet::new()))
@@ -129,19 +129,15 @@ impl TemporaryFolders {
         Ok(())
     }
 
-    /// Removes the temporary folders of a component, if a round made them; gives what
+    /// Removes the temporary folders of a component, if they are on record; gives what
     /// cannot be removed, and stays on record.
     pub fn remove(&mut self, dir: &str) -> Vec<Problem> {
-        if !self.made.contains(dir) && !self.left.contains(dir) {
+        if !self.made.contains(dir) {
             return Vec::new();
         }
-        let remove = |folder: Found| {
-            let error = remove(&self.root.join(folder.path())).err()?;
-            let message = format!("cannot be removed: {error}. Remove it by hand");
-            Some(Problem::of_file(folder.path(), message))
-        };
-        let problems: Vec<Problem> = self.find(dir).into_iter().filter_map(remove).collect();
-        if problems.is_empty() && self.made.remove(dir) {
+        let problems = self.remove_found(dir);
+        if problems.is_empty() {
+            self.made.remove(dir);
             self.is_saved = false;
         }
         problems
@@ -149,8 +145,17 @@ impl TemporaryFolders {
 
     /// The same for all components.
     pub fn remove_all(&mut self) -> Result<(), Problems> {
-        let dirs: Vec<String> = self.made.union(&self.left).cloned().collect();
+        let dirs = self.made.clone();
         Problems::check(dirs.iter().flat_map(|dir| self.remove(dir)).collect())
+    }
+
+    fn remove_found(&self, dir: &str) -> Vec<Problem> {
+        let remove = |folder: Found| {
+            let error = remove(&self.root.join(folder.path())).err()?;
+            let message = format!("cannot be removed: {error}. Remove it by hand");
+            Some(Problem::of_file(folder.path(), message))
+        };
+        self.find(dir).into_iter().filter_map(remove).collect()
     }
 
     /// What is in the place of temporary folders.
@@ -160,8 +165,8 @@ impl TemporaryFolders {
         folders.into_iter().filter(is_there).collect()
     }
 
-    /// The files that git tracks, relative to each folder, and of which git does not say.
-    /// A component may lie in a repository of its own.
+    /// The files that git tracks, relative to each folder, and where git does not answer. A
+    /// component may lie in a repository of its own.
     fn tracked(&self, found: &[Found]) -> (BTreeMap<Found, BTreeSet<PathBuf>>, Vec<Problem>) {
         let mut repositories: BTreeMap<Repository, BTreeMap<PathBuf, &Found>> = BTreeMap::new();
         for folder in found {
