@@ -29,10 +29,17 @@ fn temporary_folders_are_gone_after_success() {
 
 #[test]
 fn what_a_killed_run_left_is_gone_after_the_next() {
-    let workspace = Workspace::new().image("a", "FROM scratch\nCOPY . /\n");
+    // Not even what the killed hook left is there when the next one runs.
+    let hook = "#!/bin/sh\nmkdir src/a/generated || exit\n\
+                if [ -e target/again ]; then exit; fi\n\
+                mkdir -p src/a/dependency/old src/a/generated/old\nkill -9 $PPID\n";
+    let workspace = Workspace::new()
+        .image("a", "FROM scratch\nCOPY . /\n")
+        .script("src/a/build/build-pre.sh", hook);
     let before = workspace.tree();
-    workspace.write("src/a/generated/old", "");
-    workspace.write("src/a/dependency/old/file", "");
+    workspace.xtask(&["build"]).exits_with(-1);
+    assert_ne!(workspace.tree(), before);
+    workspace.write("target/again", "");
     workspace.xtask(&["build"]).exits_with(0);
     assert_eq!(workspace.tree(), before);
     let image = tests::engine::image_tree(&workspace.own("tt-a"));
@@ -111,6 +118,7 @@ fn tracked_files_in_a_temporary_folder_are_refused() {
         .image("a", BASE)
         .file("src/a/generated/work", "mine")
         .file("src/a/dependency/deep/er", "mine")
+        .file("src/a/build/component.dep", "b\n")
         .file("src/b/file", "mine");
     symlink("nowhere", workspace.root().join("src/b/generated")).unwrap();
     let workspace = workspace.git();

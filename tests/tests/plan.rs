@@ -216,7 +216,7 @@ fn a_revision_that_is_not_there_is_an_error_that_says_what_to_fetch() {
     .assert_eq(output.error());
     let output = Workspace::new().image("a", "FROM scratch\n").xtask(&["build", "--since", "x"]);
     expect![[r#"
-        error: --since x: this is not a git repository, or git is not installed
+        error: --since x: there is no .git in [ROOT] or above it: this is no git repository
     "#]]
     .assert_eq(output.exits_with(2).error());
 }

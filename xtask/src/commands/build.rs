@@ -1,6 +1,7 @@
 //! `build`: makes the images of the workspace, or of some components and what
 //! they need.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,7 +24,8 @@ use crate::core::trees::Trees;
 use crate::core::workspace::{Options, Workspace};
 use crate::effects::engine::{DockerEngine, Engine, EngineError};
 use crate::effects::records::{Records, read_memory};
-use crate::effects::{hook_outputs, temporary};
+use crate::effects::temporary::TemporaryFolders;
+use crate::effects::{hook_outputs, state};
 use crate::event::{Event, Events, PlannedStep};
 
 /// What to build and how.
@@ -131,6 +133,7 @@ pub(super) struct Prepared {
     pub(super) plan: Plan,
     pub(super) trees: Arc<Trees>,
     pub(super) live: Live,
+    pub(super) temporary_folders: RefCell<TemporaryFolders>,
 }
 
 /// Judges the workspace and reads what the plan will need. The `names` of its images are
@@ -152,9 +155,15 @@ async fn prepare(
         let plan = Plan::new(&workspace, &graph, selected.as_ref());
         let named = registry.as_ref().map(RegistryConfig::names);
         drop(names.send(plan.names(&workspace, named.as_ref())));
-        clean(&workspace)?;
+        let mut folders = TemporaryFolders::read(&workspace.root);
+        folders.check(&workspace, &plan.taking_part())?;
+        if !options.dry_run {
+            remove_leftovers(&mut folders, &events)?;
+        }
         let memory = Handle::current().block_on(memory).unwrap_or_default();
-        let trees = Arc::new(Trees::new(&workspace.root, memory));
+        // A dry run leaves them to the next build, which removes them first.
+        let trees = Trees::new(&workspace.root, memory).without_temporary(folders.made().clone());
+        let trees = Arc::new(trees);
         hook_outputs::load(&workspace, &trees);
         look_around(&workspace, &plan, &trees, &events);
         Ok(Prepared {
@@ -162,16 +171,23 @@ async fn prepare(
             plan,
             trees,
             live: Live::new(BTreeSet::new()),
+            temporary_folders: RefCell::new(folders),
         })
     });
     preparing.await.map_err(|error| Problems::from(Problem::of_request(error.to_string())))?
 }
 
-/// Removes what an earlier round may have left behind, if it is nobody's work.
-pub(super) fn clean(workspace: &Workspace) -> Result<(), CommandError> {
-    let found = temporary::find(workspace);
-    temporary::refuse_tracked(workspace, &found)?;
-    temporary::clean(workspace, &found).map_err(CommandError::Unclean)
+/// Removes what a round that was killed left behind. Gives the components' folders that it
+/// was in.
+pub(super) fn remove_leftovers(
+    folders: &mut TemporaryFolders,
+    events: &Events,
+) -> Result<BTreeSet<String>, CommandError> {
+    let removed = folders.remove_leftovers();
+    if let Err(error) = folders.save() {
+        events.send(Event::Warning(state::unwritable(&error)));
+    }
+    removed.map_err(CommandError::Unclean)
 }
 
 /// Walks and reads, on all cores, what the steps will look at one by one. What

@@ -22,6 +22,7 @@ use crate::core::trees::Trees;
 use crate::core::workspace::{Component, Image, Options, TEMPORARY, Workspace};
 use crate::effects::engine::DockerEngine;
 use crate::effects::records::read_memory;
+use crate::effects::temporary::TemporaryFolders;
 
 /// Whose context, and where to.
 #[derive(Clone, Debug)]
@@ -100,7 +101,12 @@ pub async fn run(
     let images = choose(component, options).map_err(Problems::from)?;
     let showing =
         Showing { image: options.image.clone(), tar: options.tar.clone(), ..Showing::default() };
+    let folders = TemporaryFolders::read(&setting.root);
+    if !options.hooks {
+        folders.check(&workspace, &plan.taking_part())?;
+    }
     let trees = Trees::new(&setting.root, read_memory(&setting.root));
+    let trees = trees.without_temporary(folders.made().clone());
     if options.hooks {
         let build = BuildOptions {
             config_dir: options.config_dir.clone(),

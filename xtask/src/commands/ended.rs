@@ -8,7 +8,6 @@ use super::round::Round;
 use super::step::StepState;
 use crate::core::holdings::Holdings;
 use crate::core::plan::Part;
-use crate::core::problem::Problem;
 use crate::core::schedule::critical_path;
 use crate::effects::engine::Engine;
 use crate::effects::follow_up::Built;
@@ -102,11 +101,13 @@ impl<E: Engine> Round<'_, E> {
         self.trees.memory().map_or(Ok(()), |memory| write_memory(&self.workspace.root, &memory))
     }
 
-    /// What is kept in `target/xtask/` may be lost, so it may also not be written.
+    /// What is kept in `target/xtask/` may be lost, so it may also not be written. That is
+    /// said once a round.
     pub(super) fn warn_of(&self, written: io::Result<()>) {
-        if let Err(error) = written {
-            let message = format!("cannot be written, so the next build takes longer: {error}");
-            self.events.send(Event::Warning(Problem::of_file(state::DIR, message)));
+        if let Err(error) = written
+            && !self.is_warned.replace(true)
+        {
+            self.events.send(Event::Warning(state::unwritable(&error)));
         }
     }
 }

@@ -71,6 +71,7 @@ pub async fn run(options: &GraphOptions, setting: &Setting) -> Result<Chart, Com
             config_dir: options.config_dir.clone(),
             reading: options.reading.clone(),
             components: chart.components().map(str::to_owned).collect(),
+            dry_run: true,
             ..BuildOptions::default()
         };
         let engine = DockerEngine::connect(setting.environment.clone());

@@ -2,8 +2,8 @@
 //! `build/inputs` would declare all that they read.
 
 use std::ffi::OsStr;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -16,6 +16,9 @@ use crate::core::workspace::{Component, Options};
 use crate::effects::engine::DockerEngine;
 use crate::effects::state;
 use crate::event::Event;
+
+/// No file system has larger ones by default.
+const BLOCK: usize = 64 << 10;
 
 /// Whose inputs, and what about them.
 #[derive(Clone, Debug)]
@@ -37,15 +40,16 @@ pub async fn run(options: &InputsOptions, setting: &Setting) -> Result<(), Comma
         Problems::from(Problem::of_request(message))
     })?;
     let trace = setting.root.join(state::DIR).join("trace");
-    let written = forget(&trace).and_then(|()| fs::create_dir_all(setting.root.join(state::DIR)));
-    written.map_err(|error| unreadable(&error))?;
+    let made = fs::create_dir_all(setting.root.join(state::DIR));
+    made.and_then(|()| File::create(&trace)).map_err(|error| unkept(&error))?;
     let build =
         BuildOptions { components: vec![component.name.clone()], ..BuildOptions::default() };
     let engine = DockerEngine::connect(setting.environment.clone());
     build::run_with(engine, &build, Aim::Trace(&trace), setting).await?;
-    let text = fs::read(&trace).map_err(|error| unreadable(&error))?;
+    refuse_cut_off(&trace).map_err(|error| unkept(&error))?;
+    let text = fs::read(&trace).map_err(|error| unkept(&error))?;
     let reads = Reads::parse(&String::from_utf8_lossy(&text), &setting.root, &component.name);
-    forget(&trace).map_err(|error| unreadable(&error))?;
+    fs::remove_file(&trace).map_err(|error| unkept(&error))?;
     if options.check {
         return check(component, &reads);
     }
@@ -87,13 +91,15 @@ fn check(component: &Component, reads: &Reads) -> Result<(), CommandError> {
     Problems::check(problems.collect()).map_err(CommandError::Undeclared)
 }
 
-fn forget(trace: &Path) -> io::Result<()> {
-    match fs::remove_file(trace) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
+/// The tracer fails no hook where its file system is full: then there is no room for more.
+fn refuse_cut_off(trace: &Path) -> io::Result<()> {
+    File::options().append(true).open(trace)?.write_all("\n".repeat(BLOCK).as_bytes())
 }
 
-fn unreadable(error: &io::Error) -> Problems {
-    Problem::of_file(state::DIR, format!("the trace of the hooks cannot be kept: {error}")).into()
+fn unkept(error: &io::Error) -> Problems {
+    let message = format!(
+        "the trace of the hooks cannot be kept: {error}. It takes a folder that can be written, \
+         with room in it"
+    );
+    Problem::of_file(state::DIR, message).into()
 }

@@ -136,6 +136,7 @@ async fn find_stale(
         config_dir: Some(options.config_dir.clone()),
         reading: options.reading.clone(),
         components: images.iter().map(|(place, _)| component(place)).collect(),
+        dry_run: true,
         ..BuildOptions::default()
     };
     // The workspace was read and warned of before.

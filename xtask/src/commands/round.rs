@@ -2,14 +2,14 @@
 //!
 //! The parts of all steps run as soon as what they need is done and a job is free.
 //! By default the first failure ends the round: nothing new starts, and what runs is
-//! cancelled. However a round ends, the temporary folders of every component are
-//! gone afterwards.
+//! cancelled. However a round ends, the temporary folders that it made are gone
+//! afterwards.
 //!
 //! All parts run on one thread, which only waits for engines and hooks: what is
 //! known is shared between them without locks. Whatever reads many files is sent to
 //! another thread.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsString;
 use std::fs;
@@ -43,7 +43,7 @@ use crate::effects::engine::Engine;
 use crate::effects::interrupt::Interrupt;
 use crate::effects::records::Records;
 use crate::effects::store::Store;
-use crate::effects::temporary;
+use crate::effects::temporary::TemporaryFolders;
 use crate::event::{Event, Events, Outcome, PlannedComponent, VERSION};
 
 /// Even one CPU can wait for one build while it works at another.
@@ -63,6 +63,9 @@ pub(super) struct Round<'a, E> {
     pub(super) aim: Aim<'a>,
     pub(super) trees: Arc<Trees>,
     pub(super) store: RefCell<Store>,
+    pub(super) temporary_folders: &'a RefCell<TemporaryFolders>,
+    /// Whether it was said that `target/xtask/` cannot be written.
+    pub(super) is_warned: Cell<bool>,
     pub(super) known: RefCell<Known>,
     /// The other names by which Dockerfiles call our images, by image.
     pub(super) aliases: BTreeMap<String, BTreeSet<String>>,
@@ -105,7 +108,7 @@ impl<'a, E: Engine> Round<'a, E> {
         aim: Aim<'a>,
         setting: &'a Setting,
     ) -> Self {
-        let Prepared { workspace, plan, trees, live } = prepared;
+        let Prepared { workspace, plan, trees, live, temporary_folders } = prepared;
         let known = Known {
             records: Records::read(&workspace.root),
             holdings,
@@ -128,6 +131,8 @@ impl<'a, E: Engine> Round<'a, E> {
             aim,
             trees: Arc::clone(trees),
             store: RefCell::new(Store::new(&workspace.root, setting.store_limit)),
+            temporary_folders,
+            is_warned: Cell::new(false),
             known: RefCell::new(known),
             aliases: BTreeMap::new(),
             names: workspace.images().map(|(_, image)| image.name.as_str()).collect(),
@@ -168,15 +173,12 @@ impl<'a, E: Engine> Round<'a, E> {
         if failed { cleaned.and(Err(CommandError::Failed)) } else { cleaned }
     }
 
-    /// Removes the temporary folders, wherever they are, if there was a hook to make some.
+    /// Removes the temporary folders that were made.
     fn clean(&self) -> Result<(), Problems> {
-        let steps = self.steps.borrow();
-        let has_hooks = |step: &Step| self.component(step).has_hooks();
-        let mut steps = self.plan.steps.iter().zip(steps.iter());
-        if !steps.any(|(step, state)| has_hooks(step) && state.started.is_some()) {
-            return Ok(());
-        }
-        temporary::clean(self.workspace, &temporary::find(self.workspace))
+        let mut folders = self.temporary_folders.borrow_mut();
+        let removed = folders.remove_all();
+        self.warn_of(folders.save());
+        removed
     }
 
     /// What the hooks of a step that failed or was cancelled did not make is as it was.
@@ -271,7 +273,8 @@ impl<'a, E: Engine> Round<'a, E> {
             let component = self.component(&self.plan.steps[step]);
             let state = std::mem::take(&mut self.steps.borrow_mut()[step]);
             if component.has_hooks() && state.started.is_some() {
-                for problem in temporary::clean_one(&self.workspace.root, component) {
+                let problems = self.temporary_folders.borrow_mut().remove(&component.dir());
+                for problem in problems {
                     self.events.send(Event::Warning(problem));
                 }
                 self.trees.changed(Path::new(&component.dir()));

@@ -23,6 +23,7 @@ use crate::core::context::Context;
 use crate::core::fingerprint::{Fingerprint, Manifest, Recipe, What};
 use crate::core::holdings::Verdict;
 use crate::core::plan::Step;
+use crate::core::problem::Problem;
 use crate::core::workspace::{Component, Image};
 use crate::effects::engine::Engine;
 use crate::effects::git;
@@ -89,8 +90,20 @@ impl<E: Engine> Round<'_, E> {
             facts.push((What::Variable, name.clone(), value));
         }
         if inputs.head {
-            let commit = git::head(root);
-            facts.push((What::Commit, String::new(), commit.into_bytes()));
+            match git::head(root) {
+                Ok(commit) => {
+                    let commit = commit.unwrap_or_default();
+                    facts.push((What::Commit, String::new(), commit.into_bytes()));
+                }
+                Err(error) => {
+                    if self.known.borrow_mut().warned.insert(format!("{file}: git:HEAD")) {
+                        let message =
+                            format!("git:HEAD cannot be read: {error}: hooks run at every build");
+                        self.events.send(Event::Warning(Problem::of_file(file, message)));
+                    }
+                    return Ok(None);
+                }
+            }
         }
         for (name, value) in &self.options.reading.build_args {
             facts.push((What::Arg, name.clone(), value.clone().into_bytes()));

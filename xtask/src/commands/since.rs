@@ -5,36 +5,54 @@
 //! does. A component is touched by a file in its folder or by one that its
 //! `build/inputs` names. That is a selection only: whether anything of it is stale
 //! is decided as always.
+//!
+//! The workspace's own repository answers. It knows of a submodule whether it changed, which
+//! then holds for all that lies in it. Of a component in a repository that is none of its
+//! submodules it knows nothing, so such a component counts as changed.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::core::problem::{Problem, Problems};
 use crate::core::workspace::Workspace;
-use crate::effects::git;
+use crate::effects::git::{self, GitError, Repository};
 
 /// The places of the components that changed since `revision`.
 pub(super) fn changed(workspace: &Workspace, revision: &str) -> Result<BTreeSet<usize>, Problems> {
-    let paths = changed_paths(&workspace.root, revision)?;
+    let failed = |message: String| Problem::of_request(format!("--since {revision}: {message}"));
+    let root = &workspace.root;
+    let repository = Repository::of(root).ok_or_else(|| {
+        failed(format!(
+            "there is no .git in {} or above it: this is no git repository",
+            root.display()
+        ))
+    })?;
+    let mut paths = changed_paths(&repository, root, revision).map_err(failed)?;
+    paths.extend(unknown(&repository, workspace).map_err(|error| failed(error.to_string()))?);
     let is_touched = |place: &usize| {
         let component = &workspace.components[*place];
         let dir = PathBuf::from(component.dir());
         let inputs = component.inputs.as_ref().map(|(_, inputs)| inputs);
-        paths
-            .iter()
-            .any(|path| path.starts_with(&dir) || inputs.is_some_and(|inputs| inputs.covers(path)))
+        let is_input = |path: &PathBuf| {
+            let Some(inputs) = inputs else { return false };
+            let may_hold = |start: &Path| start.starts_with(path) || path.starts_with(start);
+            inputs.covers(path) || (root.join(path).is_dir() && inputs.starts().any(may_hold))
+        };
+        let is_own = |path: &PathBuf| path.starts_with(&dir) || dir.starts_with(path);
+        paths.iter().any(|path| is_own(path) || is_input(path))
     };
     Ok((0..workspace.components.len()).filter(is_touched).collect())
 }
 
-fn changed_paths(root: &Path, revision: &str) -> Result<Vec<PathBuf>, Problem> {
-    let failed = |message: String| Problem::of_request(format!("--since {revision}: {message}"));
-    let ask = |arguments: &[&str]| git::run(root, arguments);
-    if ask(&["rev-parse", "--git-dir"]).is_err() {
-        return Err(failed("this is not a git repository, or git is not installed".to_owned()));
-    }
-    let is_shallow =
-        ask(&["rev-parse", "--is-shallow-repository"]).is_ok_and(|text| text == b"true\n");
+/// The paths that changed, relative to the root; a submodule's is that of its folder.
+fn changed_paths(
+    repository: &Repository,
+    root: &Path,
+    revision: &str,
+) -> Result<Vec<PathBuf>, String> {
+    let ask = |arguments: &[&str]| repository.ask(root, arguments);
+    let words = |error: GitError| error.to_string();
+    let is_shallow = ask(&["rev-parse", "--is-shallow-repository"]).map_err(words)? == b"true\n";
     let commit = format!("{revision}^{{commit}}");
     let hint = if is_shallow {
         let (remote, branch) = revision.split_once('/').unwrap_or(("origin", revision));
@@ -45,18 +63,51 @@ fn changed_paths(root: &Path, revision: &str) -> Result<Vec<PathBuf>, Problem> {
     } else {
         ": name a branch, a tag or a commit of this repository, or 'git fetch' it first".to_owned()
     };
-    if ask(&["rev-parse", "--verify", "--quiet", "--end-of-options", &commit]).is_err() {
-        return Err(failed(format!("there is no such revision{hint}")));
-    }
+    let explain = |error: GitError, no: &str| match error {
+        GitError::No { .. } => format!("{no}{hint}"),
+        error => error.to_string(),
+    };
+    ask(&["rev-parse", "--verify", "--quiet", "--end-of-options", &commit])
+        .map_err(|error| explain(error, "there is no such revision"))?;
     let base = ask(&["merge-base", &commit, "HEAD"])
-        .map_err(|_| failed(format!("it and HEAD have no commit in common{hint}")))?;
+        .map_err(|error| explain(error, "it and HEAD have no commit in common"))?;
     let base = String::from_utf8_lossy(&base).trim().to_owned();
-    let tracked = ["diff", "--name-only", "--no-renames", "--relative", "-z", &base, "--"];
+    let tracked = [
+        "diff",
+        "--name-only",
+        "--no-renames",
+        "--relative",
+        "--ignore-submodules=none",
+        "-z",
+        &base,
+        "--",
+    ];
     let untracked = ["ls-files", "--others", "--exclude-standard", "-z"];
     let mut paths = Vec::new();
     for arguments in [&tracked[..], &untracked] {
-        let listed = ask(arguments).map_err(|error| failed(error.to_string()))?;
-        paths.extend(git::paths(&listed));
+        paths.extend(git::paths(&ask(arguments).map_err(words)?));
     }
     Ok(paths)
+}
+
+/// The folders of components in repositories that are no submodules of this one.
+fn unknown(repository: &Repository, workspace: &Workspace) -> Result<Vec<PathBuf>, GitError> {
+    let mut unknown = Vec::new();
+    for component in &workspace.components {
+        let dir = component.dir();
+        let own = Repository::of(&workspace.root.join(&dir)).filter(|own| own != repository);
+        if let Some(own) = own
+            && !is_submodule(repository, &own)?
+        {
+            unknown.push(PathBuf::from(dir));
+        }
+    }
+    Ok(unknown)
+}
+
+/// A submodule is tracked as one thing.
+fn is_submodule(repository: &Repository, own: &Repository) -> Result<bool, GitError> {
+    let Ok(path) = own.top.strip_prefix(&repository.top) else { return Ok(false) };
+    let tracked = repository.tracked(&[path.to_owned()])?;
+    Ok(tracked == [path])
 }

@@ -120,6 +120,11 @@ impl<E: Engine> Round<'_, E> {
             return Ok(());
         }
         if component.has_hooks() {
+            {
+                let mut folders = self.temporary_folders.borrow_mut();
+                folders.begin(component).map_err(StepError::File)?;
+                self.warn_of(folders.save());
+            }
             self.live.hook_started(step.component);
             let before = self.put_outputs_aside(component);
             self.live.hook_ended(step.component);

@@ -101,6 +101,12 @@ impl Plan {
         Self { steps }
     }
 
+    /// The components whose folders are read: those of the steps, and what these need.
+    pub fn taking_part(&self) -> BTreeSet<usize> {
+        let steps = self.steps.iter();
+        steps.flat_map(|step| step.dependencies.iter().chain([&step.component])).copied().collect()
+    }
+
     /// The names of the images of all steps, also those by which other Dockerfiles call
     /// them, those in the `registry` too.
     pub fn names(

@@ -7,7 +7,7 @@
 //! next look walks again, with all the digests that are still good. Where somebody
 //! watches the file system, time alone changes nothing: [`Trees::changed`] does.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,6 +33,8 @@ pub type Memory = BTreeMap<String, Vec<Remembered>>;
 pub struct Trees {
     root: PathBuf,
     is_watched: bool,
+    /// The components' folders whose temporary folders are not looked at.
+    without_temporary: BTreeSet<String>,
     state: Mutex<State>,
 }
 
@@ -60,7 +62,17 @@ impl Trees {
             memory,
             has_news: false,
         };
-        Self { root: root.to_owned(), is_watched: false, state: Mutex::new(state) }
+        Self {
+            root: root.to_owned(),
+            is_watched: false,
+            without_temporary: BTreeSet::new(),
+            state: Mutex::new(state),
+        }
+    }
+
+    /// The same, as if the temporary folders of these components' folders were not there.
+    pub fn without_temporary(self, without_temporary: BTreeSet<String>) -> Self {
+        Self { without_temporary, ..self }
     }
 
     /// The same, for one who tells of every change.
@@ -372,11 +384,26 @@ impl Trees {
             return Ok(Arc::clone(whole));
         }
         let name = format!("{dir}#{}", by.display());
-        self.tree(&name, |known| Tree::read_some(&self.root.join(dir), wanted, known))
+        self.tree(&name, |known| self.walk(dir, wanted, known))
     }
 
     fn whole(&self, dir: &str) -> io::Result<Arc<Tree>> {
-        self.tree(dir, |known| Tree::read(&self.root.join(dir), known))
+        self.tree(dir, |known| self.walk(dir, |_| Wanted::All, known))
+    }
+
+    fn walk(
+        &self,
+        dir: &str,
+        wanted: impl Fn(&Path) -> Wanted,
+        known: &[Remembered],
+    ) -> io::Result<Tree> {
+        let folder = self.root.join(dir);
+        if !self.without_temporary.contains(dir) {
+            return Tree::read_some(&folder, wanted, known);
+        }
+        let is_temporary = |path: &Path| TEMPORARY.iter().any(|name| path.starts_with(name));
+        let wanted = |path: &Path| if is_temporary(path) { Wanted::Nothing } else { wanted(path) };
+        Tree::read_some(&folder, wanted, known)
     }
 
     fn tree(

@@ -4,11 +4,15 @@
 //! would pull the rug from under each other. The lock is the operating system's,
 //! on a file under `target/xtask/`: it is free as soon as its holder is gone,
 //! however it went. The file's text tells the others whom they wait for.
+//!
+//! Where no such file can be made or locked, as on a read-only file system, commands
+//! run without a lock, which is a warning.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
+use crate::core::problem::Problem;
 use crate::event::{Event, Events};
 
 /// Where the lock lies, relative to the root.
@@ -23,7 +27,7 @@ pub enum LockError {
         /// What it says of itself.
         holder: String,
     },
-    /// The file cannot be made or locked.
+    /// Its holder cannot be waited for.
     #[error("{FILE}: {0}")]
     Io(#[from] io::Error),
 }
@@ -31,7 +35,8 @@ pub enum LockError {
 /// The workspace is ours as long as this lives.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    /// None where nothing can be locked.
+    file: Option<File>,
 }
 
 impl Lock {
@@ -42,39 +47,115 @@ impl Lock {
         no_wait: bool,
         events: &Events,
     ) -> Result<Self, LockError> {
-        let path = root.join(FILE);
-        if let Some(dir) = path.parent() {
-            fs::create_dir_all(dir)?;
-        }
-        let mut options = OpenOptions::new();
-        let mut file = options.read(true).write(true).create(true).truncate(false).open(&path)?;
+        let without = |error: &io::Error| {
+            let message = format!(
+                "cannot be locked: {error}. Another command that runs in this workspace at the \
+                 same time is not waited for"
+            );
+            events.send(Event::Warning(Problem::of_file(FILE, message)));
+            Ok(Self { file: None })
+        };
+        let mut file = match open(&root.join(FILE)) {
+            Ok(file) => file,
+            Err(error) => return without(&error),
+        };
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let holder = holder(&mut file)?;
+                let holder = holder(&mut file);
                 if no_wait {
                     return Err(LockError::Busy { holder });
                 }
                 events.send(Event::Waiting { holder });
                 file = wait(file).await?;
             }
-            Err(TryLockError::Error(error)) => return Err(error.into()),
+            Err(TryLockError::Error(error)) => return without(&error),
         }
-        file.set_len(0)?;
-        file.rewind()?;
-        write!(file, "'{command}' (process {})", std::process::id())?;
-        Ok(Self { _file: file })
+        // Without its text, on a full disk or in another user's file, it locks as well.
+        drop(introduce(&mut file, command));
+        Ok(Self { file: Some(file) })
     }
 }
 
-fn holder(file: &mut File) -> io::Result<String> {
+impl Drop for Lock {
+    /// Closing the file is not enough: a process that was forked a moment ago, and runs no
+    /// program of its own yet, has it open too.
+    fn drop(&mut self) {
+        if let Some(file) = &self.file {
+            drop(file.unlock());
+        }
+    }
+}
+
+/// A file that may only be read, as another user's, can be locked too.
+fn open(path: &Path) -> io::Result<File> {
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    let mut options = OpenOptions::new();
+    let opened = options.read(true).write(true).create(true).truncate(false).open(path);
+    opened.or_else(|error| File::open(path).map_err(|_| error))
+}
+
+fn introduce(file: &mut File, command: &str) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    write!(file, "'{command}' (process {})", std::process::id())
+}
+
+fn holder(file: &mut File) -> String {
     let mut text = String::new();
-    file.read_to_string(&mut text)?;
-    let is_written = !text.is_empty();
-    Ok(if is_written { text } else { "another command".to_owned() })
+    let is_read = file.read_to_string(&mut text).is_ok();
+    if is_read && !text.is_empty() { text } else { "another command".to_owned() }
 }
 
 async fn wait(file: File) -> io::Result<File> {
     let waiting = tokio::task::spawn_blocking(move || file.lock().map(|()| file));
     waiting.await.map_err(io::Error::other)?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
+    use super::*;
+
+    /// The lock file is open in a child between its fork and its exec.
+    #[tokio::test]
+    async fn it_is_free_once_dropped_while_processes_are_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let events = Events::unheard();
+        let is_over = AtomicBool::new(false);
+        let take = || Lock::take(dir.path(), "test", true, &events);
+        let taken = thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::Relaxed) {
+                        Command::new("true").status().unwrap();
+                    }
+                });
+            }
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let taking =
+                scope.spawn(move || (0..500).try_for_each(|_| runtime.block_on(take()).map(drop)));
+            let taken = taking.join();
+            is_over.store(true, Ordering::Relaxed);
+            taken
+        });
+        taken.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn two_hold_it_one_after_the_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let events = Events::unheard();
+        let first = Lock::take(dir.path(), "first", true, &events).await.unwrap();
+        let second = Lock::take(dir.path(), "second", true, &events).await;
+        let refused = second.unwrap_err().to_string();
+        assert!(refused.starts_with("the workspace is busy: 'first' (process "), "{refused}");
+        drop(first);
+        assert!(Lock::take(dir.path(), "third", true, &events).await.is_ok());
+    }
 }

@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::core::fingerprint::FORMAT;
+use crate::core::problem::Problem;
 
 /// The folder, relative to the root.
 pub const DIR: &str = "target/xtask";
@@ -35,6 +36,12 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
 pub fn write<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
     let rest = postcard::to_allocvec(&(FORMAT, value)).map_err(io::Error::other)?;
     replace(path, &[blake3::hash(&rest).as_bytes(), rest.as_slice()].concat())
+}
+
+/// The warning for what cannot be written.
+pub fn unwritable(error: &io::Error) -> Problem {
+    let message = format!("cannot be written, so the next build takes longer: {error}");
+    Problem::of_file(DIR, message)
 }
 
 /// What tells a folder from every copy of it: its number, and when it was made, which no

@@ -1,10 +1,14 @@
 //! The two folders of a component that exist during a round only: `dependency/`,
 //! which we fill, and `generated/`, which its hooks fill.
 //!
-//! They are temporary by contract, so a round begins and ends by removing them,
-//! whoever left them there. Files in them that git tracks are somebody's work:
-//! then nothing is done at all, and they are named.
+//! Only what a round made is removed. So it is recorded, under `target/xtask/`, for which
+//! components a round makes these folders, before it does; the record of a component goes
+//! when its folders are removed, be it by the next round where this one was killed. A
+//! folder, file or link of that name that is not on record was made by the user or another
+//! program: then nothing is done at all, and it is named. So are files that git tracks, on
+//! record or not.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -13,61 +17,248 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use super::git;
+use super::git::Repository;
+use super::state::{self, DIR};
 use crate::core::context::Part;
 use crate::core::problem::{Problem, Problems};
 use crate::core::tree::{Entry, Kind, Tree};
 use crate::core::workspace::{Component, TEMPORARY, Workspace};
 
-/// The components that have a temporary folder, or anything of its name.
-pub fn find(workspace: &Workspace) -> Vec<&Component> {
-    let has_any = |component: &&Component| {
-        let dir = workspace.root.join(component.dir());
-        TEMPORARY.iter().any(|name| dir.join(name).symlink_metadata().is_ok())
-    };
-    workspace.components.par_iter().filter(has_any).collect()
+/// So many files of a folder are named.
+const NAMED: usize = 3;
+
+/// For which components a round made temporary folders that are not removed yet.
+#[derive(Debug)]
+pub struct TemporaryFolders {
+    root: PathBuf,
+    /// The components' folders, relative to the root.
+    made: BTreeSet<String>,
+    /// The same, of an earlier round that was killed. Its hooks may live on for a moment
+    /// and make them again before this round's begin.
+    left: BTreeSet<String>,
+    is_saved: bool,
 }
 
-/// Refuses a workspace in which git tracks files in the temporary folders that were
-/// `found`. Without git, or outside a repository, nothing is tracked; where nothing was
-/// found, git need not be asked.
-pub fn refuse_tracked(workspace: &Workspace, found: &[&Component]) -> Result<(), Problems> {
-    if found.is_empty() {
-        return Ok(());
+impl TemporaryFolders {
+    /// Reads the record of the workspace at `root`.
+    pub fn read(root: &Path) -> Self {
+        let made = state::read(&Self::file(root)).unwrap_or_default();
+        Self { root: root.to_owned(), made, left: BTreeSet::new(), is_saved: true }
     }
-    let patterns = TEMPORARY.map(|name| [format!("src/*/{name}"), format!("src/*/{name}/**")]);
-    let patterns = patterns.as_flattened().iter().map(|pattern| format!(":(glob){pattern}"));
-    let patterns: Vec<String> = patterns.collect();
-    let arguments = ["ls-files", "-z", "--"].into_iter().chain(patterns.iter().map(String::as_str));
-    let listed = git::run(&workspace.root, &arguments.collect::<Vec<_>>()).unwrap_or_default();
-    let tracked = git::paths(&listed);
-    let problems = tracked
-        .map(|path| {
-            Problem::of_file(
-                path.to_string_lossy(),
-                "is tracked by git in a folder that every build empties: move it, or 'git rm --cached' it",
-            )
-        })
-        .collect();
-    Problems::check(problems)
+
+    fn file(root: &Path) -> PathBuf {
+        root.join(DIR).join("temporary")
+    }
+
+    /// Writes the record. If that fails none is left: what it names may be gone by the next
+    /// round, and the user may have made folders in the same places.
+    pub fn save(&mut self) -> io::Result<()> {
+        if std::mem::replace(&mut self.is_saved, true) {
+            return Ok(());
+        }
+        let file = Self::file(&self.root);
+        let written = state::write(&file, &self.made);
+        if written.is_err() {
+            drop(fs::remove_file(file));
+        }
+        written
+    }
+
+    /// The components' folders that are on record, relative to the root.
+    pub fn made(&self) -> &BTreeSet<String> {
+        &self.made
+    }
+
+    /// Refuses temporary folders that are not on record, of the components that take part
+    /// in a round, and files that git tracks in any that a round would remove.
+    pub fn check(
+        &self,
+        workspace: &Workspace,
+        taking_part: &BTreeSet<usize>,
+    ) -> Result<(), Problems> {
+        let taking_part = taking_part.iter().map(|place| workspace.components[*place].dir());
+        let dirs: BTreeSet<String> = taking_part.chain(self.made.iter().cloned()).collect();
+        let found: Vec<Found> = dirs.par_iter().flat_map_iter(|dir| self.find(dir)).collect();
+        let (tracked, mut problems) = self.tracked(&found);
+        for folder in found {
+            let none = BTreeSet::new();
+            let tracked = tracked.get(&folder).unwrap_or(&none);
+            problems.extend(tracked.iter().map(|file| {
+                let path = Path::new(&folder.path()).join(file);
+                // Joined with nothing, a path ends in a slash.
+                let path = path.to_string_lossy().trim_end_matches('/').to_owned();
+                Problem::of_file(
+                    path,
+                    "is tracked by git in a folder that every build empties: move it, or \
+                     'git rm --cached' it",
+                )
+            }));
+            if !self.made.contains(&folder.dir) {
+                problems.extend(self.foreign(&folder, tracked));
+            }
+        }
+        Problems::check(problems)
+    }
+
+    /// Removes what an earlier round left behind, before a new one begins. Gives the
+    /// components' folders that it was in.
+    pub fn remove_leftovers(&mut self) -> Result<BTreeSet<String>, Problems> {
+        let left = self.made.clone();
+        self.remove_all()?;
+        self.left.clone_from(&left);
+        Ok(left)
+    }
+
+    /// Puts a component on record, whose step makes temporary folders from now on.
+    pub fn begin(&mut self, component: &Component) -> Result<(), Problem> {
+        let dir = component.dir();
+        if self.made.contains(&dir) {
+            return Ok(());
+        }
+        let problem = if self.left.contains(&dir) {
+            self.remove_found(&dir).into_iter().next()
+        } else {
+            // Made since the round began.
+            self.find(&dir).iter().find_map(|it| self.foreign(it, &BTreeSet::new()))
+        };
+        if let Some(problem) = problem {
+            return Err(problem);
+        }
+        self.made.insert(dir);
+        self.is_saved = false;
+        Ok(())
+    }
+
+    /// Removes the temporary folders of a component, if they are on record; gives what
+    /// cannot be removed, and stays on record.
+    pub fn remove(&mut self, dir: &str) -> Vec<Problem> {
+        if !self.made.contains(dir) {
+            return Vec::new();
+        }
+        let problems = self.remove_found(dir);
+        if problems.is_empty() {
+            self.made.remove(dir);
+            self.is_saved = false;
+        }
+        problems
+    }
+
+    /// The same for all components.
+    pub fn remove_all(&mut self) -> Result<(), Problems> {
+        let dirs = self.made.clone();
+        Problems::check(dirs.iter().flat_map(|dir| self.remove(dir)).collect())
+    }
+
+    fn remove_found(&self, dir: &str) -> Vec<Problem> {
+        let remove = |folder: Found| {
+            let error = remove(&self.root.join(folder.path())).err()?;
+            let message = format!("cannot be removed: {error}. Remove it by hand");
+            Some(Problem::of_file(folder.path(), message))
+        };
+        self.find(dir).into_iter().filter_map(remove).collect()
+    }
+
+    /// What is in the place of temporary folders.
+    fn find(&self, dir: &str) -> Vec<Found> {
+        let folders = TEMPORARY.map(|name| Found { dir: dir.to_owned(), name });
+        let is_there = |it: &Found| self.root.join(it.path()).symlink_metadata().is_ok();
+        folders.into_iter().filter(is_there).collect()
+    }
+
+    /// The files that git tracks, relative to each folder, and where git does not answer. A
+    /// component may lie in a repository of its own.
+    fn tracked(&self, found: &[Found]) -> (BTreeMap<Found, BTreeSet<PathBuf>>, Vec<Problem>) {
+        let mut repositories: BTreeMap<Repository, BTreeMap<PathBuf, &Found>> = BTreeMap::new();
+        for folder in found {
+            let dir = self.root.join(&folder.dir);
+            let dir = dir.canonicalize().unwrap_or(dir);
+            if let Some(repository) = Repository::of(&dir)
+                && let Ok(inside) = dir.strip_prefix(&repository.top)
+            {
+                let path = inside.join(folder.name);
+                repositories.entry(repository).or_default().insert(path, folder);
+            }
+        }
+        let mut tracked: BTreeMap<Found, BTreeSet<PathBuf>> = BTreeMap::new();
+        let mut problems = Vec::new();
+        for (repository, folders) in repositories {
+            let paths: Vec<PathBuf> = folders.keys().cloned().collect();
+            match repository.tracked(&paths) {
+                Ok(files) => {
+                    for file in files {
+                        let at = file.ancestors().find_map(|at| Some((at, folders.get(at)?)));
+                        if let Some((at, folder)) = at
+                            && let Ok(inside) = file.strip_prefix(at)
+                        {
+                            let files = tracked.entry((*folder).clone()).or_default();
+                            files.insert(inside.to_owned());
+                        }
+                    }
+                }
+                Err(error) => {
+                    let paths: Vec<String> = folders.values().map(|it| it.path()).collect();
+                    problems.push(Problem::of_request(format!(
+                        "{}: whether git tracks files there is not known: {error}",
+                        paths.join(", ")
+                    )));
+                }
+            }
+        }
+        (tracked, problems)
+    }
+
+    /// Why something that is not on record is in the way, besides what git tracks of it.
+    fn foreign(&self, folder: &Found, tracked: &BTreeSet<PathBuf>) -> Option<Problem> {
+        let path = self.root.join(folder.path());
+        let metadata = path.symlink_metadata().ok()?;
+        let files = if metadata.is_dir() { files_below(&path) } else { Vec::new() };
+        let files: Vec<&PathBuf> = files.iter().filter(|file| !tracked.contains(*file)).collect();
+        if files.is_empty() && !tracked.is_empty() {
+            return None;
+        }
+        let what = if metadata.is_symlink() {
+            "is a link that no build made".to_owned()
+        } else if !metadata.is_dir() {
+            "is a file that no build made".to_owned()
+        } else if files.is_empty() {
+            "is a folder that no build made".to_owned()
+        } else {
+            let named = files.iter().take(NAMED).map(|file| file.display().to_string());
+            let mut named: Vec<String> = named.collect();
+            if files.len() > NAMED {
+                named.push("…".to_owned());
+            }
+            let noun = if files.len() == 1 { "file" } else { "files" };
+            format!("holds {} {noun} that no build made ({})", files.len(), named.join(", "))
+        };
+        let message = format!(
+            "{what}: builds make a folder of this name and remove it afterwards. Move it \
+             elsewhere, or remove it"
+        );
+        Some(Problem::of_file(folder.path(), message))
+    }
 }
 
-/// Removes the temporary folders that were `found`; all that cannot be removed is
-/// reported.
-pub fn clean(workspace: &Workspace, found: &[&Component]) -> Result<(), Problems> {
-    let problems = found.iter().flat_map(|it| clean_one(&workspace.root, it));
-    Problems::check(problems.collect())
+/// Something in the place of a temporary folder.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Found {
+    /// The component's folder, relative to the root.
+    dir: String,
+    name: &'static str,
 }
 
-/// Removes the temporary folders of a component; gives what cannot be removed.
-pub fn clean_one(root: &Path, component: &Component) -> Vec<Problem> {
-    let clean = |folder: &str| {
-        let path = format!("{}/{folder}", component.dir());
-        let error = remove(&root.join(&path)).err()?;
-        let message = format!("cannot be removed: {error}. Remove it by hand");
-        Some(Problem::of_file(path, message))
-    };
-    TEMPORARY.iter().filter_map(|folder| clean(folder)).collect()
+impl Found {
+    /// Relative to the root.
+    fn path(&self) -> String {
+        format!("{}/{}", self.dir, self.name)
+    }
+}
+
+/// All but folders, as far as they can be listed.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let Ok(tree) = Tree::read(folder, &[]) else { return Vec::new() };
+    let files = tree.entries().iter().filter(|entry| entry.kind != Kind::Folder);
+    files.map(|entry| entry.path.clone()).collect()
 }
 
 fn remove(path: &Path) -> io::Result<()> {

@@ -137,7 +137,9 @@ fn state(
         let paths = paths.map_err(|error| Problem::of_file(file, error.to_string()))?;
         fields.add(trees.inputs(&component.dir(), paths)?.digest().as_bytes());
         if inputs.head {
-            fields.add(git::head(&workspace.root).as_bytes());
+            let commit = git::head(&workspace.root);
+            let commit = commit.map_err(|error| Problem::of_file(file, error.to_string()))?;
+            fields.add(commit.unwrap_or_default().as_bytes());
         }
     }
     for image in component.images.iter().filter(|_| !component.has_hooks()) {

@@ -3,6 +3,7 @@
 //! The steps that a change affects end and begin again with the new contents; what it
 //! does not affect goes on. Where there may be other steps now they only end.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use super::{Reading, Watch, next_wish};
 use crate::commands::CommandError;
 use crate::commands::aim::Aim;
 use crate::commands::ask;
-use crate::commands::build::{BuildOptions, Prepared, clean, look_around};
+use crate::commands::build::{BuildOptions, Prepared, look_around, remove_leftovers};
 use crate::commands::live::Live;
 use crate::commands::round::Round;
 use crate::core::config::RegistryConfig;
@@ -24,6 +25,7 @@ use crate::core::holdings::Holdings;
 use crate::core::plan::Plan;
 use crate::core::workspace::Workspace;
 use crate::effects::engine::{Engine, EngineError};
+use crate::effects::temporary::TemporaryFolders;
 use crate::event::Event;
 
 /// A step that was started over is left in peace for that long, and for twice as long
@@ -47,7 +49,9 @@ impl<E: Engine> Watch<'_, E> {
         let _lock = self.setting.lock("watch").await?;
         let (workspace, trees) = (Arc::clone(workspace), Arc::clone(&self.trees));
         let steady = self.steady.iter().filter_map(|name| workspace.find(name)).collect();
-        let prepared = Prepared { workspace, plan, trees, live: Live::new(steady) };
+        let temporary_folders = RefCell::new(TemporaryFolders::read(&self.setting.root));
+        let live = Live::new(steady);
+        let prepared = Prepared { workspace, plan, trees, live, temporary_folders };
         let workspace = &prepared.workspace;
         let holdings = match self.look_at(&prepared).await {
             Ok(holdings) => holdings,
@@ -108,8 +112,14 @@ impl<E: Engine> Watch<'_, E> {
 
     /// Cleans the tree, reads what the steps will look at, and asks the engine.
     async fn look_at(&mut self, prepared: &Prepared) -> Result<Holdings, CommandError> {
-        clean(&prepared.workspace)?;
         let Prepared { workspace, plan, trees, .. } = prepared;
+        {
+            let mut folders = prepared.temporary_folders.borrow_mut();
+            folders.check(workspace, &plan.taking_part())?;
+            for dir in remove_leftovers(&mut folders, &self.setting.events)? {
+                trees.changed(Path::new(&dir));
+            }
+        }
         tokio::task::block_in_place(|| look_around(workspace, plan, trees, &self.setting.events));
         Ok(self.ask(prepared).await?)
     }

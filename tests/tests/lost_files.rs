@@ -1,0 +1,420 @@
+//! Only what a build made is removed. What anybody else made in the place of a temporary
+//! folder is named, and nothing is done; git is believed only where it answers.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+use expect_test::expect;
+use rustix::process::Signal;
+use tests::Workspace;
+use tests::engine::image_tree;
+
+const BASE: &str = "FROM scratch\nCOPY build /build\n";
+
+/// Fills both temporary folders and kills the tool, unless `target/again` is there.
+const KILLS: &str = "#!/bin/sh\nmkdir -p src/a/generated src/a/dependency/x\n\
+                     echo left > src/a/generated/left\n\
+                     if [ ! -e target/again ]; then kill -9 $PPID; fi\n";
+
+/// `a` has hooks, `b` does not.
+fn two() -> Workspace {
+    Workspace::new()
+        .image("a", "FROM scratch\nCOPY generated /\n")
+        .script("src/a/build/build-pre.sh", KILLS)
+        .image("b", BASE)
+}
+
+/// The same after a build that was killed.
+fn killed() -> Workspace {
+    let workspace = two();
+    let _ = workspace.xtask(&["build", "-s", "a"]).exits_with(-1);
+    workspace.write("target/again", "");
+    workspace
+}
+
+fn left(workspace: &Workspace) -> bool {
+    workspace.root().join("src/a/generated/left").exists()
+}
+
+fn git(folder: &Path, arguments: &[&str]) {
+    let mut git = Command::new("git");
+    git.current_dir(folder).args(["-c", "user.name=x", "-c", "user.email=x@localhost"]);
+    git.args(["-c", "protocol.file.allow=always"]).args(arguments);
+    let ended = git.output().expect("git runs");
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+}
+
+fn variables(variables: &[(&str, &str)]) -> BTreeMap<String, String> {
+    variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+#[test]
+fn what_no_build_made_is_named_and_nothing_is_done() {
+    let workspace = Workspace::new()
+        .file(".gitignore", "ignored\n")
+        .script("src/a/build/build-pre.sh", "#!/bin/sh\nmkdir -p src/a/generated\n")
+        .image("a", BASE)
+        .file("src/a/build/component.dep", "source\n")
+        .file("src/a/generated/deep/one", "mine")
+        .file("src/source/generated/ignored", "mine")
+        .file("src/source/dependency", "mine")
+        .image("b", BASE);
+    for name in ["two", "three", "four"] {
+        workspace.write(&format!("src/a/generated/{name}"), "mine");
+    }
+    fs::create_dir(workspace.root().join("src/a/dependency")).unwrap();
+    symlink("/nowhere", workspace.root().join("src/b/generated")).unwrap();
+    git(workspace.root(), &["init", "-q"]);
+    let before = workspace.tree();
+    for arguments in
+        [&["build"][..], &["build", "-n"], &["build", "--force"], &["graph", "--stale"]]
+    {
+        let output = workspace.xtask(arguments).exits_with(2);
+        expect![[r#"
+            error: src/a/dependency: is a folder that no build made: builds make a folder of this name and remove it afterwards. Move it elsewhere, or remove it
+            src/a/generated: holds 4 files that no build made (deep/one, four, three, …): builds make a folder of this name and remove it afterwards. Move it elsewhere, or remove it
+            src/b/generated: is a link that no build made: builds make a folder of this name and remove it afterwards. Move it elsewhere, or remove it
+            src/source/dependency: is a file that no build made: builds make a folder of this name and remove it afterwards. Move it elsewhere, or remove it
+            src/source/generated: holds 1 file that no build made (ignored): builds make a folder of this name and remove it afterwards. Move it elsewhere, or remove it
+        "#]]
+        .assert_eq(output.error());
+        assert_eq!(workspace.tree(), before, "{arguments:?}");
+    }
+    for arguments in [&["context", "b"][..], &["context", "a"], &["context", "a", "--hooks"]] {
+        let output = workspace.xtask(arguments).exits_with(2);
+        assert!(output.error().contains(" that no build made"), "{}", output.error());
+        assert_eq!(workspace.tree(), before, "{arguments:?}");
+    }
+}
+
+#[test]
+fn files_of_git_and_others_in_one_folder_are_both_named() {
+    let workspace = Workspace::new().image("b", BASE).file("src/b/generated/tracked", "mine").git();
+    workspace.write("src/b/generated/other", "mine");
+    expect![[r#"
+        error: src/b/generated: holds 1 file that no build made (other): builds make a folder of this name and remove it afterwards. Move it elsewhere, or remove it
+        src/b/generated/tracked: is tracked by git in a folder that every build empties: move it, or 'git rm --cached' it
+    "#]]
+    .assert_eq(workspace.xtask(&["build"]).exits_with(2).error());
+}
+
+#[test]
+fn components_that_take_no_part_are_left_alone() {
+    let workspace =
+        two().file("src/b/generated/work", "mine").file("src/c/dependency/work", "mine");
+    workspace.write("target/again", "");
+    let before = workspace.tree();
+    assert_eq!(workspace.xtask(&["build", "-s", "a"]).exits_with(0).built(), ["a"]);
+    assert_eq!(workspace.tree(), before);
+}
+
+#[test]
+fn what_a_killed_build_left_goes_and_what_the_user_made_stays() {
+    for component in ["a", "b"] {
+        let workspace = killed();
+        let before = two().tree();
+        assert!(left(&workspace));
+        let mine = workspace.write("src/c/generated/work", "mine");
+        let _ = workspace.xtask(&["build", "-s", component]).exits_with(0);
+        assert_eq!(fs::read_to_string(&mine).unwrap(), "mine");
+        fs::remove_dir_all(workspace.root().join("src/c")).unwrap();
+        assert_eq!(workspace.tree().len(), before.len(), "{:?}", workspace.tree());
+        // They are on record no longer.
+        workspace.write("src/a/generated/left", "mine");
+        let _ = workspace.xtask(&["build"]).exits_with(2);
+        assert!(left(&workspace));
+    }
+}
+
+#[test]
+fn without_a_record_leftovers_are_not_touched() {
+    let workspace = killed();
+    fs::remove_dir_all(workspace.root().join("target/xtask")).unwrap();
+    let output = workspace.xtask(&["build"]).exits_with(2);
+    let named = "src/a/generated: holds 1 file that no build made (left): ";
+    assert!(output.error().contains(named), "{}", output.error());
+    assert!(left(&workspace));
+}
+
+#[test]
+fn a_question_neither_removes_leftovers_nor_sees_them() {
+    let post = "#!/bin/sh\nmkdir -p src/a/generated\necho left > src/a/generated/left\n\
+                if [ ! -e target/again ]; then kill -9 $PPID; fi\n";
+    let workspace = Workspace::new()
+        .image("a", "FROM scratch\nCOPY . /\n")
+        .script("src/a/build/build-post.sh", post)
+        .image("b", "FROM scratch\nCOPY dependency/a /a\n")
+        .file("src/b/build/component.dep", "a\n");
+    let _ = workspace.xtask(&["build"]).exits_with(-1);
+    assert!(left(&workspace));
+    let before = workspace.tree();
+    let planned = workspace.xtask(&["build", "-n", "-s", "a"]).exits_with(0);
+    assert_eq!(planned.stdout, "a  up to date\n");
+    let _ = workspace.xtask(&["graph", "--stale"]).exits_with(0);
+    for component in ["a", "b"] {
+        let sent = workspace.xtask(&["context", component]).exits_with(0);
+        assert!(!sent.stdout.contains("generated"), "{}", sent.stdout);
+    }
+    assert_eq!(workspace.tree(), before);
+    workspace.write("target/again", "");
+    assert_eq!(workspace.xtask(&["build"]).exits_with(0).built(), ["b"]);
+    assert!(!left(&workspace));
+}
+
+#[test]
+fn a_folder_that_comes_while_a_build_runs_is_not_removed() {
+    let waits = "#!/bin/sh\necho waits\nwhile [ ! -e target/go ]; do sleep 0.1; done\n";
+    let workspace = Workspace::new()
+        .image("a", BASE)
+        .script("src/a/build/build-pre.sh", waits)
+        .image("b", BASE)
+        .script("src/b/build/build-pre.sh", "#!/bin/sh\nmkdir -p src/b/generated\n")
+        .file("src/b/build/component.dep", "a\n");
+    let mut running = workspace.start(&["build"]);
+    running.wait_for("| waits");
+    let mine = workspace.write("src/b/generated/work", "mine");
+    workspace.write("target/go", "");
+    let output = running.finish().exits_with(1);
+    assert!(output.error().contains("src/b/generated: holds 1 file"), "{}", output.error());
+    assert_eq!(fs::read_to_string(mine).unwrap(), "mine");
+}
+
+#[test]
+fn watch_leaves_a_folder_that_comes_between_two_rounds() {
+    let workspace = two().file("src/a/x", "1");
+    workspace.write("target/again", "");
+    let mut running = workspace.start(&["watch"]);
+    running.wait_for("watching: ");
+    let mine = workspace.write("src/a/generated/work", "mine");
+    workspace.save("src/a/x", "2");
+    running.wait_for("error: src/a/generated: holds 1 file that no build made (work)");
+    running.wait_for("watching: ");
+    assert_eq!(fs::read_to_string(&mine).unwrap(), "mine");
+    fs::remove_dir_all(workspace.root().join("src/a/generated")).unwrap();
+    workspace.save("src/a/x", "3");
+    running.wait_for("a | up to date in ");
+    running.wait_for("watching: ");
+    running.interrupt();
+    let _ = running.finish().exits_with(0);
+    assert!(!workspace.root().join("src/a/generated").exists());
+}
+
+/// Leftovers of a build, and git tracks one of them since.
+#[test]
+fn what_git_tracks_is_never_removed_whatever_the_environment_says() {
+    let workspace = killed().git();
+    let before = workspace.tree();
+    let other = tempfile::tempdir().unwrap();
+    git(other.path(), &["init", "-q"]);
+    let (git_dir, none) = (other.path().join(".git"), other.path().join("none"));
+    let (git_dir, none) = (git_dir.to_str().unwrap(), none.to_str().unwrap());
+    let tracked = "src/a/generated/left: is tracked by git in a folder that every build empties";
+    let unknown =
+        "src/a/dependency, src/a/generated: whether git tracks files there is not known: ";
+    let ownership = format!("{unknown}git ls-files: fatal: detected dubious ownership");
+    let missing = format!("{unknown}[ROOT]/.git: git does not start, install it or add it to PATH");
+    for (environment, words) in [
+        (&[][..], tracked),
+        (&[("GIT_DIR", git_dir)], tracked),
+        (&[("GIT_DIR", git_dir), ("GIT_WORK_TREE", none)], tracked),
+        (&[("GIT_INDEX_FILE", none)], tracked),
+        (&[("GIT_CEILING_DIRECTORIES", "/"), ("GIT_GLOB_PATHSPECS", "1")], tracked),
+        (&[("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")], &ownership),
+        (&[("PATH", none)], &missing),
+    ] {
+        let output = workspace.xtask_with(&variables(environment), &["build"]).exits_with(2);
+        assert!(output.error().contains(words), "{environment:?}: {}", output.error());
+        assert_eq!(workspace.tree(), before, "{environment:?}");
+    }
+    fs::write(workspace.root().join(".git/index"), "broken").unwrap();
+    let output = workspace.xtask(&["build"]).exits_with(2);
+    assert!(output.error().contains("git ls-files: "), "{}", output.error());
+    fs::remove_dir_all(workspace.root().join(".git")).unwrap();
+    fs::write(workspace.root().join(".git"), "gitdir: /nowhere\n").unwrap();
+    let output = workspace.xtask(&["build"]).exits_with(2);
+    assert!(output.error().contains("not a git repository: /nowhere"), "{}", output.error());
+    assert_eq!(workspace.tree(), before);
+    fs::remove_file(workspace.root().join(".git")).unwrap();
+    let _ = workspace.xtask(&["build", "-s", "b"]).exits_with(0);
+    assert!(!left(&workspace), "where there is no git it tracks nothing");
+}
+
+#[test]
+fn a_component_in_a_repository_of_its_own_is_asked_about_there() {
+    let workspace = killed().git();
+    git(workspace.root(), &["rm", "-rq", "--cached", "src/a"]);
+    git(&workspace.root().join("src/a"), &["init", "-q"]);
+    git(&workspace.root().join("src/a"), &["add", "-f", "."]);
+    let output = workspace.xtask(&["build"]).exits_with(2);
+    let tracked = "error: src/a/generated/left: is tracked by git ";
+    assert!(output.error().starts_with(tracked), "{}", output.error());
+    // Broken, it must not hide behind the repository around it.
+    fs::remove_file(workspace.root().join("src/a/.git/HEAD")).unwrap();
+    let output = workspace.xtask(&["build"]).exits_with(2);
+    assert!(output.error().contains("not a git repository"), "{}", output.error());
+    assert!(left(&workspace));
+}
+
+#[test]
+fn since_asks_the_repository_of_the_workspace() {
+    let workspace = Workspace::new().image("a", BASE).image("b", BASE).git();
+    git(workspace.root(), &["commit", "-qm", "1"]);
+    git(workspace.root(), &["tag", "start"]);
+    workspace.write("src/b/new", "");
+    let other = tempfile::tempdir().unwrap();
+    git(other.path(), &["init", "-q"]);
+    let other = other.path().join(".git");
+    let elsewhere = [("GIT_DIR", other.to_str().unwrap()), ("GIT_WORK_TREE", "/")];
+    let since = ["build", "-n", "--since", "start"];
+    let output = workspace.xtask_with(&variables(&elsewhere), &since).exits_with(0);
+    assert_eq!(output.stdout, "b  stale: image missing in the engine\n");
+    let owner = variables(&[("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")]);
+    let output = workspace.xtask_with(&owner, &since).exits_with(2);
+    let words = "error: --since start: git rev-parse: fatal: detected dubious ownership in repository \
+                 at '[ROOT]' To add an exception for this directory, call: git config --global \
+                 --add safe.directory [ROOT]\n";
+    assert_eq!(output.error(), words);
+    let output = workspace.xtask_with(&variables(&[("PATH", "/none")]), &since).exits_with(2);
+    let words =
+        "error: --since start: [ROOT]/.git: git does not start, install it or add it to PATH";
+    assert!(output.error().starts_with(words), "{}", output.error());
+}
+
+#[test]
+fn since_sees_what_changed_in_other_repositories_below() {
+    let library = Workspace::new().image("a", BASE).image("b", BASE).git();
+    git(library.root(), &["commit", "-qm", "1"]);
+    let workspace = Workspace::new()
+        .image("c", BASE)
+        .file(".gitignore", "src/d\n")
+        .image("e", BASE)
+        .file("src/e/build/inputs", "lib/src/a/*\n")
+        .git();
+    let library = library.root().to_str().unwrap();
+    git(workspace.root(), &["submodule", "--quiet", "add", library, "lib"]);
+    git(workspace.root(), &["submodule", "--quiet", "add", library, "src/s"]);
+    workspace.write("src/s/build/tt-s.dockerfile", BASE);
+    git(&workspace.root().join("src/s"), &["add", "."]);
+    git(&workspace.root().join("src/s"), &["commit", "-qm", "2"]);
+    git(workspace.root(), &["add", "."]);
+    git(workspace.root(), &["commit", "-qm", "1"]);
+    let since = || {
+        let output = workspace.xtask(&["build", "-n", "--since", "HEAD"]).exits_with(0);
+        let names = output.stdout.lines().filter_map(|line| line.split_whitespace().next());
+        names.filter(|name| name.len() == 1).collect::<String>()
+    };
+    assert_eq!(since(), "");
+    workspace.write("lib/src/a/file", "");
+    assert_eq!(since(), "e");
+    workspace.write("src/s/file", "");
+    git(&workspace.root().join("src/s"), &["add", "."]);
+    git(&workspace.root().join("src/s"), &["commit", "-qm", "3"]);
+    assert_eq!(since(), "es");
+    workspace.write("src/d/build/tt-d.dockerfile", BASE);
+    assert_eq!(since(), "es", "git ignores it");
+    git(&workspace.root().join("src/d"), &["init", "-q"]);
+    assert_eq!(since(), "des");
+}
+
+#[test]
+fn an_unknown_commit_is_no_unchanged_commit() {
+    let hook = "#!/bin/sh\necho it ran\n";
+    let workspace = Workspace::new()
+        .image("a", BASE)
+        .script("src/a/build/build-pre.sh", hook)
+        .file("src/a/build/inputs", "git:HEAD\n");
+    let ran = || {
+        let output = workspace.xtask(&["build"]).exits_with(0);
+        (output.stderr.contains("a | it ran"), output.stderr)
+    };
+    assert!(ran().0);
+    assert!(!ran().0, "there is no repository: that is known");
+    git(workspace.root(), &["init", "-q"]);
+    assert!(!ran().0, "there is no commit: that is known too");
+    git(workspace.root(), &["commit", "-q", "--allow-empty", "-m", "1"]);
+    assert!(ran().0);
+    assert!(!ran().0);
+    fs::write(workspace.root().join(".git/HEAD"), "ref: refs/heads/x\n").unwrap();
+    fs::write(workspace.root().join(".git/refs/heads/x"), "broken\n").unwrap();
+    for _ in 0..2 {
+        let (ran, words) = ran();
+        assert!(ran, "{words}");
+        let warning = "warning: src/a/build/inputs: git:HEAD cannot be read: git log: fatal: your \
+                       current branch appears to be broken: hooks run at every build";
+        assert_eq!(words.matches(warning).count(), 1, "{words}");
+    }
+}
+
+/// Runs the binary where it is alone with what it mounts, after `mounts`; none where that
+/// is not allowed.
+fn with_mounts(workspace: &Workspace, mounts: &str, arguments: &str) -> Option<tests::Output> {
+    let is_allowed = |unshare: &&[&str]| {
+        let ended = Command::new(unshare[0]).args(&unshare[1..]).arg("true").output();
+        ended.is_ok_and(|ended| ended.status.success())
+    };
+    let ways = [&["unshare", "--mount"][..], &["unshare", "--map-root-user", "--mount"]];
+    let unshare = ways.into_iter().find(is_allowed)?;
+    let script = format!("set -e; {mounts}; exec \"$0\" {}", workspace.own(arguments));
+    let command = [unshare, &["sh", "-c", &script]].concat();
+    Some(workspace.run(&mut workspace.command_below(&command)).finish())
+}
+
+const READ_ONLY: &str = "mount --bind target target; mount -o remount,bind,ro target";
+const FULL: &str = "mount -t tmpfs -o size=64k none target; \
+                    dd if=/dev/zero of=target/fill bs=4k count=100 2>/dev/null || true";
+
+#[test]
+fn a_target_that_cannot_be_written_is_a_warning() {
+    for mounts in [READ_ONLY, FULL, "rm -r target; touch target"] {
+        let workspace = two().file("src/b/text", "1");
+        workspace.write("src/a/build/build-pre.sh", &KILLS.replace("kill -9 $PPID", "true"));
+        fs::create_dir(workspace.root().join("target")).unwrap();
+        let before = workspace.tree();
+        for arguments in ["build", "build -n", "build --force", "graph --stale"] {
+            let Some(output) = with_mounts(&workspace, mounts, arguments) else { return };
+            let output = output.exits_with(0);
+            let warnings = output.stderr.matches("cannot be written, so the next build").count();
+            assert!(warnings < 2, "{mounts}: {arguments}: {}", output.stderr);
+            assert_eq!(workspace.tree(), before, "{mounts}: {arguments}");
+            if mounts.starts_with("rm") {
+                fs::remove_file(workspace.root().join("target")).unwrap();
+                fs::create_dir(workspace.root().join("target")).unwrap();
+            }
+        }
+        assert!(image_tree(&workspace.own("tt-a"))["left"].ends_with("left\n"));
+    }
+}
+
+#[test]
+fn a_lock_that_can_only_be_read_locks_as_well() {
+    let waits = "#!/bin/sh\necho waits\nwhile [ ! -e target/go ]; do sleep 0.1; done\n";
+    let workspace = Workspace::new().image("a", BASE).script("src/a/build/build-pre.sh", waits);
+    let mut first = workspace.start(&["build"]);
+    first.wait_for("| waits");
+    if let Some(refused) = with_mounts(&workspace, READ_ONLY, "build --no-wait") {
+        let refused = refused.exits_with(1);
+        assert!(refused.error().contains("the workspace is busy"), "{}", refused.error());
+    }
+    first.signal(Signal::INT);
+    let _ = first.finish().exits_with(130);
+}
+
+#[test]
+fn a_trace_that_is_cut_off_proposes_nothing() {
+    for (mounts, reason) in [(READ_ONLY, "Read-only file system"), (FULL, "No space left")] {
+        let workspace = Workspace::new()
+            .file("read", "1")
+            .image("a", BASE)
+            .script("src/a/build/build-pre.sh", "#!/bin/sh\ncat read\n")
+            .file("target/keep", "");
+        let Some(output) = with_mounts(&workspace, mounts, "inputs a") else { return };
+        let output = output.exits_with(2);
+        let words = "error: target/xtask: ";
+        assert!(output.error().starts_with(words), "{}", output.error());
+        assert!(output.error().contains(reason), "{}", output.error());
+        assert_eq!(output.stdout, "");
+    }
+}
