@@ -1,11 +1,11 @@
 //! Why a component was not built, for people who have to mend it.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
 use crate::core::excerpt;
 use crate::core::problem::Problem;
+use crate::core::regular_file;
 use crate::core::workspace::Component;
 use crate::effects::engine::EngineError;
 use crate::effects::hooks::HookError;
@@ -86,7 +86,8 @@ impl StepError {
     /// All that there is to say about it; the Dockerfile's line is looked up.
     pub(super) fn describe(&self, root: &Path, component: &Component) -> Failure {
         let (file, line) = self.place(root);
-        let text = file.as_ref().and_then(|file| fs::read_to_string(root.join(file)).ok());
+        let text =
+            file.as_ref().and_then(|file| regular_file::read_to_string(&root.join(file)).ok());
         let excerpt = line.zip(text).map(|(line, text)| {
             let lines = excerpt::around(&text, line).into_iter();
             lines
@@ -124,11 +125,13 @@ impl StepError {
             }
             Self::BasesMove { dockerfile, .. } => (Some(dockerfile.clone()), None),
             Self::Image { dockerfile, source: EngineError::Instruction { text, .. }, .. } => {
-                let contents = fs::read_to_string(root.join(dockerfile)).unwrap_or_default();
+                let contents =
+                    regular_file::read_to_string(&root.join(dockerfile)).unwrap_or_default();
                 (Some(dockerfile.clone()), excerpt::find(&contents, text))
             }
             Self::Image { dockerfile, source, .. } => {
-                let contents = fs::read_to_string(root.join(dockerfile)).unwrap_or_default();
+                let contents =
+                    regular_file::read_to_string(&root.join(dockerfile)).unwrap_or_default();
                 (Some(dockerfile.clone()), excerpt::find_quoted(&contents, &source.to_string()))
             }
             Self::Tree { .. } | Self::Cancelled | Self::Outdated => (None, None),

@@ -101,6 +101,7 @@ pub async fn run_with<E: Engine>(
     wishes: Option<UnboundedReceiver<Wish>>,
     setting: &Setting,
 ) -> Result<(), CommandError> {
+    options.build.reading.check().map_err(Problems::from)?;
     let registry = options.build.config_dir.as_deref().map(RegistryConfig::read).transpose()?;
     if let (Some(push), Some(registry)) = (&options.push, &registry) {
         push::tag(push, registry).map_err(Problems::from)?;

@@ -12,7 +12,7 @@
 //! archive can hold one.
 
 use std::ffi::{CString, OsStr};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -25,6 +25,8 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, Stat as Found};
 use rustix::fs::{fstat, openat, statat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+
+use super::regular_file;
 
 /// The digest of contents.
 pub type Digest = blake3::Hash;
@@ -333,7 +335,7 @@ impl Entry {
                 hasher.update(fs::read_link(source)?.as_os_str().as_bytes());
             }
             Kind::File => {
-                let file = File::open(source)?;
+                let file = regular_file::open(source)?;
                 hasher.update_reader(&file)?;
                 let is_same = Stat::of(&fstat(&file)?) == self.stat;
                 is_lasting = is_same && self.stat.is_settled(moment);
@@ -393,6 +395,8 @@ pub(super) fn top(path: &Path) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     fn places(tree: &Tree) -> Vec<u32> {

@@ -17,6 +17,7 @@ use super::ignore::Ignore;
 use super::lean;
 use super::outputs::HookOutputs;
 use super::problem::Problem;
+use super::regular_file;
 use super::selection::{Needed, Selection};
 use super::sources::{Reach, Sources};
 use super::tree::{Entry, Kind, Remembered, Tree, Wanted};
@@ -399,7 +400,8 @@ impl Trees {
     pub fn ignore(&self, of: &Selection) -> Result<(Ignore, Option<PathBuf>), Problem> {
         for file in ignore_files(&of.dockerfile) {
             let shown = format!("{}/{}", of.dir, file.display());
-            match std::fs::read_to_string(self.root.join(&shown)) {
+            let path = self.root.join(&shown);
+            match regular_file::read_to_string(&path) {
                 Ok(text) => {
                     let ignore = Ignore::parse(&text)
                         .map_err(|error| Problem::of_line(&shown, error.line, error.to_string()))?;
@@ -407,7 +409,7 @@ impl Trees {
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
-                    return Err(Problem::of_file(shown, format!("cannot be read: {error}")));
+                    return Err(Problem::of_file(shown, regular_file::explain(&path, &error)));
                 }
             }
         }
