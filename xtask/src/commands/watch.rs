@@ -304,7 +304,10 @@ impl<E: Engine> Watch<'_, E> {
                 self.watcher.start_over();
                 self.watcher.cover_structure();
             }
-            if batch.is_lost() || batch.touches_structure() || self.reading.is_none() {
+            if batch.is_lost()
+                || batch.touches_structure(&self.setting.root)
+                || self.reading.is_none()
+            {
                 self.read().await;
             }
         }

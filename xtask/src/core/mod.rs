@@ -13,6 +13,7 @@ pub mod dockerfile;
 pub mod excerpt;
 pub mod fields;
 pub mod fingerprint;
+mod follow;
 pub mod graph;
 pub mod holdings;
 pub mod ignore;

@@ -86,6 +86,9 @@ pub struct Component {
     pub inputs: Option<(String, Inputs)>,
     /// What `component.dep` and `components.dep` name, in order.
     pub declared: Vec<Declared>,
+    /// Where links that leave its folder lead, relative to the root, if that was asked for:
+    /// its dependents get what is there.
+    pub targets: Vec<PathBuf>,
 }
 
 /// One image of a component.
