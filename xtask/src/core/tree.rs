@@ -605,4 +605,19 @@ mod tests {
         let error = tree.digest(&places(&tree)).unwrap_err().to_string();
         assert!(error.contains("/f: No such file"), "{error}");
     }
+
+    #[test]
+    fn what_becomes_a_pipe_before_it_is_read_is_named_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        fs::write(&path, "1").unwrap();
+        let tree = Tree::read(dir.path(), &[]).unwrap();
+        fs::remove_file(&path).unwrap();
+        let mode = Mode::from_raw_mode(0o644);
+        rustix::fs::mknodat(CWD, &path, FileType::Fifo, mode, 0).unwrap();
+        let error = tree.digest(&places(&tree)).unwrap_err().to_string();
+        assert!(error.contains("/f: is a named pipe"), "{error}");
+        let error = crate::core::whole::Whole::open(&path).unwrap_err().to_string();
+        assert!(error.starts_with("is a named pipe"), "{error}");
+    }
 }
