@@ -106,9 +106,9 @@ fn a_platform_arg_given_by_hand_decides_what_an_image_is_made_from() {
 
 #[test]
 fn an_arg_without_end_is_an_error_with_its_line() {
-    let doubling: String =
-        (1..50).map(|n| format!("ARG A{n}=$A{0}-$A{0}\n", n - 1)).collect::<String>();
-    let workspace = Workspace::new().image("a", &format!("ARG A0=x\n{doubling}FROM $A49\n"));
+    let twice = |n| format!("ARG A{n}=$A{0}-$A{0}", n - 1);
+    let doubling = (1..50).map(twice).collect::<Vec<_>>().join("\n");
+    let workspace = Workspace::new().image("a", &format!("ARG A0=x\n{doubling}\nFROM $A49\n"));
     let nested = format!("FROM {}x{}\n", "${A:-".repeat(50_000), "}".repeat(50_000));
     let workspace = workspace.image("b", &nested);
     let output = workspace.xtask(&["build"]).exits_with(2);

@@ -4,6 +4,7 @@
 //! So a file is opened without waiting, and is looked at before it is read. What people
 //! write (Dockerfiles, hooks, ignore rules, …) is small: what is larger is none of it.
 
+use std::error::Error;
 use std::fs::{self, File, FileType};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::FileTypeExt;
@@ -71,7 +72,9 @@ pub fn explain(path: &Path, error: &io::Error) -> String {
         ErrorKind::NotFound if path.is_symlink() => {
             "is a symbolic link to nothing: mend or remove it".to_owned()
         }
-        _ if error.get_ref().is_some_and(|error| error.is::<Unfit>()) => error.to_string(),
+        _ if error.get_ref().is_some_and(<dyn Error + Send + Sync>::is::<Unfit>) => {
+            error.to_string()
+        }
         _ => format!("cannot be read: {error}"),
     }
 }

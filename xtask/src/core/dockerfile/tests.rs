@@ -175,16 +175,16 @@ fn a_build_arg_replaces_what_the_platform_says() {
 fn what_expands_without_end_is_an_error_with_its_line() {
     let none = BTreeMap::new();
     let error = |text: &str| parse(text.as_bytes(), &none).unwrap_err();
-    let doubling: String =
-        (1..40).map(|n| format!("ARG A{n}=${{A{0}}}${{A{0}}}\n", n - 1)).collect();
-    let long = error(&format!("ARG A0=x\n{doubling}FROM $A39\n"));
+    let twice = |n| format!("ARG A{n}=${{A{0}}}${{A{0}}}", n - 1);
+    let doubling = (1..40).map(twice).collect::<Vec<_>>().join("\n");
+    let long = error(&format!("ARG A0=x\n{doubling}\nFROM $A39\n"));
     assert_eq!(long, ParseError::Expansion { line: 18, source: ExpandError::TooLong });
     let nested = |depth| format!("FROM {}a{}\n", "${X:-".repeat(depth), "}".repeat(depth));
     assert!(parse(nested(DEEPEST).as_bytes(), &none).is_ok());
     let deep = error(&nested(100_000));
     assert_eq!(deep, ParseError::Expansion { line: 1, source: ExpandError::TooDeep });
     // In a stage it only makes what is read uncertain.
-    let text = format!("FROM a\nARG A0=x\n{doubling}COPY $A39 /\n");
+    let text = format!("FROM a\nARG A0=x\n{doubling}\nCOPY $A39 /\n");
     assert_eq!(parse(text.as_bytes(), &none).unwrap().sources, Sources::All);
 }
 
