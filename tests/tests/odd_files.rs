@@ -7,6 +7,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -243,6 +244,19 @@ fn what_hooks_made_is_the_same_from_the_store() {
     let output = workspace.xtask(&["build"]).exits_with(0);
     assert_eq!(output.built_by_name(), ["user"]);
     assert_eq!(found(&workspace, "tt-user", "l"), "Regular 644 0:0 None text");
+}
+
+#[test]
+fn what_links_lead_to_counts_as_changed_since() {
+    let workspace = linked().git();
+    let commit = ["-c", "user.name=n", "-c", "user.email=e", "commit", "-qm", "first"];
+    let git = Command::new("git").current_dir(workspace.root()).args(commit).status();
+    assert!(git.unwrap().success());
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    workspace.write("src/far/d/g", "other");
+    let output = workspace.xtask(&["build", "--since", "HEAD"]).exits_with(0);
+    assert_eq!(output.built_by_name(), ["hooked", "user"]);
+    is_up_to_date(&workspace, &[]);
 }
 
 #[test]

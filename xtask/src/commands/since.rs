@@ -2,27 +2,31 @@
 //!
 //! The revision is compared where the two histories parted, so that what others
 //! did on it since does not count; what is not committed yet, or not even added,
-//! does. A component is touched by a file in its folder or by one that its
-//! `build/inputs` names. That is a selection only: whether anything of it is stale
+//! does. A component is touched by a file in its folder, by one that its
+//! `build/inputs` names, or by one that a link leads to out of its folder. That is a selection only: whether anything of it is stale
 //! is decided as always.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::core::problem::{Problem, Problems};
+use crate::core::trees::{Memory, Trees};
 use crate::core::workspace::Workspace;
 use crate::effects::git;
 
 /// The places of the components that changed since `revision`.
 pub(super) fn changed(workspace: &Workspace, revision: &str) -> Result<BTreeSet<usize>, Problems> {
     let paths = changed_paths(&workspace.root, revision)?;
+    let trees = Trees::new(&workspace.root, Memory::new());
     let is_touched = |place: &usize| {
         let component = &workspace.components[*place];
         let dir = PathBuf::from(component.dir());
         let inputs = component.inputs.as_ref().map(|(_, inputs)| inputs);
-        paths
-            .iter()
-            .any(|path| path.starts_with(&dir) || inputs.is_some_and(|inputs| inputs.covers(path)))
+        let is_own = |path: &PathBuf| path.starts_with(&dir);
+        let is_input = |path: &PathBuf| inputs.is_some_and(|inputs| inputs.covers(path));
+        let leads_to = |target: PathBuf| paths.iter().any(|path| path.starts_with(&target));
+        paths.iter().any(|path| is_own(path) || is_input(path))
+            || !paths.is_empty() && trees.targets(&component.dir()).into_iter().any(leads_to)
     };
     Ok((0..workspace.components.len()).filter(is_touched).collect())
 }
