@@ -450,7 +450,7 @@ fn random(rng: &mut Rng) -> Workspace {
         for _ in 0..rng.usize(0..3).min(number) {
             dockerfile.push_str(&format!("COPY --from=tt-{} /x /\n", names[rng.usize(..number)]));
         }
-        // The last part of a Dockerfile's name would be its flavor.
+        // The last part of a Dockerfile's name could be its flavor.
         let path = format!("src/{name}/build/tt-{name}.common.dockerfile");
         workspace = workspace.file(&path, &dockerfile);
         let needed: String = (0..rng.usize(0..3).min(number))

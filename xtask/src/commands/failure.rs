@@ -1,11 +1,11 @@
 //! Why a component was not built, for people who have to mend it.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
 use crate::core::excerpt;
 use crate::core::problem::Problem;
+use crate::core::regular_file;
 use crate::core::text;
 use crate::core::workspace::Component;
 use crate::effects::engine::EngineError;
@@ -90,7 +90,7 @@ impl StepError {
         let (file, line) = self.place(root);
         // Only a file that was read has lines: others may be endless.
         let excerpt = file.as_ref().zip(line).and_then(|(file, line)| {
-            let text = fs::read_to_string(root.join(file)).ok()?;
+            let text = regular_file::read_to_string(&root.join(file)).ok()?;
             let lines = excerpt::around(&text, line).into_iter().map(|(number, text)| {
                 let text = text.to_owned();
                 ExcerptLine { number, text, is_marked: number == line }
@@ -127,7 +127,8 @@ impl StepError {
             }
             Self::BasesMove { dockerfile, .. } => (Some(dockerfile.clone()), None),
             Self::Image { dockerfile, source, .. } => {
-                let contents = fs::read_to_string(root.join(dockerfile)).unwrap_or_default();
+                let contents =
+                    regular_file::read_to_string(&root.join(dockerfile)).unwrap_or_default();
                 let named = match source {
                     EngineError::Instruction { text, .. } => Some(text.as_str()),
                     _ => None,

@@ -12,7 +12,6 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsString;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -35,6 +34,7 @@ use crate::core::holdings::Holdings;
 use crate::core::plan::{Part, PartKind, Plan, Step};
 use crate::core::problem::{Problem, Problems};
 use crate::core::reference::RegistryNames;
+use crate::core::regular_file;
 use crate::core::schedule::{Schedule, Task};
 use crate::core::selection::Needed;
 use crate::core::trees::Trees;
@@ -383,8 +383,9 @@ impl<'a, E: Engine> Round<'a, E> {
         let hooks = component.pre_hook.iter().chain(&component.post_hook);
         hooks
             .map(|hook| {
-                let bytes = fs::read(self.workspace.root.join(hook)).map_err(|error| {
-                    StepError::File(Problem::of_file(hook, format!("cannot be read: {error}")))
+                let path = self.workspace.root.join(hook);
+                let bytes = regular_file::read(&path).map_err(|error| {
+                    StepError::File(Problem::of_file(hook, regular_file::explain(&path, &error)))
                 });
                 Ok((hook.clone(), *blake3::hash(&bytes?).as_bytes()))
             })

@@ -2,8 +2,8 @@
 //!
 //! The revision is compared where the two histories parted, so that what others
 //! did on it since does not count; what is not committed yet, or not even added,
-//! does. A component is touched by a file in its folder or by one that its
-//! `build/inputs` names. That is a selection only: whether anything of it is stale
+//! does. A component is touched by a file in its folder, by one that its
+//! `build/inputs` names, or by one that a link leads to out of its folder. That is a selection only: whether anything of it is stale
 //! is decided as always.
 //!
 //! The workspace's own repository answers. It knows of a submodule whether it changed, which
@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::core::problem::{Problem, Problems};
+use crate::core::trees::{Memory, Trees};
 use crate::core::workspace::Workspace;
 use crate::effects::git::{self, GitError, Repository};
 
@@ -29,6 +30,7 @@ pub(super) fn changed(workspace: &Workspace, revision: &str) -> Result<BTreeSet<
     })?;
     let mut paths = changed_paths(&repository, root, revision).map_err(failed)?;
     paths.extend(unknown(&repository, workspace).map_err(|error| failed(error.to_string()))?);
+    let trees = Trees::new(root, Memory::new());
     let is_touched = |place: &usize| {
         let component = &workspace.components[*place];
         let dir = PathBuf::from(component.dir());
@@ -39,7 +41,9 @@ pub(super) fn changed(workspace: &Workspace, revision: &str) -> Result<BTreeSet<
             inputs.covers(path) || (root.join(path).is_dir() && inputs.starts().any(may_hold))
         };
         let is_own = |path: &PathBuf| path.starts_with(&dir) || dir.starts_with(path);
+        let leads_to = |target: PathBuf| paths.iter().any(|path| path.starts_with(&target));
         paths.iter().any(|path| is_own(path) || is_input(path))
+            || !paths.is_empty() && trees.targets(&component.dir()).into_iter().any(leads_to)
     };
     Ok((0..workspace.components.len()).filter(is_touched).collect())
 }

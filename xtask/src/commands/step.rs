@@ -16,8 +16,8 @@ use super::failure::{StepError, tree_error};
 use super::outputs::Before;
 use super::round::Round;
 use super::settled::Key;
-use crate::core::ignore::Ignore;
 use crate::core::plan::{Part, PartKind, Step};
+use crate::core::selection::Selection;
 use crate::core::workspace::Component;
 use crate::effects::engine::Engine;
 use crate::effects::hooks::{self, Hook};
@@ -205,8 +205,10 @@ impl<E: Engine> Round<'_, E> {
     async fn copy_dependencies(&self, step: &Step, component: &Component) -> Result<(), StepError> {
         let at = self.workspace.root.join(component.dir());
         let (trees, needed) = (Arc::clone(&self.trees), self.needed(step));
+        let images = component.images.iter().map(|image| Selection::own(component, image));
+        let images: Vec<Selection> = images.collect();
         let copying = tokio::task::spawn_blocking(move || {
-            let parts = trees.needed(&needed, &Ignore::default())?;
+            let parts = trees.copied(&needed, &images)?;
             temporary::copy_parts(&parts, &at)
         });
         let copied = copying.await.map_err(io::Error::other).flatten();

@@ -101,6 +101,7 @@ pub async fn run_with<E: Engine>(
     wishes: Option<UnboundedReceiver<Wish>>,
     setting: &Setting,
 ) -> Result<(), CommandError> {
+    options.build.reading.check().map_err(Problems::from)?;
     let registry = options.build.config_dir.as_deref().map(RegistryConfig::read).transpose()?;
     if let (Some(push), Some(registry)) = (&options.push, &registry) {
         push::tag(push, registry).map_err(Problems::from)?;
@@ -323,7 +324,10 @@ impl<E: Engine> Watch<'_, E> {
                 self.watcher.start_over();
                 self.watcher.cover_structure();
             }
-            if batch.is_lost() || batch.touches_structure() || self.reading.is_none() {
+            if batch.is_lost()
+                || batch.touches_structure(&self.setting.root)
+                || self.reading.is_none()
+            {
                 self.read().await;
             }
         }

@@ -8,7 +8,6 @@
 //! keeps its zero.
 
 use std::fmt;
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -16,6 +15,7 @@ use serde::Deserialize;
 
 use super::problem::{Problem, Problems};
 use super::reference::{self, RegistryNames};
+use super::regular_file;
 
 /// The file's name in the configuration folder.
 pub const FILE_NAME: &str = "services-configuration.yaml";
@@ -58,12 +58,12 @@ impl RegistryConfig {
     pub fn read(dir: &Path) -> Result<Self, Problems> {
         let path = dir.join(FILE_NAME);
         let shown = path.display().to_string();
-        let text = fs::read_to_string(&path).map_err(|error| {
+        let text = regular_file::read_to_string(&path).map_err(|error| {
             let message = match error.kind() {
-                io::ErrorKind::NotFound => {
+                io::ErrorKind::NotFound if !path.is_symlink() => {
                     "there is no such file: -c names the folder that holds it".to_owned()
                 }
-                _ => format!("cannot be read: {error}"),
+                _ => regular_file::explain(&path, &error),
             };
             Problem::of_file(&shown, message)
         })?;

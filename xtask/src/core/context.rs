@@ -6,8 +6,8 @@
 //! Dockerfile is always sent: without it there is nothing to build.
 //!
 //! Entries are owned by 0:0, and without the write bits of group and others, so that two
-//! people's checkouts are the same. Links are links and never followed; fifos and devices
-//! what they are, as the docker CLI sends them. The names of one file in one part are
+//! people's checkouts are the same. Links are links and not followed, but those of a
+//! dependency that lead out of its folder; fifos and devices are what they are, as the docker CLI sends them. The names of one file in one part are
 //! hard links to the first of them. Which are is no part of a context's digest: the
 //! contents are the same, and no clone or copy keeps it.
 
@@ -17,6 +17,9 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
 
 use super::fields::Fields;
 use super::ignore::Ignore;
@@ -167,8 +170,11 @@ impl Part {
             if !is_wanted(entry) {
                 continue;
             }
-            let is_ignored =
-                !ignore.is_empty() && ignore.ignores(&self.path(entry).to_string_lossy());
+            // What is in a closed folder, and may not be ignored, cannot be left out.
+            let is_left_out = |path: &str| {
+                ignore.ignores(path) && !(entry.is_closed && ignore.may_keep_below(path))
+            };
+            let is_ignored = !ignore.is_empty() && is_left_out(&self.path(entry).to_string_lossy());
             if is_ignored {
                 if entry.kind == Kind::Folder {
                     ignored.push(place);
@@ -219,6 +225,26 @@ impl Part {
     pub fn retain(&mut self, wanted: &[bool]) {
         let mut wanted = wanted.iter();
         self.kept.retain(|_| wanted.next() == Some(&true));
+    }
+
+    /// Keeps only what this user may read, all of it digested.
+    pub fn retain_readable(&mut self) -> io::Result<()> {
+        self.kept = self.tree.digest_readable(&self.kept)?;
+        Ok(())
+    }
+
+    /// Takes out what this user may not read, and gives that.
+    pub fn take_unreadable(&mut self) -> Vec<&Entry> {
+        let tree = &self.tree;
+        let is_readable = |entry: &Entry| match entry.kind {
+            Kind::Folder => !entry.is_closed,
+            Kind::File => access(tree.source(entry), Access::READ_OK) != Err(Errno::ACCESS),
+            _ => true,
+        };
+        let (kept, left_out): (Vec<u32>, Vec<u32>) =
+            self.kept.iter().partition(|place| is_readable(&tree.entries()[**place as usize]));
+        self.kept = kept;
+        left_out.into_iter().map(|place| &tree.entries()[place as usize]).collect()
     }
 
     /// The digest of what is at a path of the tree, if it is there.

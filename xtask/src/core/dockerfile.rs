@@ -5,7 +5,8 @@
 //! `FROM` in every stage, by `COPY --from=` and by `RUN --mount=…,from=`; those
 //! behind `ONBUILD` count too, because whoever builds on this image needs them.
 //! Only `FROM` expands variables, and only those of `ARG`s before the first
-//! `FROM` and the platform's own (`TARGETARCH` and its like). A name that an
+//! `FROM` and the platform's own (`TARGETARCH` and its like), which a build arg
+//! replaces whether an `ARG` declares them or not. A name that an
 //! earlier stage has taken is that stage and no image; so is a stage's number,
 //! and `scratch` is nothing at all.
 //!
@@ -121,16 +122,42 @@ pub enum ParseError {
         /// The reference before its variables were expanded.
         written: String,
     },
+    /// Its variables cannot be expanded within bounds.
+    #[error("{source}")]
+    Expansion {
+        /// The instruction's line.
+        line: usize,
+        /// Which bound.
+        source: ExpandError,
+    },
 }
+
+/// Why a text cannot be expanded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ExpandError {
+    /// Each `ARG` can be twice the one before.
+    #[error("comes to more than {} KiB once its variables are expanded: shorten it", LONGEST >> 10)]
+    TooLong,
+    /// A `${…}` is in a `${…}` and so on.
+    #[error("has more than {DEEPEST} '${{…}}' within each other: give them to ARGs of their own")]
+    TooDeep,
+}
+
+/// So many bytes may a text have once its variables are expanded.
+const LONGEST: usize = 64 << 10;
+
+/// So many `${…}` may be within each other.
+const DEEPEST: usize = 64;
 
 impl ParseError {
     /// The line to blame, from 1.
     pub fn line(&self) -> Option<usize> {
         match self {
             Self::Empty | Self::Binary => None,
-            Self::NotUtf8 { line } | Self::Syntax { line, .. } | Self::EmptyFrom { line, .. } => {
-                Some(*line)
-            }
+            Self::NotUtf8 { line }
+            | Self::Syntax { line, .. }
+            | Self::EmptyFrom { line, .. }
+            | Self::Expansion { line, .. } => Some(*line),
         }
     }
 }
@@ -144,7 +171,7 @@ pub fn parse(
     let parsed = parse_dockerfile::parse(&text).map_err(|error| syntax_error(&text, &error))?;
     let mut reader = Reader {
         lines: LineStarts::of(&text),
-        variables: platform_variables(),
+        variables: platform_variables(build_args),
         stages: Vec::new(),
         args: Vec::new(),
     };
@@ -211,10 +238,12 @@ impl Reader {
         match instruction {
             Instruction::Arg(arg) => {
                 let is_global = self.stages.is_empty();
+                let line = self.lines.line_of(arg.arg.span.start);
                 for word in words(&arg.arguments.value) {
                     let (name, default) = word.split_once('=').unwrap_or((&word, ""));
                     if is_global {
-                        self.global_arg(name, default, build_args);
+                        self.global_arg(name, default, build_args)
+                            .map_err(|source| ParseError::Expansion { line, source })?;
                     }
                     self.args.push(name.to_owned());
                 }
@@ -241,21 +270,30 @@ impl Reader {
     }
 
     /// Without a value a platform variable is shadowed too, as the engines do it.
-    fn global_arg(&mut self, name: &str, default: &str, build_args: &BTreeMap<String, String>) {
-        let default = expand(&unquote(default), &self.variables);
-        let value = build_args.get(name).cloned().unwrap_or(default);
+    fn global_arg(
+        &mut self,
+        name: &str,
+        default: &str,
+        build_args: &BTreeMap<String, String>,
+    ) -> Result<(), ExpandError> {
+        let value = match build_args.get(name) {
+            Some(given) => given.clone(),
+            None => expand(&unquote(default), &self.variables)?,
+        };
         self.variables.insert(name.to_owned(), value);
+        Ok(())
     }
 
     fn from(&mut self, from: &FromInstruction<'_>) -> Result<(), ParseError> {
         let line = self.lines.line_of(from.from.span.start);
-        let reference = expand(&unquote(&from.image.value), &self.variables);
+        let expand = |text: &str| {
+            expand(text, &self.variables).map_err(|source| ParseError::Expansion { line, source })
+        };
+        let reference = expand(&unquote(&from.image.value))?;
         if reference.is_empty() {
             return Err(ParseError::EmptyFrom { line, written: from.image.value.to_string() });
         }
-        let platform = flag_values(&from.options, "platform")
-            .next()
-            .map(|platform| expand(platform, &self.variables));
+        let platform = flag_values(&from.options, "platform").next().map(expand).transpose()?;
         let mut stage = Stage {
             name: from.as_.as_ref().map(|(_, name)| name.value.to_lowercase()),
             ..Stage::default()
@@ -353,25 +391,37 @@ impl LineStarts {
     }
 }
 
+/// What `TARGET` and `BUILD` stand before in the names of the platform's variables.
+const PLATFORM: [&str; 4] = ["PLATFORM", "OS", "ARCH", "VARIANT"];
+
+/// The stage that is built, which is always the last.
+const TARGET_STAGE: (&str, &str) = ("TARGETSTAGE", "default");
+
+/// Whether a builder has a variable before the first `FROM`, also if no `ARG` declares it.
+pub fn is_platform_arg(name: &str) -> bool {
+    let platform = name.strip_prefix("TARGET").or_else(|| name.strip_prefix("BUILD"));
+    platform.is_some_and(|rest| PLATFORM.contains(&rest)) || name == TARGET_STAGE.0
+}
+
 /// The variables that every build has before its first `FROM`, for the platform
-/// that this program runs on.
-fn platform_variables() -> BTreeMap<String, String> {
+/// that this program runs on, or as they are given.
+fn platform_variables(build_args: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let arch = match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         "x86" => "386",
         other => other,
     };
-    let values = [
-        ("PLATFORM", format!("linux/{arch}")),
-        ("OS", "linux".to_owned()),
-        ("ARCH", arch.to_owned()),
-        ("VARIANT", String::new()),
-    ];
-    let both = values.iter().flat_map(|(name, value)| {
+    let values = [format!("linux/{arch}"), "linux".to_owned(), arch.to_owned(), String::new()];
+    let both = PLATFORM.iter().zip(values).flat_map(|(name, value)| {
         ["TARGET", "BUILD"].map(|prefix| (format!("{prefix}{name}"), value.clone()))
     });
-    both.collect()
+    let (stage, last) = TARGET_STAGE;
+    let mut variables: BTreeMap<String, String> = both.collect();
+    variables.insert(stage.to_owned(), last.to_owned());
+    let given = build_args.iter().filter(|(name, _)| is_platform_arg(name));
+    variables.extend(given.map(|(name, value)| (name.clone(), value.clone())));
+    variables
 }
 
 /// Splits at blanks outside quotes; the quotes stay.
@@ -399,7 +449,18 @@ fn unquote(text: &str) -> String {
 
 /// Expands `$X`, `${X}`, `${X:-default}`, `${X-default}`, `${X:+other}` and
 /// `${X+other}`; `\$` is a plain dollar sign.
-fn expand(text: &str, variables: &BTreeMap<String, String>) -> String {
+fn expand(text: &str, variables: &BTreeMap<String, String>) -> Result<String, ExpandError> {
+    expand_below(text, variables, 0)
+}
+
+fn expand_below(
+    text: &str,
+    variables: &BTreeMap<String, String>,
+    depth: usize,
+) -> Result<String, ExpandError> {
+    if depth > DEEPEST {
+        return Err(ExpandError::TooDeep);
+    }
     let mut out = String::new();
     let mut rest = text;
     while let Some(place) = rest.find(['$', '\\']) {
@@ -410,17 +471,24 @@ fn expand(text: &str, variables: &BTreeMap<String, String>) -> String {
                 let next = escaped.chars().next();
                 (next.map(String::from).unwrap_or_default(), 1 + next.map_or(0, char::len_utf8))
             }
-            None => expand_one(special, variables),
+            None => expand_one(special, variables, depth)?,
         };
         out.push_str(&value);
         rest = &special[length..];
+        if out.len() + rest.len() > LONGEST {
+            return Err(ExpandError::TooLong);
+        }
     }
     out.push_str(rest);
-    out
+    Ok(out)
 }
 
 /// The value of the variable that `text` begins with, and the length of its name.
-fn expand_one(text: &str, variables: &BTreeMap<String, String>) -> (String, usize) {
+fn expand_one(
+    text: &str,
+    variables: &BTreeMap<String, String>,
+    depth: usize,
+) -> Result<(String, usize), ExpandError> {
     let get = |name: &str| variables.get(name).cloned();
     if let Some(inside) = text.strip_prefix("${")
         && let Some(end) = closing_brace(inside)
@@ -434,18 +502,20 @@ fn expand_one(text: &str, variables: &BTreeMap<String, String>) -> (String, usiz
         };
         let value = get(name).filter(|value| counts_empty || !value.is_empty());
         let value = match (operator.chars().next(), value) {
-            (Some('-'), None) | (Some('+'), Some(_)) => expand(&operator[1..], variables),
+            (Some('-'), None) | (Some('+'), Some(_)) => {
+                expand_below(&operator[1..], variables, depth + 1)?
+            }
             (Some('+'), None) => String::new(),
             (_, value) => value.unwrap_or_default(),
         };
-        return (value, "${".len() + end + "}".len());
+        return Ok((value, "${".len() + end + "}".len()));
     }
     let name_length =
         text[1..].find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len() - 1);
-    match name_length {
+    Ok(match name_length {
         0 => ("$".to_owned(), 1),
         length => (get(&text[1..=length]).unwrap_or_default(), 1 + length),
-    }
+    })
 }
 
 /// The place of the `}` that closes a `${` before `text`.

@@ -38,6 +38,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::context::Context;
+use super::dockerfile::is_platform_arg;
 use super::fields::Fields;
 
 /// Changes whenever the same inputs are digested in another way.
@@ -183,14 +184,17 @@ impl Manifest {
 }
 
 /// The build args that can change what a Dockerfile makes: those that it
-/// declares, and those that steer the builder itself. If a base image has
+/// declares, those that steer the builder itself, and those in place of the
+/// platform's own, which `FROM` expands undeclared. If a base image has
 /// `ONBUILD` triggers of its own, which may declare any, all of them can.
 pub fn relevant_args<'a>(
     args: &'a BTreeMap<String, String>,
     declared: &[String],
     base_has_triggers: bool,
 ) -> BTreeMap<&'a str, &'a str> {
-    let steers = |name: &str| name.starts_with("BUILDKIT_") || name == "SOURCE_DATE_EPOCH";
+    let steers = |name: &str| {
+        name.starts_with("BUILDKIT_") || name == "SOURCE_DATE_EPOCH" || is_platform_arg(name)
+    };
     args.iter()
         .filter(|(name, _)| base_has_triggers || declared.contains(name) || steers(name))
         .map(|(name, value)| (name.as_str(), value.as_str()))
@@ -295,12 +299,12 @@ mod tests {
 
     #[test]
     fn only_args_that_can_matter_count() {
-        let args = [("A", "1"), ("B", "2"), ("BUILDKIT_SYNTAX", "3")];
+        let args = [("A", "1"), ("B", "2"), ("BUILDKIT_SYNTAX", "3"), ("TARGETOS", "4")];
         let args = args.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let names = |declared: &[String], triggers| {
             relevant_args(&args, declared, triggers).into_keys().collect::<Vec<_>>()
         };
-        assert_eq!(names(&["A".to_owned()], false), ["A", "BUILDKIT_SYNTAX"]);
-        assert_eq!(names(&[], true), ["A", "B", "BUILDKIT_SYNTAX"]);
+        assert_eq!(names(&["A".to_owned()], false), ["A", "BUILDKIT_SYNTAX", "TARGETOS"]);
+        assert_eq!(names(&[], true), ["A", "B", "BUILDKIT_SYNTAX", "TARGETOS"]);
     }
 }

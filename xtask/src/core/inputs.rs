@@ -150,8 +150,12 @@ impl Inputs {
             return Ok(());
         }
         let full = root.join(at);
+        // What this user may not read, hooks cannot read either.
+        let is_hidden = |error: &io::Error| {
+            matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
+        };
         let metadata = match fs::symlink_metadata(&full) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if is_hidden(&error) => return Ok(()),
             metadata => metadata.map_err(naming(&full))?,
         };
         if !metadata.is_dir() {
@@ -160,7 +164,10 @@ impl Inputs {
             }
             return Ok(());
         }
-        let listed = fs::read_dir(&full).map_err(naming(&full))?;
+        let listed = match fs::read_dir(&full) {
+            Err(error) if is_hidden(&error) => return Ok(()),
+            listed => listed.map_err(naming(&full))?,
+        };
         for child in listed {
             self.find(root, &at.join(child?.file_name()), declared, found)?;
         }

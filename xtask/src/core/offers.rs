@@ -4,12 +4,15 @@
 //! BuildKit keeps the files that it received under a key. The next time it asks only for
 //! those whose path, kind, mode, size or time of modification are others. Size and time
 //! do not tell contents: a file can be written twice within one tick of the clock, or be
-//! given its old time. So whatever was offered under a key is remembered with the digest
-//! of its contents: every version, as the engine may keep several states of the files. If
-//! a path comes again with a size and time that stood for other contents, that key is
-//! given up, and the engine begins from nothing under a new one. So it does if this record
-//! was lost. A copy of it knows nothing of what was offered since: whoever keeps the record
-//! makes where it lies a part of the key.
+//! given its old time. And a folder that was a folder before is never counted as changed,
+//! whatever its mode: its new mode is written to the disk, but the checksums by which
+//! `COPY` finds its cache keep the old one. So whatever was offered under a key is
+//! remembered with the digest of its contents, a folder with its mode in place of contents:
+//! every version, as the engine may keep several states of the files. If a path comes again
+//! with a size and time that stood for other contents, that key is given up, and the engine
+//! begins from nothing under a new one. So it does if this record was lost. A copy of it
+//! knows nothing of what was offered since: whoever keeps the record makes where it lies a
+//! part of the key.
 
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
@@ -26,15 +29,20 @@ const SPARE: usize = 10_000;
 /// As much of a digest as chance does not find twice.
 type Short = [u8; 16];
 
+/// Changes whenever other things are remembered: what an older record lacks was offered
+/// all the same.
+const FORMAT: u32 = 2;
+
 /// What was offered under a key.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Offers {
+    format: u32,
     key: String,
     /// The digest of contents, by that of path, size and time.
     seen: HashMap<Short, Short>,
 }
 
-/// A file as the engine tells files apart, and what is in it.
+/// A file or folder as the engine tells them apart, and what is in it.
 #[derive(Clone, Debug)]
 pub struct Offer {
     /// Its path in the context.
@@ -47,6 +55,13 @@ pub struct Offer {
     pub digest: Digest,
 }
 
+impl Offer {
+    /// A folder, of which the engine looks at nothing but the path.
+    pub fn folder(path: PathBuf, mode: u32) -> Self {
+        Self { path, size: 0, modified: 0, digest: blake3::hash(&mode.to_le_bytes()) }
+    }
+}
+
 impl Offers {
     /// The offers that are to be made now: those that were made `before` and these, or
     /// these alone under a key that is made of a `nonce` never used before.
@@ -54,14 +69,16 @@ impl Offers {
         let offers: HashMap<Short, Short> = offers.map(|offer| offer.entry()).collect();
         let usable = before.filter(|before| {
             let is_kept = |(name, digest)| before.seen.get(name).is_none_or(|seen| seen == digest);
-            before.seen.len() <= 2 * offers.len() + SPARE && offers.iter().all(is_kept)
+            before.format == FORMAT
+                && before.seen.len() <= 2 * offers.len() + SPARE
+                && offers.iter().all(is_kept)
         });
         match usable {
             Some(mut before) => {
                 before.seen.extend(offers);
                 before
             }
-            None => Self { key: nonce.to_owned(), seen: offers },
+            None => Self { format: FORMAT, key: nonce.to_owned(), seen: offers },
         }
     }
 
@@ -124,6 +141,26 @@ mod tests {
         let (x, y, z) = (("a", 1, "x"), ("a", 2, "y"), ("a", 1, "z"));
         assert_eq!(keys(&[&[x], &[y], &[z], &[y]]), ["0", "0", "2", "2"]);
         assert_eq!(keys(&[&[x], &[], &[z]]), ["0", "0", "2"]);
+    }
+
+    #[test]
+    fn it_is_given_up_when_a_folder_has_another_mode() {
+        let mut before = None;
+        let mut keys = Vec::new();
+        for (time, mode) in [0o755, 0o755, 0o700, 0o755, 0o2755].into_iter().enumerate() {
+            let offers = [Offer::folder("d".into(), mode), offer("d/f", 1, "x")];
+            let next = Offers::next(before, &time.to_string(), offers.into_iter());
+            keys.push(next.key().to_owned());
+            before = Some(next);
+        }
+        assert_eq!(keys, ["0", "0", "2", "3", "4"]);
+    }
+
+    #[test]
+    fn a_record_of_another_format_is_not_used() {
+        let offers = || std::iter::once(offer("a", 1, "x"));
+        let old = Offers { format: FORMAT - 1, ..Offers::next(None, "old", offers()) };
+        assert_eq!(Offers::next(Some(old), "new", offers()).key(), "new");
     }
 
     #[test]

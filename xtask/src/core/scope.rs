@@ -1,9 +1,10 @@
 //! Which files of a workspace can make anything stale, so that nobody watches
 //! others.
 //!
-//! That is all under `src/` but the temporary folders, and what hooks are declared to
-//! read, wherever it lies. What `.dockerignore` leaves out of every context does not
-//! count, unless a hook may read it or another component gets it under `dependency/`.
+//! That is all under `src/` but the temporary folders, and, wherever it lies, what hooks are
+//! declared to read and what links lead to out of a component that others need. What
+//! `.dockerignore` leaves out of every context does not count, unless a hook may read it or
+//! another component gets it under `dependency/`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -33,6 +34,7 @@ impl Scope {
             scope.has_head |= inputs.head;
         }
         for (place, component) in workspace.components.iter().enumerate() {
+            scope.starts.extend(component.targets.iter().cloned());
             let is_needed = !graph.next(place, Direction::Dependents).is_empty();
             if component.has_hooks() || component.images.is_empty() || is_needed {
                 continue;

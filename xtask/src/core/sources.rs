@@ -26,7 +26,7 @@ use parse_dockerfile::{
     Command, CopyInstruction, Flag, FromInstruction, HereDoc, Instruction, RunInstruction, Source,
 };
 
-use super::dockerfile::words;
+use super::dockerfile::{is_platform_arg, words};
 use super::ignore::Pattern;
 
 /// What the instructions of a Dockerfile can read of its context.
@@ -64,8 +64,9 @@ const RUN_FLAGS: [&str; 3] = ["network", "security", "device"];
 /// What makes an engine without here-documents read one.
 const READERS: [&str; 5] = ["ADD", "COPY", "RUN", "ONBUILD", "FROM"];
 
-/// `ARG`s that builders fill in by themselves: for `TARGET` and for `BUILD`.
-const PLATFORM: [&str; 5] = ["PLATFORM", "OS", "ARCH", "VARIANT", "STAGE"];
+/// No path is as long once its variables are expanded: each `ARG` can be twice the one
+/// before.
+const LONGEST: usize = 64 << 10;
 
 impl Sources {
     /// Of a Dockerfile and its text; `build_args` take the place of defaults.
@@ -349,6 +350,9 @@ impl Reader<'_> {
             };
             out.push_str(before);
             out.push_str(&self.value(name).filter(|_| is_name(name))?);
+            if out.len() > LONGEST {
+                return None;
+            }
             rest = behind;
         }
         out.push_str(rest);
@@ -433,8 +437,8 @@ fn is_name(text: &str) -> bool {
 /// Whether a builder may give an `ARG` a value by itself.
 fn is_automatic(name: &str) -> bool {
     let name = name.to_uppercase();
-    let platform = name.strip_prefix("TARGET").or_else(|| name.strip_prefix("BUILD"));
-    platform.is_some_and(|rest| PLATFORM.contains(&rest) || rest.starts_with("KIT_"))
+    is_platform_arg(&name)
+        || name.starts_with("BUILDKIT_")
         || name.ends_with("_PROXY")
         || name == "SOURCE_DATE_EPOCH"
 }

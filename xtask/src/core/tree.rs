@@ -8,11 +8,13 @@
 //! of the file system's clock keeps its times (git calls this racy). So a digest
 //! is kept only if the file had been left alone for [`SETTLED`] when it was read.
 //!
-//! Links are never followed, the folder itself excepted. Sockets are left out, as no
-//! archive can hold one.
+//! Links are not followed, the folder itself excepted, but where [`Tree::followed`] says
+//! so. Sockets are left out, as no archive can hold one. A folder that this user may not
+//! read is a folder like others until somebody asks for its digest: it may be one that
+//! nobody needs.
 
 use std::ffi::{CString, OsStr};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -26,6 +28,9 @@ use rustix::fs::{fstat, openat, statat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::follow::{Follower, may_leave};
+use super::regular_file;
+
 /// The digest of contents.
 pub type Digest = blake3::Hash;
 
@@ -37,6 +42,9 @@ const NAMES: usize = 32 << 10;
 
 /// How a folder is opened to be walked.
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// No folder has so many files that others lead to it by mistake.
+const MOST_FOLLOWED: usize = 1_000_000;
 
 /// The permission bits that count: all but the write bits of group and others, so
 /// that two people's umasks agree.
@@ -109,6 +117,8 @@ pub struct Entry {
     pub mode: u32,
     /// The device and inode of a file that has several names.
     pub inode: Option<(u64, u64)>,
+    /// Whether it is a folder that this user may not read.
+    pub is_closed: bool,
     stat: Stat,
     read: OnceLock<Read>,
 }
@@ -146,7 +156,17 @@ pub struct Tree {
     /// Where it is.
     pub folder: PathBuf,
     entries: Vec<Entry>,
+    /// Where links that leave the folder lead, as far as they were followed.
+    targets: Vec<PathBuf>,
+    has_links_out: OnceLock<bool>,
     read_at: SystemTime,
+}
+
+/// How a folder is walked.
+struct Walk<'w> {
+    /// All of it, if nothing says what.
+    wanted: Option<&'w dyn Fn(&Path) -> Wanted>,
+    follower: Option<&'w mut Follower>,
 }
 
 impl Tree {
@@ -159,12 +179,30 @@ impl Tree {
     pub fn read_some(
         folder: &Path,
         wanted: impl Fn(&Path) -> Wanted,
-        mut remembered: &[Remembered],
+        remembered: &[Remembered],
     ) -> io::Result<Self> {
+        Self::start(folder, Walk { wanted: Some(&wanted), follower: None }, remembered)
+    }
+
+    /// The same for a place other than its own: in the place of links that leave the folder
+    /// is what they lead to.
+    pub fn followed(
+        folder: &Path,
+        wanted: impl Fn(&Path) -> Wanted,
+        remembered: &[Remembered],
+    ) -> io::Result<Self> {
+        let mut follower = Follower::new(folder);
+        let walk = Walk { wanted: Some(&wanted), follower: Some(&mut follower) };
+        let mut tree = Self::start(folder, walk, remembered)?;
+        tree.targets = follower.targets.into_iter().collect();
+        Ok(tree)
+    }
+
+    fn start(folder: &Path, mut walk: Walk<'_>, mut remembered: &[Remembered]) -> io::Result<Self> {
         let mut tree = Self::empty(folder);
         let opened = openat(CWD, folder, FOLDER, Mode::empty()).map_err(naming(folder))?;
         tree.add(PathBuf::new(), &fstat(&opened).map_err(naming(folder))?, &mut remembered);
-        tree.walk(&opened, &mut PathBuf::new(), Some(&wanted), &mut remembered)?;
+        tree.walk(&opened, &mut PathBuf::new(), &mut walk, &mut remembered)?;
         Ok(tree)
     }
 
@@ -186,39 +224,112 @@ impl Tree {
     }
 
     fn empty(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), entries: Vec::new(), read_at: SystemTime::now() }
+        Self {
+            folder: folder.to_owned(),
+            entries: Vec::new(),
+            targets: Vec::new(),
+            has_links_out: OnceLock::new(),
+            read_at: SystemTime::now(),
+        }
     }
 
-    /// Walks a folder, relative to itself: that is a third quicker than by paths. All of
-    /// it where nothing says what is `wanted`.
+    /// Walks the folder that was added last, relative to itself: that is a third quicker
+    /// than by paths.
     fn walk(
         &mut self,
         folder: &OwnedFd,
         at: &mut PathBuf,
-        wanted: Option<&impl Fn(&Path) -> Wanted>,
+        walk: &mut Walk<'_>,
         remembered: &mut &[Remembered],
     ) -> io::Result<()> {
+        let place = self.entries.len().saturating_sub(1);
         for name in names(folder).map_err(|error| self.naming(at, error))? {
             at.push(OsStr::from_bytes(name.to_bytes()));
-            let here = wanted.map_or(Wanted::All, |wanted| wanted(at));
+            let here = walk.wanted.map_or(Wanted::All, |wanted| wanted(at));
             if here != Wanted::Nothing {
                 match statat(folder, &name, AtFlags::SYMLINK_NOFOLLOW) {
                     // It went between the two looks: it is not there.
                     Err(Errno::NOENT) => {}
+                    Err(Errno::ACCESS) if place > 0 => self.entries[place].is_closed = true,
                     Err(error) => return Err(self.naming(at, error)),
                     Ok(found) => {
-                        self.add(at.clone(), &found, remembered);
-                        if FileType::from_raw_mode(found.st_mode).is_dir() {
-                            let below =
-                                openat(folder, &name, FOLDER | OFlags::NOFOLLOW, Mode::empty());
-                            let below = below.map_err(|error| self.naming(at, error))?;
-                            let wanted = wanted.filter(|_| here != Wanted::All);
-                            self.walk(&below, at, wanted, remembered)?;
+                        let wanted = walk.wanted.filter(|_| here != Wanted::All);
+                        let follower = walk.follower.as_deref_mut();
+                        let mut below = Walk { wanted, follower };
+                        match FileType::from_raw_mode(found.st_mode) {
+                            FileType::Directory => {
+                                self.add(at.clone(), &found, remembered);
+                                let opened =
+                                    openat(folder, &name, FOLDER | OFlags::NOFOLLOW, Mode::empty());
+                                self.go_into(opened, at, &mut below, remembered)?;
+                            }
+                            FileType::Symlink if below.follower.is_some() => {
+                                self.follow(&found, at, &mut below, remembered)?;
+                            }
+                            _ => self.add(at.clone(), &found, remembered),
                         }
                     }
                 }
             }
             at.pop();
+        }
+        Ok(())
+    }
+
+    /// Walks the folder that was added last, unless it is closed to this user.
+    fn go_into(
+        &mut self,
+        opened: rustix::io::Result<OwnedFd>,
+        at: &mut PathBuf,
+        walk: &mut Walk<'_>,
+        remembered: &mut &[Remembered],
+    ) -> io::Result<()> {
+        match opened {
+            Err(Errno::ACCESS) => {
+                if let Some(folder) = self.entries.last_mut() {
+                    folder.is_closed = true;
+                }
+                Ok(())
+            }
+            opened => {
+                let opened = opened.map_err(|error| self.naming(at, error))?;
+                self.walk(&opened, at, walk, remembered)
+            }
+        }
+    }
+
+    /// Adds a link, or what is in its place.
+    fn follow(
+        &mut self,
+        link: &Found,
+        at: &mut PathBuf,
+        walk: &mut Walk<'_>,
+        remembered: &mut &[Remembered],
+    ) -> io::Result<()> {
+        if self.entries.len() > MOST_FOLLOWED {
+            let message = format!("links lead to more than {MOST_FOLLOWED} files: remove some");
+            return Err(naming(&self.folder.join(at))(io::Error::other(message)));
+        }
+        let target = walk.follower.as_deref_mut().and_then(|follower| follower.target(at));
+        let found = target.as_ref().and_then(|it| statat(CWD, it, AtFlags::empty()).ok());
+        let (Some(target), Some(found)) = (target, found) else {
+            self.add(at.clone(), link, remembered);
+            return Ok(());
+        };
+        match FileType::from_raw_mode(found.st_mode) {
+            FileType::RegularFile => self.add(at.clone(), &found, remembered),
+            FileType::Directory => {
+                self.add(at.clone(), &found, remembered);
+                if let Some(follower) = walk.follower.as_deref_mut() {
+                    follower.enter(at);
+                }
+                let opened = openat(CWD, &target, FOLDER, Mode::empty());
+                self.go_into(opened, at, walk, remembered)?;
+                if let Some(follower) = walk.follower.as_deref_mut() {
+                    follower.leave();
+                }
+            }
+            _ => self.add(at.clone(), link, remembered),
         }
         Ok(())
     }
@@ -241,7 +352,7 @@ impl Tree {
         };
         let has_names = kind == Kind::File && found.st_nlink > 1;
         let inode = has_names.then_some((found.st_dev, found.st_ino));
-        self.entries.push(Entry { path, kind, mode, inode, stat, read });
+        self.entries.push(Entry { path, kind, mode, inode, is_closed: false, stat, read });
     }
 
     fn naming(&self, at: &Path, error: Errno) -> io::Error {
@@ -268,11 +379,51 @@ impl Tree {
         unread.into_par_iter().try_for_each(|entry| self.digest_one(entry))
     }
 
+    /// The same, of what this user may read: gives the places of that.
+    pub fn digest_readable(&self, places: &[u32]) -> io::Result<Vec<u32>> {
+        let readable = places.par_iter().map(|place| {
+            let entry = &self.entries[*place as usize];
+            let read = match entry.read.get() {
+                Some(_) => Ok(()),
+                None => self.digest_one(entry),
+            };
+            match read {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+                read => read.map(|()| Some(*place)),
+            }
+        });
+        readable.filter_map(Result::transpose).collect()
+    }
+
     fn digest_one(&self, entry: &Entry) -> io::Result<()> {
         let source = self.source(entry);
-        let read = entry.read_now(&source, self.read_at).map_err(naming(&source))?;
-        let _ = entry.read.set(read);
+        let read = if entry.is_closed {
+            Err(io::ErrorKind::PermissionDenied.into())
+        } else {
+            entry.read_now(&source, self.read_at)
+        };
+        let read = read.map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => unreadable(),
+            _ => error,
+        });
+        let _ = entry.read.set(read.map_err(naming(&source))?);
         Ok(())
+    }
+
+    /// Whether links may lead out of the folder, by their texts alone.
+    pub fn has_links_out(&self) -> bool {
+        *self.has_links_out.get_or_init(|| {
+            let mut links = self.entries.iter().filter(|entry| entry.kind == Kind::Link);
+            links.any(|link| {
+                let text = fs::read_link(self.source(link));
+                text.is_ok_and(|text| may_leave(&link.path, &text))
+            })
+        })
+    }
+
+    /// Where links that leave the folder lead, really, if they were followed.
+    pub fn targets(&self) -> &[PathBuf] {
+        &self.targets
     }
 
     /// Where an entry is.
@@ -333,7 +484,7 @@ impl Entry {
                 hasher.update(fs::read_link(source)?.as_os_str().as_bytes());
             }
             Kind::File => {
-                let file = File::open(source)?;
+                let file = regular_file::open(source)?;
                 hasher.update_reader(&file)?;
                 let is_same = Stat::of(&fstat(&file)?) == self.stat;
                 is_lasting = is_same && self.stat.is_settled(moment);
@@ -375,6 +526,12 @@ fn names(folder: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
     Ok(names)
 }
 
+/// What is needed cannot be read by this user.
+pub(super) fn unreadable() -> io::Error {
+    let message = "cannot be read: make it readable, or leave it out by .dockerignore";
+    io::Error::new(io::ErrorKind::PermissionDenied, message)
+}
+
 /// Puts the path in front of an error that lacks it.
 pub fn naming<E: Into<io::Error>>(path: &Path) -> impl Fn(E) -> io::Error {
     move |error| {
@@ -393,6 +550,8 @@ pub(super) fn top(path: &Path) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     fn places(tree: &Tree) -> Vec<u32> {
@@ -445,5 +604,20 @@ mod tests {
         fs::remove_file(dir.path().join("f")).unwrap();
         let error = tree.digest(&places(&tree)).unwrap_err().to_string();
         assert!(error.contains("/f: No such file"), "{error}");
+    }
+
+    #[test]
+    fn what_becomes_a_pipe_before_it_is_read_is_named_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        fs::write(&path, "1").unwrap();
+        let tree = Tree::read(dir.path(), &[]).unwrap();
+        fs::remove_file(&path).unwrap();
+        let mode = Mode::from_raw_mode(0o644);
+        rustix::fs::mknodat(CWD, &path, FileType::Fifo, mode, 0).unwrap();
+        let error = tree.digest(&places(&tree)).unwrap_err().to_string();
+        assert!(error.contains("/f: is a named pipe"), "{error}");
+        let error = crate::core::whole::Whole::open(&path).unwrap_err().to_string();
+        assert!(error.starts_with("is a named pipe"), "{error}");
     }
 }

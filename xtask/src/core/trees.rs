@@ -2,6 +2,7 @@
 //!
 //! What one component is made from is partly another's folder, so trees are shared. Of a
 //! folder of which a Dockerfile can read only some, only that is walked.
+//! A component's folder is another tree for its dependents if links lead out of it.
 //! They hold until something may have written into them: whoever runs a hook calls
 //! [`Trees::forget`], whoever spends time on a build [`Trees::time_passed`], and the
 //! next look walks again, with all the digests that are still good. Where somebody
@@ -17,13 +18,17 @@ use super::ignore::Ignore;
 use super::lean;
 use super::outputs::HookOutputs;
 use super::problem::Problem;
+use super::regular_file;
 use super::selection::{Needed, Selection};
 use super::sources::{Reach, Sources};
-use super::tree::{Entry, Kind, Remembered, Tree, Wanted};
+use super::tree::{Entry, Kind, Remembered, Tree, Wanted, naming, unreadable};
 use super::workspace::{TEMPORARY, stray_dockerfile};
 
 /// Ends the name of a list of files.
 const INPUTS: &str = "inputs";
+
+/// Ends the name of a folder whose links are followed where they leave it.
+const FOLLOWED: &str = "followed";
 
 /// The digests that were right when they were kept, by the tree's name.
 pub type Memory = BTreeMap<String, Vec<Remembered>>;
@@ -168,10 +173,8 @@ impl Trees {
     /// What hooks would find if no other hook ran.
     pub fn source_at_rest(&self, dir: &str, needed: &[String]) -> Result<Context, Problem> {
         let read = || {
-            let mut parts = vec![self.own_source(dir)?];
             let names = needed.iter().map(String::as_str);
-            parts.extend(self.dependencies(names, &Ignore::default())?);
-            Context::read(parts)
+            self.for_hooks(dir, self.dependencies(names, &Ignore::default())?)
         };
         read().map_err(|error| self.problem(&error))
     }
@@ -183,7 +186,7 @@ impl Trees {
     ) -> io::Result<Vec<Part>> {
         let part = |name: &str| {
             let dir = format!("src/{name}");
-            let tree = self.whole(&dir)?;
+            let tree = self.followed(&dir)?;
             let mut part = Part::dependency(name, dir.clone(), tree, ignore);
             part.leave_out(&self.outputs(&dir))?;
             Ok(part)
@@ -194,24 +197,29 @@ impl Trees {
     /// What hooks are given: the component's folder without what is there during a round
     /// only and what hooks left there, and what it needs.
     pub fn source(&self, dir: &str, needed: &[Needed]) -> Result<Context, Problem> {
-        let read = || {
-            let mut parts = vec![self.own_source(dir)?];
-            parts.extend(self.needed(needed, &Ignore::default())?);
-            Context::read(parts)
-        };
+        let read = || self.for_hooks(dir, self.needed(needed, &Ignore::default())?);
         read().map_err(|error| self.problem(&error))
     }
 
-    fn own_source(&self, dir: &str) -> io::Result<Part> {
-        let mut part = Part::without(dir.to_owned(), self.whole(dir)?, &TEMPORARY);
-        part.leave_out(&self.outputs(dir))?;
-        Ok(part)
+    /// A component's folder with what it needs. What this user may not read, its hooks
+    /// cannot read either.
+    fn for_hooks(&self, dir: &str, needed: Vec<Part>) -> io::Result<Context> {
+        let mut own = Part::without(dir.to_owned(), self.whole(dir)?, &TEMPORARY);
+        own.leave_out(&self.outputs(dir))?;
+        let mut parts = vec![own];
+        parts.extend(needed);
+        parts.iter_mut().try_for_each(Part::retain_readable)?;
+        Context::read(parts)
     }
 
-    /// A component's folder without what is there during a round only.
+    /// A component's folder without what is there during a round only, as far as this user
+    /// may read it.
     pub fn component(&self, dir: &str) -> Result<Context, Problem> {
-        let read =
-            || Context::read(vec![Part::without(dir.to_owned(), self.whole(dir)?, &TEMPORARY)]);
+        let read = || {
+            let mut part = Part::without(dir.to_owned(), self.whole(dir)?, &TEMPORARY);
+            part.retain_readable()?;
+            Context::read(vec![part])
+        };
         read().map_err(|error| self.problem(&error))
     }
 
@@ -241,7 +249,8 @@ impl Trees {
         let name = format!("{dir}#{INPUTS}");
         let tree = |known: &[Remembered]| Tree::of_files(&self.root, paths, known);
         let read = || {
-            let part = Part::without(String::new(), self.tree(&name, tree)?, &[]);
+            let mut part = Part::without(String::new(), self.tree(&name, tree)?, &[]);
+            part.retain_readable()?;
             Context::read(vec![part])
         };
         read().map_err(|error| self.problem(&error))
@@ -252,7 +261,7 @@ impl Trees {
         let mut parts = Vec::new();
         for Needed { name, generated } in needed {
             let dir = format!("src/{name}");
-            let tree = self.whole(&dir)?;
+            let tree = self.followed(&dir)?;
             parts.push(Part::dependency(name, dir.clone(), Arc::clone(&tree), ignore));
             let tree = match generated {
                 Some(kept) => self.whole(&kept.to_string_lossy())?,
@@ -263,10 +272,41 @@ impl Trees {
         Ok(parts)
     }
 
+    /// What hooks get under `dependency/`: all that this user may read. The rest must be
+    /// nothing that the `images` of their component are sent.
+    pub fn copied(&self, needed: &[Needed], images: &[Selection]) -> io::Result<Vec<Part>> {
+        let mut parts = self.needed(needed, &Ignore::default())?;
+        let mut ignores = Vec::new();
+        for of in images {
+            let ignored = self.ignore(of);
+            ignores.push(ignored.map_err(|problem| io::Error::other(problem.to_string()))?.0);
+        }
+        for part in &mut parts {
+            let copy = part.clone();
+            for entry in part.take_unreadable() {
+                let path = copy.path(entry);
+                let is_sent = images.iter().zip(&ignores).any(|(of, ignore)| {
+                    ignore.may_keep(&path.to_string_lossy()) && self.can_read(of, &path)
+                });
+                if is_sent {
+                    return Err(naming(&copy.source(entry))(unreadable()));
+                }
+            }
+        }
+        Ok(parts)
+    }
+
+    /// Whether a path of a context can be read by its Dockerfile or by its bases.
+    fn can_read(&self, of: &Selection, path: &Path) -> bool {
+        let key = (of.dir.clone(), of.dockerfile.clone());
+        of.sources.reach(path) != Reach::Out || self.state().whole.contains(&key)
+    }
+
     /// What is odd about the components that were looked at.
     pub fn warnings(&self) -> Vec<Problem> {
         let state = self.state();
-        let components = state.trees.iter().filter(|(name, _)| name.starts_with("src/"));
+        let is_own = |name: &str| name.starts_with("src/") && !name.ends_with(FOLLOWED);
+        let components = state.trees.iter().filter(|(name, _)| is_own(name));
         let mut warnings: Vec<Problem> = components
             .flat_map(|(name, tree)| {
                 let dir = name.split('#').next().unwrap_or_default();
@@ -304,13 +344,17 @@ impl Trees {
         let mut state = self.state();
         let is_touched = |dir: &str| path.starts_with(dir) || Path::new(dir).starts_with(path);
         let is_stale = |name: &str| match name.split_once('#') {
-            Some((_, INPUTS)) => true,
+            Some((_, INPUTS | FOLLOWED)) => true,
             Some((dir, _)) => is_touched(dir),
             None => is_touched(name),
         };
-        state.contexts.retain(|of, _| {
-            let needed = of.needed.iter().any(|needed| is_touched(&format!("src/{}", needed.name)));
-            !needed && !is_touched(&of.dir)
+        let State { trees, contexts, .. } = &mut *state;
+        contexts.retain(|of, _| {
+            let is_other = |needed: &Needed| {
+                let dir = format!("src/{}", needed.name);
+                is_touched(&dir) || trees.contains_key(&format!("{dir}#{FOLLOWED}"))
+            };
+            !of.needed.iter().any(is_other) && !is_touched(&of.dir)
         });
         let stale: Vec<String> =
             state.trees.keys().filter(|name| is_stale(name)).cloned().collect();
@@ -326,7 +370,7 @@ impl Trees {
         self.forget();
         let state = self.state();
         let is_there = |name: &&String| match name.split_once('#') {
-            Some((dir, INPUTS)) => self.root.join(dir).exists(),
+            Some((dir, INPUTS | FOLLOWED)) => self.root.join(dir).exists(),
             Some((dir, by)) => self.root.join(dir).join(by).exists(),
             None => self.root.join(name).exists(),
         };
@@ -406,6 +450,26 @@ impl Trees {
         Tree::read_some(&folder, wanted, known)
     }
 
+    /// A component's folder as another one gets it.
+    fn followed(&self, dir: &str) -> io::Result<Arc<Tree>> {
+        let whole = self.whole(dir)?;
+        if !whole.has_links_out() {
+            return Ok(whole);
+        }
+        let folder = self.root.join(dir);
+        let name = format!("{dir}#{FOLLOWED}");
+        self.tree(&name, |known| Tree::followed(&folder, |_| Wanted::All, known))
+    }
+
+    /// Where links that leave a component's folder lead, relative to the root, as far as
+    /// that is below it.
+    pub fn targets(&self, dir: &str) -> Vec<PathBuf> {
+        let Ok(root) = self.root.canonicalize() else { return Vec::new() };
+        let tree = self.followed(dir);
+        let targets = tree.iter().flat_map(|tree| tree.targets());
+        targets.filter_map(|target| Some(target.strip_prefix(&root).ok()?.to_owned())).collect()
+    }
+
     fn tree(
         &self,
         name: &str,
@@ -426,7 +490,8 @@ impl Trees {
     pub fn ignore(&self, of: &Selection) -> Result<(Ignore, Option<PathBuf>), Problem> {
         for file in ignore_files(&of.dockerfile) {
             let shown = format!("{}/{}", of.dir, file.display());
-            match std::fs::read_to_string(self.root.join(&shown)) {
+            let path = self.root.join(&shown);
+            match regular_file::read_to_string(&path) {
                 Ok(text) => {
                     let ignore = Ignore::parse(&text)
                         .map_err(|error| Problem::of_line(&shown, error.line, error.to_string()))?;
@@ -434,7 +499,7 @@ impl Trees {
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
-                    return Err(Problem::of_file(shown, format!("cannot be read: {error}")));
+                    return Err(Problem::of_file(shown, regular_file::explain(&path, &error)));
                 }
             }
         }

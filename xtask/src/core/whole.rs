@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use super::regular_file;
 use super::tree::Digest;
 
 /// A file of which exactly as much is read as it had when it was opened.
@@ -17,7 +18,7 @@ pub struct Whole {
 impl Whole {
     /// Opens a file.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
+        let file = regular_file::open(path)?;
         let left = file.metadata()?.len();
         Ok(Self { file, left, hasher: blake3::Hasher::new() })
     }

@@ -5,7 +5,8 @@
 //! it makes: every `NAME[.FLAVOR].dockerfile` an image `NAME`, `build-pre.sh`
 //! and `build-post.sh` the hooks around them, `component.dep` (or
 //! `components.dep`) the components that it needs, a name a line. A folder
-//! without `build/` is source that others can depend on.
+//! without `build/` is source that others can depend on. Only [`FLAVORS`] are
+//! flavors: any other dot belongs to an image's name, as in `python3.11`.
 //!
 //! Reading never stops at the first problem. What can be read is returned, and
 //! what cannot is a [`Problem`], so that the whole workspace is judged at once.
@@ -22,12 +23,17 @@ use super::inputs::Inputs;
 use super::problem::{Problem, Problems, did_you_mean};
 use super::provenance::Provenance;
 use super::reference::{self, RegistryNames};
+use super::regular_file;
+use super::script;
 use super::sources::Sources;
 use super::text;
 use super::tree::Digest;
 
 /// The folders of a component that exist during a round only.
 pub const TEMPORARY: [&str; 2] = ["dependency", "generated"];
+
+/// The flavors that there are.
+pub const FLAVORS: [&str; 3] = ["common", "k8s", "yarn"];
 
 /// What decides how a workspace is read, besides its files.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +44,21 @@ pub struct Options {
     pub build_args: BTreeMap<String, String>,
     /// Take it that every Dockerfile reads its whole context.
     pub whole_context: bool,
+}
+
+impl Options {
+    /// Refuses a flavor that there is not: nothing would be built under it.
+    pub fn check(&self) -> Result<(), Problem> {
+        match &self.flavor {
+            Some(flavor) if !FLAVORS.contains(&flavor.as_str()) => {
+                let hint = did_you_mean(flavor, FLAVORS);
+                let known = FLAVORS.join(", ");
+                let message = format!("--flavor: no flavor '{flavor}'{hint}: there are {known}");
+                Err(Problem::of_request(message))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A repository and the components under its `src/`, sorted by name.
@@ -66,6 +87,9 @@ pub struct Component {
     pub inputs: Option<(String, Inputs)>,
     /// What `component.dep` and `components.dep` name, in order.
     pub declared: Vec<Declared>,
+    /// Where links that leave its folder lead, relative to the root, if that was asked for:
+    /// its dependents get what is there.
+    pub targets: Vec<PathBuf>,
 }
 
 /// One image of a component.
@@ -126,6 +150,7 @@ impl Component {
 impl Workspace {
     /// Reads the workspace at `root`; what cannot be read is added to `problems`.
     pub fn read(root: &Path, options: &Options, problems: &mut Vec<Problem>) -> Self {
+        problems.extend(options.check().err());
         let mut reader = Reader::new(root, options);
         let components = reader.components();
         let workspace = Self { root: root.to_owned(), components, warnings: reader.warnings };
@@ -285,8 +310,8 @@ impl<'a> Reader<'a> {
                 continue;
             }
             match file.as_str() {
-                "build-pre.sh" => component.pre_hook = Some(path),
-                "build-post.sh" => component.post_hook = Some(path),
+                "build-pre.sh" => component.pre_hook = self.hook(path),
+                "build-post.sh" => component.post_hook = self.hook(path),
                 "component.dep" | "components.dep" => {
                     component.declared.extend(self.dependencies(&path));
                 }
@@ -299,8 +324,25 @@ impl<'a> Reader<'a> {
         component
     }
 
+    /// A script that looks right and is read wrong is refused before anything runs; whether
+    /// it can be run at all is found out when it is.
+    fn hook(&mut self, path: String) -> Option<String> {
+        let script = self.read(&path)?;
+        if let Err(error) = script::interpreter(&script)
+            && let Some(line) = error.line()
+        {
+            self.problems.push(Problem::of_line(&path, line, error.to_string()));
+        }
+        Some(path)
+    }
+
+    fn read(&mut self, path: &str) -> Option<Vec<u8>> {
+        let read = regular_file::read(&self.root.join(path));
+        read.map_err(|error| self.unreadable(path, &error)).ok()
+    }
+
     fn inputs(&mut self, path: String) -> Option<(String, Inputs)> {
-        let text = fs::read_to_string(self.root.join(&path))
+        let text = regular_file::read_to_string(&self.root.join(&path))
             .map_err(|error| self.unreadable(&path, &error))
             .ok()?;
         match Inputs::parse(&text, &path) {
@@ -346,8 +388,7 @@ impl<'a> Reader<'a> {
     }
 
     fn dockerfile(&mut self, path: &str) -> Option<(Digest, Dockerfile)> {
-        let bytes = fs::read(self.root.join(path)).map_err(|error| self.unreadable(path, &error));
-        let bytes = bytes.ok()?;
+        let bytes = self.read(path)?;
         match dockerfile::parse(&bytes, &self.options.build_args) {
             Ok(dockerfile) => Some((blake3::hash(&bytes), dockerfile)),
             Err(error) => {
@@ -364,7 +405,7 @@ impl<'a> Reader<'a> {
     /// The components that a `component.dep` names: a name a line, `#` starts a
     /// comment.
     fn dependencies(&mut self, path: &str) -> Vec<Declared> {
-        let text = match fs::read_to_string(self.root.join(path)) {
+        let text = match regular_file::read_to_string(&self.root.join(path)) {
             Ok(text) => text,
             Err(error) => {
                 self.unreadable(path, &error);
@@ -412,13 +453,7 @@ impl<'a> Reader<'a> {
     }
 
     fn unreadable(&mut self, path: &str, error: &io::Error) {
-        let message = match error.kind() {
-            io::ErrorKind::InvalidData => "is not UTF-8 text: save it as UTF-8".to_owned(),
-            io::ErrorKind::NotFound if self.root.join(path).is_symlink() => {
-                "is a symbolic link to nothing: mend or remove it".to_owned()
-            }
-            _ => format!("cannot be read: {error}"),
-        };
+        let message = regular_file::explain(&self.root.join(path), error);
         self.problems.push(Problem::of_file(path, message));
     }
 }
@@ -438,9 +473,33 @@ pub fn stray_dockerfile(path: &str) -> Option<Problem> {
 
 fn split_flavor(stem: &str) -> (String, Option<String>) {
     match stem.rsplit_once('.') {
-        Some((image, flavor)) if !image.is_empty() && !flavor.is_empty() => {
+        Some((image, flavor)) if !image.is_empty() && FLAVORS.contains(&flavor) => {
             (image.to_owned(), Some(flavor.to_owned()))
         }
         _ => (stem.to_owned(), None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_flavors_are_no_part_of_an_images_name() {
+        let split = |stem| {
+            let (image, flavor) = split_flavor(stem);
+            (image, flavor.unwrap_or_default())
+        };
+        for (stem, image, flavor) in [
+            ("web", "web", ""),
+            ("web.k8s", "web", "k8s"),
+            ("drivers-384.111", "drivers-384.111", ""),
+            ("drivers-384.111.yarn", "drivers-384.111", "yarn"),
+            ("python3.11.common.k8s", "python3.11.common", "k8s"),
+            ("web.K8S", "web.K8S", ""),
+            (".k8s", ".k8s", ""),
+        ] {
+            assert_eq!(split(stem), (image.to_owned(), flavor.to_owned()), "{stem}");
+        }
     }
 }

@@ -8,7 +8,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -16,14 +15,18 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::core::reads::TRACER;
+use crate::core::regular_file;
+use crate::core::script::{self, ScriptError};
 use crate::event::{Event, Events, Stream};
 
 /// How long a cancelled hook may clean up after itself.
 const GRACE: Duration = Duration::from_secs(3);
+/// So many bytes of a line are passed on.
+const LONGEST: usize = 64 << 10;
 /// How long output is awaited from what a finished hook left running.
 const DRAIN: Duration = Duration::from_millis(500);
 
@@ -31,18 +34,28 @@ const DRAIN: Duration = Duration::from_millis(500);
 #[derive(Debug, thiserror::Error)]
 pub enum HookError {
     /// It cannot be read.
-    #[error("{hook}: cannot be read: {source}")]
+    #[error("{hook}: {reason}")]
     Unreadable {
         /// The hook, relative to the root.
         hook: String,
         /// Why not.
-        source: io::Error,
+        reason: String,
     },
-    /// It is neither a program nor a text.
-    #[error("{hook}: is not a script: begin it with a line such as '#!/bin/bash'")]
-    NotAScript {
+    /// It cannot be run as it is.
+    #[error("{hook}{}: {source}", source.line().map(|line| format!(":{line}")).unwrap_or_default())]
+    Unfit {
         /// The hook, relative to the root.
         hook: String,
+        /// Why not.
+        source: ScriptError,
+    },
+    /// Nobody knows how it ended.
+    #[error("{hook}: cannot be waited for: {source}")]
+    Lost {
+        /// The hook, relative to the root.
+        hook: String,
+        /// Why not.
+        source: io::Error,
     },
     /// Its interpreter does not start.
     #[error("{hook}:1: '{interpreter}' does not start: {source}")]
@@ -69,7 +82,8 @@ impl HookError {
     pub fn hook(&self) -> &str {
         match self {
             Self::Unreadable { hook, .. }
-            | Self::NotAScript { hook }
+            | Self::Unfit { hook, .. }
+            | Self::Lost { hook, .. }
             | Self::NoInterpreter { hook, .. }
             | Self::Failed { hook, .. } => hook,
         }
@@ -122,24 +136,18 @@ pub async fn run(
     match ended {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(HookError::Failed { hook, status }),
-        Err(source) => Err(HookError::Unreadable { hook, source }),
+        Err(source) => Err(HookError::Lost { hook, source }),
     }
 }
 
 fn interpreter_of(root: &Path, hook: &str) -> Result<Vec<String>, HookError> {
-    let bytes = fs::read(root.join(hook))
-        .map_err(|source| HookError::Unreadable { hook: hook.to_owned(), source })?;
-    let first = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let is_text = !bytes.contains(&0) && std::str::from_utf8(&bytes).is_ok();
-    let line = std::str::from_utf8(first).ok().and_then(|line| line.strip_prefix("#!"));
-    // As the kernel reads it: a path, and all the rest as one argument.
-    match line.map(str::trim).filter(|line| !line.is_empty()) {
-        Some(line) => {
-            Ok(line.splitn(2, char::is_whitespace).map(|s| s.trim().to_owned()).collect())
-        }
-        None if is_text => Ok(vec!["/bin/sh".to_owned()]),
-        None => Err(HookError::NotAScript { hook: hook.to_owned() }),
-    }
+    let path = root.join(hook);
+    let script = regular_file::read(&path).map_err(|error| HookError::Unreadable {
+        hook: hook.to_owned(),
+        reason: regular_file::explain(&path, &error),
+    })?;
+    script::interpreter(&script)
+        .map_err(|source| HookError::Unfit { hook: hook.to_owned(), source })
 }
 
 fn start(hook: &Hook<'_>, interpreter: &[String]) -> Result<Child, HookError> {
@@ -224,18 +232,62 @@ async fn forward(
 ) {
     let Some(source) = source else { return };
     let mut reader = BufReader::new(source);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        match reader.read_until(b'\n', &mut line).await {
-            Ok(0) => return,
-            Err(error) if error.kind() != ErrorKind::Interrupted => return,
-            _ => events.send(Event::Log {
-                component: component.to_owned(),
-                image: None,
-                stream,
-                line: String::from_utf8_lossy(&line).trim_end().to_owned(),
-            }),
+    while let Ok(Some(line)) = next_line(&mut reader).await {
+        events.send(Event::Log { component: component.to_owned(), image: None, stream, line });
+    }
+}
+
+/// The next line, if there is one. However long it is, no more is kept than is passed on.
+async fn next_line(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<String>> {
+    let (mut line, mut left_out, mut is_whole) = (Vec::new(), 0, false);
+    while !is_whole {
+        let read = match reader.fill_buf().await {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            read => read?,
+        };
+        if read.is_empty() {
+            break;
         }
+        let end = read.iter().position(|byte| *byte == b'\n');
+        let more = &read[..end.unwrap_or(read.len())];
+        let kept = more.len().min(LONGEST - line.len());
+        line.extend_from_slice(&more[..kept]);
+        left_out += more.len() - kept;
+        is_whole = end.is_some();
+        let used = more.len() + usize::from(is_whole);
+        reader.consume(used);
+    }
+    if line.is_empty() && !is_whole {
+        return Ok(None);
+    }
+    let text = String::from_utf8_lossy(&line);
+    Ok(Some(match left_out {
+        0 => text.trim_end().to_owned(),
+        // What was cut may end in the middle of a letter.
+        _ => format!("{} … ({left_out} more bytes)", text.trim_end_matches('\u{fffd}')),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn lines(output: &[u8]) -> Vec<String> {
+        let mut reader = BufReader::with_capacity(1000, output);
+        let mut lines = Vec::new();
+        while let Some(line) = next_line(&mut reader).await.unwrap() {
+            lines.push(line);
+        }
+        lines
+    }
+
+    #[tokio::test]
+    async fn of_a_long_line_only_the_beginning_is_kept() {
+        assert_eq!(lines(b"one\r\n\nthree").await, ["one", "", "three"]);
+        let longest = "x".repeat(LONGEST);
+        assert_eq!(lines(format!("{longest}\nend\n").as_bytes()).await, [&longest, "end"]);
+        let cut = "x".repeat(LONGEST - 1);
+        let found = lines(format!("{cut}\u{e4}bcd\nend\n").as_bytes()).await;
+        assert_eq!(found, [format!("{cut} … (4 more bytes)"), "end".to_owned()]);
     }
 }

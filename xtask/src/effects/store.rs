@@ -9,15 +9,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
 use super::state::{self, DIR};
 use super::temporary;
-use crate::core::context::Context;
+use crate::core::context::{Context, GENERATED, Part};
 use crate::core::fingerprint::{Fingerprint, Recipe};
 use crate::core::outputs::HookOutputs;
+use crate::core::tree::{Tree, Wanted};
 use crate::core::trees::Trees;
 
 /// What a component with declared inputs came to.
@@ -86,10 +88,14 @@ impl Store {
         let unfinished = folder.with_extension("new");
         remove(&unfinished)?;
         fs::create_dir_all(&unfinished)?;
-        let own = self.root.join(dir).join("generated");
-        let is_there = own.is_dir();
+        let own = self.root.join(dir);
+        let is_there = own.join(GENERATED).is_dir();
         if is_there {
-            temporary::copy_tree(&own, &unfinished.join("generated"))?;
+            // As dependents get it: from here links would lead elsewhere.
+            let wanted = |path: &Path| Wanted::itself_if(path.starts_with(GENERATED));
+            let tree = Arc::new(Tree::followed(&own, wanted, &[])?);
+            let part = Part::without(dir.to_owned(), tree, &[]);
+            temporary::copy_parts(&[part], &unfinished)?;
         }
         fs::rename(&unfinished, &folder)?;
         let outputs = trees.outputs(dir);

@@ -279,13 +279,6 @@ pub fn copy_parts(parts: &[Part], to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Copies a whole folder.
-pub fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
-    let tree = Tree::read(from, &[])?;
-    let entries = tree.entries().iter();
-    copy(entries.map(|entry| (entry, tree.source(entry), entry.path.clone())), to)
-}
-
 fn make(target: &Path, kind: FileType, mode: u32, number: u64) -> io::Result<()> {
     let mode = Mode::from_raw_mode(mode);
     mknodat(CWD, target, kind, mode, number).map_err(io::Error::from)
@@ -298,18 +291,17 @@ fn copy<'a>(
     let mut folders: Vec<(PathBuf, fs::Metadata)> = Vec::new();
     for (entry, source, path) in entries {
         let target = to.join(path);
-        let metadata = fs::symlink_metadata(&source)?;
         match entry.kind {
             Kind::Folder => {
                 fs::create_dir_all(&target)?;
-                // The folder itself may be a link.
+                // The folder may be a link.
                 folders.push((target, fs::metadata(&source)?));
             }
             Kind::Link => symlink(fs::read_link(&source)?, &target)?,
             Kind::File => {
                 fs::copy(&source, &target)?;
                 // A file that its owner may not write keeps its mode, and its time all the same.
-                let times = fs::FileTimes::new().set_modified(metadata.modified()?);
+                let times = fs::FileTimes::new().set_modified(fs::metadata(&source)?.modified()?);
                 fs::File::open(&target)?.set_times(times)?;
             }
             Kind::Fifo => make(&target, FileType::Fifo, entry.mode, 0)?,

@@ -4,11 +4,13 @@
 //! the others cost nothing: a folder of packages can be larger than all that is built.
 //! Else the system is told once for all that lies in a folder, which is quicker. A new
 //! folder is watched, with all that is in it, before its news is passed on; whoever
-//! reads it then finds what was put there before the watch. News that were lost
+//! reads it then finds what was put there before the watch. A folder that this user may
+//! not read is left alone until its permissions change. News that were lost
 //! are news too: then anything may have changed. Reading is no news.
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -68,6 +70,10 @@ pub struct Watcher {
     receiver: UnboundedReceiver<Message>,
     watched: BTreeSet<PathBuf>,
     unwatched: BTreeSet<PathBuf>,
+    /// Whether the system had no room for more.
+    is_full: bool,
+    /// The folders that this user may not read.
+    closed: BTreeSet<PathBuf>,
     interval: Duration,
 }
 
@@ -98,6 +104,8 @@ impl Watcher {
             receiver,
             watched: BTreeSet::new(),
             unwatched: BTreeSet::new(),
+            is_full: false,
+            closed: BTreeSet::new(),
             interval,
         })
     }
@@ -162,7 +170,10 @@ impl Watcher {
             Ok(()) => self.watched.insert(folder.to_owned()),
             // It went, and that is heard of.
             Err(error) if matches!(error.kind, ErrorKind::PathNotFound) => false,
-            Err(_) => {
+            // Whatever needs it fails and says so.
+            Err(error) if is_denied(&error) => self.closed.insert(folder.to_owned()),
+            Err(error) => {
+                self.is_full |= is_limit(&error);
                 self.poll(folder);
                 self.unwatched.insert(folder.to_owned())
             }
@@ -195,7 +206,7 @@ impl Watcher {
     /// What is to be said of folders for which there was no room.
     pub fn shortage(&self, scope: &Scope) -> Option<String> {
         let unwatched = self.unwatched.len();
-        (self.system.is_some() && unwatched > 0).then(|| {
+        (self.is_full && unwatched > 0).then(|| {
             let needed: usize = scope.folders().map(|folder| self.count(folder, scope)).sum();
             format!(
                 "{unwatched} of {needed} folders cannot be watched, as the limit {LIMIT} is \
@@ -260,7 +271,10 @@ impl Watcher {
         if change.paths.is_empty() {
             return None;
         }
-        for path in change.paths.iter().filter(|_| change.is_structural) {
+        for path in &change.paths {
+            if !self.closed.remove(path) && !change.is_structural {
+                continue;
+            }
             self.watched.retain(|folder| !folder.starts_with(path));
             self.unwatched.retain(|folder| !folder.starts_with(path));
             if let Some(poller) = &self.poller {
@@ -285,5 +299,20 @@ impl Watcher {
     pub fn start_over(&mut self) {
         self.watched.clear();
         self.unwatched.clear();
+        self.closed.clear();
     }
+}
+
+fn is_limit(error: &notify::Error) -> bool {
+    let limit = io::ErrorKind::StorageFull;
+    match &error.kind {
+        ErrorKind::MaxFilesWatch => true,
+        ErrorKind::Io(error) => error.kind() == limit,
+        _ => false,
+    }
+}
+
+fn is_denied(error: &notify::Error) -> bool {
+    let denied = io::ErrorKind::PermissionDenied;
+    matches!(&error.kind, ErrorKind::Io(error) if error.kind() == denied)
 }

@@ -122,9 +122,13 @@ impl Batch {
         quiet.max(soon).into()
     }
 
-    /// Whether components, their Dockerfiles or dependencies may be others now.
-    pub(super) fn touches_structure(&self) -> bool {
+    /// Whether components, their Dockerfiles or dependencies may be others now, or where
+    /// their links lead.
+    pub(super) fn touches_structure(&self, root: &Path) -> bool {
         self.heard.iter().any(|(path, heard)| {
+            if heard.is_structural && root.join(path).is_symlink() {
+                return true;
+            }
             let names: Vec<_> = path.iter().collect();
             match *names {
                 [_] | [_, _] => heard.is_structural,
@@ -218,12 +222,14 @@ fn touched_by(path: &Path, workspace: &Workspace) -> BTreeSet<usize> {
         return (0..workspace.components.len()).collect();
     }
     let is_head = path.starts_with(".git");
+    let leads_to = |target: &PathBuf| path.starts_with(target) || target.starts_with(path);
     let declaring = workspace.components.iter().enumerate().filter(|(_, component)| {
-        component.inputs.as_ref().is_some_and(|(_, inputs)| {
-            (is_head && inputs.head)
-                || inputs.covers(path)
-                || inputs.starts().any(|start| start.starts_with(path))
-        })
+        component.targets.iter().any(leads_to)
+            || component.inputs.as_ref().is_some_and(|(_, inputs)| {
+                (is_head && inputs.head)
+                    || inputs.covers(path)
+                    || inputs.starts().any(|start| start.starts_with(path))
+            })
     });
     declaring.map(|(place, _)| place).chain(owner(path, workspace)).collect()
 }

@@ -4,13 +4,15 @@ use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use super::Watch;
 use super::made::states;
 use crate::commands::bases::{self, Externals};
 use crate::commands::read_workspace;
 use crate::core::config::RegistryConfig;
 use crate::core::dockerfile::ImageUse;
-use crate::core::graph::Graph;
+use crate::core::graph::{Direction, Graph};
 use crate::core::scope::Scope;
 use crate::core::selection::Selection;
 use crate::core::workspace::Workspace;
@@ -28,9 +30,10 @@ impl<E: Engine> Watch<'_, E> {
             read_workspace(&root, &options, registry.as_ref(), &events)
         });
         self.reading = match reading.await {
-            Ok(Ok((workspace, graph))) => {
+            Ok(Ok((mut workspace, graph))) => {
                 hook_outputs::load(&workspace, &self.trees);
                 self.scope = Scope::new(&workspace, &graph, &self.trees);
+                self.cover_links(&mut workspace, &graph);
                 self.tell_workspace(&workspace, &graph);
                 Some(Arc::new((Arc::new(workspace), graph)))
             }
@@ -47,6 +50,10 @@ impl<E: Engine> Watch<'_, E> {
             self.reading = None;
         }
         self.ask_of_bases().await;
+        self.cover();
+    }
+
+    fn cover(&mut self) {
         let scope = &self.scope;
         for folder in scope.folders() {
             let start = folder.ancestors().find(|folder| self.setting.root.join(folder).is_dir());
@@ -56,6 +63,27 @@ impl<E: Engine> Watch<'_, E> {
             self.watcher.cover_one(Path::new(".git"));
             self.watcher.cover_one(Path::new(".git/logs"));
         }
+    }
+
+    /// Watches what links lead to that leave a component which others need. Where that is,
+    /// is known once the component is walked, which it is once it is watched; and what is
+    /// there is looked at again once it is watched, too.
+    fn cover_links(&mut self, workspace: &mut Workspace, graph: &Graph) {
+        self.cover();
+        let trees = &self.trees;
+        let components = workspace.components.par_iter_mut().enumerate();
+        let needed =
+            components.filter(|(place, _)| !graph.next(*place, Direction::Dependents).is_empty());
+        tokio::task::block_in_place(|| {
+            needed.for_each(|(_, component)| component.targets = trees.targets(&component.dir()));
+        });
+        let mut linked = workspace.components.iter().filter(|it| !it.targets.is_empty()).peekable();
+        if linked.peek().is_none() {
+            return;
+        }
+        self.scope = Scope::new(workspace, graph, trees);
+        self.cover();
+        linked.for_each(|component| self.trees.changed(Path::new(&component.dir())));
     }
 
     /// Finds out which external bases read more than the Dockerfiles say; a round finds

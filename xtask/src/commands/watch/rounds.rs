@@ -181,7 +181,7 @@ impl<E: Engine> Watch<'_, E> {
             let now = states(reading, &self.trees, affected).await;
             let changed = self.made.changed(workspace, &now);
             let outdated = graph.dependents(&changed).intersection(&steps).copied().collect();
-            if batch.is_lost() || batch.touches_structure() {
+            if batch.is_lost() || batch.touches_structure(&self.setting.root) {
                 prepared.live.give_up(&outdated);
                 continue;
             }

@@ -159,6 +159,36 @@ fn the_platform_and_its_variables_are_expanded() {
 }
 
 #[test]
+fn a_build_arg_replaces_what_the_platform_says() {
+    let from = |text: &str, args: &[(&str, &str)]| uses(text, args).unwrap().remove(0).0;
+    let given = [("TARGETARCH", "s390x"), ("BUILDVARIANT", "v8"), ("TARGETSTAGE", "last")];
+    let text = "FROM a-$TARGETARCH-$BUILDVARIANT-${TARGETSTAGE}\n";
+    assert_eq!(from(text, &given), "a-s390x-v8-last");
+    assert_eq!(from(&format!("ARG TARGETARCH=x\n{text}"), &given), "a-s390x-v8-last");
+    assert_eq!(from("FROM a-${BUILDVARIANT:-none}-$TARGETSTAGE\n", &[]), "a-none-default");
+    // No builder has these by itself.
+    let others = [("BUILDSTAGE", "x"), ("TARGETNAME", "x"), ("targetarch", "x")];
+    assert_eq!(from("FROM a$BUILDSTAGE$TARGETNAME$targetarch\n", &others), "a");
+}
+
+#[test]
+fn what_expands_without_end_is_an_error_with_its_line() {
+    let none = BTreeMap::new();
+    let error = |text: &str| parse(text.as_bytes(), &none).unwrap_err();
+    let twice = |n| format!("ARG A{n}=${{A{0}}}${{A{0}}}", n - 1);
+    let doubling = (1..40).map(twice).collect::<Vec<_>>().join("\n");
+    let long = error(&format!("ARG A0=x\n{doubling}\nFROM $A39\n"));
+    assert_eq!(long, ParseError::Expansion { line: 18, source: ExpandError::TooLong });
+    let nested = |depth| format!("FROM {}a{}\n", "${X:-".repeat(depth), "}".repeat(depth));
+    assert!(parse(nested(DEEPEST).as_bytes(), &none).is_ok());
+    let deep = error(&nested(100_000));
+    assert_eq!(deep, ParseError::Expansion { line: 1, source: ExpandError::TooDeep });
+    // In a stage it only makes what is read uncertain.
+    let text = format!("FROM a\nARG A0=x\n{doubling}\nCOPY $A39 /\n");
+    assert_eq!(parse(text.as_bytes(), &none).unwrap().sources, Sources::All);
+}
+
+#[test]
 fn what_is_no_dockerfile_says_why_and_where() {
     let none = BTreeMap::new();
     let error = |bytes: &[u8]| parse(bytes, &none).unwrap_err();

@@ -19,6 +19,9 @@ use crate::core::offers::Offer;
 use crate::core::tree::{Kind, naming};
 use crate::core::whole::changed;
 
+/// The mode of a folder that is told of only because something is in it.
+const MADE_UP: u32 = 0o755;
+
 /// What Go's `os.FileMode` calls a folder, a link, a device, one of characters, and a fifo.
 const FOLDER: u32 = 1 << 31;
 const LINK: u32 = 1 << 27;
@@ -99,7 +102,7 @@ impl FileList {
         self.rows.iter().map(move |row| match row {
             Row::Folder(path) => Ok(Stat {
                 path: path.to_string_lossy().into_owned(),
-                mode: FOLDER | 0o755,
+                mode: FOLDER | MADE_UP,
                 ..Stat::default()
             }),
             Row::Entry(place) => {
@@ -118,6 +121,17 @@ impl FileList {
             size: item.entry.size(),
             modified: item.entry.modified(),
             digest: item.digest,
+        })
+    }
+
+    /// The folders that they offer.
+    pub(super) fn folders(&self) -> impl Iterator<Item = Offer> {
+        self.rows.iter().filter_map(|row| match row {
+            Row::Folder(path) => Some(Offer::folder(path.clone(), MADE_UP)),
+            Row::Entry(place) => {
+                let item = self.item(*place).filter(|item| item.entry.kind == Kind::Folder)?;
+                Some(Offer::folder(item.path(), item.entry.mode))
+            }
         })
     }
 }

@@ -62,9 +62,9 @@ impl Files {
         })
     }
 
-    /// The contents that they offer.
+    /// What they offer. Of the folders that the Dockerfile lies in, nothing is copied.
     pub(super) fn offers(&self) -> impl Iterator<Item = Offer> {
-        self.context.offers().chain(self.dockerfile.offers())
+        self.context.folders().chain(self.context.offers()).chain(self.dockerfile.offers())
     }
 
     /// What went wrong with one of them, if that was it.
