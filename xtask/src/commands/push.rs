@@ -39,10 +39,11 @@ pub async fn run(options: &PushOptions, setting: &Setting) -> Result<(), Command
     let registry = RegistryConfig::read(&options.config_dir)?;
     let tag = tag(options, &registry).map_err(Problems::from)?;
     let _lock = setting.lock("push").await?;
-    let reading = Options { flavor: options.flavor.clone(), ..Options::default() };
+    let mut reading = Options { flavor: options.flavor.clone(), ..Options::default() };
+    setting.add_proxies(&mut reading);
     let (workspace, _) = read_workspace(&setting.root, &reading, Some(&registry), &setting.events)?;
     let images = select(&workspace, &options.images)?;
-    let engine = DockerEngine::connect(setting.environment.clone()).await?;
+    let engine = setting.engine().await?;
     refuse_missing(&workspace, &images, &engine).await?;
     let requests: Vec<PushRequest> = images
         .iter()

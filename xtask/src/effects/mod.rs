@@ -9,6 +9,7 @@ pub mod follow_up;
 pub mod git;
 pub mod hooks;
 pub mod interrupt;
+pub(crate) mod lines;
 pub mod lock;
 mod poller;
 pub mod records;

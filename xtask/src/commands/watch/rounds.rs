@@ -51,6 +51,7 @@ impl<E: Engine> Watch<'_, E> {
         let workspace = &prepared.workspace;
         let holdings = match self.look_at(&prepared).await {
             Ok(holdings) => holdings,
+            Err(CommandError::Interrupted) => return Err(CommandError::Interrupted),
             Err(error) => {
                 self.made.doubt(workspace, &places);
                 self.say(&error);
