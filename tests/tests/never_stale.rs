@@ -105,6 +105,7 @@ impl Site for Played {
         let setting = Setting {
             root: self.root().to_owned(),
             environment: Environment::default(),
+            proxies: BTreeMap::new(),
             variables,
             store_limit: 1 << 20,
             events: Events::new(sender),

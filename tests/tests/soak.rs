@@ -39,6 +39,7 @@ fn setting(root: &Path, model: &Model, events: Events, interrupt: Interrupt) -> 
     Setting {
         root: root.to_owned(),
         environment: Environment::default(),
+        proxies: BTreeMap::new(),
         variables,
         store_limit: 1 << 20,
         events,

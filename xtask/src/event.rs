@@ -32,6 +32,11 @@ pub enum Event {
         /// What it is, as it describes itself.
         holder: String,
     },
+    /// The engine or a registry takes its time.
+    WaitingFor {
+        /// What is waited for: `the engine at … to answer`.
+        what: String,
+    },
     /// A plan begins to run.
     RoundStarted {
         /// [`VERSION`].

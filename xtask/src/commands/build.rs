@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::aim::Aim;
 use super::ask;
@@ -22,7 +22,7 @@ use crate::core::plan::Plan;
 use crate::core::problem::{Problem, Problems};
 use crate::core::trees::Trees;
 use crate::core::workspace::{Options, Workspace};
-use crate::effects::engine::{DockerEngine, Engine, EngineError};
+use crate::effects::engine::{Engine, EngineError};
 use crate::effects::records::{Records, read_memory};
 use crate::effects::temporary::TemporaryFolders;
 use crate::effects::{hook_outputs, state};
@@ -61,7 +61,7 @@ pub struct BuildOptions {
 
 /// Builds in dependency order and leaves the tree as it was.
 pub async fn run(options: &BuildOptions, setting: &Setting) -> Result<(), CommandError> {
-    let engine = DockerEngine::connect(setting.environment.clone());
+    let engine = setting.engine();
     run_with(engine, options, Aim::Build, setting).await
 }
 
@@ -77,7 +77,11 @@ pub async fn run_with<E: Engine>(
     let (prepared, engine, holdings) =
         get_ready(engine, options, registry.as_ref(), setting).await?;
     let round = Round::new(&prepared, &engine, holdings, registry.as_ref(), options, aim, setting);
-    let ended = if options.dry_run { round.tell().await } else { round.run().await };
+    let ended = if options.dry_run {
+        setting.unless_interrupted(Box::pin(round.tell())).await
+    } else {
+        round.run().await
+    };
     drop(round);
     // Nobody should wait until a hundred thousand paths are freed.
     tokio::task::spawn_blocking(move || drop(prepared));
@@ -103,9 +107,9 @@ pub(super) async fn preview_locked<E: Engine>(
     let registry = options.config_dir.as_deref().map(RegistryConfig::read).transpose()?;
     let (prepared, engine, holdings) =
         get_ready(engine, options, registry.as_ref(), setting).await?;
-    Round::new(&prepared, &engine, holdings, registry.as_ref(), options, Aim::Build, setting)
-        .preview()
-        .await
+    let round =
+        Round::new(&prepared, &engine, holdings, registry.as_ref(), options, Aim::Build, setting);
+    setting.unless_interrupted(Box::pin(round.preview())).await
 }
 
 /// Reads the workspace while the engine answers; what is wrong with files goes first.
@@ -121,8 +125,9 @@ async fn get_ready<E: Engine>(
         let holdings = ask::ask(&engine, names).await?;
         Ok::<_, EngineError>((engine, holdings))
     };
-    let (prepared, asked) =
-        tokio::try_join!(prepare(options, registry, setting, send_names), async { Ok(ask.await) })?;
+    let preparing = prepare(options, registry, setting, send_names);
+    let both = async { tokio::try_join!(preparing, async { Ok(ask.await) }) };
+    let (prepared, asked) = setting.unless_interrupted(Box::pin(both)).await?;
     let (engine, holdings) = asked?;
     Ok((prepared, engine, holdings))
 }
@@ -146,7 +151,11 @@ async fn prepare(
 ) -> Result<Prepared, CommandError> {
     let root = setting.root.clone();
     let memory = tokio::task::spawn_blocking(move || read_memory(&root));
-    let (root, events) = (setting.root.clone(), setting.events.clone());
+    let root = setting.root.clone();
+    // What holds the events of a command keeps it from its end, and this may be left alone
+    // with a file that cannot be read.
+    let (sender, mut said) = mpsc::unbounded_channel();
+    let events = Events::new(sender);
     let (options, registry) = (options.clone(), registry.cloned());
     let preparing = tokio::task::spawn_blocking(move || {
         let (workspace, graph) =
@@ -174,6 +183,9 @@ async fn prepare(
             temporary_folders: RefCell::new(folders),
         })
     });
+    while let Some(event) = said.recv().await {
+        setting.events.send(event);
+    }
     preparing.await.map_err(|error| Problems::from(Problem::of_request(error.to_string())))?
 }
 

@@ -20,7 +20,6 @@ use crate::core::selection::Selection;
 use crate::core::tree::{Kind, Tree, Wanted};
 use crate::core::trees::Trees;
 use crate::core::workspace::{Component, Image, Options, TEMPORARY, Workspace};
-use crate::effects::engine::DockerEngine;
 use crate::effects::records::read_memory;
 use crate::effects::temporary::TemporaryFolders;
 
@@ -114,7 +113,7 @@ pub async fn run(
             components: vec![component.name.clone()],
             ..BuildOptions::default()
         };
-        let engine = DockerEngine::connect(setting.environment.clone());
+        let engine = setting.engine();
         build::run_with(engine, &build, Aim::Show(&showing), setting).await?;
     } else {
         for image in &images {

@@ -110,6 +110,16 @@ impl StepError {
         Failure { component, message, file, line, excerpt: excerpt.unwrap_or_default() }
     }
 
+    /// The same, but that the user stopped the step where it was the engine that was waited
+    /// for.
+    pub(super) fn or_cancelled(self) -> Self {
+        match self {
+            Self::Base { source: EngineError::Interrupted, .. }
+            | Self::Image { source: EngineError::Interrupted, .. } => Self::Cancelled,
+            error => error,
+        }
+    }
+
     /// Whether a file cannot be read, or is not what it was.
     pub(super) fn is_of_files(&self) -> bool {
         let is_context =

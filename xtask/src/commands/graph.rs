@@ -15,7 +15,6 @@ use crate::core::config::RegistryConfig;
 use crate::core::graph::{Direction, Graph};
 use crate::core::problem::{Problem, Problems};
 use crate::core::workspace::{Options, Workspace};
-use crate::effects::engine::DockerEngine;
 use crate::effects::records::Records;
 use crate::event::Events;
 
@@ -74,7 +73,7 @@ pub async fn run(options: &GraphOptions, setting: &Setting) -> Result<Chart, Com
             dry_run: true,
             ..BuildOptions::default()
         };
-        let engine = DockerEngine::connect(setting.environment.clone());
+        let engine = setting.engine();
         chart.add_states(build::preview(engine, &build, setting).await?);
     }
     Ok(chart)

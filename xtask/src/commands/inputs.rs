@@ -13,7 +13,6 @@ use super::{CommandError, Setting, read_workspace};
 use crate::core::problem::{Problem, Problems};
 use crate::core::reads::{Reads, TRACER};
 use crate::core::workspace::{Component, Options};
-use crate::effects::engine::DockerEngine;
 use crate::effects::state;
 use crate::event::Event;
 
@@ -32,7 +31,9 @@ pub struct InputsOptions {
 /// Traces the hooks of one component.
 pub async fn run(options: &InputsOptions, setting: &Setting) -> Result<(), CommandError> {
     refuse_without_tracer()?;
-    let (workspace, _) = read_workspace(&setting.root, &Options::default(), None, &setting.events)?;
+    let mut reading = Options::default();
+    setting.add_proxies(&mut reading);
+    let (workspace, _) = read_workspace(&setting.root, &reading, None, &setting.events)?;
     let found = workspace.find_all(std::slice::from_ref(&options.component))?;
     let component = found.first().map(|place| &workspace.components[*place]);
     let component = component.filter(|component| component.has_hooks()).ok_or_else(|| {
@@ -42,9 +43,9 @@ pub async fn run(options: &InputsOptions, setting: &Setting) -> Result<(), Comma
     let trace = setting.root.join(state::DIR).join("trace");
     let made = fs::create_dir_all(setting.root.join(state::DIR));
     made.and_then(|()| File::create(&trace)).map_err(|error| unkept(&error))?;
-    let build =
-        BuildOptions { components: vec![component.name.clone()], ..BuildOptions::default() };
-    let engine = DockerEngine::connect(setting.environment.clone());
+    let components = vec![component.name.clone()];
+    let build = BuildOptions { reading, components, ..BuildOptions::default() };
+    let engine = setting.engine();
     build::run_with(engine, &build, Aim::Trace(&trace), setting).await?;
     refuse_cut_off(&trace).map_err(|error| unkept(&error))?;
     let text = fs::read(&trace).map_err(|error| unkept(&error))?;

@@ -29,7 +29,7 @@ use crate::core::config::RegistryConfig;
 use crate::core::graph::Graph;
 use crate::core::problem::{Problem, Problems};
 use crate::core::workspace::{Options, Workspace};
-use crate::effects::engine::{EngineError, Environment};
+use crate::effects::engine::{DockerEngine, EngineError, Environment};
 use crate::effects::interrupt::Interrupt;
 use crate::effects::lock::{Lock, LockError};
 use crate::event::{Event, Events};
@@ -43,6 +43,8 @@ pub struct Setting {
     pub root: PathBuf,
     /// Where the engine is.
     pub environment: Environment,
+    /// The build arguments that Docker's config gives to every build: its proxies.
+    pub proxies: BTreeMap<String, String>,
     /// The environment of hooks, all of it.
     pub variables: BTreeMap<OsString, OsString>,
     /// How many bytes of what hooks made are kept.
@@ -56,6 +58,30 @@ pub struct Setting {
 }
 
 impl Setting {
+    /// Adds the proxies to what is read; arguments that are there win.
+    pub fn add_proxies(&self, options: &mut Options) {
+        for (name, value) in &self.proxies {
+            options.build_args.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+    }
+
+    /// Connects to the engine.
+    async fn engine(&self) -> Result<DockerEngine, EngineError> {
+        DockerEngine::connect(self.environment.clone(), &self.events, &self.interrupt).await
+    }
+
+    /// Does the work, unless the user stops it.
+    async fn unless_interrupted<T>(
+        &self,
+        work: impl Future<Output = Result<T, CommandError>>,
+    ) -> Result<T, CommandError> {
+        tokio::select! {
+            biased;
+            () = self.interrupt.wait() => Err(CommandError::Interrupted),
+            done = work => done,
+        }
+    }
+
     /// Takes the workspace for `command`, unless the user stops waiting for it.
     async fn lock(&self, command: &str) -> Result<Lock, CommandError> {
         tokio::select! {
@@ -76,7 +102,7 @@ pub enum CommandError {
     Lock(#[from] LockError),
     /// The engine is not there, or does not answer.
     #[error(transparent)]
-    Engine(#[from] EngineError),
+    Engine(EngineError),
     /// Components failed; events told which and why.
     #[error("components failed")]
     Failed,
@@ -109,6 +135,15 @@ impl CommandError {
     /// That a file, or standard output, cannot be written.
     pub fn unwritten(file: &str, error: &io::Error) -> Self {
         Self::Unwritten(Problem::of_file(file, format!("cannot be written: {error}")))
+    }
+}
+
+impl From<EngineError> for CommandError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Interrupted => Self::Interrupted,
+            error => Self::Engine(error),
+        }
     }
 }
 

@@ -48,7 +48,7 @@ pub async fn run(options: &PushOptions, setting: &Setting) -> Result<(), Command
     let (workspace, _) =
         read_workspace(&setting.root, &options.reading, Some(&registry), &setting.events)?;
     let images = select(&workspace, &options.images)?;
-    let engine = DockerEngine::connect(setting.environment.clone()).await?;
+    let engine = setting.engine().await?;
     refuse_missing(&workspace, &images, &engine).await?;
     let stale = find_stale(&workspace, &images, &engine, options, setting).await?;
     if options.denies_stale {

@@ -229,7 +229,9 @@ impl<'a, E: Engine> Round<'a, E> {
         schedule: &mut Schedule,
     ) {
         let step = parts[place].step;
-        let Err(error) = ended else { return schedule.succeed(place) };
+        let Err(error) = ended.map_err(StepError::or_cancelled) else {
+            return schedule.succeed(place);
+        };
         let lost = schedule.fail(place);
         if matches!(error, StepError::Outdated) && !self.live.to_start_over().is_empty() {
             if self.steps.borrow()[step].started.is_some() {

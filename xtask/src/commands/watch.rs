@@ -39,7 +39,7 @@ use crate::core::problem::{Problem, Problems};
 use crate::core::scope::Scope;
 use crate::core::trees::Trees;
 use crate::core::workspace::Workspace;
-use crate::effects::engine::{DockerEngine, Engine};
+use crate::effects::engine::Engine;
 use crate::effects::follow_up::{Built, FollowUp};
 use crate::effects::records::{read_memory, write_memory};
 use crate::effects::watcher::{News, Watcher};
@@ -90,7 +90,7 @@ pub async fn run(
     wishes: Option<UnboundedReceiver<Wish>>,
     setting: &Setting,
 ) -> Result<(), CommandError> {
-    let engine = DockerEngine::connect(setting.environment.clone()).await?;
+    let engine = setting.engine().await?;
     run_with(&engine, options, wishes, setting).await
 }
 
@@ -222,8 +222,9 @@ impl<E: Engine> Watch<'_, E> {
                 pushed = pushing => {
                     self.to_push.clear();
                     self.has_news = true;
-                    if let Err(error) = pushed {
-                        self.say(&error);
+                    match pushed {
+                        Ok(()) | Err(CommandError::Interrupted) => {}
+                        Err(error) => self.say(&error),
                     }
                     Batch::default()
                 }

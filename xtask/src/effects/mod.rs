@@ -10,6 +10,7 @@ pub mod git;
 pub mod hook_outputs;
 pub mod hooks;
 pub mod interrupt;
+pub(crate) mod lines;
 pub mod lock;
 mod poller;
 pub mod records;

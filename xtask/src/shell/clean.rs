@@ -28,6 +28,7 @@ pub(super) fn clean(event: &mut Event) {
             name(other);
         }
         Event::Waiting { holder: other }
+        | Event::WaitingFor { what: other }
         | Event::PushStarted { reference: other }
         | Event::Pushed { reference: other, .. } => name(other),
         Event::Stuck { reason } => message(reason),

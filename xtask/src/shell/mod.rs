@@ -29,6 +29,11 @@ use console::Style;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use crate::commands::build::BuildOptions;
+use crate::commands::context::ContextOptions;
+use crate::commands::graph::GraphOptions;
+use crate::commands::push::PushOptions;
+use crate::commands::watch::WatchOptions;
 use crate::commands::{self, CommandError, Setting};
 use crate::core::problem::{Problem, Problems};
 use crate::core::text;
@@ -122,20 +127,39 @@ async fn run(cli: Cli) -> Result<(), CommandError> {
     let shown = tokio::task::spawn_blocking(move || {
         Handle::current().block_on(ui::show(how, &shown_root, &options, receiver, looks))
     });
+    let events = Events::new(sender);
+    let environment = environment(cli.builder.map(Builder::from));
+    let proxies = environment.proxies(&events);
     let setting = Setting {
         root,
-        environment: environment(cli.builder.map(Builder::from)),
+        environment,
+        proxies,
         variables: env::vars_os().collect(),
         store_limit: cli.store_limit,
-        events: Events::new(sender),
+        events,
         interrupt,
         no_wait: cli.no_wait,
     };
     let ended = match cli.command {
-        Command::Build(args) => commands::build::run(&args.into(), &setting).await,
+        Command::Build(args) => {
+            let mut options = BuildOptions::from(args);
+            setting.add_proxies(&mut options.reading);
+            commands::build::run(&options, &setting).await
+        }
         Command::Inputs(args) => commands::inputs::run(&args.into(), &setting).await,
-        Command::Watch(args) => commands::watch::run(&args.into(), wishes, &setting).await,
-        Command::Push(args) => commands::push::run(&args.into(), &setting).await,
+        Command::Watch(args) => {
+            let mut options = WatchOptions::from(args);
+            setting.add_proxies(&mut options.build.reading);
+            if let Some(push) = &mut options.push {
+                setting.add_proxies(&mut push.reading);
+            }
+            commands::watch::run(&options, wishes, &setting).await
+        }
+        Command::Push(args) => {
+            let mut options = PushOptions::from(args);
+            setting.add_proxies(&mut options.reading);
+            commands::push::run(&options, &setting).await
+        }
         Command::Context(args) => context(args, &setting).await,
         Command::Graph(args) => graph(args, has_colors, &setting).await,
     };
@@ -150,7 +174,8 @@ async fn run(cli: Cli) -> Result<(), CommandError> {
 
 async fn context(args: ContextArgs, setting: &Setting) -> Result<(), CommandError> {
     let is_json = args.json;
-    let options = args.into();
+    let mut options = ContextOptions::from(args);
+    setting.add_proxies(&mut options.reading);
     let contexts = commands::context::run(&options, setting).await?;
     let text = if is_json {
         text::json(&format!("{:#}\n", contents::document(&contexts)))
@@ -171,7 +196,9 @@ fn print(text: &str) -> Result<(), CommandError> {
 
 async fn graph(args: GraphArgs, has_colors: bool, setting: &Setting) -> Result<(), CommandError> {
     let how = args.drawing(has_colors).map_err(Problems::from)?;
-    let chart = commands::graph::run(&args.into(), setting).await?;
+    let mut options = GraphOptions::from(args);
+    setting.add_proxies(&mut options.reading);
+    let chart = commands::graph::run(&options, setting).await?;
     let drawing = drawing::draw(chart, how.format, how.has_images, how.has_colors);
     match (how.file, how.is_check) {
         (Some(file), true) => drawing::check(&file, &drawing),
@@ -209,6 +236,7 @@ fn environment(builder: Option<Builder>) -> Environment {
         config_dir: env::var_os("DOCKER_CONFIG").map(PathBuf::from).or_else(home_config),
         has_tls: env::var_os("DOCKER_TLS_VERIFY").is_some_and(|value| !value.is_empty()),
         builder: builder.or_else(|| is_classic.then_some(Builder::Classic)),
+        ..Environment::default()
     }
 }
 

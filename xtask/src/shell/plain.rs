@@ -40,6 +40,9 @@ impl Plain {
                 let text = format!("for {holder} to end");
                 self.titled("waiting", &bold(Style::new().cyan()), text)
             }
+            Event::WaitingFor { what } => {
+                self.titled("waiting", &bold(Style::new().cyan()), format!("for {what}"))
+            }
             Event::RoundStarted { components, .. } if components.is_empty() => {
                 self.titled("nothing", &Style::new(), "there is nothing to build")
             }

@@ -55,6 +55,7 @@ impl<E: Engine> Watch<'_, E> {
         let workspace = &prepared.workspace;
         let holdings = match self.look_at(&prepared).await {
             Ok(holdings) => holdings,
+            Err(CommandError::Interrupted) => return Err(CommandError::Interrupted),
             Err(error) => {
                 self.made.forget(workspace, &places);
                 self.say(&error);

@@ -8,23 +8,33 @@
 //! The build is cancelled, in the engine too, by dropping the future: the
 //! connection closes and the engine stops what runs for it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bollard::models::{BuildInfo, BuildInfoAux};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
+use bollard::auth::DockerCredentials;
+use bollard::models::BuildInfoAux;
 use bollard::query_parameters::{BuildImageOptions, BuildImageOptionsBuilder, BuilderVersion};
 use bytes::Bytes;
 use futures_util::{Stream as Answers, StreamExt};
+use http_body_util::{Full, StreamBody};
+use hyper::Request;
+use hyper::body::{Body, Frame};
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::answer::{self, Part};
+use super::credentials::server_of;
 use super::file_sync::Files;
+use super::progress::Progress;
 use super::session::{Address, Session, unique_session};
+use super::waiting::Wait;
 use super::{Builder, DockerEngine, EngineError, Logins, to_their_end, upload};
 use crate::core::context::Context;
 use crate::core::offers::Offers;
 use crate::effects::state;
-use crate::event::{Event, Events, InstructionState, Stream};
+use crate::event::{Event, Events};
 
 /// What is asked of the engine for one image.
 #[derive(Debug)]
@@ -62,44 +72,143 @@ pub(super) async fn run(
     };
     let told = events.clone();
     let is_sent = move || told.send(sent.clone());
-    let mut progress = Progress::new(request.component, request.image, events);
+    let mut build = Build {
+        engine,
+        request: &request,
+        builder,
+        wait: engine
+            .waiting
+            .begin(format!("the engine at {} to begin image '{}'", engine.endpoint, request.image)),
+        progress: Progress::new(request.component, request.image, events),
+    };
     if builder == Builder::BuildKit
-        && let Some(address) = &engine.sessions
-        && let Some(shared) = Shared::open(address, &request, is_sent.clone()).await
+        && let Some(address) = &engine.address
+        && let Some(shared) =
+            build.wait.answer(Shared::open(address, &request, is_sent.clone())).await?
     {
         let options = shared.options(options(&request));
-        let docker = engine.transfers.clone().with_request_modifier(ask_for_buildkit);
-        let answers = docker.build_image(options, None, Some(bollard::body_full(Bytes::new())));
-        let built = follow(answers, builder, &mut progress).await;
+        let built = build.posted(address, &options, Full::new(Bytes::new())).await;
         return shared.blame(built);
     }
-    match streamed(engine, &request, builder, &mut progress, is_sent.clone()).await {
+    match build.streamed(is_sent.clone()).await {
         Err(error) if builder == Builder::Classic && lost_a_cached_image(&error) => {
-            streamed(engine, &request, builder, &mut progress, is_sent).await
+            build.streamed(is_sent).await
         }
         built => built,
     }
 }
 
-/// Builds from an archive that is made while it is sent.
-async fn streamed(
-    engine: &DockerEngine,
-    request: &BuildRequest<'_>,
+/// A build that is asked for.
+struct Build<'a> {
+    engine: &'a DockerEngine,
+    request: &'a BuildRequest<'a>,
     builder: Builder,
-    progress: &mut Progress<'_>,
-    is_sent: impl Fn() + Send + 'static,
-) -> Result<String, EngineError> {
-    let options = match builder {
-        Builder::Classic => options(request),
-        Builder::BuildKit => {
-            options(request).version(BuilderVersion::BuilderBuildKit).session(&unique_session())
+    /// For the beginning of the answer.
+    wait: Wait<'a>,
+    progress: Progress<'a>,
+}
+
+impl Build<'_> {
+    /// Builds from an archive that is made while it is sent.
+    async fn streamed(
+        &mut self,
+        is_sent: impl Fn() + Send + 'static,
+    ) -> Result<String, EngineError> {
+        let Self { engine, request, builder, .. } = *self;
+        let logins = request.credentials;
+        let mut options = options(request);
+        let mut session = None;
+        if builder == Builder::BuildKit {
+            let mut id = unique_session();
+            if let Some(address) = &engine.address {
+                let opening = Session::open(address, &id, None, logins.clone());
+                // Without one, the engine says what it misses.
+                session = self.wait.answer(opening).await?.ok();
+            }
+            if let Some(session) = &session {
+                session.id().clone_into(&mut id);
+            }
+            options = options.version(BuilderVersion::BuilderBuildKit).session(&id);
         }
-    };
-    let chunks = upload::stream(request.context.clone(), engine.is_local, is_sent);
-    let body = bollard::body_try_stream(ReceiverStream::new(chunks));
-    let credentials = Some(request.credentials.clone());
-    let answers = engine.transfers.build_image(options.build(), credentials, Some(body));
-    follow(answers, builder, progress).await
+        let options = options.build();
+        let chunks = upload::stream(request.context.clone(), engine.is_local, is_sent);
+        let chunks = ReceiverStream::new(chunks);
+        let built = if let Some(address) = &engine.address {
+            let body = StreamBody::new(chunks.map(|chunk| chunk.map(Frame::data)));
+            self.posted(address, &options, body).await
+        } else {
+            let body = Some(bollard::body_try_stream(chunks));
+            let answers = engine.transfers.build_image(options, Some(logins.clone()), body);
+            let answers = to_their_end(answers).map(|answer| match answer {
+                Ok(info) => Ok(Part::Info(Box::new(info))),
+                Err(error) => Err(error.into()),
+            });
+            self.follow(answers).await
+        };
+        drop(session);
+        built
+    }
+
+    /// Asks for the build on a connection of its own.
+    async fn posted<B>(
+        &mut self,
+        address: &Address,
+        options: &BuildImageOptions,
+        body: B,
+    ) -> Result<String, EngineError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let unsayable = |error: &dyn std::error::Error| EngineError::Refused(error.to_string());
+        let query = serde_urlencoded::to_string(options).map_err(|error| unsayable(&error))?;
+        let mut request = Request::post(format!("/build?{query}"))
+            .header("Host", address.host())
+            .header("Content-Type", "application/x-tar");
+        // BuildKit asks for them in its session.
+        if self.builder == Builder::Classic {
+            request = request.header("X-Registry-Config", logins_header(self.request.credentials));
+        }
+        let request = request.body(body).map_err(|error| unsayable(&error))?;
+        let answers = self.wait.answer(answer::post(address, request)).await??;
+        self.follow(answers).await
+    }
+
+    /// Follows a build to its end; gives the image's id.
+    async fn follow(
+        &mut self,
+        mut answers: impl Answers<Item = Result<Part, EngineError>> + Unpin,
+    ) -> Result<String, EngineError> {
+        let mut made = None;
+        let mut next = self.wait.answer(answers.next()).await?;
+        while let Some(part) = next {
+            match part {
+                Ok(Part::Info(info)) => match info.aux {
+                    Some(BuildInfoAux::BuildKit(status)) => self.progress.buildkit(status),
+                    Some(BuildInfoAux::Default(image)) => made = image.id.or(made),
+                    None if self.builder == Builder::Classic => {
+                        self.progress.classic(info.stream.as_deref().unwrap_or_default());
+                    }
+                    None => {}
+                },
+                Ok(Part::Skipped(bytes)) => self.progress.skipped(bytes),
+                Err(error) => {
+                    self.progress.flush();
+                    return Err(self.progress.blame(error));
+                }
+            }
+            next = answers.next().await;
+        }
+        self.progress.flush();
+        made.ok_or_else(|| EngineError::Lost("it ended before the image was made".to_owned()))
+    }
+}
+
+/// The logins for the bases of a build, as the classic builder wants them.
+fn logins_header(logins: &Logins) -> String {
+    let by_server: BTreeMap<String, &DockerCredentials> =
+        logins.iter().map(|(domain, login)| (server_of(domain), login)).collect();
+    URL_SAFE.encode(serde_json::to_vec(&by_server).unwrap_or_default())
 }
 
 /// Whether the classic builder found an instruction's image in its cache that somebody
@@ -135,12 +244,13 @@ impl Shared {
         let written = state::write(&record, &offers).and_then(|()| state::identity(&folder));
         let key = written.map_or(nonce, |folder| format!("{}-{folder}", offers.key()));
         let logins = request.credentials.clone();
-        let session = Session::open(address, &key, files.clone(), logins).await.ok()?;
+        let session = Session::open(address, &key, Some(files.clone()), logins).await.ok()?;
         Some(Self { session, files, record })
     }
 
     fn options(&self, options: BuildImageOptionsBuilder) -> BuildImageOptions {
-        options.remote("client-session").session(self.session.id()).build()
+        let options = options.version(BuilderVersion::BuilderBuildKit).remote("client-session");
+        options.session(self.session.id()).build()
     }
 
     /// Says what is wrong with a file if that is what a build failed by.
@@ -153,45 +263,6 @@ impl Shared {
             _ => built,
         }
     }
-}
-
-/// Asked for BuildKit by its options, the client crate begins a session of its own. No
-/// value of a query has a '=' in it that is not escaped.
-fn ask_for_buildkit(mut request: bollard::BollardRequest) -> bollard::BollardRequest {
-    let uri = request.uri().to_string().replacen("version=1", "version=2", 1);
-    if let Ok(uri) = uri.parse() {
-        *request.uri_mut() = uri;
-    }
-    request
-}
-
-/// Follows a build to its end; gives the image's id.
-async fn follow(
-    answers: impl Answers<Item = Result<BuildInfo, bollard::errors::Error>> + Unpin,
-    builder: Builder,
-    progress: &mut Progress<'_>,
-) -> Result<String, EngineError> {
-    let mut answers = to_their_end(answers);
-    let mut made = None;
-    while let Some(answer) = answers.next().await {
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(error) => {
-                progress.flush();
-                return Err(progress.blame(error.into()));
-            }
-        };
-        match answer.aux {
-            Some(BuildInfoAux::BuildKit(status)) => progress.buildkit(status),
-            Some(BuildInfoAux::Default(image)) => made = image.id.or(made),
-            None if builder == Builder::Classic => {
-                progress.classic(answer.stream.as_deref().unwrap_or_default());
-            }
-            None => {}
-        }
-    }
-    progress.flush();
-    made.ok_or_else(|| EngineError::Lost("it ended before the image was made".to_owned()))
 }
 
 fn options(request: &BuildRequest<'_>) -> BuildImageOptionsBuilder {
@@ -207,115 +278,4 @@ fn options(request: &BuildRequest<'_>) -> BuildImageOptionsBuilder {
         .nocache(request.no_cache)
         .rm(true)
         .forcerm(true)
-}
-
-/// Turns the engine's answers into events: each instruction once, output by line.
-struct Progress<'a> {
-    component: &'a str,
-    image: &'a str,
-    events: &'a Events,
-    seen: HashSet<(String, bool)>,
-    /// The instruction that failed, or, of the classic builder, the last one.
-    last: Option<String>,
-    /// The instructions that run, by digest: an engine may give up before it says
-    /// which one failed.
-    running: BTreeMap<String, String>,
-    pending: BTreeMap<(String, i64), Vec<u8>>,
-}
-
-impl<'a> Progress<'a> {
-    fn new(component: &'a str, image: &'a str, events: &'a Events) -> Self {
-        let (seen, pending) = (HashSet::new(), BTreeMap::new());
-        let running = BTreeMap::new();
-        Self { component, image, events, seen, last: None, running, pending }
-    }
-
-    fn buildkit(&mut self, status: bollard::moby::buildkit::v1::StatusResponse) {
-        for vertex in status.vertexes {
-            if !vertex.name.starts_with('[') || vertex.name.starts_with("[internal]") {
-                continue;
-            }
-            let state = match (vertex.cached, &vertex.started, &vertex.completed) {
-                (true, _, _) => InstructionState::Cached,
-                (false, Some(_), None) => InstructionState::Started,
-                (false, Some(_), Some(_)) => InstructionState::Done,
-                (false, None, _) => continue,
-            };
-            if !vertex.error.is_empty() {
-                self.last = Some(vertex.name.clone());
-            }
-            match state {
-                InstructionState::Started => {
-                    self.running.insert(vertex.digest.clone(), vertex.name.clone());
-                }
-                _ => drop(self.running.remove(&vertex.digest)),
-            }
-            // An instruction that was quick is only ever heard of as done.
-            let is_over = state == InstructionState::Done;
-            let is_new = self.seen.insert((vertex.digest.clone(), false));
-            if is_new && is_over {
-                self.instruction(vertex.name.clone(), InstructionState::Started);
-            }
-            if (is_new && !is_over) || (is_over && self.seen.insert((vertex.digest, true))) {
-                self.instruction(vertex.name, state);
-            }
-        }
-        for log in status.logs {
-            self.output((log.vertex, log.stream), &log.msg);
-        }
-    }
-
-    /// The classic builder mixes its own words with what instructions write.
-    fn classic(&mut self, text: &str) {
-        if text.starts_with("Step ") {
-            let text = text.trim_end().to_owned();
-            self.last = Some(text.clone());
-            self.instruction(text, InstructionState::Started);
-        } else if !text.starts_with(" ---> ") {
-            self.output((String::new(), 1), text.as_bytes());
-        }
-    }
-
-    /// Names the instruction that an error comes from, if it is known.
-    fn blame(&mut self, error: EngineError) -> EngineError {
-        let running = self.running.values().next().filter(|_| self.running.len() == 1);
-        match (error, self.last.take().or(running.cloned())) {
-            (EngineError::Refused(message), Some(text)) => {
-                EngineError::Instruction { text, message }
-            }
-            (error, _) => error,
-        }
-    }
-
-    fn instruction(&self, text: String, state: InstructionState) {
-        let (component, image) = (self.component.to_owned(), self.image.to_owned());
-        self.events.send(Event::Instruction { component, image, text, state });
-    }
-
-    fn output(&mut self, source: (String, i64), bytes: &[u8]) {
-        let mut buffer = self.pending.remove(&source).unwrap_or_default();
-        buffer.extend_from_slice(bytes);
-        while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = buffer.drain(..=end).collect();
-            self.line(source.1, &line);
-        }
-        if !buffer.is_empty() {
-            self.pending.insert(source, buffer);
-        }
-    }
-
-    fn flush(&mut self) {
-        for ((_, stream), line) in std::mem::take(&mut self.pending) {
-            self.line(stream, &line);
-        }
-    }
-
-    fn line(&self, stream: i64, bytes: &[u8]) {
-        self.events.send(Event::Log {
-            component: self.component.to_owned(),
-            image: Some(self.image.to_owned()),
-            stream: if stream == 2 { Stream::Err } else { Stream::Out },
-            line: String::from_utf8_lossy(bytes).trim_end().to_owned(),
-        });
-    }
 }

@@ -1,12 +1,17 @@
 //! Where the engine is: `DOCKER_HOST`, else the current Docker context, else the
 //! platform's socket, as the docker CLI decides it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Deserialize;
 
+use super::docker_config::DockerConfig;
 use super::{Builder, EngineError};
+use crate::event::{Event, Events};
 
 const DEFAULT_CONTEXT: &str = "default";
 const DEFAULT_SOCKET: &str = "unix:///var/run/docker.sock";
@@ -24,12 +29,34 @@ pub struct Environment {
     pub has_tls: bool,
     /// The builder that was asked for; none lets the engine decide.
     pub builder: Option<Builder>,
+    /// Whether it was said that Docker's config cannot be read.
+    pub is_warned: Arc<AtomicBool>,
 }
 
-#[derive(Deserialize)]
-struct Config {
-    #[serde(rename = "currentContext")]
-    current_context: Option<String>,
+impl Environment {
+    /// The build arguments that Docker's config gives to every build: its proxies.
+    pub fn proxies(&self, events: &Events) -> BTreeMap<String, String> {
+        let endpoint = resolve(self).unwrap_or_default();
+        self.docker_config(events).proxies(&endpoint)
+    }
+
+    /// Docker's config; one that cannot be read is empty, which is said once.
+    pub(super) fn docker_config(&self, events: &Events) -> DockerConfig {
+        let read = self.config_file().map(|file| DockerConfig::read(&file));
+        match read.transpose() {
+            Ok(config) => config.unwrap_or_default(),
+            Err(problem) => {
+                if !self.is_warned.swap(true, Ordering::Relaxed) {
+                    events.send(Event::Warning(problem));
+                }
+                DockerConfig::default()
+            }
+        }
+    }
+
+    pub(super) fn config_file(&self) -> Option<PathBuf> {
+        Some(self.config_dir.as_ref()?.join("config.json"))
+    }
 }
 
 #[derive(Deserialize)]
@@ -66,8 +93,7 @@ pub(super) fn resolve(environment: &Environment) -> Result<String, EngineError> 
 }
 
 fn current_context(dir: &Path) -> Option<String> {
-    let text = fs::read_to_string(dir.join("config.json")).ok()?;
-    let config: Config = serde_json::from_str(&text).ok()?;
+    let config = DockerConfig::read(&dir.join("config.json")).ok()?;
     config.current_context.filter(|name| !name.is_empty())
 }
 

@@ -6,16 +6,22 @@
 //! before 27.5 (moby#47717); podman and Windows engines have none. There the
 //! classic builder makes the same images.
 
+mod answer;
 mod build;
 mod credentials;
+mod docker_config;
 mod endpoint;
 mod file_list;
 mod file_sync;
+mod passing;
+mod progress;
 mod push;
 mod session;
 mod upload;
+mod waiting;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::Docker;
@@ -23,11 +29,12 @@ use bollard::query_parameters::{
     CreateImageOptionsBuilder, ListImagesOptionsBuilder, TagImageOptionsBuilder,
 };
 use futures_util::{Stream, StreamExt, future};
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 use crate::core::config::RegistryConfig;
 use crate::core::fingerprint::LABEL;
 use crate::core::holdings::{Held, Holdings};
+use crate::effects::interrupt::Interrupt;
 use crate::event::Events;
 
 pub use build::BuildRequest;
@@ -35,7 +42,9 @@ pub use credentials::{Logins, domains_of};
 pub use endpoint::Environment;
 pub use push::PushRequest;
 
+use credentials::Stored;
 use session::Address;
+use waiting::{Wait, Waiting};
 
 /// Long enough for any upload: the client's time-out runs until the answer's
 /// headers, which an engine sends only after it has the whole context.
@@ -75,6 +84,9 @@ pub enum EngineError {
     /// The engine said no.
     #[error("{0}")]
     Refused(String),
+    /// The user stopped waiting for it.
+    #[error("interrupted")]
+    Interrupted,
 }
 
 /// Which of the engine's builders is used.
@@ -161,13 +173,21 @@ pub struct DockerEngine {
     builder: OnceCell<Builder>,
     environment: Environment,
     is_local: bool,
-    /// Where it takes sessions, if it can.
-    sessions: Option<Address>,
+    /// Where connections of our own lead to it, if they can.
+    address: Option<Address>,
+    endpoint: String,
+    waiting: Waiting,
+    events: Events,
+    stored: Arc<Mutex<Stored>>,
 }
 
 impl DockerEngine {
     /// Connects to the engine that `environment` points at.
-    pub async fn connect(environment: Environment) -> Result<Self, EngineError> {
+    pub async fn connect(
+        environment: Environment,
+        events: &Events,
+        interrupt: &Interrupt,
+    ) -> Result<Self, EngineError> {
         let endpoint = endpoint::resolve(&environment)?;
         let unreachable = |source| EngineError::Unreachable {
             endpoint: endpoint.clone(),
@@ -185,19 +205,51 @@ impl DockerEngine {
         let docker =
             connected.map_err(unreachable)?.with_request_modifier(make_credentials_url_safe);
         let questions = docker.clone().with_timeout(QUESTION_TIMEOUT);
-        questions.ping().await.map_err(unreachable)?;
+        let waiting = Waiting::new(events, interrupt);
+        let pinged = waiting.begin(answer_of(&endpoint)).answer(questions.ping()).await?;
+        pinged.map_err(unreachable)?;
         let builder = environment.builder.map(OnceCell::from).unwrap_or_default();
         let transfers = docker.with_timeout(TRANSFER_TIMEOUT);
         let is_local = endpoint.starts_with("unix:") || endpoint.starts_with("npipe:");
-        let sessions = Address::of(&endpoint, has_tls);
-        Ok(Self { questions, transfers, builder, environment, is_local, sessions })
+        let address = Address::of(&endpoint, has_tls);
+        let engine = Self {
+            questions,
+            transfers,
+            builder,
+            environment,
+            is_local,
+            address,
+            endpoint,
+            waiting,
+            events: events.clone(),
+            stored: Arc::default(),
+        };
+        Ok(engine)
     }
 
     /// The builder that is used, found out when the first build needs one.
     async fn builder(&self) -> Result<Builder, EngineError> {
-        let builder = self.builder.get_or_try_init(|| best_builder(&self.questions)).await;
-        builder.copied().map_err(EngineError::from)
+        let find = || self.ask(best_builder(&self.questions));
+        self.builder.get_or_try_init(find).await.copied()
     }
+
+    /// Waits for the answer to a question.
+    async fn ask<T>(
+        &self,
+        question: impl Future<Output = Result<T, bollard::errors::Error>>,
+    ) -> Result<T, EngineError> {
+        Ok(self.answer().answer(question).await??)
+    }
+
+    /// A wait for the engine to answer.
+    fn answer(&self) -> Wait<'_> {
+        self.waiting.begin(answer_of(&self.endpoint))
+    }
+}
+
+/// What a question waits for.
+fn answer_of(endpoint: &str) -> String {
+    format!("the engine at {endpoint} to answer")
 }
 
 /// The name in `NAME=VALUE`.
@@ -207,7 +259,7 @@ fn name_of(variable: &str) -> String {
 
 impl Engine for DockerEngine {
     async fn image(&self, reference: &str) -> Result<Option<FoundImage>, EngineError> {
-        match self.questions.inspect_image(reference).await {
+        match self.answer().answer(self.questions.inspect_image(reference)).await? {
             Ok(found) => {
                 let config = found.config.unwrap_or_default();
                 let id = found.id.unwrap_or_default();
@@ -239,7 +291,7 @@ impl Engine for DockerEngine {
         let filters = HashMap::from([("label", vec![LABEL])]);
         let options = ListImagesOptionsBuilder::default().filters(&filters).build();
         let mut holdings = Holdings::complete();
-        for image in self.questions.list_images(Some(options)).await? {
+        for image in self.ask(self.questions.list_images(Some(options))).await? {
             let names = image.repo_tags.into_iter().filter(|name| name != "<none>:<none>");
             if let Some(held) =
                 Held::from_labels(image.id, |label| image.labels.get(label).cloned())
@@ -251,14 +303,13 @@ impl Engine for DockerEngine {
     }
 
     async fn history(&self, id: &str) -> Result<Vec<String>, EngineError> {
-        let history = self.questions.image_history(id).await?;
+        let history = self.ask(self.questions.image_history(id)).await?;
         Ok(history.into_iter().rev().map(|item| item.created_by).collect())
     }
 
     async fn tag(&self, image: &str, repository: &str, tag: &str) -> Result<(), EngineError> {
         let options = TagImageOptionsBuilder::default().repo(repository).tag(tag);
-        let tagged = self.questions.tag_image(image, Some(options.build())).await;
-        tagged.map_err(EngineError::from)
+        self.ask(self.questions.tag_image(image, Some(options.build()))).await
     }
 
     async fn pull(
@@ -277,7 +328,8 @@ impl Engine for DockerEngine {
         let login = credentials.get(credentials::domain_of(reference)).cloned();
         let mut answers =
             to_their_end(self.transfers.create_image(Some(options.build()), None, login));
-        while let Some(answer) = answers.next().await {
+        let mut wait = self.waiting.begin(format!("the engine to pull {reference}"));
+        while let Some(answer) = wait.answer(answers.next()).await? {
             answer?;
         }
         Ok(())
@@ -288,7 +340,8 @@ impl Engine for DockerEngine {
         domains: Vec<String>,
         configured: Option<&RegistryConfig>,
     ) -> Logins {
-        credentials::find(&self.environment, domains, configured).await
+        let Self { environment, stored, waiting, events, .. } = self;
+        credentials::find(environment, domains, configured, stored, waiting, events).await
     }
 
     async fn cpus(&self) -> Result<usize, EngineError> {
@@ -296,7 +349,7 @@ impl Engine for DockerEngine {
         if self.is_local {
             return Ok(std::thread::available_parallelism().map_or(1, usize::from));
         }
-        let cpus = self.questions.info().await?.ncpu.unwrap_or_default();
+        let cpus = self.ask(self.questions.info()).await?.ncpu.unwrap_or_default();
         Ok(usize::try_from(cpus).unwrap_or(1))
     }
 
@@ -378,14 +431,20 @@ impl From<bollard::errors::Error> for EngineError {
         match error {
             Error::DockerStreamError { error } => Self::Refused(error),
             Error::DockerResponseServerError { message, .. } => Self::Refused(message),
-            other => {
-                let chain = chain_of(&other);
-                match chain.iter().position(|text| text.contains(CONTEXT_MARK)) {
-                    Some(place) => Self::Context(chain[place].replacen(CONTEXT_MARK, "", 1)),
-                    None => Self::Lost(chain.last().cloned().unwrap_or_default()),
-                }
+            Error::RequestTimeoutError => {
+                Self::Lost(format!("no answer for {} seconds", QUESTION_TIMEOUT.as_secs()))
             }
+            other => cause_of(&other),
         }
+    }
+}
+
+/// What a connection failed by: our own stream, or the connection.
+fn cause_of(error: &dyn std::error::Error) -> EngineError {
+    let chain = chain_of(error);
+    match chain.iter().position(|text| text.contains(CONTEXT_MARK)) {
+        Some(place) => EngineError::Context(chain[place].replacen(CONTEXT_MARK, "", 1)),
+        None => EngineError::Lost(chain.last().cloned().unwrap_or_default()),
     }
 }
 

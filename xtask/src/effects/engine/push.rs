@@ -2,9 +2,7 @@
 //!
 //! What may pass (a registry that restarts, a limit on requests, a server's own
 //! error) is tried again with growing pauses; what will not pass by itself (a
-//! wrong password, a missing right, an unknown repository) fails at once. The
-//! engine tells which only in words, so the words that mean "may pass" are listed
-//! here and everything else is final.
+//! wrong password, a missing right, an unknown repository) fails at once.
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +10,7 @@ use bollard::auth::DockerCredentials;
 use bollard::query_parameters::PushImageOptionsBuilder;
 use futures_util::StreamExt;
 
+use super::passing::may_pass;
 use super::{DockerEngine, Engine, EngineError, Logins, credentials, to_their_end};
 use crate::event::{Event, Events};
 
@@ -38,7 +37,8 @@ impl PushRequest {
 
 impl DockerEngine {
     /// Tags and pushes an image; the answer is its manifest's digest. What may
-    /// pass is tried again for `retry_for`.
+    /// pass is tried again until `retry_for` after the first failure: an engine tries for a
+    /// while by itself before it gives up.
     pub async fn push(
         &self,
         request: &PushRequest,
@@ -48,14 +48,16 @@ impl DockerEngine {
     ) -> Result<String, EngineError> {
         self.tag(&request.image, &request.repository, &request.tag).await?;
         let login = logins.get(credentials::domain_of(&request.repository));
-        let started = Instant::now();
+        let mut failed = None;
         let mut pause = FIRST_PAUSE;
         loop {
             let error = match self.push_once(request, login).await {
                 Ok(digest) => return Ok(digest),
                 Err(error) => error,
             };
-            if !may_pass(&error) || started.elapsed() + pause > retry_for {
+            let since = *failed.get_or_insert_with(Instant::now);
+            let is_passing = matches!(&error, EngineError::Refused(text) if may_pass(text));
+            if !is_passing || since.elapsed() + pause > retry_for {
                 return Err(error);
             }
             events.send(Event::PushRetried {
@@ -79,8 +81,9 @@ impl DockerEngine {
             Some(options),
             login.cloned(),
         ));
+        let mut wait = self.waiting.begin(format!("the engine to push {}", request.reference()));
         let mut digest = None;
-        while let Some(answer) = answers.next().await {
+        while let Some(answer) = wait.answer(answers.next()).await? {
             let status = answer?.status.unwrap_or_default();
             digest = digest_in(&status).or(digest);
         }
@@ -95,30 +98,6 @@ fn digest_in(status: &str) -> Option<String> {
     digest.starts_with("sha256:").then(|| digest.to_owned())
 }
 
-fn may_pass(error: &EngineError) -> bool {
-    const PASSING: [&str; 14] = [
-        "connection refused",
-        "connection reset",
-        "broken pipe",
-        "no such host",
-        "no route to host",
-        "network is unreachable",
-        "timeout",
-        "timed out",
-        "deadline exceeded",
-        "eof",
-        "http status: 5",
-        "service unavailable",
-        "too many requests",
-        "toomanyrequests",
-    ];
-    let EngineError::Refused(message) = error else {
-        return false;
-    };
-    let message = message.to_lowercase();
-    PASSING.iter().any(|text| message.contains(text))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,29 +107,5 @@ mod tests {
         let status = "v1: digest: sha256:0c3c size: 735";
         assert_eq!(digest_in(status).as_deref(), Some("sha256:0c3c"));
         assert_eq!(digest_in("Pushed"), None);
-    }
-
-    fn is_passing(text: &str) -> bool {
-        may_pass(&EngineError::Refused(text.to_owned()))
-    }
-
-    #[test]
-    fn only_what_may_pass_is_tried_again() {
-        let passing = [
-            "Get \"http://127.0.0.1:5000/v2/\": dial tcp 127.0.0.1:5000: connect: connection refused",
-            "received unexpected HTTP status: 500 Internal Server Error",
-            "received unexpected HTTP status: 503 Service Unavailable",
-            "toomanyrequests: slow down",
-            "net/http: TLS handshake timeout",
-        ];
-        assert!(passing.into_iter().all(is_passing));
-        let last = [
-            "unauthorized: authentication required",
-            "no basic auth credentials",
-            "denied: requested access to the resource is denied",
-            "An image does not exist locally with the tag: x",
-            "received unexpected HTTP status: 404 Not Found",
-        ];
-        assert!(!last.into_iter().any(is_passing));
     }
 }

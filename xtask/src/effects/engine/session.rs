@@ -32,17 +32,22 @@ use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status};
 
 use super::Logins;
+use super::credentials::HUB_SERVER;
 use super::file_sync::Files;
+use crate::core::config::DOCKER_HUB;
 
 /// h2 takes it for an attack if half as much as this, counted generously, waits in small
 /// pieces: requests for files are small, and there can be one for each.
 const WINDOW: u32 = 64 << 20;
 
-/// The calls that we answer, as the engine is told.
-const METHODS: [&str; 2] =
-    ["/moby.filesync.v1.FileSync/DiffCopy", "/moby.filesync.v1.Auth/Credentials"];
+/// An answer with a longer head is none to a request for a session.
+const LONGEST_HEAD: usize = 64 << 10;
 
-/// Where an engine takes sessions.
+/// The calls that we answer, as the engine is told; the last one only with files.
+const METHODS: [&str; 2] =
+    ["/moby.filesync.v1.Auth/Credentials", "/moby.filesync.v1.FileSync/DiffCopy"];
+
+/// Where an engine takes connections of our own.
 #[derive(Clone, Debug)]
 pub(super) enum Address {
     /// A local socket.
@@ -57,8 +62,17 @@ impl Address {
         if let Some(path) = endpoint.strip_prefix("unix://") {
             return Some(Self::Socket(path.into()));
         }
-        let port = ["tcp://", "http://"].iter().find_map(|scheme| endpoint.strip_prefix(scheme))?;
-        (!has_tls).then(|| Self::Port(port.trim_end_matches('/').to_owned()))
+        let rest = ["tcp://", "http://"].iter().find_map(|scheme| endpoint.strip_prefix(scheme))?;
+        let port = rest.split('/').next().filter(|port| port.contains(':') && !has_tls)?;
+        Some(Self::Port(port.to_owned()))
+    }
+
+    /// As an HTTP request names it.
+    pub(super) fn host(&self) -> &str {
+        match self {
+            Self::Socket(_) => "docker",
+            Self::Port(port) => port,
+        }
     }
 }
 
@@ -71,11 +85,12 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Opens one for an engine, which keeps files under a `key`.
+    /// Opens one for an engine, which keeps files under a `key`; without files it is for
+    /// logins only.
     pub(super) async fn open(
         address: &Address,
         key: &str,
-        files: Files,
+        files: Option<Files>,
         logins: Logins,
     ) -> io::Result<Self> {
         match address {
@@ -93,18 +108,18 @@ impl Session {
     async fn begin(
         mut served: impl AsyncRead + AsyncWrite + Connected + AsFd + Unpin + Send + 'static,
         key: &str,
-        files: Files,
+        files: Option<Files>,
         logins: Logins,
     ) -> io::Result<Self> {
         let id = unique_session();
-        upgrade(&mut served, &id, key).await?;
+        upgrade(&mut served, &id, key, files.is_some()).await?;
         let connection = served.as_fd().try_clone_to_owned()?;
         let server = Server::builder()
             .initial_connection_window_size(WINDOW)
             .initial_stream_window_size(WINDOW)
             .add_service(HealthServer::new(Healthy))
             .add_service(AuthServer::new(KnownLogins(logins)))
-            .add_service(FileSyncServer::new(files))
+            .add_optional_service(files.map(FileSyncServer::new))
             .serve_with_incoming(stream::iter([Ok::<_, io::Error>(served)]));
         // It ends with the connection. The engine says what is wrong if it ends early.
         tokio::spawn(async { drop(server.await) });
@@ -135,13 +150,14 @@ async fn upgrade(
     connection: &mut (impl AsyncRead + AsyncWrite + Unpin),
     id: &str,
     key: &str,
+    has_files: bool,
 ) -> io::Result<()> {
     let mut request = format!(
         "POST /session HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\
          Content-Length: 0\r\nX-Docker-Expose-Session-Uuid: {id}\r\n\
          X-Docker-Expose-Session-Name: xtask\r\nX-Docker-Expose-Session-Sharedkey: {key}\r\n"
     );
-    for method in METHODS {
+    for method in METHODS.iter().take(1 + usize::from(has_files)) {
         request.push_str(&format!("X-Docker-Expose-Session-Grpc-Method: {method}\r\n"));
     }
     request.push_str("\r\n");
@@ -150,6 +166,9 @@ async fn upgrade(
     // By the byte: what follows is for another reader.
     while !answer.ends_with(b"\r\n\r\n") {
         answer.push(connection.read_u8().await?);
+        if answer.len() > LONGEST_HEAD {
+            break;
+        }
     }
     if answer.starts_with(b"HTTP/1.1 101") {
         return Ok(());
@@ -195,7 +214,11 @@ impl Auth for KnownLogins {
         request: Request<CredentialsRequest>,
     ) -> Result<Response<CredentialsResponse>, Status> {
         let host = request.into_inner().host;
-        let login = self.0.get(&host).cloned().unwrap_or_default();
+        let domain = match host.as_str() {
+            HUB_SERVER | "registry-1.docker.io" => DOCKER_HUB,
+            other => other,
+        };
+        let login = self.0.get(domain).cloned().unwrap_or_default();
         let response = match login.identitytoken {
             Some(token) => CredentialsResponse { username: String::new(), secret: token },
             None => CredentialsResponse {
