@@ -17,6 +17,7 @@ pub mod sink;
 pub mod sites;
 pub mod sized;
 mod terminal;
+pub mod trees;
 mod workspace;
 
 pub use output::Output;

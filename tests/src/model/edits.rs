@@ -67,11 +67,17 @@ impl Model {
         let name = self.some_component();
         let special: Vec<Change> =
             SPECIAL.iter().filter(|(kind, _)| self.has(*kind)).map(|(_, change)| *change).collect();
-        let place = self.rng.usize(0..FILES.len() + special.len() + 2);
-        match FILES.iter().chain(&special).nth(place) {
-            Some(change) => self.changed(*change, &name, root, own),
-            None if self.rng.bool() => self.change_behind_the_clock(root, &name),
-            None => self.touch(root, &name),
+        match self.rng.u8(0..10) {
+            6.. if !special.is_empty() => {
+                let change = *self.rng.choice(&special).expect("there are some");
+                self.changed(change, &name, root, own)
+            }
+            0 => self.touch(root, &name),
+            1 => self.change_behind_the_clock(root, &name),
+            _ => {
+                let change = self.rng.choice(FILES).expect("there are some");
+                self.changed(change, &name, root, own)
+            }
         }
     }
 
