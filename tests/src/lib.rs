@@ -10,11 +10,14 @@ pub mod far;
 pub mod ignore_files;
 pub mod model;
 mod output;
+pub mod reference;
 pub mod registry;
 pub mod scripted;
 pub mod sink;
+pub mod sites;
 pub mod sized;
 mod terminal;
+pub mod trees;
 mod workspace;
 
 pub use output::Output;

@@ -1,21 +1,24 @@
-//! An engine that plays one: it holds images in memory and understands as much of
-//! a Dockerfile as the tests write. What it makes of a context is exact, which is
-//! what builds are compared by.
+//! An engine in memory that understands as much of a Dockerfile as the model writes, and
+//! keeps images as real engines do: an image that is made from another one inherits its
+//! labels, layers and history, and one that loses its name stays.
+//!
+//! It takes from the tool where the files of a context lie, and reads them itself.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
 use xtask::core::config::RegistryConfig;
-use xtask::core::fingerprint::LABEL;
 use xtask::core::holdings::{Held, Holdings};
 use xtask::effects::engine::{BuildRequest, Engine, EngineError, FoundImage, Logins};
 use xtask::event::Events;
 
-/// What is in an image: by path a file, folder or link; by label its value.
-pub type Contents = BTreeMap<String, String>;
+use crate::model::{Node, with_parents};
+use crate::reference::{Contents, copy};
 
 /// An engine in memory; its clones are the same engine.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +28,8 @@ pub struct ScriptedEngine {
     builds_left: Rc<Cell<Option<usize>>>,
     delay: Rc<Cell<Duration>>,
     needless: Rc<RefCell<Vec<String>>>,
+    /// What is to happen before the next build of an image: which image gets which name.
+    before_builds: Rc<RefCell<BTreeMap<String, (String, String)>>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -32,7 +37,13 @@ struct Image {
     id: String,
     names: BTreeSet<String>,
     labels: BTreeMap<String, String>,
+    /// Unique ids, the base's first.
+    layers: Vec<String>,
+    /// What made it, as BuildKit words it, the base's first.
+    history: Vec<String>,
     contents: Contents,
+    /// Its whole context and Dockerfile, its args and the images that it was made from.
+    made_from: BTreeMap<String, String>,
 }
 
 impl ScriptedEngine {
@@ -46,12 +57,24 @@ impl ScriptedEngine {
         self.delay.set(delay);
     }
 
-    /// The images that were built though they were there, built from just the same.
+    /// Gives the image of the name `from` the name `to` when `image` is built next, just
+    /// before.
+    pub fn retag_before_build_of(&self, image: &str, from: &str, to: &str) {
+        let names = (from.to_owned(), to.to_owned());
+        self.before_builds.borrow_mut().insert(image.to_owned(), names);
+    }
+
+    /// Drops what was to happen before builds.
+    pub fn disarm(&self) {
+        self.before_builds.borrow_mut().clear();
+    }
+
+    /// The images that were built although their names had an image made from just the same.
     pub fn needless(&self) -> Vec<String> {
         self.needless.borrow().clone()
     }
 
-    /// Forgets the images without a name.
+    /// Removes the images without a name.
     pub fn prune(&self) {
         self.images.borrow_mut().retain(|image| !image.names.is_empty());
     }
@@ -61,12 +84,21 @@ impl ScriptedEngine {
         self.find(name).map(|image| image.contents)
     }
 
-    /// Puts an image there that is made from nothing.
-    pub fn import(&self, name: &str, contents: Contents) {
-        self.add(name, BTreeMap::new(), contents);
+    /// The id that each name stands for.
+    pub fn names(&self) -> BTreeMap<String, String> {
+        let images = self.images.borrow();
+        let named = images.iter().flat_map(|image| image.names.iter().map(|it| (it, &image.id)));
+        named.map(|(name, id)| (name.clone(), id.clone())).collect()
     }
 
-    /// Takes a name away.
+    /// Puts an image there that is made from nothing.
+    pub fn import(&self, name: &str, contents: Contents) {
+        let mut image = Image { contents, ..Image::default() };
+        self.add_layer(&mut image, "");
+        self.add(name, image);
+    }
+
+    /// Takes a name away; the image stays.
     pub fn untag(&self, name: &str) {
         for image in self.images.borrow_mut().iter_mut() {
             image.names.remove(name);
@@ -82,11 +114,21 @@ impl ScriptedEngine {
         image.expect("it was found").names.insert(to.to_owned());
     }
 
-    /// Puts an image that is made from another one, and has its labels, in its place.
-    pub fn derive(&self, name: &str) {
-        let Some(mut image) = self.find(name) else { return };
+    /// Builds an image `FROM` another one, under the same name or another one.
+    pub fn derive(&self, from: &str, name: &str) {
+        let Some(mut image) = self.find(from) else { return };
         image.contents.insert("derived".to_owned(), String::new());
-        self.add(name, image.labels, image.contents);
+        self.add_layer(&mut image, "COPY Dockerfile /derived # buildkit");
+        self.add(name, image);
+    }
+
+    /// Commits a container of an image, with a label, under the same name or another one.
+    pub fn commit(&self, from: &str, name: &str) {
+        let Some(mut image) = self.find(from) else { return };
+        image.contents.insert("label committed".to_owned(), "yes".to_owned());
+        image.labels.insert("committed".to_owned(), "yes".to_owned());
+        self.add_layer(&mut image, "/none");
+        self.add(name, image);
     }
 
     fn find(&self, reference: &str) -> Option<Image> {
@@ -95,66 +137,85 @@ impl ScriptedEngine {
         images.iter().find(|image| image.names.contains(name) || image.id == reference).cloned()
     }
 
-    fn add(&self, name: &str, labels: BTreeMap<String, String>, contents: Contents) -> String {
-        self.untag(name);
+    fn next_id(&self) -> String {
         self.count.set(self.count.get() + 1);
-        let id = format!("sha256:{:064x}", self.count.get());
-        let names = [name.to_owned()].into();
-        let image = Image { id: id.clone(), names, labels, contents };
-        self.images.borrow_mut().push(image);
+        format!("sha256:{:064x}", self.count.get())
+    }
+
+    fn add_layer(&self, image: &mut Image, by: &str) {
+        image.layers.push(self.next_id());
+        image.history.push(by.to_owned());
+    }
+
+    fn add(&self, name: &str, image: Image) -> String {
+        self.untag(name);
+        let (id, names) = (self.next_id(), [name.to_owned()].into());
+        self.images.borrow_mut().push(Image { id: id.clone(), names, ..image });
         id
     }
 
-    /// Runs a Dockerfile; one instruction that it does not know is an error.
+    /// Runs a Dockerfile; an instruction that it does not know is an error.
     fn make(&self, request: &BuildRequest<'_>) -> Result<String, String> {
-        let mut archive = Vec::new();
-        xtask::core::archive::write(&request.context, &mut archive)
-            .map_err(|error| error.to_string())?;
-        let context = unpack(&archive);
-        let dockerfile = context.get(request.dockerfile).ok_or("no Dockerfile")?;
-        let (_, text) = dockerfile.split_once('\n').ok_or("no text")?;
+        let (context, dockerfile) = read_context(request)?;
         let mut image = Image::default();
         let mut args = BTreeMap::new();
-        for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let mut made_from = context.clone();
+        made_from.insert("Dockerfile".to_owned(), dockerfile.clone());
+        for line in dockerfile.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
             match *line.split(' ').collect::<Vec<_>>() {
                 ["FROM", "scratch"] => {}
-                ["FROM", base] => image = self.find(base).ok_or(format!("no base {base}"))?,
+                ["FROM", base] => {
+                    image = self.find(base).ok_or(format!("no base {base}"))?;
+                    made_from.insert(line.to_owned(), image.id.clone());
+                }
                 ["ARG", arg] => {
                     let (name, value) = arg.split_once('=').ok_or("an ARG without a value")?;
                     let given = request.build_args.get(name).map_or(value, String::as_str);
                     args.insert(format!("${name}"), given.to_owned());
+                    made_from.insert(line.to_owned(), given.to_owned());
+                    image.history.push(line.to_owned());
                 }
                 ["LABEL", label] => {
                     let (name, value) = label.split_once('=').ok_or("a LABEL without a value")?;
                     let value = args.get(value).map_or(value, String::as_str);
                     image.contents.insert(format!("label {name}"), value.to_owned());
+                    image.labels.insert(name.to_owned(), value.to_owned());
+                    image.history.push(format!("LABEL {name}={value}"));
                 }
                 ["COPY", from, path, to] => {
                     let from = from.strip_prefix("--from=").ok_or("COPY of two files")?;
                     let other = self.find(from).ok_or(format!("no image {from}"))?;
-                    copy(&other.contents, path.trim_matches('/'), to, &mut image.contents);
+                    made_from.insert(line.to_owned(), other.id);
+                    let (source, target) = (path.trim_matches('/'), to.trim_matches('/'));
+                    copy(&other.contents, source, target, &mut image.contents);
+                    self.add_layer(&mut image, &format!("COPY {path} {to} # buildkit"));
                 }
-                ["COPY", ".", to] => copy(&context, "", to, &mut image.contents),
+                ["COPY", source, to] => {
+                    if source != "." && !context.contains_key(source) {
+                        return Err(format!("{source} is not in the context"));
+                    }
+                    copy(&context, source, to.trim_matches('/'), &mut image.contents);
+                    self.add_layer(&mut image, &format!("COPY {source} {to} # buildkit"));
+                }
                 _ => return Err(format!("unknown instruction: {line}")),
             }
         }
         let ours = request.labels.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
         image.labels.extend(ours);
-        let fingerprint = |image: &Image| image.labels.get(LABEL).cloned();
-        let is_there = self.find(request.image).is_some_and(|before| {
-            fingerprint(&before).is_some() && fingerprint(&before) == fingerprint(&image)
-        });
-        if is_there {
+        image.made_from = made_from;
+        let before = self.find(request.image);
+        if before.is_some_and(|before| before.made_from == image.made_from) {
             self.needless.borrow_mut().push(request.image.to_owned());
         }
-        Ok(self.add(request.image, image.labels, image.contents))
+        Ok(self.add(request.image, image))
     }
 }
 
 impl Engine for ScriptedEngine {
     async fn holdings(&self) -> Result<Holdings, EngineError> {
         let mut holdings = Holdings::complete();
-        for image in self.images.borrow().iter() {
+        // As real engines list them: the newest first.
+        for image in self.images.borrow().iter().rev() {
             if let Some(held) = held(image) {
                 holdings.add(image.names.iter().map(|name| format!("{name}:latest")), &held);
             }
@@ -168,13 +229,13 @@ impl Engine for ScriptedEngine {
             id: image.id,
             has_triggers: false,
             variables: Vec::new(),
-            labels: image.labels.clone(),
-            layers: Vec::new(),
+            labels: image.labels,
+            layers: image.layers,
         }))
     }
 
-    async fn history(&self, _: &str) -> Result<Vec<String>, EngineError> {
-        Ok(Vec::new())
+    async fn history(&self, id: &str) -> Result<Vec<String>, EngineError> {
+        Ok(self.find(id).map(|image| image.history).unwrap_or_default())
     }
 
     async fn tag(&self, image: &str, repository: &str, _: &str) -> Result<(), EngineError> {
@@ -201,6 +262,10 @@ impl Engine for ScriptedEngine {
             Some(left) => self.builds_left.set(Some(left - 1)),
             None => {}
         }
+        let taken = self.before_builds.borrow_mut().remove(request.image);
+        if let Some((from, to)) = taken {
+            self.retag(&from, &to);
+        }
         self.make(&request).map_err(EngineError::Refused)
     }
 }
@@ -209,29 +274,35 @@ fn held(image: &Image) -> Option<Held> {
     Held::from_labels(image.id.clone(), |label| image.labels.get(label).cloned())
 }
 
-/// By path: what it is, and from the second line on what is in it.
-fn unpack(archive: &[u8]) -> Contents {
-    let mut found = Contents::new();
-    for entry in tar::Archive::new(archive).entries().expect("an archive") {
-        let mut entry = entry.expect("an entry");
-        let path = entry.path().expect("a path").display().to_string();
-        let mut text = String::new();
-        entry.read_to_string(&mut text).expect("text");
-        let header = entry.header();
-        let target = entry.link_name().expect("a target").map(|link| link.display().to_string());
-        let mode = header.mode().expect("a mode");
-        let what = format!("{:?} {mode:o} {target:?}\n{text}", header.entry_type());
-        found.insert(path.trim_end_matches('/').to_owned(), what);
-    }
-    found
-}
-
-fn copy(from: &Contents, path: &str, to: &str, into: &mut Contents) {
-    for (name, what) in from {
-        let below = if path.is_empty() { Some(name.as_str()) } else { name.strip_prefix(path) };
-        if let Some(rest) = below {
-            let to = to.trim_matches('/');
-            into.insert(format!("{to}/{}", rest.trim_matches('/')), what.clone());
+/// What instructions can see, and the text of the Dockerfile.
+fn read_context(request: &BuildRequest<'_>) -> Result<(Contents, String), String> {
+    let mut tree = BTreeMap::new();
+    let mut dockerfile = None;
+    for item in request.context.items() {
+        let (path, source) = (item.path().display().to_string(), item.part.source(item.entry));
+        let node = read(&source).map_err(|error| format!("{}: {error}", source.display()))?;
+        if let Node::File(text, _) = &node
+            && path == request.dockerfile
+        {
+            dockerfile = Some(text.clone());
+        }
+        if !item.is_ignored {
+            tree.insert(path, node);
         }
     }
+    let dockerfile = dockerfile.ok_or("no Dockerfile")?;
+    let context = with_parents(tree).into_iter().map(|(path, it)| (path, it.in_image()));
+    Ok((context.collect(), dockerfile))
+}
+
+fn read(path: &Path) -> std::io::Result<Node> {
+    let metadata = fs::symlink_metadata(path)?;
+    let mode = metadata.permissions().mode() & 0o7777;
+    Ok(if metadata.is_dir() {
+        Node::Folder(mode)
+    } else if metadata.is_symlink() {
+        Node::Link(fs::read_link(path)?.display().to_string())
+    } else {
+        Node::File(fs::read_to_string(path)?, mode)
+    })
 }

@@ -160,7 +160,16 @@ impl Workspace {
 
     /// Runs the binary to its end with these variables in its environment.
     pub fn xtask_with(&self, variables: &BTreeMap<String, String>, arguments: &[&str]) -> Output {
-        self.run(self.command(arguments).envs(variables)).finish()
+        self.start_with(variables, arguments).finish()
+    }
+
+    /// Starts the binary with these variables in its environment.
+    pub fn start_with(
+        &self,
+        variables: &BTreeMap<String, String>,
+        arguments: &[&str],
+    ) -> Running<'_> {
+        self.run(self.command(arguments).envs(variables))
     }
 
     /// Runs the binary to its end in a folder of the workspace.

@@ -1,266 +1,330 @@
-//! After any edit, an incremental build leaves what a build from scratch would,
-//! builds nothing that the edit cannot reach, and builds nothing the second time.
+//! After any edits, a build leaves what the model says that every image contains, builds
+//! nothing that the edits cannot reach, and builds nothing the second time; and what
+//! `build -n` calls up to date is not built.
 //!
-//! `SEED`, `SEEDS`, `STEPS` and `REAL_STEPS` in the environment choose other stories and
-//! longer ones. A failure names its seed, and the edits that led to it.
+//!     SEED=7 STEPS=1000 REAL_STEPS=1000 cargo test -p tests --test never_stale -- --nocapture
+//!
+//! `SEED` chooses the story, else it is another one each time; `SEEDS` how many stories
+//! follow with the scripted engine, of `STEPS` steps each, and `REAL_STEPS` the length of
+//! the one with a real engine. `KINDS=undo,derived` allows only these kinds of edits besides
+//! the plain ones, `KINDS=-git` all but this. A failure names its seed, and the edits that
+//! led to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
-use std::ffi::OsString;
-use std::fs;
-use std::path::Path;
+use std::fmt;
 
-use tempfile::TempDir;
-use tests::Workspace;
-use tests::engine::{self, docker, image_config, image_tree};
-use tests::model::{Action, Model};
-use tests::scripted::{Contents, ScriptedEngine};
-use tokio::sync::mpsc;
-use xtask::commands::Setting;
-use xtask::commands::aim::Aim;
-use xtask::commands::build::{self, BuildOptions};
-use xtask::core::workspace::Options;
-use xtask::effects::engine::Environment;
-use xtask::effects::interrupt::Interrupt;
-use xtask::event::{Event, Events, Outcome};
+use fastrand::Rng;
+use tests::model::{Action, Edit, Kind, Model, State, kinds_of_environment};
+use tests::reference;
+use tests::sites::{Done, Played, Real, Site};
 
-/// Where a model is built.
-trait Site {
-    /// Every how many edits all images are compared.
-    const COMPARED: u64;
-
-    fn root(&self) -> &Path;
-    fn own(&self, text: &str) -> String;
-    /// Builds, and tells which components were built, or why it failed.
-    fn build(&self, model: &Model) -> Result<Vec<String>, String>;
-    fn act(&self, action: &Action, model: &Model);
-    fn contents(&self, component: &str) -> Contents;
-    /// What every component's image comes to in a new checkout, from nothing.
-    fn scratch(&self, model: &Model) -> BTreeMap<String, Contents>;
+fn number(name: &str, default: impl FnOnce() -> u64) -> u64 {
+    env::var(name).map_or_else(|_| default(), |text| text.parse().expect("a number"))
 }
 
-fn number(name: &str, default: u64) -> u64 {
-    env::var(name).map_or(default, |text| text.parse().expect("a number"))
+fn seed() -> u64 {
+    number("SEED", || fastrand::u64(0..1_000_000))
 }
 
-fn follow<S: Site>(site: &S, seed: u64, steps: u64) {
-    let mut model = Model::new(seed);
-    model.write(site.root(), |text| site.own(text));
-    site.act(&Action::MoveOutside, &model);
-    site.build(&model).expect("the first build");
-    let mut story = vec![format!("SEED={seed}")];
-    for step in 0..steps {
-        let edit = model.edit(site.root(), |text| site.own(text));
-        story.push(format!("{} -> {:?}", edit.text, edit.reach));
-        let told = || story.join("\n");
-        site.act(&edit.action, &model);
-        let built = site.build(&model).unwrap_or_else(|error| panic!("{}\n{error}", told()));
-        let needless: Vec<_> = built.iter().filter(|name| !edit.reach.contains(*name)).collect();
-        assert!(needless.is_empty(), "{}\nneedless: {needless:?}", told());
-        let is_compared = step % S::COMPARED == 0;
-        let expected = if is_compared { site.scratch(&model) } else { BTreeMap::new() };
-        for (component, expected) in expected {
-            let found = site.contents(&component);
-            assert_eq!(found, expected, "{}\n{component} is stale", told());
-        }
-        let again = site.build(&model).unwrap_or_else(|error| panic!("{}\n{error}", told()));
-        assert!(again.is_empty(), "{}\nbuilt again: {again:?}", told());
+/// What a story came to.
+#[derive(Debug, Default)]
+struct Figures {
+    steps: u64,
+    edits: u64,
+    builds: u64,
+    built: usize,
+    compared: usize,
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { steps, edits, builds, built, compared } = self;
+        write!(
+            f,
+            "{steps} steps, {edits} edits, {builds} builds of {built} components, \
+             {compared} images compared"
+        )
     }
 }
 
-/// A checkout and an engine that plays one, in this process.
-struct Played {
-    dir: TempDir,
-    engine: ScriptedEngine,
+/// A random story at a site.
+struct Story<'a, S> {
+    site: &'a S,
+    model: Model,
+    /// All that happened.
+    told: Vec<String>,
+    figures: Figures,
+    asks_first: bool,
+    /// What was built since `target/` was copied.
+    built_since_kept: BTreeSet<String>,
+    /// The components that may have to be built in this step.
+    reach: BTreeSet<String>,
+    /// The state of the last build in this step, or before it.
+    built_from: State,
+    /// Whether a name is to be taken during this step's build.
+    is_taken: bool,
 }
 
-impl Played {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a folder");
-        Self { dir, engine: ScriptedEngine::default() }
-    }
-
-    fn import_outside(&self, version: u32) {
-        let what = "outside".to_owned();
-        self.engine.import("tt-outside", [(what, version.to_string())].into());
-    }
-}
-
-impl Site for Played {
-    const COMPARED: u64 = 1;
-
-    fn root(&self) -> &Path {
-        self.dir.path()
-    }
-
-    fn own(&self, text: &str) -> String {
-        text.to_owned()
-    }
-
-    fn build(&self, model: &Model) -> Result<Vec<String>, String> {
-        let (sender, mut events) = mpsc::unbounded_channel();
-        let mut variables: BTreeMap<OsString, OsString> = env::vars_os().collect();
-        variables.extend(model.variables.iter().map(|(name, value)| (name.into(), value.into())));
-        let (_keep, interrupt) = Interrupt::manual();
-        let setting = Setting {
-            root: self.root().to_owned(),
-            environment: Environment::default(),
-            proxies: BTreeMap::new(),
-            variables,
-            store_limit: 1 << 20,
-            events: Events::new(sender),
-            interrupt,
-            no_wait: true,
+impl<'a, S: Site> Story<'a, S> {
+    fn begin(site: &'a S, seed: u64, kinds: BTreeSet<Kind>) -> Self {
+        let asks_first = kinds.contains(&Kind::Questions);
+        let model = Model::new(seed, kinds);
+        model.write(site.root(), |text| site.own(text));
+        site.begin(&model.state);
+        let story = Self {
+            site,
+            told: vec![format!("SEED={seed}")],
+            figures: Figures::default(),
+            asks_first,
+            built_since_kept: BTreeSet::new(),
+            reach: BTreeSet::new(),
+            built_from: model.state.clone(),
+            is_taken: false,
+            model,
         };
-        let build_args = [("WORD".to_owned(), model.word.clone())].into();
-        let reading = Options { build_args, ..Options::default() };
-        let options = BuildOptions { reading, ..BuildOptions::default() };
-        let engine = self.engine.clone();
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        let ended =
-            runtime.block_on(build::run_with(async { Ok(engine) }, &options, Aim::Build, &setting));
-        drop(setting);
-        ended.map_err(|error| error.to_string())?;
-        let mut built = Vec::new();
-        while let Ok(event) = events.try_recv() {
-            if let Event::StepFinished { component, outcome: Outcome::Built, .. } = event {
-                built.push(component);
+        site.build(&story.model.state).unwrap_or_else(|error| panic!("{error}"));
+        story.compare();
+        story
+    }
+
+    /// A few edits, a build, and all that must hold after it.
+    fn step(&mut self, edits: u64) {
+        self.built_from = self.model.state.clone();
+        self.reach.clear();
+        self.is_taken = false;
+        for _ in 0..edits {
+            let before = self.model.state.clone();
+            let edit = self.model.edit(self.site.root(), |text| self.site.own(text));
+            self.act(&edit, &before);
+        }
+        self.end_build_of_state();
+        let foreign = self.foreign();
+        self.build();
+        assert_eq!(self.foreign(), foreign, "{}\nforeign names were changed", self.story());
+        self.figures.compared += self.compare();
+        let again = self.try_build();
+        let is_idle = again.built.is_empty() && again.restored.is_empty();
+        assert!(is_idle, "{}\nin a second build: {again:?}", self.story());
+        self.ask_last();
+        self.figures.steps += 1;
+        self.figures.edits += edits;
+    }
+
+    fn story(&self) -> String {
+        self.told.join("\n")
+    }
+
+    fn act(&mut self, edit: &Edit, before: &State) {
+        self.told.push(edit.text.clone());
+        for action in &edit.actions {
+            self.reach.extend(action.touched());
+            match action {
+                Action::Keep => self.built_since_kept.clear(),
+                Action::RollBack => self.reach.extend(self.built_since_kept.iter().cloned()),
+                Action::Take { .. } => self.is_taken = true,
+                _ => {}
+            }
+            self.site.act(action, before, &self.model.state);
+            if action.builds() {
+                self.end_build_of_state();
+                self.built_since_kept.extend(self.reach.iter().cloned());
             }
         }
-        Ok(built)
     }
 
-    fn act(&self, action: &Action, model: &Model) {
-        let image = |component: &String| format!("tt-{component}");
-        match action {
-            Action::None => {}
-            Action::Untag(component) => self.engine.untag(&image(component)),
-            Action::Retag(from, to) => self.engine.retag(&image(from), &image(to)),
-            Action::Derive(component) => self.engine.derive(&image(component)),
-            Action::MoveOutside => self.import_outside(model.outside),
-            Action::Forget => fs::remove_dir_all(self.root().join("target")).expect("it was there"),
-            Action::Interrupt => {
-                self.engine.fail_after(Some(1));
-                drop(self.build(model));
-                self.engine.fail_after(None);
-            }
+    /// Whatever the edits since the last build reach may be built, with its dependents.
+    fn end_build_of_state(&mut self) {
+        self.reach.extend(self.built_from.reach(&self.model.state));
+        self.reach = self.model.state.dependents(&self.reach);
+        self.built_from = self.model.state.clone();
+    }
+
+    fn build(&mut self) {
+        self.told.push(format!("build -> {:?}", self.reach));
+        let promised = self.ask_first();
+        if self.is_taken {
+            // It may fail, or leave to the next one what it made from a foreign image.
+            let done = self.site.build(&self.model.state).unwrap_or_default();
+            self.site.disarm();
+            self.note(&done);
         }
+        let done = self.try_build();
+        self.note(&done);
+        let changed: BTreeSet<&String> = done.built.union(&done.restored).collect();
+        let broken: Vec<_> = changed.into_iter().filter(|it| promised.contains(*it)).collect();
+        assert!(
+            broken.is_empty() || self.is_taken,
+            "{}\n'build -n' said up to date of {broken:?}, and then: {done:?}",
+            self.story()
+        );
     }
 
-    fn contents(&self, component: &str) -> Contents {
-        self.engine.contents(&format!("tt-{component}")).unwrap_or_default()
+    fn try_build(&mut self) -> Done {
+        self.figures.builds += 1;
+        let done = self.site.build(&self.model.state);
+        done.unwrap_or_else(|error| panic!("{}\nthe build failed: {error}", self.story()))
     }
 
-    fn scratch(&self, model: &Model) -> BTreeMap<String, Contents> {
-        let other = Self::new();
-        model.write(other.root(), str::to_owned);
-        other.import_outside(model.outside);
-        other.build(model).expect("a build from scratch");
-        model.components().map(|name| (name.clone(), other.contents(name))).collect()
+    fn note(&mut self, done: &Done) {
+        let needless: Vec<_> = done.built.difference(&self.reach).collect();
+        assert!(needless.is_empty(), "{}\nneedless: {needless:?}", self.story());
+        self.built_since_kept.extend(done.built.iter().cloned());
+        self.figures.built += done.built.len();
+    }
+
+    /// The components that `build -n` says to be up to date; it changes nothing.
+    fn ask_first(&self) -> BTreeSet<String> {
+        if !self.asks_first {
+            return BTreeSet::new();
+        }
+        let before = self.site.names();
+        let said = self.ask();
+        assert_eq!(self.site.names(), before, "{}\n'build -n' changed names", self.story());
+        said
+    }
+
+    /// After a build, all is up to date that does not wait for an undeclared hook.
+    fn ask_last(&self) {
+        if !self.asks_first {
+            return;
+        }
+        let is_undeclared =
+            |it: &tests::model::Component| it.hook.as_ref().is_some_and(|hook| !hook.is_declared);
+        let state = &self.model.state;
+        let waiting = state.dependents(&state.named(is_undeclared));
+        let said = self.ask();
+        let missing: Vec<_> = state
+            .components
+            .keys()
+            .filter(|name| !waiting.contains(*name) && !said.contains(*name))
+            .collect();
+        let story = self.story();
+        assert!(missing.is_empty(), "{story}\n'build -n' does not say up to date of {missing:?}");
+    }
+
+    fn ask(&self) -> BTreeSet<String> {
+        let said = self.site.up_to_date(&self.model.state);
+        said.unwrap_or_else(|error| panic!("{}\n'build -n' failed: {error}", self.story()))
+    }
+
+    fn foreign(&self) -> BTreeMap<String, String> {
+        let mut names = self.site.names();
+        names.retain(|name, _| name.contains("-foreign"));
+        names
+    }
+
+    /// Compares all images with what the model says; tells how many.
+    fn compare(&self) -> usize {
+        let expected = reference::images(&self.model.state);
+        for (component, expected) in &expected {
+            let found = self.site.contents(component);
+            let paths: BTreeSet<&String> = found.keys().chain(expected.keys()).collect();
+            let wrong: Vec<String> = paths
+                .into_iter()
+                .filter(|path| found.get(*path) != expected.get(*path))
+                .map(|path| {
+                    format!("{path}: {:?}, expected {:?}", found.get(path), expected.get(path))
+                })
+                .collect();
+            assert!(
+                wrong.is_empty(),
+                "{}\n{component}'s image is wrong:\n{}",
+                self.story(),
+                wrong.join("\n")
+            );
+        }
+        expected.len()
     }
 }
 
-/// A checkout, the binary and the engine of this machine.
-struct Real(Workspace);
-
-impl Real {
-    fn arguments(model: &Model) -> Vec<String> {
-        vec!["build".to_owned(), "--build-arg".to_owned(), format!("WORD={}", model.word)]
-    }
-
-    fn run(&self, model: &Model, more: &[&str]) -> tests::Output {
-        let mut arguments = Self::arguments(model);
-        arguments.extend(more.iter().map(|&argument| argument.to_owned()));
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        self.0.xtask_with(&model.variables, &arguments)
-    }
-}
-
-impl Site for Real {
-    const COMPARED: u64 = 3;
-
-    fn root(&self) -> &Path {
-        self.0.root()
-    }
-
-    fn own(&self, text: &str) -> String {
-        self.0.own(text)
-    }
-
-    fn build(&self, model: &Model) -> Result<Vec<String>, String> {
-        let output = self.run(model, &[]);
-        if output.code != 0 {
-            return Err(output.stderr);
+fn follow<S: Site>(site: &S, seed: u64, steps: u64) -> Figures {
+    eprintln!("SEED={seed}");
+    let mut rng = Rng::with_seed(seed);
+    let mut story = Story::begin(site, seed, kinds_of_environment());
+    for step in 1..=steps {
+        if step % 20 == 0 {
+            eprintln!("SEED={seed}, step {step} of {steps}: {}", story.figures);
         }
-        Ok(output.built().into_iter().map(str::to_owned).collect())
+        story.step(rng.u64(1..=3));
     }
-
-    fn act(&self, action: &Action, model: &Model) {
-        let image = |component: &str| self.own(&format!("tt-{component}"));
-        match action {
-            Action::None => {}
-            Action::Untag(component) => drop(docker(&["rmi", "-f", &image(component)])),
-            Action::Retag(from, to) => drop(docker(&["tag", &image(from), &image(to)])),
-            Action::Derive(component) => {
-                let context = tempfile::tempdir().expect("a folder");
-                let text = format!("FROM {}\nCOPY Dockerfile /derived\n", image(component));
-                fs::write(context.path().join("Dockerfile"), text).expect("a file");
-                engine::cli_build(context.path(), "Dockerfile", &image(component), &[]);
-            }
-            Action::MoveOutside => {
-                engine::import_file(&image("outside"), "outside", &model.outside.to_string());
-            }
-            Action::Forget => fs::remove_dir_all(self.root().join("target")).expect("it was there"),
-            Action::Interrupt => {
-                let arguments = Self::arguments(model);
-                let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-                let mut running = self.0.start(&arguments);
-                running.wait_for("| building");
-                running.signal(rustix::process::Signal::KILL);
-                drop(running.finish());
-            }
-        }
-    }
-
-    fn contents(&self, component: &str) -> Contents {
-        let image = self.own(&format!("tt-{component}"));
-        let prefix = self.own("tt-");
-        let plain = |text: String| text.replace(&prefix, "tt-");
-        let tree = image_tree(&image).into_iter();
-        let mut contents: Contents = tree.map(|(path, what)| (plain(path), plain(what))).collect();
-        contents.insert("labels".to_owned(), image_config(&image)["Labels"].to_string());
-        contents
-    }
-
-    fn scratch(&self, model: &Model) -> BTreeMap<String, Contents> {
-        let other = Self(Workspace::new());
-        model.write(other.root(), |text| other.own(text));
-        other.act(&Action::MoveOutside, model);
-        drop(other.run(model, &["--no-cache"]).exits_with(0));
-        model.components().map(|name| (name.clone(), other.contents(name))).collect()
-    }
+    eprintln!("SEED={seed}: {}", story.figures);
+    story.figures
 }
 
 #[test]
-fn an_incremental_build_leaves_what_a_build_from_scratch_would() {
-    let steps = number("STEPS", 60);
-    let first = number("SEED", 1);
-    for seed in first..first + number("SEEDS", 5) {
+fn every_image_is_what_the_model_says_and_none_is_built_in_vain() {
+    let (first, steps) = (seed(), number("STEPS", || 60));
+    for seed in first..first + number("SEEDS", || 5) {
         follow(&Played::new(), seed, steps);
     }
 }
 
 #[test]
-fn and_so_it_does_with_a_real_engine() {
-    follow(&Real(Workspace::new()), number("SEED", 1), number("REAL_STEPS", 24));
+fn and_so_it_is_with_a_real_engine() {
+    let figures = follow(&Real::new(), seed(), number("REAL_STEPS", || 24));
+    assert!(figures.compared > 0, "{figures}");
 }
 
 #[test]
 fn the_edits_reach_something_and_not_everything() {
     let dir = tempfile::tempdir().expect("a folder");
-    let mut model = Model::new(1);
+    let mut model = Model::new(1, Kind::of_files());
     model.write(dir.path(), str::to_owned);
-    let reached: BTreeSet<usize> =
-        (0..200).map(|_| model.edit(dir.path(), str::to_owned).reach.len()).collect();
+    let mut reached = BTreeSet::new();
+    for _ in 0..200 {
+        let before = model.state.clone();
+        model.edit_files(dir.path(), str::to_owned);
+        reached.insert(before.reach(&model.state).len());
+    }
     assert!(reached.len() > 3, "{reached:?}");
+}
+
+#[test]
+fn every_kind_of_edit_happens() {
+    let all: BTreeSet<Kind> = Kind::ALL.iter().map(|(_, kind)| *kind).collect();
+    let mut happened = BTreeSet::new();
+    for seed in 0..8 {
+        let mut model = Model::new(seed, all.clone());
+        let dir = tempfile::tempdir().expect("a folder");
+        model.write(dir.path(), str::to_owned);
+        for _ in 0..100 {
+            let edit = model.edit(dir.path(), str::to_owned);
+            let name = |action: &Action| {
+                let text = format!("{action:?}");
+                text.split([' ', '(']).next().unwrap_or_default().to_owned()
+            };
+            happened.extend(edit.actions.iter().map(name));
+            happened.extend(edit.text.split(' ').next().map(str::to_owned));
+        }
+    }
+    let expected = [
+        "Untag",
+        "Retag",
+        "Derive",
+        "Commit",
+        "Take",
+        "MoveOutside",
+        "Lose",
+        "Keep",
+        "RollBack",
+        "Kill",
+        "Build",
+        "GitCommit",
+        "GitCheckout",
+        "undo",
+        "chmod",
+        "mkdir",
+        "rm",
+        "the",
+        "--flavor",
+        "--whole-context",
+        "touch",
+        "rename",
+        "add",
+        "remove",
+    ];
+    for name in expected {
+        assert!(happened.contains(name), "{name} never happened: {happened:?}");
+    }
 }

@@ -1,28 +1,24 @@
 //! A workspace that is watched while it is edited in bursts: whenever it is quiet, all
-//! images are what a build from scratch makes, none was built without need, and
+//! images are what the model says that they contain, none was built without need, and
 //! memory does not grow.
 //!
 //!     SOAK_EDITS=1000 cargo test -p tests --test soak -- --nocapture
 //!
 //! `SEED` chooses another story. A failure names its seed, and the edits that led to it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::env;
-use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use fastrand::Rng;
-use tests::model::Model;
-use tests::scripted::{Contents, ScriptedEngine};
+use tests::model::{Kind, Model};
+use tests::reference;
+use tests::scripted::ScriptedEngine;
+use tests::sites::{build_options, setting};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
-use xtask::commands::Setting;
-use xtask::commands::aim::Aim;
-use xtask::commands::build::{self, BuildOptions};
 use xtask::commands::watch::{self, WatchOptions};
-use xtask::core::workspace::Options;
-use xtask::effects::engine::Environment;
 use xtask::effects::interrupt::Interrupt;
 use xtask::event::{Event, Events, Outcome};
 
@@ -33,47 +29,10 @@ fn number(name: &str, default: u64) -> u64 {
     env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }
 
-fn setting(root: &Path, model: &Model, events: Events, interrupt: Interrupt) -> Setting {
-    let mut variables: BTreeMap<OsString, OsString> = env::vars_os().collect();
-    variables.extend(model.variables.iter().map(|(name, value)| (name.into(), value.into())));
-    Setting {
-        root: root.to_owned(),
-        environment: Environment::default(),
-        proxies: BTreeMap::new(),
-        variables,
-        store_limit: 1 << 20,
-        events,
-        interrupt,
-        no_wait: true,
-    }
-}
-
-fn options(model: &Model) -> BuildOptions {
-    let build_args = [("WORD".to_owned(), model.word.clone())].into();
-    let reading = Options { build_args, ..Options::default() };
-    BuildOptions { reading, ..BuildOptions::default() }
-}
-
 fn engine() -> ScriptedEngine {
     let engine = ScriptedEngine::default();
-    engine.import("tt-outside", [("outside".to_owned(), String::new())].into());
+    engine.import("tt-outside", reference::outside(0));
     engine
-}
-
-/// What every component's image comes to in a new checkout, from nothing.
-async fn scratch(model: &Model) -> BTreeMap<String, Contents> {
-    let dir = tempfile::tempdir().expect("a folder");
-    model.write(dir.path(), str::to_owned);
-    let (_keep, interrupt) = Interrupt::manual();
-    let (sender, _) = mpsc::unbounded_channel();
-    let setting = setting(dir.path(), model, Events::new(sender), interrupt);
-    let engine = engine();
-    let ready = async { Ok(engine.clone()) };
-    build::run_with(ready, &options(model), Aim::Build, &setting)
-        .await
-        .expect("a build from scratch");
-    let contents = |name: &String| engine.contents(&format!("tt-{name}")).unwrap_or_default();
-    model.components().map(|name| (name.clone(), contents(name))).collect()
 }
 
 /// A component of its own, whose build shows that what was written before it was seen.
@@ -135,7 +94,7 @@ async fn edit(
         let happened = wait_until_quiet(&mut events).await;
         story.push("quiet".to_owned());
         let told = || format!("{}\n{}", story.join("\n"), happened.join("\n"));
-        for (component, expected) in scratch(model).await {
+        for (component, expected) in reference::images(&model.state) {
             let found = engine.contents(&format!("tt-{component}")).unwrap_or_default();
             let is_same = |path: &&String| found.get(*path) == expected.get(*path);
             let paths: BTreeSet<&String> = found.keys().chain(expected.keys()).collect();
@@ -158,15 +117,15 @@ fn nothing_is_missed_and_nothing_is_built_twice() {
     let seed = number("SEED", 1);
     let edits = usize::try_from(number("SOAK_EDITS", 100)).expect("fewer");
     let dir = tempfile::tempdir().expect("a folder");
-    let mut model = Model::declared(seed);
+    let mut model = Model::declared(seed, Kind::of_files());
     model.write(dir.path(), str::to_owned);
     let engine = engine();
     engine.take(Duration::from_millis(20));
     let (sender, events) = mpsc::unbounded_channel();
     let (end, interrupt) = Interrupt::manual();
-    let setting = setting(dir.path(), &model, Events::new(sender), interrupt);
+    let setting = setting(dir.path(), &model.state, Events::new(sender), interrupt);
     let watching = WatchOptions {
-        build: options(&model),
+        build: build_options(&model.state),
         debounce: Duration::from_millis(20),
         poll: None,
         no_initial: false,
