@@ -314,7 +314,8 @@ fn pass_on(
     drop(to.shutdown(Shutdown::Write));
 }
 
-pub(crate) fn engine_socket() -> PathBuf {
+/// The socket of the engine that the tests use.
+pub fn engine_socket() -> PathBuf {
     let host = env::var("DOCKER_HOST").unwrap_or_default();
     host.strip_prefix("unix://").unwrap_or("/var/run/docker.sock").into()
 }

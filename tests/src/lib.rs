@@ -5,6 +5,7 @@
 //! `tt-` stands for a prefix that no other test has, so that tests run side by
 //! side and only ever touch images that they made.
 
+pub mod detour;
 pub mod engine;
 pub mod far;
 pub mod ignore_files;
@@ -20,9 +21,10 @@ mod terminal;
 pub mod trees;
 mod workspace;
 
+pub use detour::{Answer, Detour};
 pub use output::Output;
 pub use terminal::Terminal;
-pub use workspace::{Running, Workspace};
+pub use workspace::{Running, Workspace, wait_until};
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -24,7 +24,7 @@ impl Output {
         Self {
             code: raw.status.code().unwrap_or(-1),
             stdout: text(&raw.stdout),
-            stderr: text(&raw.stderr),
+            stderr: without_waits(&text(&raw.stderr)),
         }
     }
 
@@ -56,6 +56,12 @@ impl Output {
         let lines = self.stderr.lines().filter(|line| line.contains("| built in "));
         lines.filter_map(|line| line.split_whitespace().next()).collect()
     }
+}
+
+/// Only a busy machine lets anybody wait for an engine that answers.
+fn without_waits(text: &str) -> String {
+    let is_wait = |line: &&str| line.starts_with("waiting: for the engine ");
+    text.split_inclusive('\n').filter(|line| !is_wait(line)).collect()
 }
 
 /// `1.2s` and `1s ago` become `[TIME]`, and `1.2 busy` becomes `[N] busy`.

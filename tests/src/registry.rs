@@ -182,3 +182,47 @@ fn pass(client: TcpStream, registry: &str, left: &AtomicUsize) -> Option<()> {
     client.write_all(&answer).ok()?;
     client.shutdown(Shutdown::Both).ok()
 }
+
+/// A registry that lets everybody in and takes nothing.
+#[derive(Debug)]
+pub struct Refusing {
+    /// `host:port`.
+    pub address: String,
+}
+
+impl Refusing {
+    /// One that answers whatever brings something with a status and a body; without a
+    /// status it hangs up whatever it is asked.
+    ///
+    /// # Panics
+    ///
+    /// If there is no free port.
+    pub fn start(status: Option<&'static str>, body: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address").to_string();
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                thread::spawn(move || drop(refuse(&client, status, body)));
+            }
+        });
+        Self { address }
+    }
+}
+
+/// Answers one request after another.
+fn refuse(client: &TcpStream, status: Option<&str>, body: &str) -> std::io::Result<()> {
+    let mut reader = BufReader::new(client);
+    loop {
+        let head: Vec<String> =
+            reader.by_ref().lines().map_while(Result::ok).take_while(|l| !l.is_empty()).collect();
+        let Some(request) = head.first() else { return Ok(()) };
+        let (status, body) = match status {
+            None => return Ok(()),
+            _ if request.starts_with("GET /v2/ ") => ("200 OK", ""),
+            _ if request.starts_with("HEAD ") => ("404 Not Found", ""),
+            Some(status) => (status, body),
+        };
+        let length = body.len();
+        write!(&mut &*client, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}")?;
+    }
+}

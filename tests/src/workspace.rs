@@ -163,15 +163,6 @@ impl Workspace {
         self.start_with(variables, arguments).finish()
     }
 
-    /// Starts the binary with these variables in its environment.
-    pub fn start_with(
-        &self,
-        variables: &BTreeMap<String, String>,
-        arguments: &[&str],
-    ) -> Running<'_> {
-        self.run(self.command(arguments).envs(variables))
-    }
-
     /// Runs the binary to its end in a folder of the workspace.
     pub fn xtask_in(&self, folder: &str, arguments: &[&str]) -> Output {
         self.run(self.command(arguments).current_dir(self.root().join(folder))).finish()
@@ -180,6 +171,15 @@ impl Workspace {
     /// Starts the binary.
     pub fn start(&self, arguments: &[&str]) -> Running<'_> {
         self.run(&mut self.command(arguments))
+    }
+
+    /// Starts the binary with these variables in its environment.
+    pub fn start_with(
+        &self,
+        variables: &BTreeMap<String, String>,
+        arguments: &[&str],
+    ) -> Running<'_> {
+        self.run(self.command(arguments).envs(variables))
     }
 
     /// Starts a command.
@@ -334,7 +334,7 @@ impl Running<'_> {
 /// # Panics
 ///
 /// After five minutes.
-pub(crate) fn wait_until(what: &str, done: impl Fn() -> bool) {
+pub fn wait_until(what: &str, done: impl Fn() -> bool) {
     let started = Instant::now();
     while !done() {
         assert!(started.elapsed() < PATIENCE, "{what} took too long");

@@ -78,7 +78,10 @@ impl Setting {
         tokio::select! {
             biased;
             () = self.interrupt.wait() => Err(CommandError::Interrupted),
-            done = work => done,
+            // What was stopped may say so before the signal is seen here.
+            done = work => done.map_err(|error| {
+                if self.interrupt.has_come() { CommandError::Interrupted } else { error }
+            }),
         }
     }
 

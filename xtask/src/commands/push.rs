@@ -66,10 +66,8 @@ pub async fn run(options: &PushOptions, setting: &Setting) -> Result<(), Command
             tag: tag.clone(),
         })
         .collect();
-    tokio::select! {
-        pushed = push_all(&requests, &registry, &engine, options.retry_for, setting) => pushed,
-        () = setting.interrupt.wait() => Err(CommandError::Interrupted),
-    }
+    let pushing = push_all(&requests, &registry, &engine, options.retry_for, setting);
+    setting.unless_interrupted(Box::pin(pushing)).await
 }
 
 /// The tag that images get.
@@ -175,7 +173,9 @@ async fn push_all(
     let pushes = requests.iter().map(|request| async {
         setting.events.send(Event::PushStarted { reference: request.reference() });
         let ended = engine.push(request, &logins, retry_for, &setting.events).await;
-        setting.events.send(report(request, &ended));
+        if !matches!(ended, Err(EngineError::Interrupted)) {
+            setting.events.send(report(request, &ended));
+        }
         ended.is_ok()
     });
     let ended: Vec<bool> = stream::iter(pushes).buffer_unordered(AT_A_TIME).collect().await;
