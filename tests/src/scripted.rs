@@ -2,7 +2,8 @@
 //! keeps images as real engines do: an image that is made from another one inherits its
 //! labels, layers and history, and one that loses its name stays.
 //!
-//! It takes from the tool where the files of a context lie, and reads them itself.
+//! It takes from the tool where the files of a context lie, and reads them itself; what is
+//! not what the tool digested fails the build, as it does on the way to a real engine.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use xtask::core::config::RegistryConfig;
+use xtask::core::context::Item;
 use xtask::core::holdings::{Held, Holdings};
 use xtask::effects::engine::{BuildRequest, Engine, EngineError, FoundImage, Logins};
 use xtask::event::Events;
@@ -155,8 +157,11 @@ impl ScriptedEngine {
     }
 
     /// Runs a Dockerfile; an instruction that it does not know is an error.
-    fn make(&self, request: &BuildRequest<'_>) -> Result<String, String> {
-        let (context, dockerfile) = read_context(request)?;
+    fn make(
+        &self,
+        request: &BuildRequest<'_>,
+        (context, dockerfile): (Contents, String),
+    ) -> Result<String, String> {
         let mut image = Image::default();
         let mut args = BTreeMap::new();
         let mut made_from = context.clone();
@@ -256,6 +261,7 @@ impl Engine for ScriptedEngine {
     }
 
     async fn build(&self, request: BuildRequest<'_>, _: &Events) -> Result<String, EngineError> {
+        let sent = read_context(&request).map_err(EngineError::Context)?;
         tokio::time::sleep(self.delay.get()).await;
         match self.builds_left.get() {
             Some(0) => return Err(EngineError::Lost("as the test wanted".to_owned())),
@@ -266,7 +272,7 @@ impl Engine for ScriptedEngine {
         if let Some((from, to)) = taken {
             self.retag(&from, &to);
         }
-        self.make(&request).map_err(EngineError::Refused)
+        self.make(&request, sent).map_err(EngineError::Refused)
     }
 }
 
@@ -281,6 +287,9 @@ fn read_context(request: &BuildRequest<'_>) -> Result<(Contents, String), String
     for item in request.context.items() {
         let (path, source) = (item.path().display().to_string(), item.part.source(item.entry));
         let node = read(&source).map_err(|error| format!("{}: {error}", source.display()))?;
+        if !is_as_digested(&node, &item) {
+            return Err(format!("{path} changed while it was sent"));
+        }
         if let Node::File(text, _) = &node
             && path == request.dockerfile
         {
@@ -293,6 +302,16 @@ fn read_context(request: &BuildRequest<'_>) -> Result<(Contents, String), String
     let dockerfile = dockerfile.ok_or("no Dockerfile")?;
     let context = with_parents(tree).into_iter().map(|(path, it)| (path, it.in_image()));
     Ok((context.collect(), dockerfile))
+}
+
+/// Whether it is still what the tool saw: a build is sent that, or fails.
+fn is_as_digested(node: &Node, item: &Item<'_>) -> bool {
+    let has_mode = |mode: &u32| mode & !0o022 == item.entry.mode & !0o022;
+    match node {
+        Node::File(text, mode) => has_mode(mode) && blake3::hash(text.as_bytes()) == item.digest,
+        Node::Folder(mode) => has_mode(mode),
+        Node::Link(_) => true,
+    }
 }
 
 fn read(path: &Path) -> std::io::Result<Node> {
