@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::{Action, Component, Edit, Hook, Kind, Model, Node, State, Writes};
+use super::{Action, Component, Edit, Hook, Kind, Model, Node, Planned, State, Writes};
 
 const SHARED: [&str; 3] = ["shared/0", "shared/1", "shared/deep/2"];
 
@@ -55,6 +55,9 @@ const SETTINGS: [(Option<Kind>, Change); 4] = [
 impl Model {
     /// Makes one edit, here and below `root`; what it asks for besides is left to the caller.
     pub fn edit(&mut self, root: &Path, own: impl Fn(&str) -> String) -> Edit {
+        if let Some(planned) = self.planned.pop_front() {
+            return self.carry_out(planned, root, own);
+        }
         match self.rng.u8(0..10) {
             0..=5 => self.edit_files(root, own),
             6 | 7 => self.edit_settings(root, own),
@@ -164,7 +167,29 @@ impl Model {
         }
     }
 
+    fn carry_out(&mut self, planned: Planned, root: &Path, own: impl Fn(&str) -> String) -> Edit {
+        let before = self.state.clone();
+        let (text, actions) = match planned {
+            Planned::Annotate(name) => (self.annotate(&name), Vec::new()),
+            Planned::Build => ("build".to_owned(), vec![Action::Build]),
+            Planned::Restore(earlier) => {
+                self.restore_files(&earlier);
+                ("undo that".to_owned(), Vec::new())
+            }
+        };
+        self.past.push(before.clone());
+        self.state.bring(&before, root, own);
+        Edit { text, actions }
+    }
+
+    /// A name for an image that is made from a component's. Often an edit of the component
+    /// follows, and is undone: what was made from its image must not come back in its place.
     fn name_for_foreign(&mut self, component: &str) -> String {
+        if self.has(Kind::Undo) && self.rng.bool() {
+            let earlier = Planned::Restore(Box::new(self.state.clone()));
+            let edit = Planned::Annotate(component.to_owned());
+            self.planned.extend([Planned::Build, edit, Planned::Build, earlier]);
+        }
         if self.rng.bool() {
             format!("tt-{component}")
         } else {

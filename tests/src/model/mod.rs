@@ -18,7 +18,7 @@ pub use state::{Node, State};
 
 pub(crate) use state::with_parents;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
 
 use fastrand::Rng;
@@ -32,6 +32,8 @@ pub struct Model {
     kinds: BTreeSet<Kind>,
     /// Every earlier state, for edits that are undone.
     past: Vec<State>,
+    /// What comes next, before anything random.
+    planned: VecDeque<Planned>,
     /// The states that were committed, by number.
     commits: Vec<State>,
     /// How many components there ever were.
@@ -47,6 +49,17 @@ pub struct Edit {
     pub text: String,
     /// What else is to be done, in this order.
     pub actions: Vec<Action>,
+}
+
+/// An edit that follows another one.
+#[derive(Clone, Debug)]
+enum Planned {
+    /// What a component's `build/` says changes.
+    Annotate(String),
+    /// Everything is built.
+    Build,
+    /// All files are what they were.
+    Restore(Box<State>),
 }
 
 impl Model {
@@ -66,6 +79,7 @@ impl Model {
             rng: Rng::with_seed(seed),
             kinds,
             past: Vec::new(),
+            planned: VecDeque::new(),
             commits: Vec::new(),
             count: 0,
             is_declared,
