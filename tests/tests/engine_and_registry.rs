@@ -105,6 +105,21 @@ fn a_push_that_stops_halfway_is_waited_for_until_ctrl_c() {
 }
 
 #[test]
+fn a_line_of_60_mb_does_not_hide_why_a_push_failed() {
+    let pieces = vec![
+        Piece::Text("{\"status\":\"".to_owned()),
+        Piece::Letters(60_000_000),
+        Piece::Text("\"}\n{\"errorDetail\":{\"message\":\"denied: no\"}}\n".to_owned()),
+    ];
+    let detour = Detour::start("/push?", Answer::Begun(pieces));
+    let workspace = configured(Workspace::new().image("a", BASE), "127.0.0.1:1");
+    let workspace = workspace.env("DOCKER_HOST", &detour.host());
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    let output = workspace.xtask(&["push", "-c", "."]).exits_with(1);
+    assert!(output.stderr.contains("v1: denied: no\n"), "{}", output.stderr);
+}
+
+#[test]
 fn a_program_that_hangs_while_files_are_read_does_not_hold_up_ctrl_c() {
     let workspace = Workspace::new()
         .image("a", BASE)
@@ -333,7 +348,7 @@ fn what_keeps_a_login_from_being_found_is_said_and_what_is_in_the_file_holds() {
         write_config(&workspace, config);
         let output = workspace.xtask(&["push", "-c", "."]).exits_with(code);
         let is_warning = |line: &&str| line.starts_with("warning: ");
-        output.stderr.lines().filter(is_warning).map(|line| format!("{line}\n")).collect::<String>()
+        output.stderr.split_inclusive('\n').filter(is_warning).collect::<String>()
     };
     expect![[r#"
         warning: [ROOT]/target/docker/config.json: docker-credential-closed gives no login for [REGISTRY] (exit status: 3): the vault is sealed. 'docker login [REGISTRY]' may help

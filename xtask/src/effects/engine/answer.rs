@@ -1,14 +1,15 @@
-//! A build's answer, on a connection of our own.
+//! The answer to a build, a pull or a push, on a connection of our own.
 //!
-//! An engine answers a build with JSON, an object a line, and a line can be as long as
-//! what an instruction writes. The client crate reads a line from its beginning with each
+//! An engine answers with JSON, an object a line, and a line can be as long as what an
+//! instruction writes or a registry answers. The client crate reads a line from its beginning with each
 //! piece that comes of it, without bound. So where the engine can be reached without TLS
 //! the answer is read here: each byte once, and of a line no more than [`LONGEST`].
 
 use std::collections::VecDeque;
 use std::io;
+use std::marker::PhantomData;
 
-use bollard::models::BuildInfo;
+use bollard::models::{BuildInfo, ErrorDetail};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -17,6 +18,7 @@ use hyper::client::conn::http1;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
@@ -32,19 +34,51 @@ const LONGEST: usize = 16 << 20;
 const LONGEST_ERROR: usize = 64 << 10;
 
 /// A piece of the answer.
-pub(super) enum Part {
+pub(super) enum Part<T> {
     /// What a line says.
-    Info(Box<BuildInfo>),
+    Info(Box<T>),
     /// A line of so many bytes, too long to be read.
     Skipped(usize),
 }
 
+/// What a line can say, the error that ends a build, a pull or a push among it.
+pub(super) trait Info: DeserializeOwned {
+    fn take_error(&mut self) -> Option<ErrorDetail>;
+}
+
+impl Info for BuildInfo {
+    fn take_error(&mut self) -> Option<ErrorDetail> {
+        self.error_detail.take()
+    }
+}
+
+/// What is said of a pull or a push.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Transfer {
+    pub(super) status: Option<String>,
+    error_detail: Option<ErrorDetail>,
+}
+
+impl Transfer {
+    pub(super) fn new(status: Option<String>) -> Self {
+        Self { status, error_detail: None }
+    }
+}
+
+impl Info for Transfer {
+    fn take_error(&mut self) -> Option<ErrorDetail> {
+        self.error_detail.take()
+    }
+}
+
 /// Sends a request; what comes back ends the connection when it is dropped.
-pub(super) async fn post<B>(
+pub(super) async fn post<T, B>(
     address: &Address,
     request: Request<B>,
-) -> Result<impl Stream<Item = Result<Part, EngineError>> + use<B>, EngineError>
+) -> Result<impl Stream<Item = Result<Part<T>, EngineError>> + Unpin + use<T, B>, EngineError>
 where
+    T: Info,
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
@@ -59,6 +93,7 @@ where
         body: answer.into_body(),
         lines: Lines::new(LONGEST),
         ended: VecDeque::new(),
+        info: PhantomData,
         _connection: connection,
     };
     Ok(Box::pin(stream::unfold(reader, async |mut reader| Some((reader.next().await?, reader)))))
@@ -99,15 +134,16 @@ async fn refusal(answer: Response<Incoming>) -> EngineError {
     EngineError::Refused(message.unwrap_or_else(|_| String::from_utf8_lossy(&text).into_owned()))
 }
 
-struct Reader {
+struct Reader<T> {
     body: Incoming,
     lines: Lines,
     ended: VecDeque<Line>,
+    info: PhantomData<T>,
     _connection: JoinSet<()>,
 }
 
-impl Reader {
-    async fn next(&mut self) -> Option<Result<Part, EngineError>> {
+impl<T: Info> Reader<T> {
+    async fn next(&mut self) -> Option<Result<Part<T>, EngineError>> {
         loop {
             match self.ended.pop_front() {
                 Some(line) if line.more > 0 => {
@@ -130,12 +166,12 @@ impl Reader {
     }
 }
 
-fn understand(line: &[u8]) -> Result<Part, EngineError> {
-    let info: BuildInfo =
+fn understand<T: Info>(line: &[u8]) -> Result<Part<T>, EngineError> {
+    let mut info: T =
         serde_json::from_slice(line).map_err(|error| EngineError::Lost(error.to_string()))?;
-    match info.error_detail.and_then(|detail| detail.message) {
+    match info.take_error().and_then(|detail| detail.message) {
         Some(message) => Err(EngineError::Refused(shorten(message, LONGEST_ERROR))),
-        None => Ok(Part::Info(Box::new(BuildInfo { error_detail: None, ..info }))),
+        None => Ok(Part::Info(Box::new(info))),
     }
 }
 
@@ -145,9 +181,12 @@ mod tests {
 
     #[test]
     fn an_error_in_the_answer_is_what_the_engine_refuses() {
-        let refused = understand(br#"{"errorDetail":{"code":1,"message":"no"},"error":"no"}"#);
+        let refused =
+            understand::<BuildInfo>(br#"{"errorDetail":{"code":1,"message":"no"},"error":"no"}"#);
         assert!(matches!(refused, Err(EngineError::Refused(message)) if message == "no"));
-        assert!(matches!(understand(b"<html>"), Err(EngineError::Lost(_))));
-        assert!(matches!(understand(br#"{"stream":"x"}"#), Ok(Part::Info(_))));
+        assert!(matches!(understand::<BuildInfo>(b"<html>"), Err(EngineError::Lost(_))));
+        assert!(matches!(understand::<BuildInfo>(br#"{"stream":"x"}"#), Ok(Part::Info(_))));
+        let refused = understand::<Transfer>(br#"{"errorDetail":{"message":"no"},"error":"no"}"#);
+        assert!(matches!(refused, Err(EngineError::Refused(message)) if message == "no"));
     }
 }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 use bollard::auth::DockerCredentials;
-use bollard::models::BuildInfoAux;
+use bollard::models::{BuildInfo, BuildInfoAux};
 use bollard::query_parameters::{BuildImageOptions, BuildImageOptionsBuilder, BuilderVersion};
 use bytes::Bytes;
 use futures_util::{Stream as Answers, StreamExt};
@@ -30,7 +30,7 @@ use super::file_sync::Files;
 use super::progress::Progress;
 use super::session::{Address, Session, unique_session};
 use super::waiting::Wait;
-use super::{Builder, DockerEngine, EngineError, Logins, to_their_end, upload};
+use super::{Builder, DockerEngine, EngineError, Logins, query, to_their_end, upload};
 use crate::core::context::Context;
 use crate::core::offers::Offers;
 use crate::effects::state;
@@ -161,8 +161,7 @@ impl Build<'_> {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let unsayable = |error: &dyn std::error::Error| EngineError::Refused(error.to_string());
-        let query = serde_urlencoded::to_string(options).map_err(|error| unsayable(&error))?;
-        let mut request = Request::post(format!("/build?{query}"))
+        let mut request = Request::post(format!("/build?{}", query(options)?))
             .header("Host", address.host())
             .header("Content-Type", "application/x-tar");
         // BuildKit asks for them in its session.
@@ -177,7 +176,7 @@ impl Build<'_> {
     /// Follows a build to its end; gives the image's id.
     async fn follow(
         &mut self,
-        mut answers: impl Answers<Item = Result<Part, EngineError>> + Unpin,
+        mut answers: impl Answers<Item = Result<Part<BuildInfo>, EngineError>> + Unpin,
     ) -> Result<String, EngineError> {
         let mut made = None;
         let mut next = self.wait.answer(answers.next()).await?;

@@ -24,11 +24,20 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
 use bollard::Docker;
+use bollard::auth::DockerCredentials;
+use bollard::models::CreateImageInfo;
 use bollard::query_parameters::{
     CreateImageOptionsBuilder, ListImagesOptionsBuilder, TagImageOptionsBuilder,
 };
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt, future};
+use http_body_util::Full;
+use hyper::Request;
+use serde::Serialize;
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::core::config::RegistryConfig;
@@ -42,6 +51,7 @@ pub use credentials::{Logins, domains_of};
 pub use endpoint::Environment;
 pub use push::PushRequest;
 
+use answer::{Part, Transfer};
 use credentials::Stored;
 use session::Address;
 use waiting::{Wait, Waiting};
@@ -325,10 +335,17 @@ impl Engine for DockerEngine {
         if let Some(platform) = platform {
             options = options.platform(platform);
         }
-        let login = credentials.get(credentials::domain_of(reference)).cloned();
-        let mut answers =
-            to_their_end(self.transfers.create_image(Some(options.build()), None, login));
+        let login = credentials.get(credentials::domain_of(reference));
+        let options = options.build();
         let mut wait = self.waiting.begin(format!("the engine to pull {reference}"));
+        let mut answers = if let Some(address) = &self.address {
+            let path = format!("/images/create?{}", query(&options)?);
+            wait.answer(transfer(address, &path, login)).await??
+        } else {
+            let answers = self.transfers.create_image(Some(options), None, login.cloned());
+            let status = |info: CreateImageInfo| Transfer::new(info.status);
+            to_their_end(answers).map(move |it| it.map(status).map_err(EngineError::from)).boxed()
+        };
         while let Some(answer) = wait.answer(answers.next()).await? {
             answer?;
         }
@@ -360,6 +377,36 @@ impl Engine for DockerEngine {
     ) -> Result<String, EngineError> {
         build::run(self, request, events).await
     }
+}
+
+/// What an engine says of a pull or a push.
+type Transfers<'a> = BoxStream<'a, Result<Transfer, EngineError>>;
+
+/// Asks for a pull or a push on a connection of its own.
+async fn transfer(
+    address: &Address,
+    path: &str,
+    login: Option<&DockerCredentials>,
+) -> Result<Transfers<'static>, EngineError> {
+    let unsayable = |error: &dyn std::error::Error| EngineError::Refused(error.to_string());
+    let login = serde_json::to_vec(login.unwrap_or(&DockerCredentials::default()))
+        .map_err(|error| unsayable(&error))?;
+    let request = Request::post(path)
+        .header("Host", address.host())
+        .header("X-Registry-Auth", URL_SAFE.encode(login))
+        .body(Full::new(Bytes::new()))
+        .map_err(|error| unsayable(&error))?;
+    let answers = answer::post(address, request).await?;
+    let said = |part: Part<Transfer>| match part {
+        Part::Info(info) => *info,
+        Part::Skipped(_) => Transfer::new(None),
+    };
+    Ok(answers.map(move |part| part.map(said)).boxed())
+}
+
+/// Options as a URL has them.
+fn query(options: &impl Serialize) -> Result<String, EngineError> {
+    serde_urlencoded::to_string(options).map_err(|error| EngineError::Refused(error.to_string()))
 }
 
 /// Answers without what the client crate says of the end of the last one's line where

@@ -7,11 +7,15 @@
 use std::time::{Duration, Instant};
 
 use bollard::auth::DockerCredentials;
+use bollard::models::PushImageInfo;
 use bollard::query_parameters::PushImageOptionsBuilder;
 use futures_util::StreamExt;
 
+use super::answer::Transfer;
 use super::passing::may_pass;
-use super::{DockerEngine, Engine, EngineError, Logins, credentials, to_their_end};
+use super::{
+    DockerEngine, Engine, EngineError, Logins, credentials, query, to_their_end, transfer,
+};
 use crate::event::{Event, Events};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -76,12 +80,16 @@ impl DockerEngine {
         login: Option<&DockerCredentials>,
     ) -> Result<String, EngineError> {
         let options = PushImageOptionsBuilder::default().tag(&request.tag).build();
-        let mut answers = to_their_end(self.transfers.push_image(
-            &request.repository,
-            Some(options),
-            login.cloned(),
-        ));
         let mut wait = self.waiting.begin(format!("the engine to push {}", request.reference()));
+        let mut answers = if let Some(address) = &self.address {
+            let path = format!("/images/{}/push?{}", request.repository, query(&options)?);
+            wait.answer(transfer(address, &path, login)).await??
+        } else {
+            let answers =
+                self.transfers.push_image(&request.repository, Some(options), login.cloned());
+            let status = |info: PushImageInfo| Transfer::new(info.status);
+            to_their_end(answers).map(move |it| it.map(status).map_err(EngineError::from)).boxed()
+        };
         let mut digest = None;
         while let Some(answer) = wait.answer(answers.next()).await? {
             let status = answer?.status.unwrap_or_default();

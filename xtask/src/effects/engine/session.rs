@@ -250,3 +250,40 @@ impl Auth for KnownLogins {
         Err(Status::unimplemented("tokens"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bollard::auth::DockerCredentials;
+
+    use super::*;
+
+    #[test]
+    fn connections_of_our_own_need_a_socket_or_a_port_without_tls() {
+        let address = |endpoint: &str, has_tls| match Address::of(endpoint, has_tls) {
+            Some(Address::Socket(path)) => path.display().to_string(),
+            Some(Address::Port(port)) => port,
+            None => String::new(),
+        };
+        assert_eq!(address("unix:///run/docker.sock", true), "/run/docker.sock");
+        assert_eq!(address("tcp://h:2375/", false), "h:2375");
+        assert_eq!(address("tcp://[::1]:2375/v1", false), "[::1]:2375");
+        for (other, has_tls) in [("tcp://h:2376", true), ("tcp://h", false), ("ssh://h:1", false)] {
+            assert_eq!(address(other, has_tls), "", "{other}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_login_for_docker_hub_is_found_under_the_names_that_engines_use() {
+        let login = DockerCredentials {
+            username: Some("me".to_owned()),
+            password: Some("secret".to_owned()),
+            ..DockerCredentials::default()
+        };
+        let logins = KnownLogins(Logins::from([(DOCKER_HUB.to_owned(), login)]));
+        for host in ["docker.io", "registry-1.docker.io", HUB_SERVER] {
+            let request = Request::new(CredentialsRequest { host: host.to_owned() });
+            let answer = logins.credentials(request).await.unwrap().into_inner();
+            assert_eq!((answer.username.as_str(), answer.secret.as_str()), ("me", "secret"));
+        }
+    }
+}
