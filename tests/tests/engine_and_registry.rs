@@ -123,7 +123,7 @@ fn a_line_of_60_mb_does_not_hide_why_a_push_failed() {
 fn a_program_that_hangs_while_files_are_read_does_not_hold_up_ctrl_c() {
     let workspace = Workspace::new()
         .image("a", BASE)
-        .file("src/b/generated/x", "")
+        .file("src/a/generated/x", "")
         .git()
         .script("bin/git", "#!/bin/sh\necho $$ > target/git\nexec sleep 900\n");
     fs::create_dir_all(workspace.root().join("target")).unwrap();
@@ -192,7 +192,7 @@ fn what_an_engine_answers_in_place_of_a_build_is_said() {
     };
     said("500 Internal Server Error", r#"{"message":"out of luck"}"#, "build: out of luck");
     said("502 Bad Gateway", "<html>no</html>", "build: <html>no</html>");
-    said("403 Forbidden", "", "failed to build: ");
+    said("403 Forbidden", "", "failed to build: the engine answered 403 Forbidden");
     let lost = "build: the connection to the engine was lost: ";
     said("200 OK", "", &format!("{lost}it ended before the image was made"));
     said("200 OK", "<html>", &format!("{lost}expected value at line 1"));

@@ -123,6 +123,7 @@ async fn refusal(answer: Response<Incoming>) -> EngineError {
     struct Refusal {
         message: String,
     }
+    let status = answer.status();
     let text = match Limited::new(answer.into_body(), LONGEST_ERROR).collect().await {
         Ok(text) => text.to_bytes(),
         Err(error) if error.is::<LengthLimitError>() => {
@@ -131,7 +132,9 @@ async fn refusal(answer: Response<Incoming>) -> EngineError {
         Err(error) => return EngineError::Lost(error.to_string()),
     };
     let message = serde_json::from_slice(&text).map(|Refusal { message }| message);
-    EngineError::Refused(message.unwrap_or_else(|_| String::from_utf8_lossy(&text).into_owned()))
+    let message = message.unwrap_or_else(|_| String::from_utf8_lossy(&text).into_owned());
+    let is_empty = message.trim().is_empty();
+    EngineError::Refused(if is_empty { format!("the engine answered {status}") } else { message })
 }
 
 struct Reader<T> {

@@ -198,7 +198,7 @@ impl Build<'_> {
             }
             next = answers.next().await;
         }
-        self.progress.flush();
+        self.progress.end();
         made.ok_or_else(|| EngineError::Lost("it ended before the image was made".to_owned()))
     }
 }

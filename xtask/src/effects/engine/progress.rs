@@ -109,6 +109,17 @@ impl<'a> Progress<'a> {
         self.pending.insert(source, lines);
     }
 
+    /// The image is made: so is every instruction, though engines do not tell of each.
+    pub(super) fn end(&mut self) {
+        self.flush();
+        for (digest, name) in std::mem::take(&mut self.running) {
+            // One may begin once more after it was done.
+            if self.seen.insert((digest, true)) {
+                self.instruction(name, InstructionState::Done);
+            }
+        }
+    }
+
     pub(super) fn flush(&mut self) {
         for ((_, stream), mut lines) in std::mem::take(&mut self.pending) {
             if let Some(line) = lines.end() {
