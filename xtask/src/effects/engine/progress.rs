@@ -38,10 +38,13 @@ impl<'a> Progress<'a> {
             if !vertex.name.starts_with('[') || vertex.name.starts_with("[internal]") {
                 continue;
             }
-            let state = match (vertex.cached, &vertex.started, &vertex.completed) {
+            // Whether an engine has unpacked a base before is nothing that a build did.
+            let is_cached = vertex.cached && !vertex.name.contains("] FROM ");
+            let state = match (is_cached, &vertex.started, &vertex.completed) {
                 (true, _, _) => InstructionState::Cached,
                 (false, Some(_), None) => InstructionState::Started,
                 (false, Some(_), Some(_)) => InstructionState::Done,
+                (false, None, _) if vertex.cached => InstructionState::Done,
                 (false, None, _) => continue,
             };
             if !vertex.error.is_empty() {
