@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -19,11 +20,13 @@ use crate::core::fingerprint::{Manifest, Recipe};
 use crate::core::ignore::Ignore;
 use crate::core::outputs::HookOutputs;
 use crate::core::problem::Problem;
+use crate::core::regular_file;
 use crate::core::selection::Selection;
-use crate::core::tree::Kind;
+use crate::core::tree::{Digest, Kind};
 use crate::core::workspace::{Component, TEMPORARY};
 use crate::effects::engine::Engine;
-use crate::effects::{git, hook_outputs};
+use crate::effects::git;
+use crate::effects::hook_outputs::{self, Record};
 use crate::event::Event;
 
 /// A component's folder before its hooks run.
@@ -38,6 +41,8 @@ pub(super) struct Before {
     kept: HookOutputs,
     /// All that they left.
     earlier: HookOutputs,
+    /// What was there without that.
+    paths: BTreeSet<PathBuf>,
 }
 
 impl<E: Engine> Round<'_, E> {
@@ -48,7 +53,15 @@ impl<E: Engine> Round<'_, E> {
         self.put_outputs_back(component, |_| true);
         let found = self.folder(component)?;
         let as_found = manifest(&found);
-        let earlier = self.trees.outputs(&dir);
+        let record = hook_outputs::read(root, &component.name);
+        let earlier = match record.before.filter(|_| component.pre_hook.is_some()) {
+            Some(before) => {
+                let mut left = HookOutputs::of_interrupted(&before, &found, &record.outputs);
+                self.ascertain(component, &mut left, &found);
+                left
+            }
+            None => record.outputs,
+        };
         let (mut kept, to_move) = self.choose(component, earlier.clone())?;
         if !to_move.is_empty()
             && let Err(error) = hook_outputs::put_aside(root, component, &found, &to_move)
@@ -60,7 +73,10 @@ impl<E: Engine> Round<'_, E> {
         self.trees.changed(Path::new(&dir));
         let cleaned = self.folder(component)?;
         let source = manifest(&self.trees.source(&dir, &[]).map_err(StepError::File)?);
-        Ok(Before { found: as_found, cleaned, source, kept, earlier })
+        let paths: BTreeSet<PathBuf> =
+            cleaned.items().map(|item| item.entry.path.clone()).collect();
+        self.record_outputs(component, earlier.clone(), Some(paths.clone()));
+        Ok(Before { found: as_found, cleaned, source, kept, earlier, paths })
     }
 
     /// Puts back what is aside and `is_wanted`, if it is not there again.
@@ -115,28 +131,38 @@ impl<E: Engine> Round<'_, E> {
         }))
     }
 
-    /// Notes what a component's `build-pre.sh` left in its folder.
+    /// Notes what a component's `build-pre.sh` left in its folder, and puts back what may be
+    /// somebody's.
     pub(super) fn note_pre_outputs(
         &self,
         component: &Component,
         before: &mut Before,
     ) -> Result<(), StepError> {
-        let mut after = self.folder(component)?;
+        let after = self.folder(component)?;
         let mut outputs = HookOutputs::between(&before.cleaned, &after, &before.earlier);
         self.ascertain(component, &mut outputs, &after);
-        if component.post_hook.is_none() {
-            let earlier = &before.earlier;
-            self.put_outputs_back(component, |path| !earlier.is_certain(path));
-            after = self.folder(component)?;
-        }
         outputs.add(before.kept.clone(), &after);
-        self.set_outputs(component, outputs);
-        before.cleaned = after;
+        let earlier = &before.earlier;
+        self.put_outputs_back(component, |path| !earlier.is_certain(path));
+        before.cleaned = self.folder(component)?;
+        self.record_outputs(component, outputs.clone(), Some(before.paths.clone()));
+        self.trees.set_outputs(&component.dir(), outputs);
         Ok(())
     }
 
-    /// Notes what a component's `build-post.sh` left there too: only what certainly is its,
-    /// as the images were made before. Tells whether the folder is as it was found.
+    fn record_outputs(
+        &self,
+        component: &Component,
+        outputs: HookOutputs,
+        before: Option<BTreeSet<PathBuf>>,
+    ) {
+        let record = Record { outputs, before };
+        self.warn_of(hook_outputs::write(&self.workspace.root, &component.name, &record));
+    }
+
+    /// Notes what a component's hooks left in its folder, now that they came to their end.
+    /// Of what `build-post.sh` left that is only what certainly is its, as the images were
+    /// made before. Tells whether the folder is as it was found.
     pub(super) fn note_outputs(
         &self,
         component: &Component,
@@ -147,30 +173,18 @@ impl<E: Engine> Round<'_, E> {
             let after = self.folder(component)?;
             let mut outputs = HookOutputs::between(&before.cleaned, &after, &before.earlier);
             self.ascertain(component, &mut outputs, &after);
-            let mut all = self.trees.outputs(&dir);
-            if component.pre_hook.is_none() {
-                all = before.kept.clone();
-            }
+            let is_first = component.pre_hook.is_none();
+            let mut all = if is_first { before.kept.clone() } else { self.trees.outputs(&dir) };
             all.add(outputs.certain(), &after);
             let earlier = &before.earlier;
             self.put_outputs_back(component, |path| !earlier.is_certain(path));
-            self.set_outputs(component, all);
+            self.trees.set_outputs(&dir, all);
         }
+        self.record_outputs(component, self.trees.outputs(&dir), None);
         let source = manifest(&self.trees.source(&dir, &[]).map_err(StepError::File)?);
         let changes = source.since(&before.source).into_iter();
         self.warn_of_changes(component, &changes.map(|change| change.name).collect());
         Ok(manifest(&self.folder(component)?) == before.found)
-    }
-
-    fn set_outputs(&self, component: &Component, outputs: HookOutputs) {
-        let dir = component.dir();
-        let before = self.trees.outputs(&dir);
-        let is_same = outputs.is_same(&before) && outputs.uncertain().eq(before.uncertain());
-        if !is_same {
-            let root = &self.workspace.root;
-            self.warn_of(hook_outputs::write(root, &component.name, &outputs));
-        }
-        self.trees.set_outputs(&dir, outputs);
     }
 
     /// Finds out which outputs are certainly a hook's: what git ignores, and what is a copy
@@ -186,20 +200,16 @@ impl<E: Engine> Round<'_, E> {
         let items = after.items().filter(|item| {
             item.entry.kind == Kind::File && uncertain.contains(item.entry.path.as_path())
         });
-        let mut wanted: BTreeMap<(&std::ffi::OsStr, u64), Vec<_>> = BTreeMap::new();
-        for item in items {
-            if let Some(name) = item.entry.path.file_name() {
-                wanted.entry((name, item.entry.size())).or_default().push(item);
-            }
+        let mut by_size: BTreeMap<u64, Vec<_>> = BTreeMap::new();
+        for item in items.filter(|item| item.entry.size() > 0) {
+            by_size.entry(item.entry.size()).or_default().push(item);
         }
         let mut copies: BTreeSet<PathBuf> = BTreeSet::new();
         self.walk(|path, metadata| {
-            let name = path.file_name().unwrap_or_default();
-            let alike = wanted.get(&(name, metadata.len())).filter(|_| !path.starts_with(&dir));
-            if let Some(alike) = alike
-                && let Ok(bytes) = fs::read(root.join(path))
+            if let Some(alike) = by_size.get(&metadata.len())
+                && !path.starts_with(&dir)
+                && let Ok(digest) = digest_of(&root.join(path))
             {
-                let digest = blake3::hash(&bytes);
                 let same = alike.iter().filter(|item| item.digest == digest);
                 copies.extend(same.map(|item| item.entry.path.clone()));
             }
@@ -273,6 +283,12 @@ impl<E: Engine> Round<'_, E> {
             _ => false,
         }
     }
+}
+
+fn digest_of(file: &Path) -> io::Result<Digest> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(regular_file::open(file)?)?;
+    Ok(hasher.finalize())
 }
 
 fn manifest(context: &Context) -> Manifest {

@@ -44,6 +44,18 @@ impl HookOutputs {
         Self(outputs.collect())
     }
 
+    /// What may be left of hooks that did not come to their end: all that was not there
+    /// `before` they ran. What of it is certain is known from `earlier` runs.
+    pub fn of_interrupted(before: &BTreeSet<PathBuf>, found: &Context, earlier: &Self) -> Self {
+        let new = found.items().filter(|item| !before.contains(&item.entry.path));
+        let outputs = new.map(|item| {
+            let path = item.entry.path.clone();
+            let is_certain = earlier.is_certain(&path);
+            (path, Output { value: item.value().to_vec(), is_certain })
+        });
+        Self(outputs.collect())
+    }
+
     /// Adds what is still there of others.
     pub fn add(&mut self, others: Self, after: &Context) {
         let there: BTreeMap<&Path, Vec<u8>> =

@@ -5,11 +5,15 @@
 //! `target/xtask/aside/COMPONENT/` until the hooks ran, and what they did not make again in
 //! `target/xtask/removed/COMPONENT/` until they run once more: nothing is lost that was
 //! somebody's after all. A build that was killed leaves things aside; the next one puts
-//! them back first.
+//! them back first. It is recorded, too, when hooks begin, so that what was left by some
+//! that failed or were killed is known.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
 
 use super::state::{self, DIR};
 use crate::core::context::{Context, Item};
@@ -18,28 +22,31 @@ use crate::core::tree::{Kind, naming};
 use crate::core::trees::Trees;
 use crate::core::workspace::{Component, Workspace};
 
-/// What the hooks of a component left.
-pub fn read(root: &Path, component: &str) -> HookOutputs {
+/// What is recorded of the hooks of a component.
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub struct Record {
+    /// What they left when they came to their end last.
+    pub outputs: HookOutputs,
+    /// What was in the component's folder before they ran, as long as they have not come to
+    /// their end: whatever else is there may be theirs.
+    pub before: Option<BTreeSet<PathBuf>>,
+}
+
+/// What is recorded of the hooks of a component.
+pub fn read(root: &Path, component: &str) -> Record {
     state::read(&place(root, "outputs", component)).unwrap_or_default()
 }
 
-/// Remembers what the hooks of a component left.
-pub fn write(root: &Path, component: &str, outputs: &HookOutputs) -> io::Result<()> {
-    let path = place(root, "outputs", component);
-    if outputs.is_empty() {
-        return match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        };
-    }
-    state::write(&path, outputs)
+/// Records it.
+pub fn write(root: &Path, component: &str, record: &Record) -> io::Result<()> {
+    state::write(&place(root, "outputs", component), record)
 }
 
 /// Tells `trees` what hooks left in the components of a workspace.
 pub fn load(workspace: &Workspace, trees: &Trees) {
     let hooked = workspace.components.iter().filter(|component| component.has_hooks());
     for component in hooked {
-        trees.set_outputs(&component.dir(), read(&workspace.root, &component.name));
+        trees.set_outputs(&component.dir(), read(&workspace.root, &component.name).outputs);
     }
 }
 
