@@ -38,7 +38,9 @@ impl Workspace {
     pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let prefix = format!("t{:07}x{count:03}-", process::id());
+        // The engine may still hold images of an earlier process with this one's number.
+        let unique: String = std::iter::repeat_with(fastrand::alphanumeric).take(7).collect();
+        let prefix = format!("t{}x{count:03}-", unique.to_lowercase());
         let dir = tempfile::tempdir().expect("a temporary folder");
         let root = dir.path().display().to_string();
         Self {
