@@ -20,7 +20,7 @@ use crate::core::fingerprint::Fingerprint;
 use crate::core::holdings::{Bases, Held, Holdings, Standing, Unproven, Verdict};
 use crate::core::provenance::ImageFacts;
 use crate::core::workspace::Image;
-use crate::effects::engine::{Engine, EngineError};
+use crate::effects::engine::{Engine, EngineError, FoundImage};
 
 /// So many images are few.
 const FEW: usize = 64;
@@ -138,8 +138,8 @@ impl<E: Engine> Round<'_, E> {
     async fn facts(&self, id: &str) -> Result<Option<ImageFacts>, EngineError> {
         let Some(found) = self.engine.image(id).await? else { return Ok(None) };
         let history = self.engine.history(id).await?;
-        let labels = found.labels.into_keys().collect();
-        Ok(Some(ImageFacts { history, layers: found.layers, labels }))
+        let FoundImage { layers, labels, has_triggers, .. } = found;
+        Ok(Some(ImageFacts { history, layers, labels, has_triggers }))
     }
 }
 

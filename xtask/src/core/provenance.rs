@@ -16,11 +16,10 @@
 //! `COPY a /a # buildkit`, the classic one `/bin/sh -c #(nop) COPY file:… in /a`, and for
 //! the labels that we ask for one `LABEL` each at the end.
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use parse_dockerfile::Instruction;
-
-use super::dockerfile::words;
 
 /// The labels that the tool itself sets begin so.
 const OWN_LABELS: &str = "org.openpai.build.";
@@ -53,8 +52,6 @@ pub struct Provenance {
     /// The image that all of it begins with; none for `scratch`.
     pub base: Option<String>,
     instructions: Vec<&'static str>,
-    /// The labels that it sets; none if their names are not certain.
-    labels: Option<BTreeSet<String>>,
 }
 
 /// What an engine says of an image.
@@ -64,14 +61,16 @@ pub struct ImageFacts {
     pub history: Vec<String>,
     /// The digests of its layers, the lowest first.
     pub layers: Vec<String>,
-    /// The names of its labels.
-    pub labels: BTreeSet<String>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Whether it has `ONBUILD` instructions for those who build on it.
+    pub has_triggers: bool,
 }
 
 impl Provenance {
     /// Of a stage without instructions, made from `base`.
     pub fn of_base(base: Option<String>) -> Self {
-        Self { base, instructions: Vec::new(), labels: Some(BTreeSet::new()) }
+        Self { base, instructions: Vec::new() }
     }
 
     /// Adds an instruction.
@@ -85,10 +84,7 @@ impl Provenance {
             Instruction::Env(_) => "ENV",
             Instruction::Expose(_) => "EXPOSE",
             Instruction::Healthcheck(_) => "HEALTHCHECK",
-            Instruction::Label(label) => {
-                self.add_labels(&label.arguments.value);
-                "LABEL"
-            }
+            Instruction::Label(_) => "LABEL",
             Instruction::Maintainer(_) => "MAINTAINER",
             Instruction::Onbuild(_) => "ONBUILD",
             Instruction::Run(_) => "RUN",
@@ -103,43 +99,46 @@ impl Provenance {
         self.instructions.push(keyword);
     }
 
-    fn add_labels(&mut self, text: &str) {
-        let words = words(text);
-        let is_old_form = words.first().is_some_and(|word| !word.contains('='));
-        let pairs = if is_old_form { &words[..1] } else { &words[..] };
-        for pair in pairs {
-            let name = pair.split('=').next().unwrap_or_default();
-            let is_certain = !name.contains(['$', '\\', '"', '\'']);
-            match &mut self.labels {
-                Some(labels) if is_certain => drop(labels.insert(name.to_owned())),
-                labels => *labels = None,
-            }
-        }
-    }
-
     /// Whether an image is what the Dockerfile makes of `base`: the facts of
     /// [`Provenance::base`], none for `scratch`.
     pub fn is_of(&self, image: &ImageFacts, base: Option<&ImageFacts>) -> bool {
         let nothing = ImageFacts::default();
         let base = base.unwrap_or(&nothing);
         let Some(own) = image.history.strip_prefix(base.history.as_slice()) else { return false };
-        let is_own_label = |entry: &&String| {
+        let is_added = |entry: &&String| {
             keyword(entry) == "LABEL" && entry.contains(&format!("LABEL {OWN_LABELS}"))
         };
-        let added = own.iter().rev().take_while(is_own_label).count();
-        let told = own[..own.len() - added].iter().map(|entry| keyword(entry));
+        let added = own.iter().rev().take_while(is_added).count();
+        let own = &own[..own.len() - added];
+        let told = own.iter().map(|entry| keyword(entry));
+        // BuildKit does not tell of triggers.
+        let may_have_triggers = self.instructions.contains(&"ONBUILD");
         image.layers.starts_with(&base.layers)
             && told.eq(self.instructions.iter().copied())
-            && self.labels_agree(image, base)
+            && image.has_triggers == may_have_triggers
+            && labels_agree(image, base, own)
     }
+}
 
-    fn labels_agree(&self, image: &ImageFacts, base: &ImageFacts) -> bool {
-        let Some(set) = &self.labels else { return true };
-        let is_ours = |label: &&String| label.starts_with(OWN_LABELS);
-        let expected: BTreeSet<&String> =
-            set.iter().chain(&base.labels).filter(|label| !is_ours(label)).collect();
-        image.labels.iter().filter(|label| !is_ours(label)).eq(expected)
+/// Whether an image has the labels that its `own` history tells of, those of its base, and
+/// no more: `docker build --label` leaves no entry with BuildKit.
+fn labels_agree(image: &ImageFacts, base: &ImageFacts, own: &[String]) -> bool {
+    let entries = own.iter().filter(|entry| keyword(entry) == "LABEL");
+    let entries = entries.filter_map(|entry| entry.split_once("LABEL "));
+    let entries: Vec<&str> = entries.map(|(_, pairs)| pairs).collect();
+    let mut told = format!(" {} ", entries.join("  "));
+    let labels = image.labels.iter().filter(|(name, _)| !name.starts_with(OWN_LABELS));
+    let mut pairs: Vec<_> = labels.map(|(name, value)| (format!("{name}={value}"), name)).collect();
+    // One may be told within another.
+    pairs.sort_by_key(|(pair, _)| Reverse(pair.len()));
+    for (pair, name) in pairs {
+        match told.find(&format!(" {pair} ")) {
+            Some(at) => told.replace_range(at + 1..=at + pair.len(), ""),
+            None if base.labels.get(name) == image.labels.get(name) => {}
+            None => return false,
+        }
     }
+    told.trim().is_empty()
 }
 
 /// The instruction that an entry of a history tells of.
@@ -152,8 +151,6 @@ fn keyword(entry: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::core::dockerfile;
 
@@ -162,7 +159,12 @@ mod tests {
         ImageFacts {
             history: own(history),
             layers: own(layers),
-            labels: own(labels).into_iter().collect(),
+            labels: labels
+                .iter()
+                .filter_map(|label| label.split_once('='))
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+            has_triggers: false,
         }
     }
 
@@ -178,7 +180,6 @@ mod tests {
         let found = provenance(TEXT);
         assert_eq!(found.base.as_deref(), Some("base"));
         assert_eq!(found.instructions, ["COPY", "LABEL", "RUN", "CMD"]);
-        assert_eq!(found.labels, None, "a name in quotes is not certain");
         assert_eq!(provenance("FROM scratch\nCOPY f /\n").base, None);
     }
 
@@ -204,9 +205,9 @@ mod tests {
             "/bin/sh -c #(nop)  LABEL org.openpai.build.fingerprint=0",
         ];
         for history in [&buildkit[..], &classic] {
-            let image = facts(history, &["l0", "l1", "l2"], &["a", "c d"]);
+            let image = facts(history, &["l0", "l1", "l2"], &["a=b", "c d=e"]);
             assert!(provenance(TEXT).is_of(&image, Some(&base)), "{history:?}");
-            let of_another = facts(history, &["other", "l1", "l2"], &["a", "c d"]);
+            let of_another = facts(history, &["other", "l1", "l2"], &["a=b", "c d=e"]);
             assert!(!provenance(TEXT).is_of(&of_another, Some(&base)));
         }
     }
@@ -219,12 +220,16 @@ mod tests {
             let history: Vec<&str> = ours.iter().chain(more).copied().collect();
             made.is_of(&facts(&history, &["l0"], labels), None)
         };
-        let labels = ["a", "org.openpai.build.fingerprint"];
+        let labels = ["a=b", "org.openpai.build.fingerprint=0"];
         assert!(own(&[], &labels));
         for more in ["COPY x /evil # buildkit", "LABEL s=1", "ENV X=1", "sh", "", "CMD [\"x\"]"] {
             assert!(!own(&[more], &labels), "{more}");
         }
-        assert!(!own(&[], &["a", "stranger"]), "'docker build --label' leaves no entry");
+        for labels in [&["a=b", "stranger=1"][..], &["a=c"], &["a="], &["a=b "], &[]] {
+            assert!(!own(&[], labels), "'docker build --label' may leave no entry: {labels:?}");
+        }
+        let triggers = ImageFacts { has_triggers: true, ..facts(&ours, &["l0"], &labels) };
+        assert!(!made.is_of(&triggers, None), "nor does ONBUILD");
         assert!(!made.is_of(&facts(&ours[..1], &["l0"], &labels), None));
     }
 }
