@@ -113,10 +113,16 @@ pub fn cli_build(context: &Path, dockerfile: &str, name: &str, arguments: &[&str
 /// # Panics
 ///
 /// If it fails.
-pub fn cli_build_with_buildkit(cli: &Path, context: &Path, dockerfile: &str, name: &str) {
+pub fn cli_build_with_buildkit(
+    cli: &Path,
+    context: &Path,
+    dockerfile: &str,
+    name: &str,
+    arguments: &[&str],
+) {
     let mut docker = Command::new(cli);
     docker.current_dir(context).env("DOCKER_BUILDKIT", "1");
-    docker.args(["build", "-q", "-t", name, "-f", dockerfile, "."]);
+    docker.args(["build", "-q", "-t", name, "-f", dockerfile]).args(arguments).arg(".");
     let output = docker.output().expect("docker runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

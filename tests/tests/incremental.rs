@@ -274,6 +274,114 @@ fn a_hook_that_copies_into_itself_copies_the_same_each_time() {
     assert!(!tree.contains_key("version/version"), "{:?}", tree.keys());
 }
 
+/// All of a component whose hook copies `version/` into it.
+fn copying() -> Workspace {
+    Workspace::new()
+        .file("version/number", "1")
+        .script("src/a/build/build-pre.sh", "#!/bin/sh\ncp -a version src/a/version\n")
+        .image("a", "FROM scratch\nCOPY . /\n")
+}
+
+/// After `workspace` was built twice and the version changed, an image has the new one alone.
+fn has_one_version(workspace: &Workspace, image: &str) {
+    built(workspace, &[]);
+    let output = workspace.xtask(&["build"]).exits_with(0);
+    assert_eq!(output.built(), NOTHING);
+    assert!(!output.stderr.contains("warning"), "{}", output.stderr);
+    workspace.write("version/number", "2");
+    built(workspace, &[]);
+    let tree = image_tree(&workspace.own(image));
+    assert!(tree["version/number"].ends_with('2'), "{tree:?}");
+    assert!(!tree.contains_key("version/version"), "{:?}", tree.keys());
+}
+
+#[test]
+fn what_is_left_out_of_images_in_part_is_no_cache() {
+    has_one_version(
+        &copying().file("version/notes.md", "").file("src/a/.dockerignore", "**/*.md\n"),
+        "tt-a",
+    );
+}
+
+#[test]
+fn what_dependents_get_is_no_cache() {
+    let workspace = copying()
+        .file("src/a/.dockerignore", "version\n")
+        .image("b", "FROM scratch\nCOPY dependency/a /\n")
+        .file("src/b/build/component.dep", "a\n");
+    has_one_version(&workspace, "tt-b");
+}
+
+#[test]
+fn a_cache_stays_where_it_is() {
+    let hook = "#!/bin/sh\nmkdir -p src/a/cache/d\n[ -e src/a/cache/d/f ] || echo ran\n\
+                echo $$ > src/a/cache/d/f\n";
+    let workspace = Workspace::new()
+        .file("src/a/.dockerignore", "cache/**\n")
+        .script("src/a/build/build-pre.sh", hook)
+        .image("a", "FROM scratch\nCOPY . /\n");
+    assert_eq!([(); 3].map(|()| hook_runs(&workspace)), [true, false, false]);
+}
+
+#[test]
+fn what_hooks_left_is_put_aside_on_another_file_system_too() {
+    let target = tempfile::tempdir_in("/dev/shm").unwrap();
+    let workspace = copying();
+    std::os::unix::fs::symlink("number", workspace.root().join("version/link")).unwrap();
+    std::os::unix::fs::symlink(target.path(), workspace.root().join("target")).unwrap();
+    has_one_version(&workspace, "tt-a");
+}
+
+#[test]
+fn what_hooks_left_may_have_a_name_that_is_not_utf_8() {
+    let hook = "#!/bin/sh\ncp -a version src/a/version\n\
+                touch \"$(printf 'src/a/version/\\377')\"\n";
+    has_one_version(&copying().script("src/a/build/build-pre.sh", hook), "tt-a");
+}
+
+#[test]
+fn what_a_post_hook_makes_is_no_source() {
+    for pre in ["", "#!/bin/sh\n"] {
+        let hook = "#!/bin/sh\ncp -a version src/a/version\ndate +%N > src/a/when\n";
+        let workspace = copying().script("src/a/build/build-post.sh", hook);
+        match pre {
+            "" => {
+                fs::remove_file(workspace.root().join("src/a/build/build-pre.sh")).unwrap();
+            }
+            pre => drop(workspace.write("src/a/build/build-pre.sh", pre)),
+        }
+        built(&workspace, &[]);
+        for _ in 0..2 {
+            if pre.is_empty() {
+                for question in [&["build", "-n"][..], &["graph", "--stale"]] {
+                    let output = workspace.xtask(question).exits_with(0);
+                    assert!(output.stdout.contains("up to date"), "{}", output.stdout);
+                }
+            }
+            let output = workspace.xtask(&["build"]).exits_with(0);
+            assert_eq!(output.built(), NOTHING, "{}", output.stderr);
+            assert!(!output.stderr.contains("warning"), "{}", output.stderr);
+        }
+        assert!(workspace.root().join("src/a/when").exists());
+        assert!(!image_tree(&workspace.own("tt-a")).contains_key("when"));
+    }
+}
+
+#[test]
+fn a_hook_that_moves_its_source_once_is_not_said_to_do_so_each_time() {
+    let hook = "#!/bin/sh\n[ ! -e src/a/one ] || mv src/a/one src/a/two\n";
+    let workspace = Workspace::new()
+        .file("src/a/one", "1")
+        .script("src/a/build/build-pre.sh", hook)
+        .image("a", "FROM scratch\nCOPY . /\n");
+    built(&workspace, &[]);
+    for _ in 0..2 {
+        let output = workspace.xtask(&["build"]).exits_with(0);
+        assert_eq!(output.built(), NOTHING);
+        assert!(!output.stderr.contains("built every time"), "{}", output.stderr);
+    }
+}
+
 #[test]
 fn an_input_marked_with_a_tilde_alone_is_no_reason() {
     let workspace = declared("shared/one.txt\n~shared/two.txt\n").file("shared/two.txt", "2");

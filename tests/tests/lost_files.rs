@@ -348,6 +348,48 @@ fn an_unknown_commit_is_no_unchanged_commit() {
     }
 }
 
+#[test]
+fn a_folder_of_outputs_in_which_somebody_works_stays_whole() {
+    let hooks = ["[ -d src/a/lib ] || cp -a vendor src/a/lib", "cp -a vendor src/a/lib"];
+    let edits = ["src/a/lib/one", "src/a/lib/mine", "src/a/lib/deep/mine"];
+    for (hook, edit) in hooks.into_iter().flat_map(|hook| edits.map(|edit| (hook, edit))) {
+        let workspace = Workspace::new()
+            .file("vendor/one", "1")
+            .file("vendor/deep/two", "2")
+            .script("src/a/build/build-pre.sh", &format!("#!/bin/sh\n{hook}\n"))
+            .image("a", "FROM scratch\nCOPY lib /\n");
+        let _ = workspace.xtask(&["build"]).exits_with(0);
+        let _ = workspace.xtask(&["build"]).exits_with(0);
+        let path = workspace.write(edit, "mine");
+        for _ in 0..3 {
+            let output = workspace.xtask(&["build"]).exits_with(0);
+            let warning = format!("{edit}: is not as hooks left it, so src/a/lib stays as it is");
+            assert!(output.stderr.contains(&warning), "{}", output.stderr);
+            assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
+            let tree = image_tree(&workspace.own("tt-a"));
+            assert!(tree[edit.strip_prefix("src/a/lib/").unwrap()].ends_with("mine"));
+            assert!(tree.contains_key("one") && tree.contains_key("deep/two"), "{tree:?}");
+        }
+    }
+}
+
+#[test]
+fn an_output_that_is_something_else_now_leaves_nothing_aside() {
+    let hook = "#!/bin/sh\n\
+                if [ -e which ]; then echo f > src/a/out; else mkdir src/a/out; \
+                date +%N > src/a/out/f; fi\n";
+    let workspace = Workspace::new()
+        .script("src/a/build/build-pre.sh", hook)
+        .image("a", "FROM scratch\nCOPY out /out\n");
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    workspace.write("which", "");
+    for _ in 0..2 {
+        let output = workspace.xtask(&["build"]).exits_with(0);
+        assert!(!output.stderr.contains("warning"), "{}", output.stderr);
+    }
+    assert!(workspace.root().join("src/a/out").is_file());
+}
+
 /// Runs the binary where it is alone with what it mounts, after `mounts`; none where that
 /// is not allowed.
 fn with_mounts(workspace: &Workspace, mounts: &str, arguments: &str) -> Option<tests::Output> {

@@ -59,7 +59,7 @@ fn odd_files_are_sent_as_the_cli_sends_them_for_either_builder() {
 
     let _ = workspace.xtask(&["build"]).exits_with(0);
     if let Some(cli) = cli_with_buildkit() {
-        cli_build_with_buildkit(&cli, &folder, &dockerfile, &theirs);
+        cli_build_with_buildkit(&cli, &folder, &dockerfile, &theirs, &[]);
         assert_eq!(image_tree(&ours), image_tree(&theirs));
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tests::Workspace;
-use tests::engine::{cli_build, cli_with_buildkit, docker, image_tree};
+use tests::engine::{cli_build, cli_build_with_buildkit, cli_with_buildkit, docker, image_tree};
 
 const ARGUMENTS: [&str; 3] = ["build", "--progress", "plain"];
 
@@ -100,14 +100,26 @@ fn with_buildkit_neither() {
     };
     let workspace = one();
     workspace.xtask(&ARGUMENTS).exits_with(0);
-    workspace.write("stranger/Dockerfile", "FROM tt-a\nLABEL stranger=1\n");
-    let folder = workspace.root().join("stranger");
     let name = workspace.own("tt-a");
-    tests::engine::cli_build_with_buildkit(&cli, &folder, "Dockerfile", &name);
-    fs::remove_dir_all(workspace.root().join("target")).unwrap();
-    workspace.xtask(&ARGUMENTS).exits_with(0);
-    let labels = docker(&["image", "inspect", "--format", "{{.Config.Labels}}", &name]);
-    assert!(!String::from_utf8(labels).unwrap().contains("stranger"));
+    let first = id(&name);
+    let folder = workspace.root().join("stranger");
+    // Of some of these BuildKit leaves no trace in the history.
+    for (instruction, arguments) in [
+        ("LABEL stranger=1\n", &[][..]),
+        ("ONBUILD COPY stranger /\n", &[]),
+        ("", &["--label", "stranger=1"]),
+        ("", &["--label", "word=stranger"]),
+    ] {
+        docker(&["tag", &first, &name]);
+        workspace.write("stranger/Dockerfile", &format!("FROM tt-a\n{instruction}"));
+        cli_build_with_buildkit(&cli, &folder, "Dockerfile", &name, arguments);
+        assert_ne!(id(&name), first);
+        fs::remove_dir_all(workspace.root().join("target")).unwrap();
+        workspace.xtask(&ARGUMENTS).exits_with(0);
+        let format = "{{.Config.Labels}} {{.Config.OnBuild}}";
+        let config = docker(&["image", "inspect", "--format", format, &name]);
+        assert!(!String::from_utf8(config).unwrap().contains("stranger"), "{instruction}");
+    }
 }
 
 #[test]
@@ -153,8 +165,10 @@ fn a_base_whose_name_is_taken_during_the_build_is_noticed() {
     let workspace = Workspace::new()
         .with_box()
         .image("a", "FROM tt-box\nCOPY text /text\n")
-        .image("b", "FROM tt-a\nRUN sleep 2\n")
         .file("src/a/text", "first");
+    // The builder's cache must not know it from an earlier run.
+    let own = workspace.root().display().to_string();
+    let workspace = workspace.image("b", &format!("FROM tt-a\nRUN sleep 2; : {own}\n"));
     let taken = workspace.own("tt-a");
     let other = workspace.own("tt-box");
     let mut running = workspace.start(&ARGUMENTS);
@@ -317,20 +331,25 @@ fn slow_hook() -> Workspace {
 
 #[test]
 fn a_file_that_somebody_saves_while_a_hook_runs_is_not_lost() {
-    let workspace = slow_hook();
-    let at = |path: &str| workspace.root().join(path);
-    let running = workspace.start(&ARGUMENTS);
-    wait_until(|| at("target/started").exists());
-    workspace.write("src/a/precious", "mine");
-    workspace.write("target/go", "");
-    running.finish().exits_with(0);
-    for which in ["1", "1", "2", "2"] {
-        workspace.write("which", which);
-        workspace.xtask(&ARGUMENTS).exits_with(0);
-        assert_eq!(fs::read_to_string(at("src/a/precious")).unwrap(), "mine");
-        assert!(image_tree(&workspace.own("tt-a"))["precious"].ends_with("mine"));
+    let ignoring = slow_hook().file(".gitignore", "/target\nprecious\n").git();
+    for workspace in [slow_hook(), ignoring] {
+        let at = |path: &str| workspace.root().join(path);
+        let running = workspace.start(&ARGUMENTS);
+        wait_until(|| at("target/started").exists());
+        workspace.write("src/a/precious", "mine");
+        workspace.write("target/go", "");
+        running.finish().exits_with(0);
+        let mut named = 0;
+        for which in ["1", "1", "2", "2"] {
+            workspace.write("which", which);
+            let output = workspace.xtask(&ARGUMENTS).exits_with(0);
+            named += output.stderr.matches("src/a/precious: came while hooks ran").count();
+            assert_eq!(fs::read_to_string(at("src/a/precious")).unwrap(), "mine");
+            assert!(image_tree(&workspace.own("tt-a"))["precious"].ends_with("mine"));
+        }
+        assert_eq!(named, 1, "once is enough");
+        assert!(at("src/a/made-2").exists() && !at("src/a/made-1").exists());
     }
-    assert!(at("src/a/made-2").exists() && !at("src/a/made-1").exists());
 }
 
 #[test]
@@ -366,6 +385,39 @@ fn what_a_hook_left_that_was_killed_or_failed_is_not_copied_into() {
         }
         assert_eq!(fs::read_to_string(at("src/a/new")).unwrap(), "mine");
     }
+}
+
+#[test]
+fn hooks_find_what_came_while_they_ran_or_after_they_failed() {
+    let hook = "#!/bin/sh -e\ntouch target/started\n\
+                while [ ! -e target/go ]; do sleep 0.05; done\n\
+                [ ! -e needs ] || cat src/a/new >> src/a/text\n\
+                mkdir src/a/generated\n\
+                [ ! -e src/a/new ] || cp src/a/new src/a/generated/\n";
+    let workspace =
+        || one().script("src/a/build/build-pre.sh", hook).image("a", "FROM scratch\nCOPY . /\n");
+    let finds_it = |workspace: &Workspace| {
+        workspace.xtask(&ARGUMENTS).exits_with(0);
+        let tree = image_tree(&workspace.own("tt-a"));
+        assert!(tree["generated/new"].ends_with("mine"), "{tree:?}");
+    };
+    for needs in [false, true] {
+        let workspace = workspace();
+        let running = workspace.start(&ARGUMENTS);
+        wait_until(|| workspace.root().join("target/started").exists());
+        workspace.write("src/a/new", "mine");
+        workspace.write("target/go", "");
+        running.finish().exits_with(0);
+        if needs {
+            workspace.write("needs", "");
+        }
+        finds_it(&workspace);
+        finds_it(&workspace);
+    }
+    let workspace = workspace().file("needs", "").file("target/go", "");
+    workspace.xtask(&ARGUMENTS).exits_with(1);
+    workspace.write("src/a/new", "mine");
+    finds_it(&workspace);
 }
 
 #[test]

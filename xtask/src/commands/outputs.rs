@@ -3,8 +3,9 @@
 //! Before hooks run, what they left there the last time is put aside, so that they find
 //! what they would in a fresh clone, and a second build comes to the same image. What git
 //! tracks stays, and so does what `.dockerignore` keeps out of all images of the
-//! component: that may be a cache, and nothing is made from it. What they did not make
-//! again is put back unless it is certain that it was theirs.
+//! component: that may be a cache, and nothing is made from it. A folder of theirs in which
+//! somebody put or changed something stays as a whole. What they did not make again is put
+//! back unless it is certain that it was theirs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -54,21 +55,21 @@ impl<E: Engine> Round<'_, E> {
         let found = self.folder(component)?;
         let as_found = manifest(&found);
         let record = hook_outputs::read(root, &component.name);
-        let earlier = match record.before.filter(|_| component.pre_hook.is_some()) {
+        // What came after a build that was killed may be the user's.
+        let earlier = match record.before.as_ref().filter(|_| component.pre_hook.is_some()) {
             Some(before) => {
-                let mut left = HookOutputs::of_interrupted(&before, &found, &record.outputs);
-                self.ascertain(component, &mut left, &found);
-                left
+                let left = self.interrupted(component, before, &found, &record.outputs);
+                left.certain().join(record.outputs.whole(&found))
             }
             None => record.outputs,
         };
-        let (mut kept, to_move) = self.choose(component, earlier.clone())?;
+        let (mut kept, to_move) = self.choose(component, &found, &earlier)?;
         if !to_move.is_empty()
             && let Err(error) = hook_outputs::put_aside(root, component, &found, &to_move)
         {
             let message = format!("what its hooks left there the last time stays: {error}");
             self.events.send(Event::Warning(Problem::of_file(&dir, message)));
-            kept = earlier.clone();
+            kept = earlier.whole(&found);
         }
         self.trees.changed(Path::new(&dir));
         let cleaned = self.folder(component)?;
@@ -79,33 +80,60 @@ impl<E: Engine> Round<'_, E> {
         Ok(Before { found: as_found, cleaned, source, kept, earlier, paths })
     }
 
-    /// Puts back what is aside and `is_wanted`, if it is not there again.
+    /// Puts back what is aside and `is_wanted`, if it is not there again. Gives the files
+    /// that are back.
     pub(super) fn put_outputs_back(
         &self,
         component: &Component,
         is_wanted: impl Fn(&Path) -> bool,
-    ) {
-        match hook_outputs::put_back(&self.workspace.root, component, is_wanted) {
-            Ok(false) => return,
-            Ok(true) => {}
+    ) -> Vec<PathBuf> {
+        let back = match hook_outputs::put_back(&self.workspace.root, component, is_wanted) {
+            Ok(None) => return Vec::new(),
+            Ok(Some(back)) => back,
             Err(error) => {
                 let message = format!("what its hooks left there the last time is aside: {error}");
                 self.events.send(Event::Warning(Problem::of_file(component.dir(), message)));
+                Vec::new()
             }
-        }
+        };
         self.trees.changed(Path::new(&component.dir()));
+        back
+    }
+
+    /// Puts back what hooks did not make again and is not certain to be theirs, and names it:
+    /// images are made from it, as from everything in the component.
+    fn put_back_uncertain(
+        &self,
+        component: &Component,
+        is_wanted: impl Fn(&Path) -> bool,
+    ) -> Vec<PathBuf> {
+        let back = self.put_outputs_back(component, is_wanted);
+        let Some(first) = back.first() else { return back };
+        let more = match back.len() {
+            1 => String::new(),
+            all => format!(" (and {} more)", all - 1),
+        };
+        let message = format!(
+            "came while hooks ran, and they did not make it again: it stays, as it may be \
+             yours{more}. Remove it if it is not"
+        );
+        let path = Path::new(&component.dir()).join(first).display().to_string();
+        self.events.send(Event::Warning(Problem::of_file(path, message)));
+        back
     }
 
     fn folder(&self, component: &Component) -> Result<Context, StepError> {
         self.trees.component(&component.dir()).map_err(StepError::File)
     }
 
-    /// What stays of what hooks left, and what goes.
-    fn choose(
+    /// What stays of what hooks left and is as they left it, and what goes.
+    pub(super) fn choose(
         &self,
         component: &Component,
-        outputs: HookOutputs,
+        found: &Context,
+        earlier: &HookOutputs,
     ) -> Result<(HookOutputs, HookOutputs), StepError> {
+        let outputs = earlier.whole(found);
         if outputs.is_empty() {
             return Ok((HookOutputs::default(), outputs));
         }
@@ -121,33 +149,95 @@ impl<E: Engine> Round<'_, E> {
             }
         };
         let (_, own) = outputs.partition(|path| tracked.contains(path));
+        let (kept, own) = self.caches(component, found, own)?;
+        let above: BTreeSet<&Path> = tracked.iter().flat_map(|path| path.ancestors()).collect();
+        let shared = own.shared(found, |path| above.contains(path));
+        for (folder, other) in &shared {
+            let folder = Path::new(&dir).join(folder);
+            let message = format!(
+                "is not as hooks left it, so {folder} stays as it is while they run again. Move \
+                 your files elsewhere, or remove {folder}",
+                folder = folder.display()
+            );
+            let path = Path::new(&dir).join(other).display().to_string();
+            self.events.send(Event::Warning(Problem::of_file(path, message)));
+        }
+        let (stays, own) = own.partition(|path| path.ancestors().any(|at| shared.contains_key(at)));
+        Ok((kept.join(stays), own))
+    }
+
+    /// What `.dockerignore` keeps out of all images of a component, if no other component
+    /// gets it either, and the others. What is in one folder goes or stays together.
+    fn caches(
+        &self,
+        component: &Component,
+        found: &Context,
+        own: HookOutputs,
+    ) -> Result<(HookOutputs, HookOutputs), StepError> {
+        if component.images.is_empty() || self.has_dependents(component) {
+            return Ok((HookOutputs::default(), own));
+        }
         let selections = component.images.iter().map(|image| Selection::own(component, image));
         let ignores: Result<Vec<Ignore>, Problem> =
             selections.map(|selection| Ok(self.trees.ignore(&selection)?.0)).collect();
         let ignores = ignores.map_err(StepError::File)?;
-        Ok(own.partition(|path| {
-            let text = path.to_string_lossy();
-            !ignores.is_empty() && ignores.iter().all(|ignore| ignore.ignores(&text))
-        }))
+        let (mut ignored, mut sent) = (BTreeSet::new(), BTreeSet::new());
+        for item in found.items().filter(|item| item.entry.kind != Kind::Folder) {
+            let path = &item.entry.path;
+            if let Some(top) = own.top(path).filter(|_| own.has_path(path)) {
+                let text = path.to_string_lossy();
+                let is_ignored = ignores.iter().all(|ignore| ignore.ignores(&text));
+                if is_ignored { &mut ignored } else { &mut sent }.insert(top.to_owned());
+            }
+        }
+        let is_cache = |top: &Path| ignored.contains(top) && !sent.contains(top);
+        Ok(own.clone().partition(|path| own.top(path).is_some_and(is_cache)))
+    }
+
+    /// Whether another component gets a component's folder.
+    fn has_dependents(&self, component: &Component) -> bool {
+        let makes = |name: &str| component.images.iter().any(|image| image.name == name);
+        let mut others = self.workspace.components.iter().filter(|it| it.name != component.name);
+        others.any(|other| {
+            let mut uses = other.images.iter().flat_map(|image| &image.uses);
+            other.declared.iter().any(|declared| declared.component == component.name)
+                || uses.any(|used| self.local_name(used).is_some_and(makes))
+        })
     }
 
     /// Notes what a component's `build-pre.sh` left in its folder, and puts back what may be
-    /// somebody's.
+    /// somebody's. Gives that: the hook did not find it.
     pub(super) fn note_pre_outputs(
         &self,
         component: &Component,
         before: &mut Before,
-    ) -> Result<(), StepError> {
+    ) -> Result<Vec<PathBuf>, StepError> {
         let after = self.folder(component)?;
         let mut outputs = HookOutputs::between(&before.cleaned, &after, &before.earlier);
         self.ascertain(component, &mut outputs, &after);
         outputs.add(before.kept.clone(), &after);
         let earlier = &before.earlier;
-        self.put_outputs_back(component, |path| !earlier.is_certain(path));
+        // What build-post.sh made is still to be made again.
+        let is_late = |path: &Path| component.post_hook.is_some() && earlier.is_late(path);
+        let is_wanted = |path: &Path| !earlier.is_certain(path) && !is_late(path);
+        let back = self.put_back_uncertain(component, is_wanted);
         before.cleaned = self.folder(component)?;
         self.record_outputs(component, outputs.clone(), Some(before.paths.clone()));
         self.trees.set_outputs(&component.dir(), outputs);
-        Ok(())
+        Ok(back)
+    }
+
+    /// Puts back what may be somebody's after a `build-pre.sh` failed, which did not find it
+    /// and may have failed for that, and gives it. It is the user's from now on.
+    pub(super) fn note_pre_failure(&self, component: &Component) -> Vec<PathBuf> {
+        let earlier = hook_outputs::read(&self.workspace.root, &component.name).outputs;
+        let mut back = self.note_interrupted(component);
+        back.retain(|path| !earlier.is_certain(path) && !earlier.is_late(path));
+        let left = self.trees.outputs(&component.dir());
+        let (_, left) = left.partition(|path| back.iter().any(|back| back == path));
+        self.record_outputs(component, left.clone(), None);
+        self.trees.set_outputs(&component.dir(), left);
+        back
     }
 
     fn record_outputs(
@@ -160,9 +250,36 @@ impl<E: Engine> Round<'_, E> {
         self.warn_of(hook_outputs::write(&self.workspace.root, &component.name, &record));
     }
 
+    /// What hooks may have left that did not come to their end.
+    fn interrupted(
+        &self,
+        component: &Component,
+        before: &BTreeSet<PathBuf>,
+        found: &Context,
+        earlier: &HookOutputs,
+    ) -> HookOutputs {
+        let mut left = HookOutputs::of_interrupted(before, found, earlier);
+        self.ascertain(component, &mut left, found);
+        left
+    }
+
+    /// Notes what hooks left that failed or were cancelled: whatever comes later is the
+    /// user's. Gives the files that were put back.
+    pub(super) fn note_interrupted(&self, component: &Component) -> Vec<PathBuf> {
+        let back = self.put_outputs_back(component, |_| true);
+        let record = hook_outputs::read(&self.workspace.root, &component.name);
+        if let Some(before) = record.before.filter(|_| component.pre_hook.is_some())
+            && let Ok(found) = self.folder(component)
+        {
+            let left = self.interrupted(component, &before, &found, &record.outputs);
+            self.record_outputs(component, left.clone(), None);
+            self.trees.set_outputs(&component.dir(), left);
+        }
+        back
+    }
+
     /// Notes what a component's hooks left in its folder, now that they came to their end.
-    /// Of what `build-post.sh` left that is only what certainly is its, as the images were
-    /// made before. Tells whether the folder is as it was found.
+    /// Tells whether the folder is as it was found.
     pub(super) fn note_outputs(
         &self,
         component: &Component,
@@ -175,27 +292,29 @@ impl<E: Engine> Round<'_, E> {
             self.ascertain(component, &mut outputs, &after);
             let is_first = component.pre_hook.is_none();
             let mut all = if is_first { before.kept.clone() } else { self.trees.outputs(&dir) };
-            all.add(outputs.certain(), &after);
-            let earlier = &before.earlier;
-            self.put_outputs_back(component, |path| !earlier.is_certain(path));
+            all.add(outputs.late(), &after);
+            self.put_back_uncertain(component, |path| !before.earlier.is_certain(path));
             self.trees.set_outputs(&dir, all);
         }
         self.record_outputs(component, self.trees.outputs(&dir), None);
         let source = manifest(&self.trees.source(&dir, &[]).map_err(StepError::File)?);
-        let changes = source.since(&before.source).into_iter();
-        self.warn_of_changes(component, &changes.map(|change| change.name).collect());
+        let changes = source.since(&before.source).into_iter().map(|change| change.name);
+        // What was theirs and is put back is no change of theirs.
+        let was_theirs = |name: &String| {
+            let path = Path::new(name).strip_prefix(&dir);
+            path.is_ok_and(|path| before.earlier.has_path(path))
+        };
+        self.warn_of_changes(component, &changes.filter(|name| !was_theirs(name)).collect());
         Ok(manifest(&self.folder(component)?) == before.found)
     }
 
-    /// Finds out which outputs are certainly a hook's: what git ignores, and what is a copy
-    /// of a file elsewhere in the workspace.
+    /// Finds out which outputs are certainly a hook's: what is a copy of a file elsewhere in
+    /// the workspace.
     fn ascertain(&self, component: &Component, outputs: &mut HookOutputs, after: &Context) {
         if outputs.uncertain().next().is_none() {
             return;
         }
         let (root, dir) = (&self.workspace.root, component.dir());
-        let ignored = git::ignored_below(&root.join(&dir)).unwrap_or_default();
-        outputs.ascertain(|path| ignored.contains(path));
         let uncertain: BTreeSet<&Path> = outputs.uncertain().collect();
         let items = after.items().filter(|item| {
             item.entry.kind == Kind::File && uncertain.contains(item.entry.path.as_path())

@@ -91,6 +91,14 @@ impl<E: Engine> Round<'_, E> {
             return Ok(unknown);
         }
         if component.pre_hook.is_none() && component.inputs.is_none() {
+            // A build puts aside what its build-post.sh left.
+            let dir = component.dir();
+            let outputs = self.trees.outputs(&dir);
+            if !outputs.is_empty() {
+                let found = self.trees.component(&dir).map_err(StepError::File)?;
+                let (_, to_move) = self.choose(component, &found, &outputs)?;
+                self.trees.hide(&dir, to_move);
+            }
             return Ok(None);
         }
         let Some(key) = self.key(step, component)? else {

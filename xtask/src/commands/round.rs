@@ -189,7 +189,7 @@ impl<'a, E: Engine> Round<'a, E> {
             let component = self.component(step);
             let is_good = state.outcome.as_ref().is_some_and(Outcome::is_good);
             if component.has_hooks() && state.started.is_some() && !is_good {
-                self.put_outputs_back(component, |_| true);
+                self.note_interrupted(component);
             }
         }
     }

@@ -8,6 +8,7 @@
 //! nothing to do in any of its parts.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -120,6 +121,18 @@ impl<E: Engine> Round<'_, E> {
             return Ok(());
         }
         if component.has_hooks() {
+            let before = self.begin_hooks(step, component).await?;
+            let state = &mut self.steps.borrow_mut()[place];
+            (state.key, state.before) = (key, Some(before));
+        }
+        Ok(())
+    }
+
+    /// Runs a component's `build-pre.sh`, if it has one: once more if what was put aside
+    /// before it may have been somebody's.
+    async fn begin_hooks(&self, step: &Step, component: &Component) -> Result<Before, StepError> {
+        let mut is_again = false;
+        loop {
             {
                 let mut folders = self.temporary_folders.borrow_mut();
                 folders.begin(component).map_err(StepError::File)?;
@@ -129,15 +142,26 @@ impl<E: Engine> Round<'_, E> {
             let before = self.put_outputs_aside(component);
             self.live.hook_ended(step.component);
             let mut before = before?;
-            if component.pre_hook.is_some() {
-                self.copy_dependencies(step, component).await?;
-                self.hook(step, component, PRE_HOOK, component.pre_hook.as_deref()).await?;
-                self.note_pre_outputs(component, &mut before)?;
+            if component.pre_hook.is_none() {
+                return Ok(before);
             }
-            let state = &mut self.steps.borrow_mut()[place];
-            (state.key, state.before) = (key, Some(before));
+            self.copy_dependencies(step, component).await?;
+            let ran = self.hook(step, component, PRE_HOOK, component.pre_hook.as_deref()).await;
+            self.check(step)?;
+            let back = match ran {
+                Ok(()) => self.note_pre_outputs(component, &mut before)?,
+                Err(_) => self.note_pre_failure(component),
+            };
+            if is_again || back.is_empty() {
+                return ran.map(|()| before);
+            }
+            is_again = true;
+            let problems = self.temporary_folders.borrow_mut().remove(&component.dir());
+            if let Some(problem) = problems.into_iter().next() {
+                return Err(StepError::File(problem));
+            }
+            self.trees.changed(Path::new(&component.dir()));
         }
-        Ok(())
     }
 
     /// Where what is sent for a step's images is noted, if that is all that is wanted.

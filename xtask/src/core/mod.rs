@@ -22,6 +22,7 @@ pub mod layout;
 pub mod lean;
 pub mod offers;
 pub mod outputs;
+mod path_bytes;
 pub mod plan;
 pub mod problem;
 pub mod provenance;

@@ -5,12 +5,13 @@
 //! source of the component as long as it is what the hooks left, and it is not there when
 //! they run again.
 //!
-//! A file that appears while a hook runs may as well be somebody's new one. What git
-//! ignores, what is a copy of another file of the workspace, and what the hook made at two
-//! runs is certainly the hook's; anything else is put back if the hook does not make it
-//! again.
+//! A file that appears while a hook runs may as well be somebody's new one. What is a copy
+//! of another file of the workspace, and what the hook made at two runs is certainly the
+//! hook's; anything else is put back if the hook does not make it again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,7 @@ use super::context::Context;
 
 /// The files, folders and links that hooks added, relative to the component's folder.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(from = "Vec<Written>", into = "Vec<Written>")]
 pub struct HookOutputs(BTreeMap<PathBuf, Output>);
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -27,6 +29,25 @@ struct Output {
     value: Vec<u8>,
     /// Whether it is the hook's beyond doubt.
     is_certain: bool,
+    /// Whether `build-post.sh` made it.
+    is_late: bool,
+}
+
+/// A path, which need not be UTF-8, and what is there.
+type Written = (Vec<u8>, Output);
+
+impl From<Vec<Written>> for HookOutputs {
+    fn from(written: Vec<Written>) -> Self {
+        let outputs = written.into_iter();
+        Self(outputs.map(|(path, output)| (OsString::from_vec(path).into(), output)).collect())
+    }
+}
+
+impl From<HookOutputs> for Vec<Written> {
+    fn from(outputs: HookOutputs) -> Self {
+        let outputs = outputs.0.into_iter();
+        outputs.map(|(path, output)| (path.into_os_string().into_vec(), output)).collect()
+    }
 }
 
 impl HookOutputs {
@@ -39,7 +60,7 @@ impl HookOutputs {
         let outputs = added.map(|item| {
             let path = item.entry.path.clone();
             let is_certain = earlier.has_path(&path);
-            (path, Output { value: item.value().to_vec(), is_certain })
+            (path, Output { value: item.value().to_vec(), is_certain, is_late: false })
         });
         Self(outputs.collect())
     }
@@ -50,8 +71,8 @@ impl HookOutputs {
         let new = found.items().filter(|item| !before.contains(&item.entry.path));
         let outputs = new.map(|item| {
             let path = item.entry.path.clone();
-            let is_certain = earlier.is_certain(&path);
-            (path, Output { value: item.value().to_vec(), is_certain })
+            let (is_certain, is_late) = (earlier.is_certain(&path), earlier.is_late(&path));
+            (path, Output { value: item.value().to_vec(), is_certain, is_late })
         });
         Self(outputs.collect())
     }
@@ -91,6 +112,53 @@ impl HookOutputs {
     /// Those that are certain.
     pub fn certain(self) -> Self {
         Self(self.0.into_iter().filter(|(_, output)| output.is_certain).collect())
+    }
+
+    /// The same, made after the images.
+    pub fn late(mut self) -> Self {
+        self.0.values_mut().for_each(|output| output.is_late = true);
+        self
+    }
+
+    /// Whether what is at a path was made after the images.
+    pub fn is_late(&self, path: &Path) -> bool {
+        self.0.get(path).is_some_and(|output| output.is_late)
+    }
+
+    /// Those that are still as hooks left them, of what is `found`. What changed since is
+    /// not theirs any more.
+    pub fn whole(&self, found: &Context) -> Self {
+        let whole = found.items().filter(|item| self.has(&item.entry.path, &item.value()));
+        let whole = whole.filter_map(|item| self.0.get_key_value(&item.entry.path));
+        Self(whole.map(|(path, output)| (path.clone(), output.clone())).collect())
+    }
+
+    /// The topmost of them that a path is, or is in.
+    pub fn top<'p>(&self, path: &'p Path) -> Option<&'p Path> {
+        path.ancestors().filter(|above| self.has_path(above)).last()
+    }
+
+    /// The topmost folders of theirs in which something else is too, each with the first
+    /// such path; what `is_source` is expected there.
+    pub fn shared(
+        &self,
+        found: &Context,
+        is_source: impl Fn(&Path) -> bool,
+    ) -> BTreeMap<PathBuf, PathBuf> {
+        let mut shared = BTreeMap::new();
+        for item in found.items().filter(|item| !self.has(&item.entry.path, &item.value())) {
+            let path = &item.entry.path;
+            if let Some(top) = self.top(path).filter(|_| !is_source(path)) {
+                shared.entry(top.to_owned()).or_insert_with(|| path.clone());
+            }
+        }
+        shared
+    }
+
+    /// Both these and others.
+    pub fn join(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
+        self
     }
 
     /// The paths of those that are not certain.

@@ -101,6 +101,7 @@ impl Stat {
 /// A file whose digest is known as long as its stat stays.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Remembered {
+    #[serde(with = "super::path_bytes")]
     path: PathBuf,
     stat: Stat,
     digest: [u8; 32],

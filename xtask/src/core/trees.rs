@@ -51,6 +51,8 @@ struct State {
     whole: HashSet<(String, PathBuf)>,
     /// What hooks left in components, by folder.
     outputs: HashMap<String, HookOutputs>,
+    /// What of it is put aside before images are made, where nothing is.
+    hidden: HashMap<String, HookOutputs>,
     memory: HashMap<String, Arc<Vec<Remembered>>>,
     has_news: bool,
 }
@@ -64,6 +66,7 @@ impl Trees {
             contexts: HashMap::new(),
             whole: HashSet::new(),
             outputs: HashMap::new(),
+            hidden: HashMap::new(),
             memory,
             has_news: false,
         };
@@ -114,7 +117,7 @@ impl Trees {
                 return Context::read(parts);
             }
             let own = self.own(of, &ignore, ignore_file.as_deref())?;
-            let mut parts = vec![Part::own(of.dir.clone(), own, &ignore, &of.dockerfile)];
+            let mut parts = vec![self.own_part(of, own, &ignore)?];
             parts.extend(self.others(&of.needed, &ignore, has_generated)?);
             Context::read(parts)
         };
@@ -135,7 +138,7 @@ impl Trees {
         let [first, second] = ignore_files(&of.dockerfile);
         let always = [of.dockerfile.clone(), first, second];
         let own = self.readable(of, ignore, &always)?;
-        let mut parts = vec![Part::own(of.dir.clone(), own, ignore, &of.dockerfile)];
+        let mut parts = vec![self.own_part(of, own, ignore)?];
         // A hook may have written another Dockerfile than the one that was read.
         if parts[0].digest(&of.dockerfile)? != Some(of.written) {
             return Ok(None);
@@ -231,6 +234,21 @@ impl Trees {
     /// Notes what hooks left in a component's folder.
     pub fn set_outputs(&self, dir: &str, outputs: HookOutputs) {
         self.state().outputs.insert(dir.to_owned(), outputs);
+    }
+
+    /// Leaves these out of the contexts of a component's own images.
+    pub fn hide(&self, dir: &str, outputs: HookOutputs) {
+        let mut state = self.state();
+        state.contexts.retain(|of, _| of.dir != dir);
+        state.hidden.insert(dir.to_owned(), outputs);
+    }
+
+    /// What Dockerfiles get of their own component's folder.
+    fn own_part(&self, of: &Selection, tree: Arc<Tree>, ignore: &Ignore) -> io::Result<Part> {
+        let mut part = Part::own(of.dir.clone(), tree, ignore, &of.dockerfile);
+        let hidden = self.state().hidden.get(&of.dir).cloned();
+        hidden.map_or(Ok(()), |hidden| part.leave_out(&hidden))?;
+        Ok(part)
     }
 
     /// All of a folder, relative to the root.

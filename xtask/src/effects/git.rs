@@ -136,17 +136,8 @@ pub fn paths(listed: &[u8]) -> impl Iterator<Item = PathBuf> {
 
 /// The paths in a folder, relative to it, that git tracks; none without a repository.
 pub fn tracked_below(folder: &Path) -> Result<BTreeSet<PathBuf>, GitError> {
-    list(folder, &["ls-files", "-z"])
-}
-
-/// The untracked paths in a folder, relative to it, that git ignores.
-pub fn ignored_below(folder: &Path) -> Result<BTreeSet<PathBuf>, GitError> {
-    list(folder, &["ls-files", "-z", "--others", "--ignored", "--exclude-standard"])
-}
-
-fn list(folder: &Path, arguments: &[&str]) -> Result<BTreeSet<PathBuf>, GitError> {
     let Some(repository) = Repository::of(folder) else { return Ok(BTreeSet::new()) };
-    Ok(paths(&repository.ask(folder, arguments)?).collect())
+    Ok(paths(&repository.ask(folder, &["ls-files", "-z"])?).collect())
 }
 
 /// The id of the commit that is checked out; none without a repository, or before its

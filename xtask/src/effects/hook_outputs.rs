@@ -9,11 +9,14 @@
 //! that failed or were killed is known.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::state::{self, DIR};
 use crate::core::context::{Context, Item};
@@ -29,7 +32,28 @@ pub struct Record {
     pub outputs: HookOutputs,
     /// What was in the component's folder before they ran, as long as they have not come to
     /// their end: whatever else is there may be theirs.
+    #[serde(serialize_with = "write_paths", deserialize_with = "read_paths")]
     pub before: Option<BTreeSet<PathBuf>>,
+}
+
+/// Paths need not be UTF-8.
+#[expect(clippy::ref_option, reason = "serde gives it so")]
+fn write_paths<S: Serializer>(
+    paths: &Option<BTreeSet<PathBuf>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let bytes = |paths: &BTreeSet<PathBuf>| -> Vec<Vec<u8>> {
+        paths.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect()
+    };
+    paths.as_ref().map(bytes).serialize(serializer)
+}
+
+fn read_paths<'d, D: Deserializer<'d>>(
+    deserializer: D,
+) -> Result<Option<BTreeSet<PathBuf>>, D::Error> {
+    let paths = Option::<Vec<Vec<u8>>>::deserialize(deserializer)?;
+    let path = |bytes| PathBuf::from(OsString::from_vec(bytes));
+    Ok(paths.map(|paths| paths.into_iter().map(path).collect()))
 }
 
 /// What is recorded of the hooks of a component.
@@ -66,7 +90,10 @@ pub fn put_aside(
     outputs: &HookOutputs,
 ) -> io::Result<()> {
     let aside = place(root, "aside", &component.name);
-    remove(&aside)?;
+    if aside.symlink_metadata().is_ok() {
+        // It could not be put back, and may be somebody's.
+        return Err(naming(&aside)(io::Error::from(ErrorKind::AlreadyExists)));
+    }
     let moved = move_aside(&root.join(component.dir()), &aside, found, outputs);
     if moved.is_err() {
         put_back(root, component, |_| true)?;
@@ -91,7 +118,7 @@ fn move_aside(
                 .and_then(|found| fs::set_permissions(&to, found.permissions()))
                 .and_then(|()| fs::remove_dir(&from))
         } else {
-            fs::create_dir_all(to.parent().unwrap_or(aside)).and_then(|()| fs::rename(&from, &to))
+            fs::create_dir_all(to.parent().unwrap_or(aside)).and_then(|()| rename(&from, &to))
         };
         match moved.map_err(naming(&from)) {
             // Something else was put into a folder of theirs.
@@ -103,13 +130,33 @@ fn move_aside(
     Ok(())
 }
 
+/// Moves a file or link, to another file system if need be: `target` may be a link.
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::rename(from, to) {
+        Err(error) if error.kind() == ErrorKind::CrossesDevices => {}
+        renamed => return renamed,
+    }
+    let metadata = from.symlink_metadata()?;
+    if metadata.is_symlink() {
+        symlink(fs::read_link(from)?, to)?;
+    } else if metadata.is_file() {
+        fs::copy(from, to)?;
+        let times = fs::FileTimes::new().set_modified(metadata.modified()?);
+        fs::File::open(to)?.set_times(times)?;
+    } else {
+        return Err(ErrorKind::CrossesDevices.into());
+    }
+    fs::remove_file(from)
+}
+
 /// Puts back what was put aside, is not there again, and `is_wanted`; the rest is kept for
-/// one more run. False if nothing was aside.
+/// one more run. Gives the files that are back, or nothing if nothing was aside.
 pub fn put_back(
     root: &Path,
     component: &Component,
     is_wanted: impl Fn(&Path) -> bool,
-) -> io::Result<bool> {
+) -> io::Result<Option<Vec<PathBuf>>> {
+    let mut back = Vec::new();
     let aside = place(root, "aside", &component.name);
     let folder = root.join(component.dir());
     let mut open = vec![PathBuf::new()];
@@ -117,7 +164,7 @@ pub fn put_back(
     while let Some(at) = open.pop() {
         let entries = match fs::read_dir(aside.join(&at)) {
             Err(error) if error.kind() == ErrorKind::NotFound && folders.is_empty() => {
-                return Ok(false);
+                return Ok(None);
             }
             entries => entries?,
         };
@@ -127,21 +174,38 @@ pub fn put_back(
             let path = at.join(entry.file_name());
             if entry.file_type()?.is_dir() {
                 open.push(path);
-            } else if is_wanted(&path) && folder.join(&path).symlink_metadata().is_err() {
+            } else if is_wanted(&path) && is_free(&folder, &path) {
                 let to = folder.join(&path);
                 fs::create_dir_all(to.parent().unwrap_or(&folder))?;
-                fs::rename(entry.path(), to)?;
+                rename(&entry.path(), &to)?;
+                back.push(path);
             }
         }
     }
-    for at in folders.iter().filter(|at| !at.as_os_str().is_empty() && is_wanted(at)) {
+    let is_free = |at: &Path| is_free(&folder, at) || folder.join(at).is_dir();
+    for at in folders.iter().filter(|at| !at.as_os_str().is_empty()) {
+        if !is_wanted(at) || !is_free(at) {
+            continue;
+        }
         fs::create_dir_all(folder.join(at))?;
         fs::set_permissions(folder.join(at), fs::metadata(aside.join(at))?.permissions())?;
     }
     let removed = place(root, "removed", &component.name);
     remove(&removed)?;
     fs::create_dir_all(removed.parent().unwrap_or(root))?;
-    fs::rename(aside, removed).map(|()| true)
+    fs::rename(aside, removed).map(|()| Some(back))
+}
+
+/// Whether nothing is at a path of a folder, nor anything but folders above it.
+fn is_free(folder: &Path, path: &Path) -> bool {
+    // Below a file the error is another one.
+    let is_there = |at: &Path| folder.join(at).symlink_metadata();
+    let mut there = path.ancestors().map(is_there).skip_while(|at| {
+        at.as_ref().is_err_and(|error| {
+            matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+        })
+    });
+    is_there(path).is_err() && there.next().is_some_and(|at| at.is_ok_and(|it| it.is_dir()))
 }
 
 fn remove(folder: &Path) -> io::Result<()> {
