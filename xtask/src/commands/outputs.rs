@@ -58,7 +58,8 @@ impl<E: Engine> Round<'_, E> {
         // What came after a build that was killed may be the user's.
         let earlier = match record.before.as_ref().filter(|_| component.pre_hook.is_some()) {
             Some(before) => {
-                let left = self.interrupted(component, before, &found, &record.outputs);
+                let end = hook_outputs::last_sign(root, &component.name);
+                let left = self.interrupted(component, before, &found, end, &record.outputs);
                 left.certain().join(record.outputs.whole(&found))
             }
             None => record.outputs,
@@ -256,9 +257,10 @@ impl<E: Engine> Round<'_, E> {
         component: &Component,
         before: &BTreeSet<PathBuf>,
         found: &Context,
+        end: SystemTime,
         earlier: &HookOutputs,
     ) -> HookOutputs {
-        let mut left = HookOutputs::of_interrupted(before, found, earlier);
+        let mut left = HookOutputs::of_interrupted(before, found, end, earlier);
         self.ascertain(component, &mut left, found);
         left
     }
@@ -271,7 +273,8 @@ impl<E: Engine> Round<'_, E> {
         if let Some(before) = record.before.filter(|_| component.pre_hook.is_some())
             && let Ok(found) = self.folder(component)
         {
-            let left = self.interrupted(component, &before, &found, &record.outputs);
+            let now = SystemTime::now();
+            let left = self.interrupted(component, &before, &found, now, &record.outputs);
             self.record_outputs(component, left.clone(), None);
             self.trees.set_outputs(&component.dir(), left);
         }

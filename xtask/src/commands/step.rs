@@ -21,6 +21,7 @@ use crate::core::plan::{Part, PartKind, Step};
 use crate::core::selection::Selection;
 use crate::core::workspace::Component;
 use crate::effects::engine::Engine;
+use crate::effects::hook_outputs;
 use crate::effects::hooks::{self, Hook};
 use crate::effects::temporary;
 use crate::event::{Event, Outcome};
@@ -260,7 +261,12 @@ impl<E: Engine> Round<'_, E> {
             };
             let running = hooks::run(hook, self.events, self.stopped(step));
             self.live.hook_started(step.component);
-            let ended = self.timed(component, part, running).await;
+            let ended = tokio::select! {
+                ended = self.timed(component, part, running) => ended,
+                never = hook_outputs::give_signs(&self.workspace.root, &component.name) => {
+                    match never {}
+                }
+            };
             self.live.hook_ended(step.component);
             self.trees.forget();
             self.check(step)?;

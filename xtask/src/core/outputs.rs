@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -66,9 +67,19 @@ impl HookOutputs {
     }
 
     /// What may be left of hooks that did not come to their end: all that was not there
-    /// `before` they ran. What of it is certain is known from `earlier` runs.
-    pub fn of_interrupted(before: &BTreeSet<PathBuf>, found: &Context, earlier: &Self) -> Self {
-        let new = found.items().filter(|item| !before.contains(&item.entry.path));
+    /// `before` they ran, and to which nothing was done after their `end`. What of it is
+    /// certain is known from `earlier` runs.
+    pub fn of_interrupted(
+        before: &BTreeSet<PathBuf>,
+        found: &Context,
+        end: SystemTime,
+        earlier: &Self,
+    ) -> Self {
+        let new = found.items().filter(|item| {
+            let path = &item.entry.path;
+            let is_late = item.entry.is_changed_after(end) && !earlier.has_path(path);
+            !before.contains(path) && !is_late
+        });
         let outputs = new.map(|item| {
             let path = item.entry.path.clone();
             let (is_certain, is_late) = (earlier.is_certain(&path), earlier.is_late(&path));

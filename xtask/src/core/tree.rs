@@ -467,6 +467,12 @@ impl Entry {
         if self.kind == Kind::File { self.stat.size } else { 0 }
     }
 
+    /// Whether anything was done to it after a moment.
+    pub fn is_changed_after(&self, moment: SystemTime) -> bool {
+        let moment = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.stat.changed > (moment.as_secs().cast_signed(), i64::from(moment.subsec_nanos()))
+    }
+
     /// When it was modified, in nanoseconds since 1970.
     pub fn modified(&self) -> i64 {
         let (seconds, nanos) = self.stat.modified;

@@ -9,12 +9,14 @@
 //! that failed or were killed is known.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -24,6 +26,9 @@ use crate::core::outputs::HookOutputs;
 use crate::core::tree::{Kind, naming};
 use crate::core::trees::Trees;
 use crate::core::workspace::{Component, Workspace};
+
+/// So often a build whose hook runs gives a sign of life.
+const SIGN: Duration = Duration::from_millis(200);
 
 /// What is recorded of the hooks of a component.
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -64,6 +69,24 @@ pub fn read(root: &Path, component: &str) -> Record {
 /// Records it.
 pub fn write(root: &Path, component: &str, record: &Record) -> io::Result<()> {
     state::write(&place(root, "outputs", component), record)
+}
+
+/// Gives signs of life while a component's hook runs, for the next build in case this one
+/// is killed. Never ends.
+pub async fn give_signs(root: &Path, component: &str) -> Infallible {
+    let record = place(root, "outputs", component);
+    loop {
+        tokio::time::sleep(SIGN).await;
+        let record = File::options().append(true).open(&record);
+        // Without it less is known of what a killed hook left.
+        drop(record.and_then(|record| record.set_modified(SystemTime::now())));
+    }
+}
+
+/// A little after the last sign of life of the build that wrote a component's record.
+pub fn last_sign(root: &Path, component: &str) -> SystemTime {
+    let record = fs::metadata(place(root, "outputs", component));
+    record.and_then(|it| it.modified()).map_or(UNIX_EPOCH, |last| last + SIGN * 5)
 }
 
 /// Tells `trees` what hooks left in the components of a workspace.
@@ -142,7 +165,7 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
     } else if metadata.is_file() {
         fs::copy(from, to)?;
         let times = fs::FileTimes::new().set_modified(metadata.modified()?);
-        fs::File::open(to)?.set_times(times)?;
+        File::open(to)?.set_times(times)?;
     } else {
         return Err(ErrorKind::CrossesDevices.into());
     }
