@@ -460,3 +460,25 @@ fn a_trace_that_is_cut_off_proposes_nothing() {
         assert_eq!(output.stdout, "");
     }
 }
+
+#[test]
+fn what_the_user_puts_beside_what_a_killed_build_left_is_kept() {
+    let hook = "#!/bin/sh -e\nmkdir -p src/a/generated\necho made > src/a/generated/made\n\
+                touch target/started\nwhile [ ! -e target/go ]; do sleep 0.05; done\n";
+    let workspace = Workspace::new()
+        .script("src/a/build/build-pre.sh", hook)
+        .image("a", "FROM scratch\nCOPY generated/made /\n");
+    let running = workspace.start(&["build"]);
+    let started = workspace.root().join("target/started");
+    tests::wait_until("the hook", || started.exists());
+    running.signal(rustix::process::Signal::KILL);
+    drop(running.finish());
+    workspace.write("src/a/generated/mine", "mine");
+    workspace.write("target/go", "");
+    let output = workspace.xtask(&["build"]).exits_with(0);
+    let warning = "warning: src/a/generated: was left by a build that was killed: it is in \
+                   target/xtask/removed/src/a/generated until that happens again";
+    assert!(output.stderr.contains(warning), "{}", output.stderr);
+    let kept = workspace.root().join("target/xtask/removed/src/a/generated/mine");
+    assert_eq!(std::fs::read_to_string(kept).unwrap(), "mine");
+}

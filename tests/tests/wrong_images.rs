@@ -172,7 +172,7 @@ fn a_base_whose_name_is_taken_during_the_build_is_noticed() {
     let taken = workspace.own("tt-a");
     let other = workspace.own("tt-box");
     let mut running = workspace.start(&ARGUMENTS);
-    running.wait_for("b | [2/2] RUN sleep 2; : tt-");
+    running.wait_for("b | [2/2] RUN sleep 2; : ");
     docker(&["tag", &other, &taken]);
     let output = running.finish().exits_with(0);
     assert_eq!(output.stderr.matches("gets it back").count(), 1, "{}", output.stderr);

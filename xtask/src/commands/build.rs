@@ -195,6 +195,9 @@ pub(super) fn remove_leftovers(
     folders: &mut TemporaryFolders,
     events: &Events,
 ) -> Result<BTreeSet<String>, CommandError> {
+    for warning in folders.keep_leftovers() {
+        events.send(Event::Warning(warning));
+    }
     let removed = folders.remove_leftovers();
     if let Err(error) = folders.save() {
         events.send(Event::Warning(state::unwritable(&error)));

@@ -19,7 +19,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::git::Repository;
 use super::state::{self, DIR};
-use crate::core::context::Part;
+use crate::core::context::{GENERATED, Part};
 use crate::core::problem::{Problem, Problems};
 use crate::core::tree::{Entry, Kind, Tree};
 use crate::core::workspace::{Component, TEMPORARY, Workspace};
@@ -107,6 +107,26 @@ impl TemporaryFolders {
         self.remove_all()?;
         self.left.clone_from(&left);
         Ok(left)
+    }
+
+    /// Moves what a killed round left in `generated/` to where it is kept until the next one
+    /// that is killed: since then somebody may have put files there. Gives what was moved.
+    pub fn keep_leftovers(&self) -> Vec<Problem> {
+        let left = self.made.iter().flat_map(|dir| self.find(dir));
+        let moved = left.filter(|folder| folder.name == GENERATED).filter_map(|folder| {
+            let to = Path::new(DIR).join("removed").join(&folder.dir).join(GENERATED);
+            let full = self.root.join(&to);
+            let parent = full.parent()?;
+            // Where it cannot be kept, it is removed with the rest.
+            remove(&full).and_then(|()| fs::create_dir_all(parent)).ok()?;
+            fs::rename(self.root.join(folder.path()), &full).ok()?;
+            let message = format!(
+                "was left by a build that was killed: it is in {} until that happens again",
+                to.display()
+            );
+            Some(Problem::of_file(folder.path(), message))
+        });
+        moved.collect()
     }
 
     /// Puts a component on record, whose step makes temporary folders from now on.
