@@ -197,6 +197,7 @@ impl Build<'_> {
                     return Err(self.progress.blame(error));
                 }
             }
+            self.progress.room().await;
             next = answers.next().await;
         }
         self.progress.flush();
