@@ -19,6 +19,7 @@ use crate::core::fingerprint::{Manifest, Recipe};
 use crate::core::ignore::Ignore;
 use crate::core::outputs::HookOutputs;
 use crate::core::problem::Problem;
+use crate::core::regular_file;
 use crate::core::selection::Selection;
 use crate::core::tree::Kind;
 use crate::core::workspace::{Component, TEMPORARY};
@@ -197,7 +198,7 @@ impl<E: Engine> Round<'_, E> {
             let name = path.file_name().unwrap_or_default();
             let alike = wanted.get(&(name, metadata.len())).filter(|_| !path.starts_with(&dir));
             if let Some(alike) = alike
-                && let Ok(bytes) = fs::read(root.join(path))
+                && let Ok(bytes) = regular_file::read_whole(&root.join(path))
             {
                 let digest = blake3::hash(&bytes);
                 let same = alike.iter().filter(|item| item.digest == digest);
