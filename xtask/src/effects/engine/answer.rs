@@ -88,6 +88,7 @@ async fn refusal(answer: Response<Incoming>) -> EngineError {
     struct Refusal {
         message: String,
     }
+    let status = answer.status();
     let text = match Limited::new(answer.into_body(), LONGEST_ERROR).collect().await {
         Ok(text) => text.to_bytes(),
         Err(error) if error.is::<LengthLimitError>() => {
@@ -96,7 +97,11 @@ async fn refusal(answer: Response<Incoming>) -> EngineError {
         Err(error) => return EngineError::Lost(error.to_string()),
     };
     let message = serde_json::from_slice(&text).map(|Refusal { message }| message);
-    EngineError::Refused(message.unwrap_or_else(|_| String::from_utf8_lossy(&text).into_owned()))
+    let message = message.unwrap_or_else(|_| String::from_utf8_lossy(&text).into_owned());
+    EngineError::Refused(match message.trim() {
+        "" => format!("the engine answers {status} and gives no reason"),
+        _ => message,
+    })
 }
 
 struct Reader {
