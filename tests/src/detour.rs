@@ -98,7 +98,7 @@ fn send(client: &mut impl Write, piece: &Piece) -> io::Result<()> {
     match piece {
         Piece::Text(text) => chunk(text.as_bytes()),
         Piece::Letters(count) => {
-            let letters = [b'x'; 1 << 13];
+            let letters = vec![b'x'; 1 << 16];
             let mut left = *count;
             while left > 0 {
                 let now = left.min(letters.len());

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use expect_test::expect;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tests::detour::Piece;
 use tests::engine::{docker, image_config};
 use tests::registry::{Refusing, Registry};
@@ -192,7 +193,7 @@ fn what_an_engine_answers_in_place_of_a_build_is_said() {
     };
     said("500 Internal Server Error", r#"{"message":"out of luck"}"#, "build: out of luck");
     said("502 Bad Gateway", "<html>no</html>", "build: <html>no</html>");
-    said("403 Forbidden", "", "failed to build: the engine answered 403 Forbidden");
+    said("403 Forbidden", "", "build: the engine answers 403 Forbidden and gives no reason");
     let lost = "build: the connection to the engine was lost: ";
     said("200 OK", "", &format!("{lost}it ended before the image was made"));
     said("200 OK", "<html>", &format!("{lost}expected value at line 1"));
@@ -378,10 +379,19 @@ fn what_keeps_a_login_from_being_found_is_said_and_what_is_in_the_file_holds() {
 
 #[test]
 fn a_config_that_is_no_file_is_said_and_ends_nothing() {
-    let workspace = Workspace::new().image("a", BASE).file("target/docker/config.json/x", "");
-    let folder = workspace.root().join("target/docker").display().to_string();
-    let output = workspace.env("DOCKER_CONFIG", &folder).xtask(&["build"]).exits_with(0);
-    assert_eq!(output.stderr.matches("config.json: cannot be read").count(), 1);
+    let pipe = FileType::Fifo;
+    for name in ["config.json/x", "x"] {
+        let workspace =
+            Workspace::new().image("a", BASE).file(&format!("target/docker/{name}"), "");
+        let folder = workspace.root().join("target/docker");
+        let file = folder.join("config.json");
+        if !file.exists() {
+            mknodat(CWD, &file, pipe, Mode::from_raw_mode(0o644), 0).unwrap();
+        }
+        let folder = folder.display().to_string();
+        let output = workspace.env("DOCKER_CONFIG", &folder).xtask(&["build"]).exits_with(0);
+        assert_eq!(output.stderr.matches("config.json: cannot be read").count(), 1);
+    }
 }
 
 #[test]

@@ -403,6 +403,29 @@ fn what_is_no_file_is_named_and_waited_for_by_nobody() {
 }
 
 #[test]
+fn pipes_in_place_of_what_is_kept_from_run_to_run_cost_time_and_no_more() {
+    let hook = "#!/bin/sh\necho hook\nmkdir -p src/a/made\ntouch src/a/made/pipe\n";
+    let workspace = Workspace::new()
+        .image("a", FILE)
+        .file("src/a/f", "1")
+        .script("src/a/build/build-pre.sh", hook);
+    pipe(&workspace.root().join("pipe"));
+    workspace.xtask(&["build"]).exits_with(0);
+    let kept = workspace.root().join("target/xtask");
+    let name = workspace.own("tt-a");
+    let files = [format!("manifests/{name}"), format!("offers/{name}")];
+    let files = files.iter().map(String::as_str);
+    for file in files.chain(["images", "journal", "logs/a.log", "outputs/a"]) {
+        let path = kept.join(file);
+        drop(fs::remove_file(&path));
+        pipe(&path);
+        workspace.write("src/a/f", file);
+        workspace.xtask(&["build"]).exits_with(0);
+        workspace.xtask(&["build", "-n"]).exits_with(0);
+    }
+}
+
+#[test]
 fn a_line_without_end_is_cut_and_ends_with_its_hook() {
     let hook = |work: &str| format!("#!/bin/sh\ntouch target/started\n{work}\n");
     let workspace = Workspace::new().image("a", FILE).file("src/a/f", "1").file("target/x", "");
@@ -425,6 +448,34 @@ fn a_line_without_end_is_cut_and_ends_with_its_hook() {
 }
 
 /// Starts it as a user who may not read everything.
+#[test]
+fn lines_without_end_wait_for_their_reader_and_end_with_their_hook() {
+    let hook = "#!/bin/sh\nyes | head -n 500000\ntouch target/written\nexec yes\n";
+    let workspace = Workspace::new()
+        .image("a", FILE)
+        .file("src/a/f", "1")
+        .file("target/x", "")
+        .script("src/a/build/build-pre.sh", hook);
+    for variables in [BTreeMap::new(), [("GITHUB_ACTIONS".to_owned(), "true".to_owned())].into()] {
+        // What is written is read by nobody but a pipe, until the end.
+        let mut running = workspace.start_with(&variables, &["build"]);
+        if variables.is_empty() {
+            running.wait_for("a | y");
+        } else {
+            running.wait_for("::group::a: so far");
+        }
+        // Were the hook not held up, it would have written all of it by now.
+        thread::sleep(Duration::from_secs(2));
+        assert!(!workspace.root().join("target/written").exists(), "the hook was not held up");
+        let status = fs::read_to_string(format!("/proc/{}/status", running.process())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        let kilobytes: usize = peak.trim().trim_end_matches(" kB").parse().expect("a number");
+        assert!(kilobytes < 100_000, "{kilobytes} kB");
+        running.interrupt();
+        let _ = running.finish().exits_with(130);
+    }
+}
+
 fn start_as_reader<'w>(workspace: &'w Workspace, arguments: &[&str]) -> Running<'w> {
     let lacks = "-dac_override,-dac_read_search";
     let is_root = rustix::process::getuid().is_root();

@@ -424,7 +424,7 @@ fn a_result_that_is_lost_is_an_error_and_a_reader_that_is_gone_is_none() {
         .image("a", "FROM scratch\nCOPY build /\n")
         .script("src/a/build/build-pre.sh", "#!/bin/sh\n:\n");
     let _ = workspace.xtask(&["build"]).exits_with(0);
-    let commands: [&[&str]; 11] = [
+    let commands: [&[&str]; 13] = [
         &["graph"],
         &["graph", "--dot"],
         &["graph", "--mermaid"],
@@ -436,6 +436,8 @@ fn a_result_that_is_lost_is_an_error_and_a_reader_that_is_gone_is_none() {
         &["context", "a", "--json"],
         &["context", "a", "--hooks"],
         &["inputs", "a"],
+        &["--version"],
+        &["build", "--help"],
     ];
     let lost = "standard output: cannot be written: No space left on device (os error 28)\n";
     for arguments in commands {

@@ -291,6 +291,53 @@ fn a_hook_that_writes_into_its_own_tree_does_not_loop() {
 }
 
 #[test]
+fn what_a_hook_left_and_is_gone_is_made_again_in_one_round() {
+    let hook = "#!/bin/sh\nmkdir -p src/a/app/made\necho same > src/a/app/made/it\n\
+                echo it has $(cat src/a/app/x)\n[ $(cat src/a/app/x) != slow ] || sleep 1000\n";
+    let workspace = three().script("src/a/build/build-pre.sh", hook);
+    let mut running = watch(&workspace, &[]);
+    fs::remove_dir_all(workspace.root().join("src/a/app/made")).unwrap();
+    running.wait_for("changed: src/a/app/made");
+    running.wait_for("watching: ");
+    workspace.save("src/a/app/x", "2");
+    running.wait_for("it has 2");
+    running.wait_for("watching: ");
+    // A save that makes the hook begin again, with what it leaves aside.
+    workspace.save("src/a/app/x", "slow");
+    running.wait_for("it has slow");
+    workspace.save("src/a/app/x", "3");
+    running.wait_for("it has 3");
+    running.wait_for("watching: ");
+    workspace.save("src/c/app/x", "2");
+    running.wait_for("changed: src/c/app/x");
+    running.wait_for("watching: ");
+    running.interrupt();
+    let output = running.finish().exits_with(0);
+    assert_eq!(output.stderr.matches("finished: ").count(), 5, "{}", output.stderr);
+    let tree = image_tree(&workspace.own("tt-a"));
+    assert!(tree["made/it"].ends_with("same\n") && tree["x"].ends_with('3'));
+}
+
+#[test]
+fn hooks_that_declare_nothing_are_warned_of_once_also_if_they_come_later() {
+    let hook = "#!/bin/sh\ntrue\n";
+    let workspace = three()
+        .script("src/a/build/build-pre.sh", hook)
+        .file("src/b/build/component.dep", "missing\n");
+    let mut running = workspace.start(&["watch"]);
+    running.wait_for("no component 'missing'");
+    fs::remove_file(workspace.root().join("src/b/build/component.dep")).unwrap();
+    running.wait_for("what the hooks of a read outside");
+    running.wait_for("finished: ");
+    workspace.write("src/c/build/build-pre.sh", hook);
+    running.wait_for("what the hooks of c read outside");
+    running.wait_for("watching: ");
+    running.interrupt();
+    let output = running.finish().exits_with(0);
+    assert_eq!(output.stderr.matches("what the hooks of ").count(), 2, "{}", output.stderr);
+}
+
+#[test]
 fn a_checkout_is_one_round() {
     let workspace = three().git();
     let git = |arguments: &[&str]| {

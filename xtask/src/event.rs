@@ -9,10 +9,13 @@
 //! its fields; durations are in seconds. [`VERSION`] changes whenever a program that
 //! reads them would have to; new events and new fields may come at any time.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::Notify;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::core::fingerprint::Fingerprint;
 use crate::core::problem::Problem;
@@ -402,21 +405,126 @@ fn maybe_seconds<S: Serializer>(
 /// A reader that has gone away is no reason to stop a build, so sending never
 /// fails.
 #[derive(Clone, Debug)]
-pub struct Events(UnboundedSender<Event>);
+pub struct Events {
+    channel: UnboundedSender<Event>,
+    /// None where events are not counted.
+    backlog: Option<Arc<Backlog>>,
+}
+
+/// The log lines that are sent and not heard yet.
+#[derive(Debug, Default)]
+struct Backlog {
+    lines: AtomicUsize,
+    is_shorter: Notify,
+}
+
+/// So many log lines may wait to be heard before whoever has more is to wait.
+const MOST_LINES: usize = 10_000;
 
 impl Events {
     /// Sends to `channel`.
     pub fn new(channel: UnboundedSender<Event>) -> Self {
-        Self(channel)
+        Self { channel, backlog: None }
+    }
+
+    /// With the one who hears them, and who is waited for where logs are endless.
+    pub fn heard() -> (Self, Hearer) {
+        let (channel, events) = unbounded_channel();
+        let backlog = Arc::<Backlog>::default();
+        (Self { channel, backlog: Some(Arc::clone(&backlog)) }, Hearer { events, backlog })
     }
 
     /// Nobody hears these.
     pub fn unheard() -> Self {
-        Self(tokio::sync::mpsc::unbounded_channel().0)
+        Self::new(unbounded_channel().0)
     }
 
     /// Sends one event.
     pub fn send(&self, event: Event) {
-        drop(self.0.send(event));
+        if let (Some(backlog), Event::Log { .. }) = (&self.backlog, &event) {
+            backlog.lines.fetch_add(1, Ordering::Relaxed);
+        }
+        drop(self.channel.send(event));
+    }
+
+    /// Waits while too many log lines are not heard yet: what an instruction or a hook
+    /// writes may be endless, and memory is not.
+    pub async fn room(&self) {
+        let Some(backlog) = &self.backlog else { return };
+        loop {
+            let is_shorter = backlog.is_shorter.notified();
+            if backlog.lines.load(Ordering::Relaxed) < MOST_LINES || self.channel.is_closed() {
+                return;
+            }
+            is_shorter.await;
+        }
+    }
+}
+
+/// Hears events.
+#[derive(Debug)]
+pub struct Hearer {
+    events: UnboundedReceiver<Event>,
+    backlog: Arc<Backlog>,
+}
+
+impl Hearer {
+    /// The next event; none once nobody can send one.
+    pub async fn next(&mut self) -> Option<Event> {
+        let event = self.events.recv().await;
+        if let Some(Event::Log { .. }) = event
+            && self.backlog.lines.fetch_sub(1, Ordering::Relaxed) == MOST_LINES / 2
+        {
+            self.backlog.is_shorter.notify_waiters();
+        }
+        event
+    }
+}
+
+impl Drop for Hearer {
+    fn drop(&mut self) {
+        self.events.close();
+        self.backlog.is_shorter.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line() -> Event {
+        let (component, line) = ("a".to_owned(), String::new());
+        Event::Log { component, image: None, stream: Stream::Out, line }
+    }
+
+    #[tokio::test]
+    async fn whoever_writes_without_end_waits_for_the_one_who_hears() {
+        let (events, mut hearer) = Events::heard();
+        let writing = async {
+            for _ in 0..MOST_LINES * 5 {
+                events.room().await;
+                events.send(line());
+            }
+            drop(events);
+        };
+        let hearing = async {
+            let (mut count, mut longest) = (0, 0);
+            while hearer.next().await.is_some() {
+                count += 1;
+                longest = longest.max(hearer.events.len());
+            }
+            (count, longest)
+        };
+        let ((), (count, longest)) = tokio::join!(writing, hearing);
+        assert_eq!(count, MOST_LINES * 5);
+        assert!(longest < MOST_LINES, "{longest}");
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_one_who_is_gone() {
+        let (events, hearer) = Events::heard();
+        (0..MOST_LINES).for_each(|_| events.send(line()));
+        let ((), ()) = tokio::join!(events.room(), async { drop(hearer) });
+        events.room().await;
     }
 }

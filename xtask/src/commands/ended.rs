@@ -30,6 +30,14 @@ impl<E: Engine> Round<'_, E> {
         all.filter(|(_, state)| is_renewed(state)).map(|(step, _)| step.component).collect()
     }
 
+    /// The places of the components that are as they should be.
+    pub(super) fn succeeded(&self) -> BTreeSet<usize> {
+        let steps = self.steps.borrow();
+        let all = self.plan.steps.iter().zip(steps.iter());
+        let is_good = |state: &StepState| state.outcome.as_ref().is_some_and(Outcome::is_good);
+        all.filter(|(_, state)| is_good(state)).map(|(step, _)| step.component).collect()
+    }
+
     /// What was built, when it is over.
     pub(super) fn built(&self) -> Built {
         let steps = self.steps.borrow();

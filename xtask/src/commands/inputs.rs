@@ -12,6 +12,7 @@ use super::build::{self, BuildOptions};
 use super::{CommandError, Setting, read_workspace};
 use crate::core::problem::{Problem, Problems};
 use crate::core::reads::{Reads, TRACER};
+use crate::core::regular_file;
 use crate::core::workspace::{Component, Options};
 use crate::effects::state;
 use crate::event::Event;
@@ -55,8 +56,9 @@ pub async fn run(options: &InputsOptions, setting: &Setting) -> Result<(), Comma
         return check(component, &reads);
     }
     let hooks = component.pre_hook.iter().chain(&component.post_hook);
-    let scripts: Vec<String> =
-        hooks.filter_map(|hook| fs::read_to_string(setting.root.join(hook)).ok()).collect();
+    let scripts: Vec<String> = hooks
+        .filter_map(|hook| regular_file::read_to_string(&setting.root.join(hook)).ok())
+        .collect();
     let is_set = |name: &str| setting.variables.contains_key(OsStr::new(name));
     let mut lines = reads.proposal(&setting.root, &scripts, is_set);
     if lines.is_empty() {

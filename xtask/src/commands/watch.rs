@@ -128,6 +128,7 @@ pub async fn run_with<E: Engine>(
         steady: BTreeSet::new(),
         over: None,
         has_news: true,
+        warned: BTreeSet::new(),
         wishes,
         wish: None,
         is_paused: false,
@@ -171,6 +172,8 @@ struct Watch<'a, E> {
     over: Option<(bool, Built)>,
     /// Whether anything was said since it was last told what is watched.
     has_news: bool,
+    /// The components of whose hooks it was said that what they read is not watched.
+    warned: BTreeSet<String>,
     wishes: Option<UnboundedReceiver<Wish>>,
     /// A wish that is still to be fulfilled.
     wish: Option<Wish>,
@@ -189,7 +192,6 @@ impl<E: Engine> Watch<'_, E> {
         for warning in warnings.into_iter().flatten() {
             self.setting.events.send(Event::Warning(Problem::of_request(warning)));
         }
-        self.warn_of_undeclared();
         if self.options.no_initial {
             self.note_all().await;
         }
@@ -232,15 +234,18 @@ impl<E: Engine> Watch<'_, E> {
         }
     }
 
-    /// Warns of hooks that may read what nobody watches.
-    fn warn_of_undeclared(&self) {
-        let Some(reading) = &self.reading else { return };
+    /// Warns of hooks that may read what nobody watches, once of each component.
+    fn warn_of_undeclared(&mut self) {
+        let Some(reading) = self.reading.clone() else { return };
         let looked_after = self.looked_after();
         let components = reading.0.components.iter().enumerate();
         let undeclared = components.filter(|(place, component)| {
             component.has_hooks() && component.inputs.is_none() && looked_after.contains(place)
         });
-        let names: Vec<&str> = undeclared.map(|(_, component)| component.name.as_str()).collect();
+        let names: Vec<&str> = undeclared
+            .map(|(_, component)| component.name.as_str())
+            .filter(|name| self.warned.insert((*name).to_owned()))
+            .collect();
         if let Some(first) = names.first() {
             let message = format!(
                 "what the hooks of {} read outside their components is not watched, as no \

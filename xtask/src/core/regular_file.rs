@@ -1,7 +1,7 @@
 //! Regular files, and nothing else in their place.
 //!
 //! Whoever opens a named pipe waits until somebody writes into it, and a device never ends.
-//! So a file is opened without waiting, and is looked at before it is read. What people
+//! So a file is opened without waiting, and is looked at before it is used. What people
 //! write (Dockerfiles, hooks, ignore rules, …) is small: what is larger is none of it.
 
 use std::error::Error;
@@ -29,8 +29,29 @@ enum Unfit {
 /// # Errors
 /// It is no regular file, or cannot be opened.
 pub fn open(path: &Path) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    match open_at(path, flags, Mode::empty()) {
+    open_as(path, OFlags::RDONLY)
+}
+
+/// Opens an empty file to be written, in the place of one that may be there.
+///
+/// # Errors
+/// What is there is no regular file, or it cannot be opened.
+pub fn create(path: &Path) -> io::Result<File> {
+    let file = open_as(path, OFlags::WRONLY | OFlags::CREATE)?;
+    file.set_len(0).map(|()| file)
+}
+
+/// Opens a file to write at its end, and makes it if it is not there.
+///
+/// # Errors
+/// As [`create`].
+pub fn append(path: &Path) -> io::Result<File> {
+    open_as(path, OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND)
+}
+
+fn open_as(path: &Path, flags: OFlags) -> io::Result<File> {
+    let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    match open_at(path, flags, Mode::from_raw_mode(0o666)) {
         Ok(opened) => {
             let file = File::from(opened);
             let kind = file.metadata()?.file_type();
@@ -57,7 +78,17 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The same, of a text.
+/// Reads a file that we wrote, however large it is.
+///
+/// # Errors
+/// It is no regular file, or cannot be read.
+pub fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The same as [`read`], of a text.
 ///
 /// # Errors
 /// As [`read`], or it is not UTF-8.
@@ -132,6 +163,12 @@ mod tests {
         ] {
             let error = read_to_string(&at(name)).unwrap_err();
             assert_eq!(explain(&at(name), &error), said, "{name}");
+        }
+        for name in ["pipe", "socket", "folder", "zero"] {
+            for opened in [create(&at(name)), append(&at(name))] {
+                let said = explain(&at(name), &opened.unwrap_err());
+                assert!(said.contains("not a regular file"), "{name}: {said}");
+            }
         }
         large.set_len(LARGEST).unwrap();
         assert_eq!(read(&at("large")).unwrap().len() as u64, LARGEST);

@@ -186,9 +186,8 @@ pub fn put_back(
     let mut folders = Vec::new();
     while let Some(at) = open.pop() {
         let entries = match fs::read_dir(aside.join(&at)) {
-            Err(error) if error.kind() == ErrorKind::NotFound && folders.is_empty() => {
-                return Ok(None);
-            }
+            // Where this user may not look, nothing was put aside either.
+            Err(_) if folders.is_empty() => return Ok(None),
             entries => entries?,
         };
         folders.push(at.clone());

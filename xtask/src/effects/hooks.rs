@@ -17,6 +17,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
+use tokio::sync::watch;
 
 use crate::core::reads::TRACER;
 use crate::core::regular_file;
@@ -116,8 +117,10 @@ pub async fn run(
     let interpreter = interpreter_of(root, path)?;
     let mut child = start(&hook, &interpreter)?;
     let _known = Known::new(&child);
-    let output = forward(child.stdout.take(), Stream::Out, component, events);
-    let errors = forward(child.stderr.take(), Stream::Err, component, events);
+    // What is left of the output once the hook has ended is little, and is not held up.
+    let (is_over, over) = watch::channel(false);
+    let output = forward(child.stdout.take(), Stream::Out, component, events, over.clone());
+    let errors = forward(child.stderr.take(), Stream::Err, component, events, over);
     let output = async { tokio::join!(output, errors) };
     tokio::pin!(output, cancelled);
     let mut is_drained = false;
@@ -128,6 +131,7 @@ pub async fn run(
             () = &mut cancelled => break stop(&mut child).await,
         }
     };
+    is_over.send_replace(true);
     if !is_drained {
         // What a hook leaves running may hold its output open for ever.
         drop(tokio::time::timeout(DRAIN, output).await);
@@ -229,10 +233,15 @@ async fn forward(
     stream: Stream,
     component: &str,
     events: &Events,
+    mut over: watch::Receiver<bool>,
 ) {
     let Some(source) = source else { return };
     let mut reader = BufReader::new(source);
     while let Ok(Some(line)) = next_line(&mut reader).await {
+        tokio::select! {
+            () = events.room() => {}
+            _ = over.wait_for(|is_over| *is_over) => {}
+        }
         events.send(Event::Log { component: component.to_owned(), image: None, stream, line });
     }
 }

@@ -11,7 +11,7 @@
 //! files again. Losing any of them costs a reason or some time.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::state::{self, DIR};
 use crate::core::fingerprint::{Fingerprint, Manifest};
 use crate::core::holdings::Standing;
+use crate::core::regular_file;
 use crate::core::trees::Memory;
 
 #[derive(Default, Deserialize, Serialize)]
@@ -62,7 +63,8 @@ impl Records {
         let dir = root.join(DIR);
         let contents = state::read(&dir.join("images")).unwrap_or_default();
         let mut records = Self { dir, contents, has_news: false };
-        let journal = fs::read_to_string(records.dir.join(JOURNAL)).unwrap_or_default();
+        let journal = regular_file::read_whole(&records.dir.join(JOURNAL)).unwrap_or_default();
+        let journal = String::from_utf8(journal).unwrap_or_default();
         // The last line may have been cut off.
         for line in journal.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
             if let [image, fingerprint, id] = *line.split('\t').collect::<Vec<_>>() {
@@ -109,8 +111,7 @@ impl Records {
         let line = format!("{image}\t{fingerprint}\t{id}\n");
         self.put(image, Record { fingerprint: fingerprint.to_string(), id });
         fs::create_dir_all(&self.dir)?;
-        let journal = File::options().append(true).create(true).open(self.dir.join(JOURNAL));
-        journal?.write_all(line.as_bytes())
+        regular_file::append(&self.dir.join(JOURNAL))?.write_all(line.as_bytes())
     }
 
     /// Remembers an image that is certain to be ours; tells whether that is new.

@@ -17,13 +17,14 @@ use serde::de::DeserializeOwned;
 
 use crate::core::fingerprint::FORMAT;
 use crate::core::problem::Problem;
+use crate::core::regular_file;
 
 /// The folder, relative to the root.
 pub const DIR: &str = "target/xtask";
 
 /// Reads what [`write`] wrote; nothing if it is not just that.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    let bytes = fs::read(path).ok()?;
+    let bytes = regular_file::read_whole(path).ok()?;
     let (digest, rest) = bytes.split_at_checked(32)?;
     if blake3::hash(rest) != *<&[u8; 32]>::try_from(digest).ok()? {
         return None;

@@ -24,12 +24,23 @@ const SOFT_HYPHEN: char = '\u{ad}';
 pub(super) struct GitHub {
     how: How,
     plain: Plain,
-    lines: HashMap<String, Vec<String>>,
+    groups: HashMap<String, Group>,
 }
+
+/// What a component that runs wrote.
+#[derive(Default)]
+struct Group {
+    lines: Vec<String>,
+    bytes: usize,
+}
+
+/// A component that wrote so much is shown in several groups.
+const MOST_LINES: usize = 10_000;
+const MOST_BYTES: usize = 4 << 20;
 
 impl GitHub {
     pub(super) fn new(how: How) -> Self {
-        Self { how, plain: Plain::new(how), lines: HashMap::new() }
+        Self { how, plain: Plain::new(how), groups: HashMap::new() }
     }
 
     /// A job's page takes Markdown.
@@ -56,15 +67,19 @@ impl View for GitHub {
             }
             return;
         };
-        self.lines.entry(component.to_owned()).or_default().extend(lines);
-        if let Event::StepFinished { component, outcome, duration } = event {
-            let (text, _) = words::outcome(outcome, *duration);
-            command(&format!("::group::{}", data(&format!("{component}: {text}"))));
-            for line in self.lines.remove(component).unwrap_or_default() {
-                self.how.print(&line);
-            }
-            command("::endgroup::");
+        let group = self.groups.entry(component.to_owned()).or_default();
+        group.bytes += lines.iter().map(String::len).sum::<usize>();
+        group.lines.extend(lines);
+        let text = match event {
+            Event::StepFinished { outcome, duration, .. } => words::outcome(outcome, *duration).0,
+            _ if group.lines.len() < MOST_LINES && group.bytes < MOST_BYTES => return,
+            _ => "so far".to_owned(),
+        };
+        command(&format!("::group::{}", data(&format!("{component}: {text}"))));
+        for line in self.groups.remove(component).unwrap_or_default().lines {
+            self.how.print(&line);
         }
+        command("::endgroup::");
     }
 
     fn failures(&mut self, failures: &[Failed]) {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use console::strip_ansi_codes;
 
-use crate::core::text;
+use crate::core::{regular_file, text};
 use crate::effects::state;
 use crate::event::Event;
 
@@ -62,8 +62,8 @@ impl Logs {
     fn line(&mut self, component: &str, line: &str, is_output: bool) {
         let dir = &self.dir;
         let log = self.open.entry(component.to_owned()).or_insert_with(|| {
-            let file =
-                fs::create_dir_all(dir).and_then(|()| File::create(dir.join(file_name(component))));
+            let path = dir.join(file_name(component));
+            let file = fs::create_dir_all(dir).and_then(|()| regular_file::create(&path));
             Log { file: file.ok().map(BufWriter::new), last: VecDeque::new() }
         });
         let plain = strip_ansi_codes(line);

@@ -27,7 +27,6 @@ use std::process::{self, ExitCode};
 use clap::Parser;
 use console::Style;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
 
 use crate::commands::build::BuildOptions;
 use crate::commands::context::ContextOptions;
@@ -84,7 +83,15 @@ fn refuse(error: clap::Error) -> ! {
     let error = Cli::try_parse_from(words).err().unwrap_or(error);
     let message = error.render().ansi().to_string();
     if ui::shown(&message, is_github()) == message {
-        error.exit();
+        let printed = error.print().and_then(|()| io::stdout().flush());
+        match printed {
+            // That is help, or the version.
+            Err(lost) if !error.use_stderr() && lost.kind() != io::ErrorKind::BrokenPipe => {
+                complain(&format!("error: {}", CommandError::unwritten(STANDARD_OUTPUT, &lost)));
+                process::exit(FAILED.into());
+            }
+            _ => process::exit(error.exit_code()),
+        }
     }
     complain(error.render().to_string().trim_end());
     process::exit(error.exit_code())
@@ -113,7 +120,7 @@ async fn run(cli: Cli) -> Result<(), CommandError> {
     let interrupt = Interrupt::install(end_at_once)
         .map_err(|error| Problem::of_request(format!("signals cannot be handled: {error}")))
         .map_err(Problems::from)?;
-    let (sender, receiver) = mpsc::unbounded_channel();
+    let (events, hearer) = Events::heard();
     let how = cli.how(io::stderr().is_terminal(), is_github(), is_set("CI"));
     let options = cli.reproduced();
     console::set_colors_enabled_stderr(how.has_colors);
@@ -125,9 +132,8 @@ async fn run(cli: Cli) -> Result<(), CommandError> {
     let (wishes, looks) = keys.map(keys::understand).unzip();
     let shown_root = root.clone();
     let shown = tokio::task::spawn_blocking(move || {
-        Handle::current().block_on(ui::show(how, &shown_root, &options, receiver, looks))
+        Handle::current().block_on(ui::show(how, &shown_root, &options, hearer, looks))
     });
-    let events = Events::new(sender);
     let environment = environment(cli.builder.map(Builder::from));
     let proxies = environment.proxies(&events);
     let setting = Setting {

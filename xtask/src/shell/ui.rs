@@ -23,7 +23,7 @@ use super::terminal::Terminal;
 use super::timings::Timings;
 use super::{clean, github, words};
 use crate::core::text;
-use crate::event::{Event, Failure};
+use crate::event::{Event, Failure, Hearer};
 
 /// What is shown of events.
 #[derive(Clone, Copy, Debug)]
@@ -140,7 +140,7 @@ pub(super) async fn show(
     how: How,
     root: &Path,
     options: &Options,
-    mut events: UnboundedReceiver<Event>,
+    mut events: Hearer,
     looks: Option<UnboundedReceiver<Look>>,
 ) -> io::Result<()> {
     let mut view: Box<dyn View> = match how.progress {
@@ -162,7 +162,7 @@ pub(super) async fn show(
     loop {
         let pace = view.pace();
         let event = tokio::select! {
-            event = events.recv() => event,
+            event = events.next() => event,
             Some(look) = looks.recv() => {
                 view.look(look, &failed);
                 continue;

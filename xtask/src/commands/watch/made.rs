@@ -19,7 +19,16 @@ use crate::core::workspace::Workspace;
 use crate::effects::git;
 
 /// Of components, by their place in the workspace; none for one that cannot be read.
-pub(super) type States = BTreeMap<usize, Option<Digest>>;
+pub(super) type States = BTreeMap<usize, Option<State>>;
+
+/// What a component is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct State {
+    /// Of all that it is made from.
+    digest: Digest,
+    /// Whether what its hooks left is there as they left it.
+    is_whole: bool,
+}
 
 /// So often in a row a component is built only because something happened in it, with the
 /// contents that it had.
@@ -33,8 +42,8 @@ pub(super) struct Made {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// None if that is not known.
-    state: Option<Digest>,
+    /// None if that is not known. What hooks left is whole if it was after they ran.
+    state: Option<State>,
     /// Whether it may have been made from something else for a moment.
     is_doubted: bool,
     doubts: u32,
@@ -45,8 +54,27 @@ impl Made {
     pub(super) fn set(&mut self, workspace: &Workspace, now: &States, places: &BTreeSet<usize>) {
         for (place, state) in now.iter().filter(|(place, _)| places.contains(place)) {
             let known = self.known(workspace, *place);
-            known.doubts = if known.state == *state { known.doubts } else { 0 };
+            let digest = |state: Option<State>| state.map(|state| state.digest);
+            known.doubts = if digest(known.state) == digest(*state) { known.doubts } else { 0 };
             (known.state, known.is_doubted) = (*state, false);
+        }
+    }
+
+    /// Notes what these components are made from as a round begins or begins again: their
+    /// hooks are yet to leave what they leave, and what is missing of it is no change.
+    pub(super) fn begin(&mut self, workspace: &Workspace, now: &States, places: &BTreeSet<usize>) {
+        let begun = |state: &Option<State>| state.map(|it| State { is_whole: false, ..it });
+        let now = now.iter().map(|(place, state)| (*place, begun(state))).collect();
+        self.set(workspace, &now, places);
+    }
+
+    /// The hooks of these components left all that they leave: what is missing of it from
+    /// now on, somebody took away.
+    pub(super) fn are_whole(&mut self, workspace: &Workspace, places: &BTreeSet<usize>) {
+        for place in places {
+            if let Some(state) = &mut self.known(workspace, *place).state {
+                state.is_whole = true;
+            }
         }
     }
 
@@ -81,10 +109,12 @@ impl Made {
 
     /// The components that are not what they were.
     pub(super) fn changed(&self, workspace: &Workspace, now: &States) -> BTreeSet<usize> {
-        let is_same = |place: &usize, state: &Option<Digest>| {
+        let is_same = |place: &usize, state: &Option<State>| {
             let before = self.states.get(&workspace.components[*place].name);
-            before.is_some_and(|before| {
-                !before.is_doubted && before.state.is_some() && before.state == *state
+            before.filter(|before| !before.is_doubted).is_some_and(|before| {
+                before.state.zip(*state).is_some_and(|(before, now)| {
+                    before.digest == now.digest && (now.is_whole || !before.is_whole)
+                })
             })
         };
         now.iter()
@@ -118,7 +148,7 @@ fn state(
     graph: &Graph,
     trees: &Trees,
     place: usize,
-) -> Result<Digest, Problem> {
+) -> Result<State, Problem> {
     let component = &workspace.components[place];
     let needed: Vec<String> = graph
         .dependencies(place)
@@ -126,10 +156,11 @@ fn state(
         .map(|needed| workspace.components[needed].name.clone())
         .collect();
     let mut fields = Fields::default();
+    let mut is_whole = true;
     if component.has_hooks() {
         // What hooks left is made from the rest, unless somebody changes it.
         let folder = trees.component(&component.dir())?;
-        fields.add(&[u8::from(trees.outputs(&component.dir()).are_whole(&folder))]);
+        is_whole = trees.outputs(&component.dir()).are_whole(&folder);
         fields.add(trees.source_at_rest(&component.dir(), &needed)?.digest().as_bytes());
     }
     if let Some((file, inputs)) = &component.inputs {
@@ -148,5 +179,5 @@ fn state(
         fields.add(image.digest.as_bytes());
         fields.add(trees.at_rest(&selection)?.digest().as_bytes());
     }
-    Ok(fields.finish())
+    Ok(State { digest: fields.finish(), is_whole })
 }

@@ -49,6 +49,7 @@ impl<E: Engine> Watch<'_, E> {
             self.say(&problems.into());
             self.reading = None;
         }
+        self.warn_of_undeclared();
         self.ask_of_bases().await;
         self.cover();
     }

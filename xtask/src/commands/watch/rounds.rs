@@ -45,7 +45,7 @@ impl<E: Engine> Watch<'_, E> {
         let plan = Plan::new(workspace, graph, Some(selected));
         let places: BTreeSet<usize> = plan.steps.iter().map(|step| step.component).collect();
         let now = states(reading, &self.trees, places.clone()).await;
-        self.made.set(workspace, &now, &places);
+        self.made.begin(workspace, &now, &places);
         let _lock = self.setting.lock("watch").await?;
         let (workspace, trees) = (Arc::clone(workspace), Arc::clone(&self.trees));
         let steady = self.steady.iter().filter_map(|name| workspace.find(name)).collect();
@@ -93,6 +93,7 @@ impl<E: Engine> Watch<'_, E> {
                 self.say(error);
             }
         }
+        self.made.are_whole(workspace, &round.succeeded());
         let built = round.built();
         // A component that others of the round need may have changed before that was heard of.
         let mut outside = graph.dependents(&round.renewed());
@@ -187,7 +188,7 @@ impl<E: Engine> Watch<'_, E> {
                 continue;
             }
             if !outdated.is_empty() {
-                self.made.set(workspace, &now, &outdated);
+                self.made.begin(workspace, &now, &outdated);
                 self.tell(&batch, workspace, &changed, &touched);
                 prepared.live.start_over(&outdated);
                 not_before = Instant::now() + peace;

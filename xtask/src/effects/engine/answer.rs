@@ -133,8 +133,10 @@ async fn refusal(answer: Response<Incoming>) -> EngineError {
     };
     let message = serde_json::from_slice(&text).map(|Refusal { message }| message);
     let message = message.unwrap_or_else(|_| String::from_utf8_lossy(&text).into_owned());
-    let is_empty = message.trim().is_empty();
-    EngineError::Refused(if is_empty { format!("the engine answered {status}") } else { message })
+    EngineError::Refused(match message.trim() {
+        "" => format!("the engine answers {status} and gives no reason"),
+        _ => message,
+    })
 }
 
 struct Reader<T> {

@@ -196,6 +196,7 @@ impl Build<'_> {
                     return Err(self.progress.blame(error));
                 }
             }
+            self.progress.room().await;
             next = answers.next().await;
         }
         self.progress.end();

@@ -2,7 +2,6 @@
 //! current context, as the CLI itself reads them.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -10,16 +9,21 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bollard::auth::DockerCredentials;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::core::problem::Problem;
+use crate::core::regular_file;
 
 /// What it says, as far as we ask.
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(default)]
 pub(super) struct DockerConfig {
+    #[serde(rename = "currentcontext", alias = "currentContext")]
     pub(super) current_context: Option<String>,
     auths: Option<BTreeMap<String, Option<Login>>>,
+    #[serde(rename = "credhelpers", alias = "credHelpers")]
     cred_helpers: Option<BTreeMap<String, String>>,
+    #[serde(rename = "credsstore", alias = "credsStore")]
     creds_store: Option<String>,
     proxies: Option<BTreeMap<String, Option<Proxies>>>,
 }
@@ -43,12 +47,17 @@ impl std::fmt::Debug for Login {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(default)]
 struct Proxies {
+    #[serde(rename = "httpproxy", alias = "httpProxy")]
     http_proxy: Option<String>,
+    #[serde(rename = "httpsproxy", alias = "httpsProxy")]
     https_proxy: Option<String>,
+    #[serde(rename = "noproxy", alias = "noProxy")]
     no_proxy: Option<String>,
+    #[serde(rename = "ftpproxy", alias = "ftpProxy")]
     ftp_proxy: Option<String>,
+    #[serde(rename = "allproxy", alias = "allProxy")]
     all_proxy: Option<String>,
 }
 
@@ -62,12 +71,26 @@ impl DockerConfig {
             );
             Problem::of_file(file.display().to_string(), message)
         };
-        match fs::read(file) {
+        match regular_file::read(file) {
             Ok(text) if text.trim_ascii().is_empty() => Ok(Self::default()),
-            Ok(text) => serde_json::from_slice(&text).map_err(|error| wrong(&error)),
+            Ok(text) => Self::parse(&text).map_err(|error| wrong(&error)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(wrong(&error)),
         }
+    }
+
+    /// As Go reads it: the case of names does not count, nor what follows the object.
+    fn parse(text: &[u8]) -> serde_json::Result<Self> {
+        let mut config = Value::deserialize(&mut serde_json::Deserializer::from_slice(text))?;
+        fold_names(&mut config);
+        for (name, value) in config.as_object_mut().into_iter().flatten() {
+            if matches!(name.as_str(), "auths" | "proxies") {
+                value.as_object_mut().into_iter().flatten().for_each(|(_, it)| fold_names(it));
+            }
+        }
+        // The place of what is wrong is known only while the text is read.
+        let of_text = || serde_json::from_slice::<Self>(text).err();
+        serde_json::from_value(config).map_err(|error| of_text().unwrap_or(error))
     }
 
     /// The helper that keeps the login for a server: its own, else the one for all. A
@@ -117,7 +140,9 @@ impl Login {
         let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
         let (mut username, mut password) = (given(&self.username), given(&self.password));
         if let Some(auth) = given(&self.auth) {
-            let decoded = STANDARD.decode(&auth).ok().and_then(|it| String::from_utf8(it).ok());
+            // Go passes over line breaks, and JSON holds nothing but text.
+            let decoded = STANDARD.decode(auth.replace(['\r', '\n'], "")).ok();
+            let decoded = decoded.map(|it| String::from_utf8_lossy(&it).into_owned());
             let parts = decoded.as_deref().and_then(|text| text.split_once(':'));
             let (user, secret) = parts
                 .filter(|(user, _)| !user.is_empty())
@@ -139,6 +164,14 @@ impl Login {
     }
 }
 
+/// Makes the names of an object's fields lower case.
+fn fold_names(value: &mut Value) {
+    if let Value::Object(fields) = value {
+        let folded = std::mem::take(fields).into_iter();
+        fields.extend(folded.map(|(name, value)| (name.to_ascii_lowercase(), value)));
+    }
+}
+
 /// The host and port in a key of `auths`, which may be a URL, or have a path.
 fn host_of(key: &str) -> &str {
     let (rest, is_url) = match key.split_once("://") {
@@ -154,7 +187,7 @@ mod tests {
     use super::*;
 
     fn config(text: &str) -> DockerConfig {
-        serde_json::from_str(text).unwrap()
+        DockerConfig::parse(text.as_bytes()).unwrap()
     }
 
     fn user(config: &DockerConfig, server: &str) -> Option<String> {
@@ -175,6 +208,18 @@ mod tests {
     }
 
     #[test]
+    fn it_is_read_as_go_reads_it() {
+        let text = r#"{"Auths":{"H":{"userName":"me"}},"CREDSSTORE":"s",
+            "proxies":{"Default":{"HTTPProxy":"not"},"default":{"HTTPProxy":"p"}}} trailing"#;
+        let config = config(text);
+        assert_eq!(user(&config, "H").as_deref(), Some("me"));
+        assert_eq!(user(&config, "h"), None);
+        assert_eq!(config.helper("a"), Some("s"));
+        assert_eq!(config.proxies("unix:///x")["HTTP_PROXY"], "p");
+        assert!(DockerConfig::parse(b"{").is_err());
+    }
+
+    #[test]
     fn a_login_comes_in_several_forms() {
         let login = |text: &str| {
             let config = config(&format!(r#"{{"auths":{{"h":{text}}}}}"#));
@@ -186,6 +231,10 @@ mod tests {
         assert_eq!(found.password.as_deref(), Some("p:w"));
         let found = login(r#"{"auth":"","identitytoken":"t"}"#).unwrap().unwrap().unwrap();
         assert_eq!((found.username, found.identitytoken.as_deref()), (None, Some("t")));
+        let odd = "{\"AUTH\":\"dXNl\\ncjpw/w==\"}";
+        let found = login(odd).unwrap().unwrap().unwrap();
+        assert_eq!(found.username.as_deref(), Some("user"));
+        assert_eq!(found.password.as_deref(), Some("p\u{fffd}"));
         assert!(login("{}").unwrap().unwrap().is_none());
         assert!(login("null").is_none());
         for wrong in ["%%%", "dXNlcg==", "OnB3"] {

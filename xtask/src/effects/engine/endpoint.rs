@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::docker_config::DockerConfig;
 use super::{Builder, EngineError};
+use crate::core::regular_file;
 use crate::event::{Event, Events};
 
 const DEFAULT_CONTEXT: &str = "default";
@@ -100,7 +101,7 @@ fn current_context(dir: &Path) -> Option<String> {
 fn host_of_context(dir: &Path, name: &str) -> Result<String, EngineError> {
     let folders = fs::read_dir(dir.join("contexts/meta"));
     let metas = folders.into_iter().flatten().flatten().filter_map(|folder| {
-        let text = fs::read_to_string(folder.path().join("meta.json")).ok()?;
+        let text = regular_file::read_to_string(&folder.path().join("meta.json")).ok()?;
         serde_json::from_str::<Meta>(&text).ok()
     });
     metas

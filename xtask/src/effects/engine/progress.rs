@@ -131,6 +131,11 @@ impl<'a> Progress<'a> {
         }
     }
 
+    /// Waits until what was sent is heard.
+    pub(super) async fn room(&self) {
+        self.events.room().await;
+    }
+
     fn line(&self, stream: i64, line: &Line) {
         self.events.send(Event::Log {
             component: self.component.to_owned(),
