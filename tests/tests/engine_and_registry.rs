@@ -129,9 +129,10 @@ fn a_program_that_hangs_while_files_are_read_does_not_hold_up_ctrl_c() {
         .script("bin/git", "#!/bin/sh\necho $$ > target/git\nexec sleep 900\n");
     fs::create_dir_all(workspace.root().join("target")).unwrap();
     let path = format!("{}/bin:{}", workspace.root().display(), std::env::var("PATH").unwrap());
-    let running = workspace.start_with(&[("PATH".to_owned(), path)].into(), &["build"]);
+    let mut running = workspace.start_with(&[("PATH".to_owned(), path)].into(), &["build"]);
     let file = workspace.root().join("target/git");
     wait_until("git", || fs::read_to_string(&file).is_ok_and(|text| text.ends_with('\n')));
+    running.wait_for("waiting: for the workspace's files to be read, and for git");
     running.interrupt();
     let output = running.finish();
     kill(&file);

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rayon::prelude::*;
 use tokio::runtime::Handle;
@@ -58,6 +59,9 @@ pub struct BuildOptions {
     /// Tell what would be done, and do nothing.
     pub dry_run: bool,
 }
+
+/// After so long it is said that the workspace is still being read.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Builds in dependency order and leaves the tree as it was.
 pub async fn run(options: &BuildOptions, setting: &Setting) -> Result<(), CommandError> {
@@ -183,8 +187,20 @@ async fn prepare(
             temporary_folders: RefCell::new(folders),
         })
     });
-    while let Some(event) = said.recv().await {
-        setting.events.send(event);
+    let (patience, mut is_said) = (tokio::time::sleep(PATIENCE), false);
+    tokio::pin!(patience);
+    loop {
+        tokio::select! {
+            event = said.recv() => match event {
+                Some(event) => setting.events.send(event),
+                None => break,
+            },
+            () = &mut patience, if !is_said => {
+                is_said = true;
+                let what = "the workspace's files to be read, and for git".to_owned();
+                setting.events.send(Event::WaitingFor { what });
+            }
+        }
     }
     preparing.await.map_err(|error| Problems::from(Problem::of_request(error.to_string())))?
 }
