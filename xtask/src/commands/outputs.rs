@@ -4,7 +4,7 @@
 //! what they would in a fresh clone, and a second build comes to the same image. What git
 //! tracks stays, and so does what `.dockerignore` keeps out of all images of the
 //! component: that may be a cache, and nothing is made from it. A folder of theirs in which
-//! somebody put or changed something stays as a whole. What they did not make again is put
+//! the user put or changed something stays as a whole. What they did not make again is put
 //! back unless it is certain that it was theirs.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -207,7 +207,7 @@ impl<E: Engine> Round<'_, E> {
     }
 
     /// Notes what a component's `build-pre.sh` left in its folder, and puts back what may be
-    /// somebody's. Gives that: the hook did not find it.
+    /// the user's. Gives that: the hook did not find it.
     pub(super) fn note_pre_outputs(
         &self,
         component: &Component,
@@ -228,7 +228,7 @@ impl<E: Engine> Round<'_, E> {
         Ok(back)
     }
 
-    /// Puts back what may be somebody's after a `build-pre.sh` failed, which did not find it
+    /// Puts back what may be the user's after a `build-pre.sh` failed, which did not find it
     /// and may have failed for that, and gives it. It is the user's from now on.
     pub(super) fn note_pre_failure(&self, component: &Component) -> Vec<PathBuf> {
         let earlier = hook_outputs::read(&self.workspace.root, &component.name).outputs;

@@ -58,7 +58,7 @@ impl Key {
 }
 
 /// What a component with declared inputs came to before.
-pub(super) struct Known<'c> {
+pub(super) struct Earlier<'c> {
     key: Fingerprint,
     settled: Settled,
     /// The images that lost their names, with their ids.
@@ -138,7 +138,7 @@ impl<E: Engine> Round<'_, E> {
         &self,
         component: &'c Component,
         key: &Key,
-    ) -> Result<Option<Known<'c>>, StepError> {
+    ) -> Result<Option<Earlier<'c>>, StepError> {
         let fingerprint = key.fingerprint();
         let Some(settled) = self.store.borrow_mut().find(&fingerprint, &self.trees) else {
             return Ok(None);
@@ -162,13 +162,13 @@ impl<E: Engine> Round<'_, E> {
                 Verdict::Stale(_) => return Ok(None),
             }
         }
-        Ok(Some(Known { key: fingerprint, settled, to_tag }))
+        Ok(Some(Earlier { key: fingerprint, settled, to_tag }))
     }
 
     /// Takes a component for what it came to before. False if one of its images is there no
     /// more.
-    pub(super) async fn restore(&self, known: &Known<'_>) -> Result<bool, StepError> {
-        for (image, id) in &known.to_tag {
+    pub(super) async fn restore(&self, earlier: &Earlier<'_>) -> Result<bool, StepError> {
+        for (image, id) in &earlier.to_tag {
             if !self.tag(image, id).await? {
                 return Ok(false);
             }
@@ -177,8 +177,8 @@ impl<E: Engine> Round<'_, E> {
     }
 
     /// Notes what a component came to.
-    pub(super) fn note_settled(&self, component: &Component, known: Known<'_>) {
-        let Known { key, settled, .. } = known;
+    pub(super) fn note_settled(&self, component: &Component, earlier: Earlier<'_>) {
+        let Earlier { key, settled, .. } = earlier;
         let mut round = self.known.borrow_mut();
         if settled.has_generated() {
             let kept = self.store.borrow().generated(&key);

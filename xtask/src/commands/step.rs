@@ -111,14 +111,14 @@ impl<E: Engine> Round<'_, E> {
         self.events.send(Event::StepStarted { component: component.name.clone() });
         let key = self.key(step, component)?;
         if let Some(key) = key.as_ref().filter(|_| !self.is_asked(step))
-            && let Some(known) = self.settled(component, key).await?
-            && self.restore(&known).await?
+            && let Some(earlier) = self.settled(component, key).await?
+            && self.restore(&earlier).await?
         {
             {
                 let state = &mut self.steps.borrow_mut()[place];
-                (state.is_settled, state.has_restored) = (true, !known.to_tag.is_empty());
+                (state.is_settled, state.has_restored) = (true, !earlier.to_tag.is_empty());
             }
-            self.note_settled(component, known);
+            self.note_settled(component, earlier);
             return Ok(());
         }
         if component.has_hooks() {
@@ -130,7 +130,7 @@ impl<E: Engine> Round<'_, E> {
     }
 
     /// Runs a component's `build-pre.sh`, if it has one: once more if what was put aside
-    /// before it may have been somebody's.
+    /// before it may have been the user's.
     async fn begin_hooks(&self, step: &Step, component: &Component) -> Result<Before, StepError> {
         let mut is_again = false;
         loop {

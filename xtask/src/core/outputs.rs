@@ -5,7 +5,7 @@
 //! source of the component as long as it is what the hooks left, and it is not there when
 //! they run again.
 //!
-//! A file that appears while a hook runs may as well be somebody's new one. What is a copy
+//! A file that appears while a hook runs may as well be one that the user just saved. What is a copy
 //! of another file of the workspace, and what the hook made at two runs is certainly the
 //! hook's; anything else is put back if the hook does not make it again.
 

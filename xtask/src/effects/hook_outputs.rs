@@ -4,7 +4,7 @@
 //! `target/xtask/outputs/COMPONENT` is the record. What is put aside lies in
 //! `target/xtask/aside/COMPONENT/` until the hooks ran, and what they did not make again in
 //! `target/xtask/removed/COMPONENT/` until they run once more: nothing is lost that was
-//! somebody's after all. A build that was killed leaves things aside; the next one puts
+//! the user's after all. A build that was killed leaves things aside; the next one puts
 //! them back first. It is recorded, too, when hooks begin, so that what was left by some
 //! that failed or were killed is known.
 
@@ -114,7 +114,7 @@ pub fn put_aside(
 ) -> io::Result<()> {
     let aside = place(root, "aside", &component.name);
     if aside.symlink_metadata().is_ok() {
-        // It could not be put back, and may be somebody's.
+        // It could not be put back, and may be the user's.
         return Err(naming(&aside)(io::Error::from(ErrorKind::AlreadyExists)));
     }
     let moved = move_aside(&root.join(component.dir()), &aside, found, outputs);
