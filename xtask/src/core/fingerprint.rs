@@ -1,14 +1,17 @@
 //! What determines an image, as one digest.
 //!
 //! An image is up to date if the engine holds it under its name with the labels
-//! that it would get now. The engine itself is the record, so nothing that
-//! happens to images behind our back, and no lost state, can make us skip a
+//! that it would get now, and it is one that we built: labels are inherited by
+//! whatever is made from an image. The ids of what was built are on record, and where
+//! the record is lost, an image's history has to prove it ([`super::provenance`]). So
+//! nothing that happens to images behind our back, and no lost state, can make us skip a
 //! build that is needed. These are the reasons for which an image is stale:
 //!
 //! | reason | tracked by |
 //! | --- | --- |
 //! | it is not in the engine, or under its name is another image | the engine's list |
-//! | under its name is an image that was made `FROM` it, and has its labels | the id of what was built, if that is still known |
+//! | under its name is an image that was made `FROM` it, and has its labels | the id on record, or its history |
+//! | another image had the name of a base while it was built | the bases are compared after the build |
 //! | the way of fingerprinting changed | [`FORMAT`] |
 //! | its name or its Dockerfile's place changed | the fingerprint |
 //! | the Dockerfile, as it was when the graph was made from it | the fingerprint |
@@ -16,7 +19,7 @@
 //! | an ignore rule, by what it lets through | the same |
 //! | a file of a component that it needs, its `generated/` too | the same, under `dependency/` |
 //! | a hook of its component | the fingerprint |
-//! | a build arg that the Dockerfile declares, or that steers the builder | the fingerprint |
+//! | a build arg that the Dockerfile declares, or that steers the builder, and platform args | the fingerprint |
 //! | an image of the workspace that it uses was made from something else | the fingerprint: it holds that image's |
 //! | an image that it uses is another one now, ours or not: pulled, retagged, built anew | [`BASES_LABEL`] |
 //! | the user said so | `--force`, `--no-cache` |
