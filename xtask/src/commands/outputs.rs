@@ -44,12 +44,14 @@ pub(super) struct Before {
     earlier: HookOutputs,
     /// What was there without that.
     paths: BTreeSet<PathBuf>,
+    /// When it was found.
+    at: SystemTime,
 }
 
 impl<E: Engine> Round<'_, E> {
     /// Puts aside what a component's hooks left the last time.
     pub(super) fn put_outputs_aside(&self, component: &Component) -> Result<Before, StepError> {
-        let (root, dir) = (&self.workspace.root, component.dir());
+        let (root, dir, at) = (&self.workspace.root, component.dir(), SystemTime::now());
         // A build that was killed may have left some there.
         self.put_outputs_back(component, |_| true);
         let found = self.folder(component)?;
@@ -78,7 +80,7 @@ impl<E: Engine> Round<'_, E> {
         let paths: BTreeSet<PathBuf> =
             cleaned.items().map(|item| item.entry.path.clone()).collect();
         self.record_outputs(component, earlier.clone(), Some(paths.clone()));
-        Ok(Before { found: as_found, cleaned, source, kept, earlier, paths })
+        Ok(Before { found: as_found, cleaned, source, kept, earlier, paths, at })
     }
 
     /// Puts back what is aside and `is_wanted`, if it is not there again. Gives the files
@@ -307,7 +309,8 @@ impl<E: Engine> Round<'_, E> {
             let path = Path::new(name).strip_prefix(&dir);
             path.is_ok_and(|path| before.earlier.has_path(path))
         };
-        self.warn_of_changes(component, &changes.filter(|name| !was_theirs(name)).collect());
+        let changed = changes.filter(|name| !was_theirs(name)).collect();
+        self.warn_of_changes(component, before.at, &changed);
         Ok(manifest(&self.folder(component)?) == before.found)
     }
 
@@ -362,9 +365,9 @@ impl<E: Engine> Round<'_, E> {
     }
 
     /// Warns of hooks that changed their component's source, if nothing else in the
-    /// workspace was changed since they did so the last time.
-    fn warn_of_changes(&self, component: &Component, changed: &BTreeSet<String>) {
-        let now = (!changed.is_empty()).then(SystemTime::now);
+    /// workspace was changed since they began to do so the last time; now they began `at`.
+    fn warn_of_changes(&self, component: &Component, at: SystemTime, changed: &BTreeSet<String>) {
+        let now = (!changed.is_empty()).then_some(at);
         let before = self.known.borrow_mut().records.set_unsteady(&component.name, now);
         let hook = component.pre_hook.as_ref().or(component.post_hook.as_ref());
         if let (Some(path), Some(hook), Some(before)) = (changed.first(), hook, before)
