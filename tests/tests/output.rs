@@ -391,6 +391,7 @@ fn the_command_that_reproduces_a_failure_is_whole() {
     let workspace = workspace.env("PAI_CONFIG_DIR", "config dir");
     let mut watch = workspace.start(&[&["watch"], &options[2..]].concat());
     watch.wait_for("to reproduce: cargo xtask build -s");
+    watch.wait_for("watching: ");
     watch.interrupt();
     let output = watch.finish().exits_with(0);
     assert!(output.stderr.contains(&command.replace(" -c 'config dir'", "")), "{}", output.stderr);
