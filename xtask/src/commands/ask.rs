@@ -137,7 +137,11 @@ impl<E: Engine> Round<'_, E> {
 
     async fn facts(&self, id: &str) -> Result<Option<ImageFacts>, EngineError> {
         let Some(found) = self.engine.image(id).await? else { return Ok(None) };
-        let history = self.engine.history(id).await?;
+        // An engine that does not tell it in Docker's way proves nothing.
+        let history = match self.engine.history(id).await {
+            Err(EngineError::Refused(_) | EngineError::Lost(_)) => return Ok(None),
+            history => history?,
+        };
         let FoundImage { layers, labels, has_triggers, .. } = found;
         Ok(Some(ImageFacts { history, layers, labels, has_triggers }))
     }
