@@ -3,11 +3,10 @@
 use std::fs;
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tests::Workspace;
 use tests::engine::{cli_build, cli_build_with_buildkit, cli_with_buildkit, docker, image_tree};
+use tests::{Workspace, wait_until};
 
 const ARGUMENTS: [&str; 3] = ["build", "--progress", "plain"];
 
@@ -311,14 +310,6 @@ fn pushing_a_stale_image_is_warned_of_or_refused() {
     assert!(same.stderr.contains("(src/a/text changed (+1 more))"), "{}", same.stderr);
 }
 
-fn wait_until(done: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !done() {
-        assert!(started.elapsed() < Duration::from_mins(2), "it took too long");
-        thread::sleep(Duration::from_millis(10));
-    }
-}
-
 /// A hook that makes a file of a name that `which` tells, and waits for `go`.
 fn slow_hook() -> Workspace {
     let hook = "#!/bin/sh -e\ntouch src/a/made-$(cat which)\ntouch target/started\n\
@@ -335,7 +326,7 @@ fn a_file_that_somebody_saves_while_a_hook_runs_is_not_lost() {
     for workspace in [slow_hook(), ignoring] {
         let at = |path: &str| workspace.root().join(path);
         let running = workspace.start(&ARGUMENTS);
-        wait_until(|| at("target/started").exists());
+        wait_until("the hook", || at("target/started").exists());
         workspace.write("src/a/precious", "mine");
         workspace.write("target/go", "");
         running.finish().exits_with(0);
@@ -364,7 +355,7 @@ fn what_a_hook_left_that_was_killed_or_failed_is_not_copied_into() {
             .image("a", "FROM scratch\nCOPY . /\n");
         let at = |path: &str| workspace.root().join(path);
         let running = workspace.start(&ARGUMENTS);
-        wait_until(|| at("target/started").exists());
+        wait_until("the hook", || at("target/started").exists());
         if is_killed {
             running.signal(rustix::process::Signal::KILL);
             drop(running.finish());
@@ -404,7 +395,7 @@ fn hooks_find_what_came_while_they_ran_or_after_they_failed() {
     for needs in [false, true] {
         let workspace = workspace();
         let running = workspace.start(&ARGUMENTS);
-        wait_until(|| workspace.root().join("target/started").exists());
+        wait_until("the hook", || workspace.root().join("target/started").exists());
         workspace.write("src/a/new", "mine");
         workspace.write("target/go", "");
         running.finish().exits_with(0);
@@ -433,7 +424,7 @@ fn what_a_hook_left_is_back_after_a_build_that_was_killed_or_failed() {
     fs::remove_file(at("target/started")).unwrap();
     workspace.write("which", "2");
     let running = workspace.start(&ARGUMENTS);
-    wait_until(|| at("target/started").exists());
+    wait_until("the hook", || at("target/started").exists());
     running.signal(rustix::process::Signal::KILL);
     drop(running.finish());
     workspace.write("target/go", "");
