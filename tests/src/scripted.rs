@@ -13,11 +13,11 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use xtask::core::config::RegistryConfig;
-use xtask::core::context::Item;
-use xtask::core::holdings::{Held, Holdings};
-use xtask::effects::engine::{BuildRequest, Engine, EngineError, FoundImage, Logins};
+use xtask::engine::{BuildRequest, Engine, EngineError, FoundImage, Logins};
 use xtask::event::Events;
+use xtask_core::context::build_context::Item;
+use xtask_core::staleness::engine_images::{Held, Holdings};
+use xtask_core::workspace::registry_config::RegistryConfig;
 
 use crate::model::{Node, with_parents};
 use crate::reference::{Contents, copy};

@@ -22,7 +22,7 @@ use tests::engine::{cli_build, cli_with_buildkit, docker, image_tree};
 use tests::ignore_files::{make, opened, paths, text};
 use tests::repository;
 use tests::sink::Sink;
-use xtask::core::ignore::Ignore;
+use xtask_core::context::dockerignore::Ignore;
 
 type Paths = BTreeSet<String>;
 
@@ -32,7 +32,7 @@ const CASES: usize = 12;
 /// In a tree of the table.
 const PATHS: usize = 48;
 
-const TABLE: &str = "xtask/src/core/ignore/docker.txt";
+const TABLE: &str = "xtask/core/src/context/dockerignore/docker.txt";
 
 const TABLE_HEAD: &str = "\
 # What Docker keeps of random trees by random ignore files. Written by

@@ -19,8 +19,8 @@ use tests::scripted::ScriptedEngine;
 use tests::sites::{build_options, setting};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use xtask::commands::watch::{self, WatchOptions};
-use xtask::effects::interrupt::Interrupt;
 use xtask::event::{Event, Events, Outcome};
+use xtask::system::signals::Interrupt;
 
 /// The memory that a longer life may cost.
 const MORE_MEMORY: u64 = 16 << 20;

@@ -1,6 +1,6 @@
 //! What happens during a round, as values on a channel.
 //!
-//! Commands and effects send events and print nothing. All that people and programs
+//! Commands, the machine and the engine send events and print nothing. All that people and programs
 //! see is made from them: the terminal, plain lines, JSON lines, logs, timings. The
 //! events of one component come in the order in which things happened; those of
 //! different components are mixed.
@@ -16,10 +16,9 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-
-use crate::core::fingerprint::Fingerprint;
-use crate::core::problem::Problem;
-use crate::core::reason::Reason;
+use xtask_core::problem::Problem;
+use xtask_core::staleness::fingerprint::Fingerprint;
+use xtask_core::staleness::reason::Reason;
 
 /// The version of the events as JSON.
 pub const VERSION: u32 = 1;

@@ -8,13 +8,14 @@ use std::path::Path;
 
 use tempfile::TempDir;
 use tokio::sync::mpsc;
-use xtask::commands::Setting;
-use xtask::commands::aim::Aim;
-use xtask::commands::build::{self, BuildOptions};
-use xtask::core::workspace::Options;
-use xtask::effects::engine::Environment;
-use xtask::effects::interrupt::Interrupt;
+use xtask::build::mode::Aim;
+use xtask::build::options::BuildOptions;
+use xtask::build::run as build;
+use xtask::command_context::Setting;
+use xtask::engine::Environment;
 use xtask::event::{Event, Events, Expectation, Outcome, PlannedStep};
+use xtask::system::signals::Interrupt;
+use xtask_core::workspace::components::Options;
 
 use super::{Done, Site, act_on_files, kept};
 use crate::model::{Action, State};

@@ -9,19 +9,25 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use super::aim::{Aim, Showing};
-use super::build::{self, BuildOptions};
-use super::{CommandError, Setting, read_workspace};
-use crate::core::config::RegistryConfig;
-use crate::core::context::{Context, DEPENDENCY};
-use crate::core::plan::{Plan, Step};
-use crate::core::problem::{Problem, Problems};
-use crate::core::selection::Selection;
-use crate::core::tree::{Kind, Tree, Wanted};
-use crate::core::trees::Trees;
-use crate::core::workspace::{Component, Image, Options, TEMPORARY, Workspace};
-use crate::effects::records::read_memory;
-use crate::effects::temporary::TemporaryFolders;
+use xtask_core::context::build_context::Context;
+use xtask_core::context::spec::Selection;
+use xtask_core::context::tree::{Kind, Tree, Wanted};
+use xtask_core::context::tree_cache::Trees;
+use xtask_core::paths::DEPENDENCY;
+use xtask_core::paths::TEMPORARY;
+use xtask_core::plan::steps::{Plan, Step};
+use xtask_core::problem::{Problem, Problems};
+use xtask_core::workspace::components::{Component, Image, Options, Workspace};
+use xtask_core::workspace::registry_config::RegistryConfig;
+
+use crate::build::mode::{Aim, Showing};
+use crate::build::options::BuildOptions;
+use crate::build::prepare::read_workspace;
+use crate::build::run as build;
+use crate::command_context::Setting;
+use crate::command_error::CommandError;
+use crate::system::records::read_memory;
+use crate::system::temp_dirs::TemporaryFolders;
 
 /// Whose context, and where to.
 #[derive(Clone, Debug)]

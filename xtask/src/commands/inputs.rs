@@ -7,15 +7,19 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::aim::Aim;
-use super::build::{self, BuildOptions};
-use super::{CommandError, Setting, read_workspace};
-use crate::core::problem::{Problem, Problems};
-use crate::core::reads::{Reads, TRACER};
-use crate::core::regular_file;
-use crate::core::workspace::{Component, Options};
-use crate::effects::state;
+use xtask_core::problem::{Problem, Problems};
+use xtask_core::regular_file;
+use xtask_core::workspace::components::{Component, Options};
+
+use crate::build::mode::Aim;
+use crate::build::options::BuildOptions;
+use crate::build::prepare::read_workspace;
+use crate::build::run as build;
+use crate::command_context::Setting;
+use crate::command_error::CommandError;
 use crate::event::Event;
+use crate::system::state;
+use crate::system::strace::{Reads, TRACER};
 
 /// No file system has larger ones by default.
 const BLOCK: usize = 64 << 10;

@@ -10,14 +10,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
+use xtask_core::image_reference;
+use xtask_core::problem::{Problem, Problems, did_you_mean};
+use xtask_core::workspace::components::{Image, Options, Workspace};
+use xtask_core::workspace::registry_config::RegistryConfig;
 
-use super::build::{self, BuildOptions};
-use super::{CommandError, Setting, read_workspace};
-use crate::core::config::RegistryConfig;
-use crate::core::problem::{Problem, Problems, did_you_mean};
-use crate::core::reference;
-use crate::core::workspace::{Image, Options, Workspace};
-use crate::effects::engine::{DockerEngine, Engine, EngineError, PushRequest};
+use crate::build::options::BuildOptions;
+use crate::build::prepare::read_workspace;
+use crate::build::run as build;
+use crate::command_context::Setting;
+use crate::command_error::CommandError;
+use crate::engine::{DockerEngine, Engine, EngineError, PushRequest};
 use crate::event::{Event, Events, Expectation};
 
 /// How many images are on their way at a time.
@@ -71,9 +74,9 @@ pub async fn run(options: &PushOptions, setting: &Setting) -> Result<(), Command
 }
 
 /// The tag that images get.
-pub(super) fn tag(options: &PushOptions, registry: &RegistryConfig) -> Result<String, Problem> {
+pub(crate) fn tag(options: &PushOptions, registry: &RegistryConfig) -> Result<String, Problem> {
     match &options.tag {
-        Some(tag) if reference::is_tag(tag) => Ok(tag.clone()),
+        Some(tag) if image_reference::is_tag(tag) => Ok(tag.clone()),
         Some(tag) => Err(Problem::of_request(format!(
             "'{tag}' is not a tag: letters, digits, '_', '.' and '-', at most 128"
         ))),

@@ -6,12 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use xtask_core::image_reference::RegistryNames;
+use xtask_core::plan::graph::{Direction, EdgeKind, Graph};
+use xtask_core::workspace::components::Workspace;
+
 use super::Choice;
-use crate::core::graph::{Direction, EdgeKind, Graph};
-use crate::core::reference::RegistryNames;
-use crate::core::workspace::Workspace;
-use crate::effects::records::Records;
 use crate::event::PlannedStep;
+use crate::system::records::Records;
 
 /// What to draw: components, and why one needs another.
 #[derive(Debug)]
@@ -91,7 +92,7 @@ pub struct Link {
 type Links = BTreeMap<(usize, usize, EdgeKind), (Vec<(String, usize)>, BTreeSet<(usize, usize)>)>;
 
 impl Chart {
-    pub(super) fn new(workspace: &Workspace, graph: &Graph, choice: &Choice) -> Self {
+    pub(crate) fn new(workspace: &Workspace, graph: &Graph, choice: &Choice) -> Self {
         let shown: Vec<usize> = choice.shown.iter().copied().collect();
         let node = |place: &usize| {
             let component = &workspace.components[*place];
@@ -150,7 +151,7 @@ impl Chart {
     }
 
     /// Adds the images of others.
-    pub(super) fn add_external(
+    pub(crate) fn add_external(
         &mut self,
         workspace: &Workspace,
         choice: &Choice,
@@ -187,7 +188,7 @@ impl Chart {
         self.links.sort_by_key(|link| (link.from, link.to, link.kind));
     }
 
-    pub(super) fn mark(
+    pub(crate) fn mark(
         &mut self,
         workspace: &Workspace,
         changed: &BTreeSet<usize>,
@@ -203,7 +204,7 @@ impl Chart {
         }
     }
 
-    pub(super) fn add_states(&mut self, steps: Vec<PlannedStep>) {
+    pub(crate) fn add_states(&mut self, steps: Vec<PlannedStep>) {
         let mut steps: BTreeMap<String, PlannedStep> =
             steps.into_iter().map(|step| (step.component.clone(), step)).collect();
         for node in &mut self.nodes {
@@ -213,7 +214,7 @@ impl Chart {
 
     /// Tells how long components took, and which way took longest; what was never
     /// built counts as long as others do, as it does for the order of builds.
-    pub(super) fn add_durations(&mut self, records: &Records) {
+    pub(crate) fn add_durations(&mut self, records: &Records) {
         let median = records.median_duration();
         for node in &mut self.nodes {
             node.duration = records.duration(&node.name);

@@ -1,0 +1,13 @@
+//! Folders as they are now, and what of them an engine receives for a build.
+
+pub mod archive;
+pub mod build_context;
+pub mod dockerignore;
+pub mod hook_outputs;
+mod links;
+mod prune;
+mod read_ahead;
+pub mod spec;
+pub mod tree;
+pub mod tree_cache;
+pub mod verified_reader;

@@ -1,0 +1,230 @@
+use super::Via::{CopyFrom, From, MountFrom};
+use super::*;
+use crate::dockerfile::words::DEEPEST;
+
+type Expected<'a> = &'a [(&'a str, usize, Via, bool)];
+
+fn uses(text: &str, args: &[(&str, &str)]) -> Result<Vec<(String, usize, Via, bool)>, ParseError> {
+    let args = args.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let dockerfile = parse(text.as_bytes(), &args)?;
+    let flat = dockerfile.uses.into_iter();
+    Ok(flat.map(|used| (used.reference, used.line, used.via, used.reached)).collect())
+}
+
+/// A construct, a Dockerfile with it, build args, and what must be found.
+type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], Expected<'a>);
+
+const CASES: &[Case] = &[
+    ("plain", "FROM a\n", &[], &[("a", 1, From, true)]),
+    ("any case", "from a As b\nFrom B\n", &[], &[("a", 1, From, true)]),
+    ("platform", "FROM --platform=linux/arm64 a:1\n", &[], &[("a:1", 1, From, true)]),
+    ("scratch", "FROM scratch\n", &[], &[]),
+    (
+        "digest and port",
+        "FROM r:5000/x/a@sha256:00\n",
+        &[],
+        &[("r:5000/x/a@sha256:00", 1, From, true)],
+    ),
+    (
+        "continuation",
+        "FROM \\\n  a \\\n  AS b\nCOPY \\\n --from=c x y\n",
+        &[],
+        &[("a", 1, From, true), ("c", 4, CopyFrom, true)],
+    ),
+    ("comment in a continuation", "FROM \\\n# FROM no\n a\n", &[], &[("a", 1, From, true)]),
+    ("escape directive", "# escape=`\nFROM `\n a\n", &[], &[("a", 2, From, true)]),
+    ("syntax directive", "# syntax=docker/dockerfile:1\nFROM a\n", &[], &[("a", 2, From, true)]),
+    ("comment", "# FROM no\nFROM a\n", &[], &[("a", 2, From, true)]),
+    (
+        "heredoc",
+        "FROM a\nRUN <<EOF\nFROM no\nCOPY --from=no x y\nEOF\nCOPY --from=b x y\n",
+        &[],
+        &[("a", 1, From, true), ("b", 6, CopyFrom, true)],
+    ),
+    ("heredoc of COPY", "FROM a\nCOPY <<'X' /f\nFROM no\nX\n", &[], &[("a", 1, From, true)]),
+    (
+        "crlf",
+        "FROM a\r\nCOPY --from=b x y\r\n",
+        &[],
+        &[("a", 1, From, true), ("b", 2, CopyFrom, true)],
+    ),
+    ("byte order mark", "\u{feff}FROM a\n", &[], &[("a", 1, From, true)]),
+    ("no last line break", "FROM a", &[], &[("a", 1, From, true)]),
+    (
+        "stages",
+        "FROM a AS x\nFROM b AS y\nFROM x\nCOPY --from=y f f\n",
+        &[],
+        &[("a", 1, From, true), ("b", 2, From, true)],
+    ),
+    (
+        "a stage that nothing needs",
+        "FROM a AS x\nFROM b\n",
+        &[],
+        &[("a", 1, From, false), ("b", 2, From, true)],
+    ),
+    ("an alias shadows an image", "FROM a AS b\nFROM b\n", &[], &[("a", 1, From, true)]),
+    (
+        "but not before its stage",
+        "FROM b\nFROM a AS b\n",
+        &[],
+        &[("b", 1, From, false), ("a", 2, From, true)],
+    ),
+    ("nor in its own", "FROM b AS b\n", &[], &[("b", 1, From, true)]),
+    (
+        "stage number",
+        "FROM a\nFROM b\nCOPY --from=0 f f\n",
+        &[],
+        &[("a", 1, From, true), ("b", 2, From, true)],
+    ),
+    (
+        "copy from an image",
+        "FROM a\nCOPY --chown=1:1 --from=b:2 f f\n",
+        &[],
+        &[("a", 1, From, true), ("b:2", 2, CopyFrom, true)],
+    ),
+    (
+        "copy is not expanded",
+        "ARG X=b\nFROM a\nCOPY --from=$X f f\n",
+        &[],
+        &[("a", 2, From, true), ("$X", 3, CopyFrom, true)],
+    ),
+    (
+        "mounts",
+        "FROM a\nRUN --mount=type=bind,from=b,target=/b --mount=from=c,target=/c --mount=type=cache,target=/d,from=d true\n",
+        &[],
+        &[
+            ("a", 1, From, true),
+            ("b", 2, MountFrom, true),
+            ("c", 2, MountFrom, true),
+            ("d", 2, MountFrom, true),
+        ],
+    ),
+    (
+        "a mount of a stage",
+        "FROM a AS x\nFROM scratch\nRUN --mount=type=bind,from=x,target=/x [\"/x\"]\n",
+        &[],
+        &[("a", 1, From, true)],
+    ),
+    (
+        "onbuild",
+        "FROM a\nONBUILD COPY --from=b f f\n",
+        &[],
+        &[("a", 1, From, true), ("b", 2, CopyFrom, true)],
+    ),
+    ("arg default", "ARG BASE=a\nFROM $BASE\n", &[], &[("a", 2, From, true)]),
+    (
+        "arg in braces",
+        "ARG BASE=\"a\"\nARG TAG=1\nFROM ${BASE}:${TAG}-x\n",
+        &[],
+        &[("a:1-x", 3, From, true)],
+    ),
+    ("build arg", "ARG BASE=a\nFROM $BASE\n", &[("BASE", "b")], &[("b", 2, From, true)]),
+    (
+        "build arg that nobody declares",
+        "FROM ${BASE:-a}\n",
+        &[("BASE", "b")],
+        &[("a", 1, From, true)],
+    ),
+    ("two args on a line", "ARG A=a B='b'\nFROM $A-$B\n", &[], &[("a-b", 2, From, true)]),
+    ("an arg of an arg", "ARG A=a\nARG B=${A}x\nFROM $B\n", &[], &[("ax", 3, From, true)]),
+    (
+        "defaults",
+        "ARG E=\nFROM ${E:-a}${E-no}${U-${U:-b}}${E:+no}${E+c}\n",
+        &[],
+        &[("abc", 2, From, true)],
+    ),
+    (
+        "an arg inside a stage is not global",
+        "FROM a\nARG X=b\nFROM ${X:-c}\n",
+        &[],
+        &[("a", 1, From, false), ("c", 3, From, true)],
+    ),
+    ("several spaces and tabs", "  FROM \t a   AS   b\n", &[], &[("a", 1, From, true)]),
+];
+
+#[test]
+fn every_construct_that_names_an_image_is_read() {
+    for (name, text, args, expected) in CASES {
+        let expected: Vec<_> =
+            expected.iter().map(|(r, l, v, n)| ((*r).to_owned(), *l, *v, *n)).collect();
+        assert_eq!(uses(text, args), Ok(expected), "{name}:\n{text}");
+    }
+}
+
+#[test]
+fn the_platform_and_its_variables_are_expanded() {
+    let text = b"FROM --platform=$BUILDPLATFORM a-${TARGETOS}\n";
+    let used = parse(text, &BTreeMap::new()).unwrap().uses.remove(0);
+    assert_eq!(used.reference, "a-linux");
+    assert!(used.platform.unwrap().starts_with("linux/"));
+}
+
+#[test]
+fn a_build_arg_replaces_what_the_platform_says() {
+    let from = |text: &str, args: &[(&str, &str)]| uses(text, args).unwrap().remove(0).0;
+    let given = [("TARGETARCH", "s390x"), ("BUILDVARIANT", "v8"), ("TARGETSTAGE", "last")];
+    let text = "FROM a-$TARGETARCH-$BUILDVARIANT-${TARGETSTAGE}\n";
+    assert_eq!(from(text, &given), "a-s390x-v8-last");
+    assert_eq!(from(&format!("ARG TARGETARCH=x\n{text}"), &given), "a-s390x-v8-last");
+    assert_eq!(from("FROM a-${BUILDVARIANT:-none}-$TARGETSTAGE\n", &[]), "a-none-default");
+    // No builder has these by itself.
+    let others = [("BUILDSTAGE", "x"), ("TARGETNAME", "x"), ("targetarch", "x")];
+    assert_eq!(from("FROM a$BUILDSTAGE$TARGETNAME$targetarch\n", &others), "a");
+}
+
+#[test]
+fn what_expands_without_end_is_an_error_with_its_line() {
+    let none = BTreeMap::new();
+    let error = |text: &str| parse(text.as_bytes(), &none).unwrap_err();
+    let twice = |n| format!("ARG A{n}=${{A{0}}}${{A{0}}}", n - 1);
+    let doubling = (1..40).map(twice).collect::<Vec<_>>().join("\n");
+    let long = error(&format!("ARG A0=x\n{doubling}\nFROM $A39\n"));
+    assert_eq!(long, ParseError::Expansion { line: 18, source: ExpandError::TooLong });
+    let nested = |depth| format!("FROM {}a{}\n", "${X:-".repeat(depth), "}".repeat(depth));
+    assert!(parse(nested(DEEPEST).as_bytes(), &none).is_ok());
+    let deep = error(&nested(100_000));
+    assert_eq!(deep, ParseError::Expansion { line: 1, source: ExpandError::TooDeep });
+    // In a stage it only makes what is read uncertain.
+    let text = format!("FROM a\nARG A0=x\n{doubling}\nCOPY $A39 /\n");
+    assert_eq!(parse(text.as_bytes(), &none).unwrap().sources, Sources::All);
+}
+
+#[test]
+fn what_is_no_dockerfile_says_why_and_where() {
+    let none = BTreeMap::new();
+    let error = |bytes: &[u8]| parse(bytes, &none).unwrap_err();
+    assert_eq!(error(b""), ParseError::Empty);
+    assert_eq!(error(b"\n# only words\n"), ParseError::Empty);
+    assert!(error(b"ARG X=1\n").to_string().contains("FROM"));
+    assert_eq!(error(b"\x7fELF\0\0"), ParseError::Binary);
+    assert_eq!(error(b"FROM a\nLABEL x=\xff\n"), ParseError::NotUtf8 { line: 2 });
+    assert_eq!(error(b"FROM a\n\nRUUN x\n").line(), Some(3));
+    let empty = error(b"ARG X\nFROM $X\n");
+    assert_eq!(empty.line(), Some(2));
+    assert!(empty.to_string().contains("--build-arg"), "{empty}");
+    assert!(parse(b"RUN x\nFROM a\n", &none).is_err());
+}
+
+#[test]
+fn no_input_makes_it_panic() {
+    let seed_text = b"# escape=`\nARG A=\"x\" B=${A:-y}\nFROM --platform=$P ${A}:$B AS s\nRUN --mount=from=0,target=/x <<E\nx\nE\nCOPY --from=s [\"a\", \"b\"]\n";
+    let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut next = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 33).unwrap_or(0)
+    };
+    for _ in 0..5_000 {
+        let mut text = seed_text.to_vec();
+        for _ in 0..=next() % 8 {
+            let place = next() % text.len();
+            match next() % 3 {
+                0 => text[place] = u8::try_from(next() % 256).unwrap_or(0),
+                1 => drop(text.remove(place)),
+                _ => text.insert(place, b"$\\{}\"'=\n`<#"[next() % 11]),
+            }
+        }
+        drop(parse(&text, &BTreeMap::new()));
+    }
+}

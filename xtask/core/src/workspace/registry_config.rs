@@ -1,0 +1,312 @@
+//! The registry that images are pushed to, from `services-configuration.yaml`.
+//!
+//! The file belongs to a whole deployment; one section of it is ours, in one of
+//! two shapes: `cluster.docker-registry` and the older
+//! `cluster.docker-registry-info`, whose keys begin with `docker-`. Everything
+//! else in it is somebody else's and is not looked at. Scalars are taken as
+//! they are written: `tag: 1.10` is the tag `1.10`, and `password: 012345`
+//! keeps its zero.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::image_reference::{self, RegistryNames};
+use crate::problem::{Problem, Problems};
+use crate::regular_file;
+
+/// The file's name in the configuration folder.
+pub const FILE_NAME: &str = "services-configuration.yaml";
+
+/// Docker Hub's canonical domain.
+pub const DOCKER_HUB: &str = "docker.io";
+
+/// Where images go and who pushes them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegistryConfig {
+    /// `host[:port]`, or `docker.io` for Docker Hub.
+    pub domain: String,
+    /// The path below the domain; empty for none.
+    pub namespace: String,
+    /// The tag that images get, unless the command line names another.
+    pub tag: Option<String>,
+    /// Without them nobody logs in.
+    pub credentials: Option<Credentials>,
+    /// Where the section was read, for errors.
+    pub origin: String,
+}
+
+/// A user and a password; its debug form tells neither.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The registry's name for who pushes.
+    pub username: String,
+    /// Never printed, logged or passed as an argument.
+    pub password: String,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials(hidden)")
+    }
+}
+
+impl RegistryConfig {
+    /// Reads the section from `dir`'s [`FILE_NAME`].
+    pub fn read(dir: &Path) -> Result<Self, Problems> {
+        let path = dir.join(FILE_NAME);
+        let shown = path.display().to_string();
+        let text = regular_file::read_to_string(&path).map_err(|error| {
+            let message = match error.kind() {
+                io::ErrorKind::NotFound if !path.is_symlink() => {
+                    "there is no such file: -c names the folder that holds it".to_owned()
+                }
+                _ => regular_file::explain(&path, &error),
+            };
+            Problem::of_file(&shown, message)
+        })?;
+        Self::parse(&text, &shown)
+    }
+
+    /// Reads the section from the file's text; `shown` names the file in errors.
+    pub fn parse(text: &str, shown: &str) -> Result<Self, Problems> {
+        let file: Option<File> = serde_yaml::from_str(text).map_err(|error| {
+            let place = error.location();
+            let text = error.to_string();
+            let text = text.split(" at line ").next().unwrap_or(&text);
+            let message = match &place {
+                Some(place) => format!("column {}: {text}", place.column()),
+                None => text.to_owned(),
+            };
+            Problem {
+                file: Some(shown.to_owned()),
+                line: place.map(|place| place.line()),
+                message: message.replace('\n', " "),
+            }
+        })?;
+        let cluster = file.and_then(|file| file.cluster).unwrap_or_default();
+        let (section, names) = match (cluster.current, cluster.older.map(Section::from)) {
+            (Some(current), Some(older)) if current != older => {
+                let message = "cluster.docker-registry and cluster.docker-registry-info differ: \
+                               keep one of the two";
+                return Err(Problem::of_file(shown, message).into());
+            }
+            (Some(current), _) => (current, &CURRENT_NAMES),
+            (None, Some(older)) => (older, &OLDER_NAMES),
+            (None, None) => {
+                let message = "cluster.docker-registry is missing: it says where images are \
+                               pushed to (domain, namespace, tag)";
+                return Err(Problem::of_file(shown, message).into());
+            }
+        };
+        section.check(shown, names)
+    }
+
+    /// What images are called there.
+    pub fn names(&self) -> RegistryNames {
+        RegistryNames { prefix: self.prefix(), tag: self.tag.clone() }
+    }
+
+    /// `domain/namespace`, as the images' references begin.
+    pub fn prefix(&self) -> String {
+        match self.namespace.as_str() {
+            "" => self.domain.clone(),
+            namespace => format!("{}/{namespace}", self.domain),
+        }
+    }
+}
+
+/// Where the keys of a shape lie, for errors.
+struct Names {
+    domain: &'static str,
+    namespace: &'static str,
+    username: &'static str,
+    password: &'static str,
+    tag: &'static str,
+}
+
+const CURRENT_NAMES: Names = Names {
+    domain: "cluster.docker-registry.domain",
+    namespace: "cluster.docker-registry.namespace",
+    username: "cluster.docker-registry.username",
+    password: "cluster.docker-registry.password",
+    tag: "cluster.docker-registry.tag",
+};
+
+const OLDER_NAMES: Names = Names {
+    domain: "cluster.docker-registry-info.docker-registry-domain",
+    namespace: "cluster.docker-registry-info.docker-namespace",
+    username: "cluster.docker-registry-info.docker-username",
+    password: "cluster.docker-registry-info.docker-password",
+    tag: "cluster.docker-registry-info.docker-tag",
+};
+
+#[derive(Deserialize)]
+struct File {
+    cluster: Option<Cluster>,
+}
+
+#[derive(Default, Deserialize)]
+struct Cluster {
+    #[serde(rename = "docker-registry")]
+    current: Option<Section>,
+    #[serde(rename = "docker-registry-info")]
+    older: Option<OlderSection>,
+}
+
+#[derive(Deserialize, PartialEq, Eq)]
+struct Section {
+    domain: Option<String>,
+    namespace: Option<String>,
+    username: Option<String>,
+    password: Option<String>,
+    tag: Option<String>,
+    #[serde(rename = "secret-name")]
+    secret_name: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct OlderSection {
+    docker_registry_domain: Option<String>,
+    docker_namespace: Option<String>,
+    docker_username: Option<String>,
+    docker_password: Option<String>,
+    docker_tag: Option<String>,
+    secret_name: Option<String>,
+}
+
+impl From<OlderSection> for Section {
+    fn from(older: OlderSection) -> Self {
+        Self {
+            domain: older.docker_registry_domain,
+            namespace: older.docker_namespace,
+            username: older.docker_username,
+            password: older.docker_password,
+            tag: older.docker_tag,
+            secret_name: older.secret_name,
+        }
+    }
+}
+
+impl Section {
+    fn check(self, shown: &str, names: &Names) -> Result<RegistryConfig, Problems> {
+        let mut problems = Vec::new();
+        let mut report = |key: &str, message: &str| {
+            problems.push(Problem::of_file(shown, format!("{key} {message}")));
+        };
+        let domain = self.domain.map_or_else(String::new, |domain| canonical_domain(&domain));
+        if domain.is_empty() {
+            report(names.domain, "is missing: it names the registry's host[:port]");
+        } else if domain.contains(['/', ' ', '@']) {
+            report(names.domain, "is not a host[:port]: leave out the scheme and the path");
+        }
+        let namespace = self.namespace.unwrap_or_else(|| {
+            report(names.namespace, "is missing: it is the path below the domain, or \"\"");
+            String::new()
+        });
+        let is_path =
+            |path: &str| path.split('/').all(|part| image_reference::check_name(part).is_ok());
+        if !namespace.is_empty() && !is_path(&namespace) {
+            report(names.namespace, "is not a path of a registry: a-z, 0-9, '.', '_', '-' and '/'");
+        }
+        if self.tag.as_deref().is_some_and(|tag| !image_reference::is_tag(tag)) {
+            report(names.tag, "is not a tag: letters, digits, '_', '.' and '-', at most 128");
+        }
+        let credentials = match (non_empty(self.username), non_empty(self.password)) {
+            (Some(username), Some(password)) => Some(Credentials { username, password }),
+            (None, None) => None,
+            (Some(_), None) => {
+                report(names.password, "is missing, though a user is named");
+                None
+            }
+            (None, Some(_)) => {
+                report(names.username, "is missing, though there is a password");
+                None
+            }
+        };
+        Problems::check(problems)?;
+        Ok(RegistryConfig {
+            domain,
+            namespace,
+            tag: non_empty(self.tag),
+            credentials,
+            origin: format!("{shown}: {}", names.tag),
+        })
+    }
+}
+
+fn non_empty(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
+
+fn canonical_domain(domain: &str) -> String {
+    match domain.trim_end_matches('/') {
+        "public" | "index.docker.io" => DOCKER_HUB.to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<RegistryConfig, String> {
+        RegistryConfig::parse(text, "c.yaml").map_err(|problems| problems.to_string())
+    }
+
+    #[test]
+    fn both_shapes_say_the_same_and_scalars_are_taken_as_written() {
+        let current = "other: {x: [1]}\ncluster:\n  docker-registry:\n    domain: r.io:5000\n    \
+                       namespace: 007\n    username: true\n    password: 012345\n    tag: 1.10\n";
+        let older = "cluster:\n  docker-registry-info:\n    docker-registry-domain: r.io:5000\n    \
+                     docker-namespace: 007\n    docker-username: true\n    docker-password: 012345\n    \
+                     docker-tag: 1.10\n";
+        let read = parse(current).unwrap();
+        assert_eq!(read.prefix(), "r.io:5000/007");
+        assert_eq!(read.tag.as_deref(), Some("1.10"));
+        let credentials = read.credentials.clone().unwrap();
+        assert_eq!(
+            (credentials.username.as_str(), credentials.password.as_str()),
+            ("true", "012345")
+        );
+        let from_older = parse(older).unwrap();
+        assert_eq!(RegistryConfig { origin: read.origin.clone(), ..from_older }, read);
+    }
+
+    #[test]
+    fn public_is_docker_hub() {
+        let text = "cluster: {docker-registry: {domain: public, namespace: n}}";
+        assert_eq!(parse(text).unwrap().prefix(), "docker.io/n");
+    }
+
+    #[test]
+    fn every_missing_key_is_named_by_its_path() {
+        let error = parse("cluster: {docker-registry: {password: hunter2}}").unwrap_err();
+        for key in ["domain", "namespace", "username"] {
+            assert!(
+                error.contains(&format!("cluster.docker-registry.{key} is missing")),
+                "{error}"
+            );
+        }
+        assert!(!error.contains("hunter2"));
+        assert!(parse("").unwrap_err().contains("cluster.docker-registry is missing"));
+    }
+
+    #[test]
+    fn two_shapes_that_differ_are_refused_and_two_that_agree_are_not() {
+        let same = "cluster: {docker-registry: {domain: r, namespace: n}, docker-registry-info: \
+                    {docker-registry-domain: r, docker-namespace: n}}";
+        assert!(parse(same).is_ok());
+        let error = parse(&same.replace("docker-namespace: n", "docker-namespace: m")).unwrap_err();
+        assert!(error.contains("differ"), "{error}");
+    }
+
+    #[test]
+    fn malformed_yaml_is_placed_by_line_and_column() {
+        let error = parse("cluster:\n  docker-registry: {domain: [}\n").unwrap_err();
+        assert!(error.starts_with("c.yaml:2: column "), "{error}");
+    }
+}

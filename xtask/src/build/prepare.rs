@@ -1,0 +1,193 @@
+//! What a round needs before it begins: the workspace, its plan, its files, and what the
+//! engine holds.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rayon::prelude::*;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use xtask_core::context::tree_cache::Trees;
+use xtask_core::plan::graph::Graph;
+use xtask_core::plan::steps::Plan;
+use xtask_core::problem::{Problem, Problems};
+use xtask_core::staleness::engine_images::Holdings;
+use xtask_core::workspace::components::{Options, Workspace};
+use xtask_core::workspace::registry_config::RegistryConfig;
+
+use crate::build::cancel::Live;
+use crate::build::changed_since;
+use crate::build::image_lookup;
+use crate::build::options::BuildOptions;
+use crate::command_context::Setting;
+use crate::command_error::CommandError;
+use crate::engine::{Engine, EngineError};
+use crate::event::{Event, Events};
+use crate::system::records::{Records, read_memory};
+use crate::system::temp_dirs::TemporaryFolders;
+use crate::system::{hook_outputs, state};
+
+/// After so long it is said that the workspace is still being read.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Reads the workspace while the engine answers; what is wrong with files goes first.
+pub(crate) async fn get_ready<E: Engine>(
+    engine: impl Future<Output = Result<E, EngineError>>,
+    options: &BuildOptions,
+    registry: Option<&RegistryConfig>,
+    setting: &Setting,
+) -> Result<(Prepared, E, Holdings), CommandError> {
+    let (send_names, names) = oneshot::channel();
+    let ask = async {
+        let engine = engine.await?;
+        let holdings = image_lookup::ask(&engine, names).await?;
+        Ok::<_, EngineError>((engine, holdings))
+    };
+    let preparing = prepare(options, registry, setting, send_names);
+    let both = async { tokio::try_join!(preparing, async { Ok(ask.await) }) };
+    let (prepared, asked) = setting.unless_interrupted(Box::pin(both)).await?;
+    let (engine, holdings) = asked?;
+    Ok((prepared, engine, holdings))
+}
+
+/// All that is known without the engine.
+pub(crate) struct Prepared {
+    pub(crate) workspace: Arc<Workspace>,
+    pub(crate) plan: Plan,
+    pub(crate) trees: Arc<Trees>,
+    pub(crate) live: Live,
+    pub(crate) temporary_folders: RefCell<TemporaryFolders>,
+}
+
+/// Judges the workspace and reads what the plan will need. The `names` of its images are
+/// told as soon as they are known.
+async fn prepare(
+    options: &BuildOptions,
+    registry: Option<&RegistryConfig>,
+    setting: &Setting,
+    names: oneshot::Sender<BTreeSet<String>>,
+) -> Result<Prepared, CommandError> {
+    let root = setting.root.clone();
+    let memory = tokio::task::spawn_blocking(move || read_memory(&root));
+    let root = setting.root.clone();
+    // What holds the events of a command keeps it from its end, and this may be left alone
+    // with a file that cannot be read.
+    let (sender, mut said) = mpsc::unbounded_channel();
+    let events = Events::new(sender);
+    let (options, registry) = (options.clone(), registry.cloned());
+    let preparing = tokio::task::spawn_blocking(move || {
+        let (workspace, graph) =
+            read_workspace(&root, &options.reading, registry.as_ref(), &events)?;
+        let selected = select(&workspace, &graph, &options)?;
+        let plan = Plan::new(&workspace, &graph, selected.as_ref());
+        let named = registry.as_ref().map(RegistryConfig::names);
+        drop(names.send(plan.names(&workspace, named.as_ref())));
+        let mut folders = TemporaryFolders::read(&workspace.root);
+        folders.check(&workspace, &plan.taking_part())?;
+        if !options.dry_run {
+            remove_leftovers(&mut folders, &events)?;
+        }
+        let memory = Handle::current().block_on(memory).unwrap_or_default();
+        // A dry run leaves them to the next build, which removes them first.
+        let trees = Trees::new(&workspace.root, memory).without_temporary(folders.made().clone());
+        let trees = Arc::new(trees);
+        hook_outputs::load(&workspace, &trees);
+        look_around(&workspace, &plan, &trees, &events);
+        Ok(Prepared {
+            workspace: Arc::new(workspace),
+            plan,
+            trees,
+            live: Live::new(BTreeSet::new()),
+            temporary_folders: RefCell::new(folders),
+        })
+    });
+    let (patience, mut is_said) = (tokio::time::sleep(PATIENCE), false);
+    tokio::pin!(patience);
+    loop {
+        tokio::select! {
+            event = said.recv() => match event {
+                Some(event) => setting.events.send(event),
+                None => break,
+            },
+            () = &mut patience, if !is_said => {
+                is_said = true;
+                let what = "the workspace's files to be read, and for git".to_owned();
+                setting.events.send(Event::WaitingFor { what });
+            }
+        }
+    }
+    preparing.await.map_err(|error| Problems::from(Problem::of_request(error.to_string())))?
+}
+
+/// Removes what a round that was killed left behind. Gives the components' folders that it
+/// was in.
+pub(crate) fn remove_leftovers(
+    folders: &mut TemporaryFolders,
+    events: &Events,
+) -> Result<BTreeSet<String>, CommandError> {
+    for warning in folders.keep_leftovers() {
+        events.send(Event::Warning(warning));
+    }
+    let removed = folders.remove_leftovers();
+    if let Err(error) = folders.save() {
+        events.send(Event::Warning(state::unwritable(&error)));
+    }
+    removed.map_err(CommandError::Unclean)
+}
+
+/// Walks and reads, on all cores, what the steps will look at one by one. What
+/// cannot be read is reported when its turn comes.
+pub(crate) fn look_around(workspace: &Workspace, plan: &Plan, trees: &Trees, events: &Events) {
+    let mut selections = Vec::new();
+    for step in &plan.steps {
+        let component = &workspace.components[step.component];
+        for image in component.images.iter().filter(|_| !component.has_hooks()) {
+            selections.push(step.selection(workspace, image, &BTreeMap::new()));
+        }
+    }
+    selections.par_iter().for_each(|selection| drop(trees.context(selection)));
+    for warning in trees.warnings() {
+        events.send(Event::Warning(warning));
+    }
+}
+
+/// Reads and judges the whole workspace.
+pub(crate) fn read_workspace(
+    root: &Path,
+    options: &Options,
+    registry: Option<&RegistryConfig>,
+    events: &Events,
+) -> Result<(Workspace, Graph), Problems> {
+    let mut problems = Vec::new();
+    let mut workspace = Workspace::read(root, options, &mut problems);
+    let named = registry.map(RegistryConfig::names);
+    workspace.widen_sources(named.as_ref());
+    let graph = Graph::resolve(&workspace, named.as_ref(), &mut problems);
+    for warning in &workspace.warnings {
+        events.send(Event::Warning(warning.clone()));
+    }
+    Problems::check(problems).map(|()| (workspace, graph))
+}
+
+/// What the user named; none for everything.
+fn select(
+    workspace: &Workspace,
+    graph: &Graph,
+    options: &BuildOptions,
+) -> Result<Option<BTreeSet<usize>>, CommandError> {
+    if let Some(revision) = &options.since {
+        let changed = changed_since::changed(workspace, revision)?;
+        return Ok(Some(graph.dependents(&changed)));
+    }
+    if options.failed {
+        let unfinished = Records::read(&workspace.root);
+        let is_unfinished =
+            |place: &usize| unfinished.is_unfinished(&workspace.components[*place].name);
+        return Ok(Some((0..workspace.components.len()).filter(is_unfinished).collect()));
+    }
+    let named = workspace.find_all(&options.components)?;
+    Ok((!named.is_empty()).then_some(named))
+}

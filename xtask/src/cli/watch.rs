@@ -1,0 +1,85 @@
+//! The options of `watch`.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{DEFAULT_RETRY, ReadingArgs};
+use crate::build::options::BuildOptions;
+use crate::commands::push::PushOptions;
+use crate::commands::watch::WatchOptions;
+
+#[derive(Args, Debug)]
+pub(crate) struct WatchArgs {
+    #[command(flatten)]
+    pub(super) reading: ReadingArgs,
+
+    /// Only these components and what they need
+    #[arg(short = 's', long = "select", value_name = "COMPONENT", num_args = 1.., value_delimiter = ',')]
+    components: Vec<String>,
+
+    /// How much to do at a time [default: the CPUs of the engine's host, at least 2]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+
+    /// How long nothing must have changed before a build, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 50)]
+    debounce: u64,
+
+    /// Look at all files every so many milliseconds: for network mounts, where nobody tells
+    #[arg(long, value_name = "MS", num_args = 0..=1, default_missing_value = "1000", require_equals = true)]
+    poll: Option<u64>,
+
+    /// Build nothing before the first change
+    #[arg(long)]
+    no_initial: bool,
+
+    /// What the shell runs after a round in which nothing failed; it ends when the next begins
+    #[arg(long, value_name = "COMMAND")]
+    on_success: Option<String>,
+
+    /// What the shell runs after a round in which something failed
+    #[arg(long, value_name = "COMMAND")]
+    on_failure: Option<String>,
+
+    /// Push what was built
+    #[arg(long, requires = "config")]
+    push: bool,
+
+    /// Clear the terminal before each round
+    #[arg(long)]
+    pub(crate) clear: bool,
+
+    /// Ring the terminal's bell after each round
+    #[arg(long)]
+    pub(crate) notify: bool,
+}
+
+impl From<WatchArgs> for WatchOptions {
+    fn from(args: WatchArgs) -> Self {
+        let config_dir = args.reading.config.clone().filter(|_| args.push);
+        let push = config_dir.map(|config_dir| PushOptions {
+            config_dir,
+            images: Vec::new(),
+            tag: None,
+            reading: args.reading.options(),
+            denies_stale: false,
+            retry_for: Duration::from_secs(DEFAULT_RETRY),
+        });
+        Self {
+            build: BuildOptions {
+                config_dir: args.reading.config.clone(),
+                reading: args.reading.into(),
+                components: args.components,
+                jobs: args.jobs.map(usize::from),
+                ..BuildOptions::default()
+            },
+            push,
+            debounce: Duration::from_millis(args.debounce),
+            poll: args.poll.map(Duration::from_millis),
+            no_initial: args.no_initial,
+            on_success: args.on_success,
+            on_failure: args.on_failure,
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Whether a push that failed may succeed later: after an HTTP status that says so (408,
+//! 429, 5xx), or an error of the network.
+//!
+//! The engine passes on only a text. Its form is fixed by the program that wrote it, the
+//! engine's registry client, containerd, or Go's network library, and tells the kind of
+//! error and where words of the registry begin. Those are never looked at: they may say
+//! anything, as may the names of repositories.
+
+/// What containerd and the engine put before a cause.
+const STEPS: [&str; 8] = [
+    "error response from daemon: ",
+    "failed to do request: ",
+    "failed to authorize: ",
+    "failed to fetch anonymous token: ",
+    "failed to fetch oauth token: ",
+    "failed to copy: ",
+    "failed to close writer: ",
+    "error from registry: ",
+];
+
+/// The same with a name in quotation marks between.
+const NAMED_STEPS: [&str; 3] =
+    ["failed to push ", "failed commit on ref ", "failed to resolve reference "];
+
+/// The methods by whose names Go's HTTP client begins its errors: `Put "URL": cause`.
+const METHODS: [&str; 6] = ["Delete", "Get", "Head", "Patch", "Post", "Put"];
+
+/// What Go's network library begins its errors with.
+const NETWORK: [&str; 11] = [
+    "dial ",
+    "read ",
+    "write ",
+    "lookup ",
+    "proxyconnect ",
+    "net/http: ",
+    "http: ",
+    "http2: ",
+    "context deadline exceeded",
+    "unexpected EOF",
+    "EOF",
+];
+
+/// What it ends them with if they may pass. A certificate, say, stays as it is.
+const PASSING: [&str; 19] = [
+    "EOF",
+    "broken pipe",
+    "client connection force closed via ClientConn.Close",
+    "client connection lost",
+    "connection refused",
+    "connection reset by peer",
+    "connection timed out",
+    "context deadline exceeded",
+    "i/o timeout",
+    "network is unreachable",
+    "no route to host",
+    "no such host",
+    "server closed idle connection",
+    "server misbehaving",
+    "temporary failure in name resolution",
+    "timeout awaiting response headers",
+    "TLS handshake timeout",
+    "use of closed network connection",
+    "(Client.Timeout exceeded while awaiting headers)",
+];
+
+/// Whether what an engine says of a push may be otherwise later.
+pub(crate) fn may_pass(text: &str) -> bool {
+    let cause = cause_in(text);
+    match status_in(cause) {
+        Some(status) => matches!(status, 408 | 429 | 500..=599),
+        None => is_busy(cause) || is_of_network(cause),
+    }
+}
+
+/// The cause, without what tells where it came up.
+fn cause_in(text: &str) -> &str {
+    let text = text.trim();
+    let step = STEPS.iter().find_map(|step| strip(text, step));
+    let named = || NAMED_STEPS.iter().find_map(|step| after_name(strip(text, step)?));
+    match step.or_else(named) {
+        Some(rest) => cause_in(rest),
+        None => text,
+    }
+}
+
+/// What is left after a beginning, whose first letter may be upper case.
+fn strip<'t>(text: &'t str, start: &str) -> Option<&'t str> {
+    let (head, rest) = text.split_at_checked(start.len())?;
+    head.eq_ignore_ascii_case(start).then_some(rest)
+}
+
+/// What is left after a name and a colon. No name has a colon before a space.
+fn after_name(text: &str) -> Option<&str> {
+    Some(text.split_once(": ")?.1)
+}
+
+/// The HTTP status, where a text tells one in a fixed place.
+fn status_in(cause: &str) -> Option<u16> {
+    const BEFORE: [&str; 3] =
+        ["error parsing HTTP ", "received unexpected HTTP status: ", "unexpected status: "];
+    let before = BEFORE.iter().find_map(|start| strip(cause, start));
+    // `unexpected status from PUT request to URL: 500 …`, older `unexpected status code URL: 500 …`
+    let after_url = || {
+        let urls = ["unexpected status from ", "unexpected status code "];
+        after_name(urls.iter().find_map(|start| strip(cause, start))?)
+    };
+    let (status, rest) = before.or_else(after_url)?.split_at_checked(3)?;
+    let is_whole = !rest.starts_with(|letter: char| letter.is_ascii_alphanumeric());
+    status.parse().ok().filter(|_| is_whole)
+}
+
+/// Whether the registry gives a code that says that it is busy. `unknown` is none: that of a
+/// 500 is told as its status, so this one came with a 4xx.
+fn is_busy(cause: &str) -> bool {
+    // Several errors are listed, one a line.
+    let mut errors = cause.strip_prefix("errors:\n").unwrap_or(cause).lines();
+    let first = errors.next().unwrap_or_default();
+    let code = first.split(": ").next().unwrap_or_default();
+    ["toomanyrequests", "unavailable"].contains(&code)
+}
+
+fn is_of_network(cause: &str) -> bool {
+    let request = METHODS.iter().find_map(|method| strip(cause, method)?.strip_prefix(" \""));
+    // Go escapes quotation marks in URLs.
+    let cause = request.and_then(|rest| rest.split_once("\": ")).map_or(cause, |(_, why)| why);
+    let is_request = request.is_some();
+    (is_request || NETWORK.iter().any(|start| cause.starts_with(start)))
+        && PASSING.iter().any(|end| cause.ends_with(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_docker_says_of_a_status_that_passes_is_tried_again() {
+        // As 20.10 says it of 429 with several bodies, of 408 and of 5xx.
+        let passing = [
+            r#"error parsing HTTP 429 response body: unexpected end of JSON input: """#,
+            r#"error parsing HTTP 429 response body: invalid character '<' looking for beginning of value: "<html><title>Slow down</title></html>""#,
+            r#"error parsing HTTP 429 response body: no error details found in HTTP response body: "{\"detail\":\"denied\"}""#,
+            r#"error parsing HTTP 408 response body: invalid character 's' looking for beginning of value: "slow""#,
+            "toomanyrequests: slow",
+            "toomanyrequests",
+            "unavailable: service unavailable",
+            "errors:\ntoomanyrequests: slow\nunknown: x\n",
+            "received unexpected HTTP status: 500 Internal Server Error",
+            "received unexpected HTTP status: 502 Bad Gateway",
+            "received unexpected HTTP status: 503 Service Unavailable",
+            "received unexpected HTTP status: 599",
+        ];
+        for text in passing {
+            assert!(may_pass(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_containerd_says_of_a_status_that_passes_is_tried_again() {
+        let passing = [
+            "unexpected status from POST request to http://h:5/v2/n/x/blobs/uploads/: 500 Internal Server Error",
+            "failed to copy: unexpected status from PUT request to https://h/v2/n/x/blobs/uploads/1?digest=sha256%3A1: 502 Bad Gateway",
+            "unexpected status from HEAD request to http://h:5/v2/n/x/manifests/v1: 429 Too Many Requests\ntoomanyrequests: slow",
+            "failed commit on ref \"manifest-sha256:90e1\": unexpected status: 503 Service Unavailable",
+            "failed to copy: failed to do request: Put \"https://h/v2/\": write tcp 10.0.0.1:1->10.0.0.2:443: write: broken pipe",
+            "failed to authorize: failed to fetch anonymous token: unexpected status from GET request to https://auth.h/token?scope=x: 503 Service Unavailable",
+            "failed to push h:5/n/x:v1: failed to do request: Head \"http://h:5/v2/n/x/manifests/v1\": EOF",
+            "unexpected status code https://h/v2/x/manifests/sha256:1: 429 Too Many Requests - Server message: toomanyrequests: slow",
+        ];
+        for text in passing {
+            assert!(may_pass(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_network_is_tried_again() {
+        let passing = [
+            r#"Get "http://127.0.0.1:5000/v2/": dial tcp 127.0.0.1:5000: connect: connection refused"#,
+            r#"Get "https://h/v2/": dial tcp: lookup h on 10.0.0.1:53: no such host"#,
+            r#"Put "https://h/v2/x": net/http: TLS handshake timeout"#,
+            r#"Patch "https://h/v2/x": http: server closed idle connection"#,
+            r#"Get "https://h/v2/": proxyconnect tcp: dial tcp 10.0.0.1:3128: i/o timeout"#,
+            r#"Get "https://h/v2/": net/http: request canceled while waiting for connection (Client.Timeout exceeded while awaiting headers)"#,
+            r#"Head "https://h/v2/": context deadline exceeded"#,
+            "net/http: TLS handshake timeout",
+            "dial tcp 10.0.0.1:443: connect: no route to host",
+            "read tcp 10.0.0.1:1->10.0.0.2:443: read: connection reset by peer",
+            "EOF",
+            "unexpected EOF",
+        ];
+        for text in passing {
+            assert!(may_pass(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn everything_else_is_final_whatever_its_words() {
+        let last = [
+            "unauthorized: authentication required",
+            "unauthorized",
+            "no basic auth credentials",
+            "denied: requested access to the resource is denied",
+            "denied: user may not push to timeout-proxy",
+            "denied: storage quota of 5 TiB: too many requests is not why",
+            "denied: the upstream said: unexpected EOF",
+            "denied: received unexpected HTTP status: 503 Service Unavailable",
+            "errors:\ndenied: no\ntoomanyrequests: slow\n",
+            "name unknown: The repository with name geofence does not exist",
+            "name unknown: i/o timeout",
+            "unknown: project unavailable: EOF",
+            "An image does not exist locally with the tag: h:5/n/eof",
+            "received unexpected HTTP status: 404 Not Found",
+            "received unexpected HTTP status: 4290",
+            r#"error parsing HTTP 403 response body: invalid character '<' looking for beginning of value: "<html>timeout</html>""#,
+            r#"error parsing HTTP 404 response body: unexpected end of JSON input: "EOF""#,
+            "unexpected status from PUT request to http://h:500/v2/503/429: 403 Forbidden",
+            "failed commit on ref \"layer-eof\": unexpected status: 400 Bad Request",
+            "failed to authorize: failed to fetch oauth token: unexpected status from POST request to https://h/token: 401 Unauthorized",
+            "push access denied, repository does not exist or may require authorization: server message: insufficient_scope: authorization failed",
+            r#"Get "https://h/v2/": x509: certificate signed by unknown authority"#,
+            r#"Get "https://h/v2/": http: server gave HTTP response to HTTPS client"#,
+            r#"Get "https://connection.refused/v2/": x509: certificate is not valid for EOF.h"#,
+            "manifest invalid: manifest invalid",
+            "",
+        ];
+        for text in last {
+            assert!(!may_pass(text), "{text}");
+        }
+    }
+}

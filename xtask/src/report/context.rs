@@ -1,0 +1,200 @@
+//! What is in a context, for people and for programs.
+//!
+//! The document's `version` changes whenever a program that reads it would have to. It
+//! holds `contexts`, one an image: `component`, `image`, `dockerfile`, `files` (each with
+//! `path`, `kind`, `mode` in octal and `bytes`), `bytes`, `left_out` (each with the `file`
+//! and `line` that say so, `files`, `bytes` and an `example`), `unread`, the same for what no
+//! instruction of the Dockerfile can read, and `hooks` that would run before.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use xtask_core::context::build_context::{Context, Item};
+use xtask_core::context::tree::Kind;
+use xtask_core::escape;
+
+use crate::commands::context::{ImageContext, LeftOut};
+
+/// Changes with the shape of the document.
+const VERSION: u32 = 1;
+
+/// A folder is worth a word if so many hundredths of all bytes are in it,
+const MUCH: u64 = 60;
+/// and if these are so many.
+const LARGE: u64 = 10 << 20;
+
+/// The files, largest first, and what makes them so many.
+pub(crate) fn lines(contents: &ImageContext) -> Vec<String> {
+    let mut items: Vec<Item<'_>> = contents.context.items().collect();
+    items.sort_by_key(|item| std::cmp::Reverse(item.entry.size()));
+    let files = items.iter().filter(|item| item.entry.kind != Kind::Folder).count();
+    let total = contents.context.size();
+    let ImageContext { image, dockerfile, .. } = contents;
+    let mut lines = vec![
+        format!("{image} ({dockerfile}): {}, {}", counted(files), bytes(total)),
+        String::new(),
+    ];
+    let paths: Vec<PathBuf> = items.iter().map(Item::path).collect();
+    let filled: HashSet<&Path> = paths.iter().filter_map(|path| path.parent()).collect();
+    let is_shown = |(item, path): &(&Item<'_>, &PathBuf)| {
+        item.entry.kind != Kind::Folder || !filled.contains(path.as_path())
+    };
+    for (item, path) in items.iter().zip(&paths).filter(is_shown) {
+        let (mode, size) = (item.entry.mode, bytes(item.entry.size()));
+        let mark = match item.entry.kind {
+            Kind::Folder => "/",
+            Kind::Link => "@",
+            Kind::Fifo => "|",
+            Kind::File | Kind::Characters(_) | Kind::Blocks(_) => "",
+        };
+        lines.push(format!("{size:>10}  {mode:04o}  {}{mark}", path.display()));
+    }
+    let folders = folders(&contents.context);
+    if folders.len() > 1 {
+        lines.extend([String::new(), "by folder".to_owned()]);
+        for (folder, (files, size)) in largest_first(&folders) {
+            let shown = if folder.as_os_str().is_empty() {
+                ".".into()
+            } else {
+                folder.display().to_string()
+            };
+            lines.push(format!("{:>10}  {shown}  {}", bytes(*size), counted(*files)));
+        }
+    }
+    let mut left_out: Vec<String> = Vec::new();
+    for (line, out) in &contents.left_out {
+        let file = contents.ignore_file.as_deref().unwrap_or_default();
+        left_out.push(missing(out, &format!("{file}:{line}")));
+    }
+    if contents.unread.files > 0 {
+        left_out.push(missing(&contents.unread, "no instruction can read it"));
+    }
+    if !left_out.is_empty() {
+        lines.extend([String::new(), "left out".to_owned()]);
+        lines.extend(left_out);
+    }
+    lines.extend(advice(contents, total));
+    lines.iter().map(|line| escape::line(line).into_owned()).collect()
+}
+
+fn missing(out: &LeftOut, why: &str) -> String {
+    let (size, files) = (bytes(out.bytes), counted(out.files));
+    let more = if out.files > 1 { " …" } else { "" };
+    format!("{size:>10}  {why}  {files}: {}{more}", out.example)
+}
+
+fn advice(contents: &ImageContext, total: u64) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some((folder, size)) = dominating(&contents.context, total) {
+        let file = contents.ignore_file.clone().unwrap_or_else(|| {
+            let own = contents.dockerfile.split("/build/").next().unwrap_or_default();
+            format!("{own}/.dockerignore")
+        });
+        lines.push(String::new());
+        lines.push(format!(
+            "advice: {}/ is {} of {}. If the image does not need it, a line '{}' in {file} leaves it out",
+            folder.display(),
+            bytes(size),
+            bytes(total),
+            folder.display()
+        ));
+    }
+    if !contents.hooks.is_empty() {
+        lines.push(String::new());
+        lines.push(format!(
+            "note: {} would run before: what they make comes on top, and --hooks runs them",
+            contents.hooks.join(", ")
+        ));
+    }
+    lines
+}
+
+/// The deepest folder that holds most of the bytes.
+fn dominating(context: &Context, total: u64) -> Option<(PathBuf, u64)> {
+    let mut sizes: BTreeMap<PathBuf, u64> = BTreeMap::new();
+    for item in context.items() {
+        for folder in item.path().ancestors().skip(1) {
+            *sizes.entry(folder.to_owned()).or_default() += item.entry.size();
+        }
+    }
+    sizes.remove(Path::new(""));
+    let is_much = |size: &u64| *size >= LARGE && *size * 100 >= total * MUCH;
+    let much = sizes.into_iter().filter(|(_, size)| is_much(size));
+    much.max_by_key(|(folder, _)| folder.components().count())
+}
+
+/// By the first part of their paths: how many files and bytes.
+fn folders(context: &Context) -> BTreeMap<PathBuf, (usize, u64)> {
+    let mut found: BTreeMap<PathBuf, (usize, u64)> = BTreeMap::new();
+    for item in context.items().filter(|item| item.entry.kind != Kind::Folder) {
+        let path = item.path();
+        let parts = if path.starts_with("dependency") { 2 } else { 1 };
+        let folder: PathBuf = path.parent().into_iter().flatten().take(parts).collect();
+        let sums = found.entry(folder).or_default();
+        sums.0 += 1;
+        sums.1 += item.entry.size();
+    }
+    found
+}
+
+fn largest_first(folders: &BTreeMap<PathBuf, (usize, u64)>) -> Vec<(&PathBuf, &(usize, u64))> {
+    let mut sorted: Vec<_> = folders.iter().collect();
+    sorted.sort_by_key(|(_, (_, size))| std::cmp::Reverse(*size));
+    sorted
+}
+
+fn counted(files: usize) -> String {
+    if files == 1 { "1 file".to_owned() } else { format!("{files} files") }
+}
+
+/// A size with three digits or four.
+fn bytes(size: u64) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    match units.iter().find(|(_, shift)| size >> shift > 0) {
+        Some((unit, shift)) => {
+            let tenths = (u128::from(size) * 10) >> shift;
+            format!("{}.{} {unit}", tenths / 10, tenths % 10)
+        }
+        None => format!("{size} B"),
+    }
+}
+
+/// All of it as one document.
+pub(crate) fn document(contexts: &[ImageContext]) -> Value {
+    let contexts: Vec<Value> = contexts.iter().map(one).collect();
+    json!({ "version": VERSION, "contexts": contexts })
+}
+
+fn one(contents: &ImageContext) -> Value {
+    let file = |item: Item<'_>| {
+        let kind = match item.entry.kind {
+            Kind::Folder => "folder",
+            Kind::Link => "link",
+            Kind::File => "file",
+            Kind::Fifo => "fifo",
+            Kind::Characters(_) | Kind::Blocks(_) => "device",
+        };
+        let path = item.path();
+        let mode = format!("{:04o}", item.entry.mode);
+        json!({ "path": path.to_string_lossy(), "kind": kind, "mode": mode, "bytes": item.entry.size() })
+    };
+    let left_out = contents.left_out.iter().map(|(line, out)| {
+        let (files, bytes, example) = (out.files, out.bytes, &out.example);
+        json!({ "file": contents.ignore_file, "line": line, "files": files, "bytes": bytes, "example": example })
+    });
+    json!({
+        "component": contents.component,
+        "image": contents.image,
+        "dockerfile": contents.dockerfile,
+        "files": contents.context.items().map(file).collect::<Vec<_>>(),
+        "bytes": contents.context.size(),
+        "left_out": left_out.collect::<Vec<_>>(),
+        "unread": {
+            "files": contents.unread.files,
+            "bytes": contents.unread.bytes,
+            "example": contents.unread.example,
+        },
+        "hooks": contents.hooks,
+    })
+}
