@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use xtask::engine::{BuildRequest, Engine, EngineError, FoundImage, Logins};
 use xtask::event::Events;
-use xtask_core::context::build_context::Item;
-use xtask_core::staleness::engine_images::{Held, Holdings};
+use xtask_core::context::build_context::ContextEntry;
+use xtask_core::staleness::engine_images::{EngineImages, TrackedImage};
 use xtask_core::workspace::registry_config::RegistryConfig;
 
 use crate::model::{Node, with_parents};
@@ -217,22 +217,22 @@ impl ScriptedEngine {
 }
 
 impl Engine for ScriptedEngine {
-    async fn holdings(&self) -> Result<Holdings, EngineError> {
-        let mut holdings = Holdings::complete();
+    async fn engine_images(&self) -> Result<EngineImages, EngineError> {
+        let mut engine_images = EngineImages::complete();
         // As real engines list them: the newest first.
         for image in self.images.borrow().iter().rev() {
             if let Some(held) = held(image) {
-                holdings.add(image.names.iter().map(|name| format!("{name}:latest")), &held);
+                engine_images.add(image.names.iter().map(|name| format!("{name}:latest")), &held);
             }
         }
-        Ok(holdings)
+        Ok(engine_images)
     }
 
     async fn image(&self, reference: &str) -> Result<Option<FoundImage>, EngineError> {
         Ok(self.find(reference).map(|image| FoundImage {
             held: held(&image),
             id: image.id,
-            has_triggers: false,
+            has_onbuild: false,
             variables: Vec::new(),
             labels: image.labels,
             layers: image.layers,
@@ -276,8 +276,8 @@ impl Engine for ScriptedEngine {
     }
 }
 
-fn held(image: &Image) -> Option<Held> {
-    Held::from_labels(image.id.clone(), |label| image.labels.get(label).cloned())
+fn held(image: &Image) -> Option<TrackedImage> {
+    TrackedImage::from_labels(image.id.clone(), |label| image.labels.get(label).cloned())
 }
 
 /// What instructions can see, and the text of the Dockerfile.
@@ -305,7 +305,7 @@ fn read_context(request: &BuildRequest<'_>) -> Result<(Contents, String), String
 }
 
 /// Whether it is still what the tool saw: a build is sent that, or fails.
-fn is_as_digested(node: &Node, item: &Item<'_>) -> bool {
+fn is_as_digested(node: &Node, item: &ContextEntry<'_>) -> bool {
     let has_mode = |mode: &u32| mode & !0o022 == item.entry.mode & !0o022;
     match node {
         Node::File(text, mode) => has_mode(mode) && blake3::hash(text.as_bytes()) == item.digest,

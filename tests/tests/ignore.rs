@@ -22,7 +22,7 @@ use tests::engine::{cli_build, cli_with_buildkit, docker, image_tree};
 use tests::ignore_files::{make, opened, paths, text};
 use tests::repository;
 use tests::sink::Sink;
-use xtask_core::context::dockerignore::Ignore;
+use xtask_core::context::dockerignore::Dockerignore;
 
 type Paths = BTreeSet<String>;
 
@@ -105,7 +105,7 @@ fn write_the_table() {
         let texts: BTreeSet<String> = (0..130).map(|_| text(&mut rng, &paths)).collect();
         for text in texts {
             let docker = kept_by_docker(&sink, &folder, &paths, &text);
-            let tool = Ignore::parse(&text);
+            let tool = Dockerignore::parse(&text);
             let tool = tool.map(|ignore| bits(&paths, |path| !ignore.ignores(path)));
             let kind = match (docker, &tool) {
                 (Some(_), Err(error)) => {
@@ -212,7 +212,7 @@ fn text_for_both(rng: &mut Rng, paths: &Paths, is_of_today: bool) -> String {
         let text = text(rng, paths);
         let is_clear =
             || !text.contains(['!', '+', '(', ')']) && !text.split("**").skip(1).any(is_new);
-        if (is_of_today || is_clear()) && Ignore::parse(&text).is_ok() {
+        if (is_of_today || is_clear()) && Dockerignore::parse(&text).is_ok() {
             return text;
         }
     }

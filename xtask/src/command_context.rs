@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use xtask_core::workspace::components::Options;
+use xtask_core::workspace::components::WorkspaceOptions;
 
 use crate::command_error::CommandError;
 use crate::engine::{DockerEngine, EngineError, Environment};
@@ -14,7 +14,7 @@ use crate::system::signals::Interrupt;
 
 /// What every command needs to know of where it runs.
 #[derive(Clone, Debug)]
-pub struct Setting {
+pub struct CommandContext {
     /// The workspace's root.
     pub root: PathBuf,
     /// Where the engine is.
@@ -33,9 +33,9 @@ pub struct Setting {
     pub no_wait: bool,
 }
 
-impl Setting {
+impl CommandContext {
     /// Adds the proxies to what is read; arguments that are there win.
-    pub fn add_proxies(&self, options: &mut Options) {
+    pub fn add_proxies(&self, options: &mut WorkspaceOptions) {
         for (name, value) in &self.proxies {
             options.build_args.entry(name.clone()).or_insert_with(|| value.clone());
         }

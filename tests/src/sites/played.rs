@@ -8,14 +8,14 @@ use std::path::Path;
 
 use tempfile::TempDir;
 use tokio::sync::mpsc;
-use xtask::build::mode::Aim;
+use xtask::build::mode::Mode;
 use xtask::build::options::BuildOptions;
 use xtask::build::run as build;
-use xtask::command_context::Setting;
+use xtask::command_context::CommandContext;
 use xtask::engine::Environment;
 use xtask::event::{Event, Events, Expectation, Outcome, PlannedStep};
 use xtask::system::signals::Interrupt;
-use xtask_core::workspace::components::Options;
+use xtask_core::workspace::components::WorkspaceOptions;
 
 use super::{Done, Site, act_on_files, kept};
 use crate::model::{Action, State};
@@ -43,8 +43,12 @@ impl Played {
         let options = BuildOptions { dry_run: is_dry, ..build_options(state) };
         let engine = self.engine.clone();
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        let ended =
-            runtime.block_on(build::run_with(async { Ok(engine) }, &options, Aim::Build, &setting));
+        let ended = runtime.block_on(build::run_with(
+            async { Ok(engine) },
+            &options,
+            Mode::Build,
+            &setting,
+        ));
         drop(setting);
         let mut heard = Vec::new();
         while let Ok(event) = events.try_recv() {
@@ -155,10 +159,10 @@ impl Site for Played {
 }
 
 /// What a command is run with.
-pub fn setting(root: &Path, state: &State, events: Events, interrupt: Interrupt) -> Setting {
+pub fn setting(root: &Path, state: &State, events: Events, interrupt: Interrupt) -> CommandContext {
     let mut variables: BTreeMap<OsString, OsString> = env::vars_os().collect();
     variables.extend(state.variables.iter().map(|(name, value)| (name.into(), value.into())));
-    Setting {
+    CommandContext {
         proxies: BTreeMap::new(),
         root: root.to_owned(),
         environment: Environment::default(),
@@ -173,7 +177,7 @@ pub fn setting(root: &Path, state: &State, events: Events, interrupt: Interrupt)
 /// How a state is built.
 pub fn build_options(state: &State) -> BuildOptions {
     let word = state.word().map(|word| ("WORD".to_owned(), word.to_owned()));
-    let reading = Options {
+    let reading = WorkspaceOptions {
         build_args: word.into_iter().collect(),
         flavor: state.flavor().map(str::to_owned),
         whole_context: state.is_whole,

@@ -5,9 +5,9 @@ pub type Digest = blake3::Hash;
 
 /// A digest in the making.
 #[derive(Debug, Default)]
-pub struct Fields(blake3::Hasher);
+pub struct FieldHasher(blake3::Hasher);
 
-impl Fields {
+impl FieldHasher {
     /// Adds one field.
     pub fn add(&mut self, bytes: &[u8]) {
         self.add_joined(&[bytes]);

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 const LATE: Duration = Duration::from_millis(200);
 
 /// Components are named by their place in the workspace.
-pub(crate) struct Live {
+pub(crate) struct Cancellation {
     outdated: watch::Sender<Outdated>,
     hooks: RefCell<BTreeMap<usize, Vec<Window>>>,
     /// The components whose hooks left their tree as it was when they ran last.
@@ -31,7 +31,7 @@ struct Window {
     end: Option<Instant>,
 }
 
-impl Live {
+impl Cancellation {
     /// Nothing has happened yet, but it is known whose hooks left their component's tree
     /// as it was when they ran last.
     pub(crate) fn new(steady: BTreeSet<usize>) -> Self {

@@ -13,7 +13,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use xtask_core::context::tree_cache::{Memory, Trees};
+use xtask_core::context::tree_cache::{Memory, TreeCache};
 use xtask_core::problem::{Problem, Problems};
 use xtask_core::workspace::components::Workspace;
 
@@ -31,7 +31,7 @@ pub(crate) fn changed(workspace: &Workspace, revision: &str) -> Result<BTreeSet<
     })?;
     let mut paths = changed_paths(&repository, root, revision).map_err(failed)?;
     paths.extend(unknown(&repository, workspace).map_err(|error| failed(error.to_string()))?);
-    let trees = Trees::new(root, Memory::new());
+    let trees = TreeCache::new(root, Memory::new());
     let is_touched = |place: &usize| {
         let component = &workspace.components[*place];
         let dir = PathBuf::from(component.dir());

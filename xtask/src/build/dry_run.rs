@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use xtask_core::plan::steps::Step;
 use xtask_core::problem::{Problem, Problems};
-use xtask_core::staleness::engine_images::Verdict;
-use xtask_core::staleness::fingerprint::{Change, What};
+use xtask_core::staleness::engine_images::Decision;
+use xtask_core::staleness::fingerprint::{Change, IngredientKind};
 use xtask_core::staleness::reason::Reason;
 use xtask_core::workspace::components::{Component, Image};
 
@@ -109,13 +109,13 @@ impl<E: Engine> Round<'_, E> {
             && let Some(settled) = self.settled(component, &key).await?
         {
             for (image, id) in &settled.to_tag {
-                self.known.borrow_mut().holdings.retag(id, &image.name);
+                self.state.borrow_mut().engine_images.retag(id, &image.name);
                 expected.restored.insert(image.name.clone());
             }
             self.note_settled(component, settled);
             return Ok(None);
         }
-        let before = self.known.borrow().records.manifest(&hooks_of(component));
+        let before = self.state.borrow().records.manifest(&hooks_of(component));
         let changes = before.map(|before| key.manifest().since(&before)).unwrap_or_default();
         let what = if changes.is_empty() {
             "hooks must run".to_owned()
@@ -159,7 +159,7 @@ impl<E: Engine> Round<'_, E> {
         }
         if component.inputs.is_some() {
             // Its hooks are skipped, so it is what it was with them.
-            let fingerprint = self.known.borrow().fingerprints.get(&image.name).cloned();
+            let fingerprint = self.state.borrow().fingerprints.get(&image.name).cloned();
             let is_restored = expected.restored.contains(&image.name);
             return planned(
                 fingerprint,
@@ -169,9 +169,9 @@ impl<E: Engine> Round<'_, E> {
         let context = self.context(step, component, image).await?;
         let wanted = self.wanted(component, image, &context).await?;
         let verdict = self.decide(step, image, &wanted).await?;
-        self.known.borrow_mut().fingerprints.insert(image.name.clone(), wanted.fingerprint.clone());
+        self.state.borrow_mut().fingerprints.insert(image.name.clone(), wanted.fingerprint.clone());
         let expectation = match (verdict, reasons.first()) {
-            (Verdict::Stale(reason), _) => {
+            (Decision::Stale(reason), _) => {
                 let found = self.reasons(image, reason, &wanted).into_iter();
                 reasons.splice(0..0, found.filter(|reason| !is_said(reason, expected)));
                 Expectation::Stale(reasons)
@@ -180,11 +180,11 @@ impl<E: Engine> Round<'_, E> {
             (_, Some(Reason::Rebuilt { image, .. })) => {
                 Expectation::Undecided(format!("decided after {image}"))
             }
-            (Verdict::Tag { id }, _) => {
-                self.known.borrow_mut().holdings.retag(&id, &image.name);
+            (Decision::Tag { id }, _) => {
+                self.state.borrow_mut().engine_images.retag(&id, &image.name);
                 Expectation::Restored
             }
-            (Verdict::UpToDate, _) => Expectation::UpToDate,
+            (Decision::UpToDate, _) => Expectation::UpToDate,
         };
         planned(Some(wanted.fingerprint), expectation)
     }
@@ -197,17 +197,18 @@ impl<E: Engine> Round<'_, E> {
         image: &Image,
     ) -> Result<Option<Reason>, StepError> {
         let before = {
-            let known = self.known.borrow();
-            let Some(held) = known.holdings.get(&image.name) else {
+            let state = self.state.borrow();
+            let Some(held) = state.engine_images.get(&image.name) else {
                 return Ok(Some(Reason::Missing));
             };
-            known.records.manifest(&image.name).filter(|before| held.is_of(&before.fingerprint))
+            state.records.manifest(&image.name).filter(|before| held.is_of(&before.fingerprint))
         };
         let Some(before) = before.filter(|_| !component.has_hooks()) else { return Ok(None) };
         let context = self.context(step, component, image).await?;
         let wanted = self.wanted(component, image, &context).await?;
         let own = format!("{}/", component.dir());
-        let is_own = |change: &Change| change.what != What::Base && change.name.starts_with(&own);
+        let is_own =
+            |change: &Change| change.what != IngredientKind::Base && change.name.starts_with(&own);
         let changes: Vec<Change> =
             wanted.manifest().since(&before).into_iter().filter(is_own).collect();
         Ok((!changes.is_empty()).then_some(Reason::Changed(changes)))

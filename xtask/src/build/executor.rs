@@ -19,34 +19,34 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{Mutex, OnceCell, watch};
-use xtask_core::context::spec::Needed;
-use xtask_core::context::tree_cache::Trees;
+use xtask_core::context::spec::DependencyFolder;
+use xtask_core::context::tree_cache::TreeCache;
 use xtask_core::dockerfile::parser::ImageUse;
 use xtask_core::image_reference::RegistryNames;
-use xtask_core::plan::schedule::{Schedule, Task};
-use xtask_core::plan::steps::{Part, PartKind, Plan, Step};
+use xtask_core::plan::schedule::{Schedule, ScheduledTask};
+use xtask_core::plan::steps::{Plan, Step, Task, TaskKind};
 use xtask_core::problem::{Problem, Problems};
 use xtask_core::regular_file;
-use xtask_core::staleness::engine_images::Holdings;
+use xtask_core::staleness::engine_images::EngineImages;
 use xtask_core::staleness::fingerprint::Fingerprint;
 use xtask_core::workspace::components::{Component, Workspace};
 use xtask_core::workspace::registry_config::RegistryConfig;
 
-use crate::build::base_images::Externals;
-use crate::build::cancel::Live;
-use crate::build::mode::Aim;
+use crate::build::base_images::ExternalBases;
+use crate::build::cancel::Cancellation;
+use crate::build::mode::Mode;
 use crate::build::options::BuildOptions;
 use crate::build::prepare::Prepared;
 use crate::build::step::{POST_HOOK, PRE_HOOK, StepState, part_name};
 use crate::build::step_error::StepError;
-use crate::command_context::Setting;
+use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
 use crate::engine::Engine;
 use crate::event::{Event, Events, Outcome, PlannedComponent, VERSION};
 use crate::system::records::Records;
 use crate::system::signals::Interrupt;
 use crate::system::store::Store;
-use crate::system::temp_dirs::TemporaryFolders;
+use crate::system::temp_dirs::TempDirs;
 
 /// Even one CPU can wait for one build while it works at another.
 const FEWEST_JOBS: usize = 2;
@@ -62,13 +62,13 @@ pub(crate) struct Round<'a, E> {
     pub(crate) interrupt: &'a Interrupt,
     pub(crate) variables: &'a BTreeMap<OsString, OsString>,
     /// What it is for.
-    pub(crate) aim: Aim<'a>,
-    pub(crate) trees: Arc<Trees>,
+    pub(crate) mode: Mode<'a>,
+    pub(crate) trees: Arc<TreeCache>,
     pub(crate) store: RefCell<Store>,
-    pub(crate) temporary_folders: &'a RefCell<TemporaryFolders>,
+    pub(crate) temporary_folders: &'a RefCell<TempDirs>,
     /// Whether it was said that `target/xtask/` cannot be written.
     pub(crate) is_warned: Cell<bool>,
-    pub(crate) known: RefCell<Known>,
+    pub(crate) state: RefCell<RoundState>,
     /// The other names by which Dockerfiles call our images, by image.
     pub(crate) aliases: BTreeMap<String, BTreeSet<String>>,
     names: HashSet<&'a str>,
@@ -76,19 +76,19 @@ pub(crate) struct Round<'a, E> {
     pub(crate) steps: RefCell<Vec<StepState>>,
     /// How long each part took that ran.
     pub(crate) took: RefCell<BTreeMap<usize, Duration>>,
-    pub(crate) live: &'a Live,
+    pub(crate) cancellation: &'a Cancellation,
     stop: watch::Sender<bool>,
     /// Whether all that the engine holds was asked for, where less was before.
     pub(crate) listed: OnceCell<()>,
 }
 
 /// What a round has learned so far.
-pub(crate) struct Known {
+pub(crate) struct RoundState {
     pub(crate) records: Records,
-    pub(crate) holdings: Holdings,
+    pub(crate) engine_images: EngineImages,
     pub(crate) fingerprints: BTreeMap<String, Fingerprint>,
     /// External bases, as far as somebody asked.
-    pub(crate) externals: Externals,
+    pub(crate) externals: ExternalBases,
     /// Whether a base was pulled; whoever pulls holds the lock.
     pub(crate) pulls: BTreeMap<String, Rc<Mutex<bool>>>,
     /// The inputs files whose warnings were given.
@@ -104,18 +104,18 @@ impl<'a, E: Engine> Round<'a, E> {
     pub(crate) fn new(
         prepared: &'a Prepared,
         engine: &'a E,
-        holdings: Holdings,
+        engine_images: EngineImages,
         registry: Option<&'a RegistryConfig>,
         options: &'a BuildOptions,
-        aim: Aim<'a>,
-        setting: &'a Setting,
+        mode: Mode<'a>,
+        ctx: &'a CommandContext,
     ) -> Self {
-        let Prepared { workspace, plan, trees, live, temporary_folders } = prepared;
-        let known = Known {
+        let Prepared { workspace, plan, trees, cancellation, temporary_folders } = prepared;
+        let state = RoundState {
             records: Records::read(&workspace.root),
-            holdings,
+            engine_images,
             fingerprints: BTreeMap::new(),
-            externals: Externals::new(),
+            externals: ExternalBases::new(),
             pulls: BTreeMap::new(),
             warned: BTreeSet::new(),
             proved: BTreeMap::new(),
@@ -127,21 +127,21 @@ impl<'a, E: Engine> Round<'a, E> {
             engine,
             registry,
             options,
-            events: &setting.events,
-            interrupt: &setting.interrupt,
-            variables: &setting.variables,
-            aim,
+            events: &ctx.events,
+            interrupt: &ctx.interrupt,
+            variables: &ctx.variables,
+            mode,
             trees: Arc::clone(trees),
-            store: RefCell::new(Store::new(&workspace.root, setting.store_limit)),
+            store: RefCell::new(Store::new(&workspace.root, ctx.store_limit)),
             temporary_folders,
             is_warned: Cell::new(false),
-            known: RefCell::new(known),
+            state: RefCell::new(state),
             aliases: BTreeMap::new(),
             names: workspace.images().map(|(_, image)| image.name.as_str()).collect(),
             registry_names: registry.map(RegistryConfig::names),
             steps: RefCell::new(plan.steps.iter().map(|_| StepState::default()).collect()),
             took: RefCell::default(),
-            live,
+            cancellation,
             stop: watch::channel(false).0,
             listed: OnceCell::new(),
         };
@@ -163,7 +163,7 @@ impl<'a, E: Engine> Round<'a, E> {
             components: self.plan.steps.iter().map(|step| self.planned(step, &places)).collect(),
             jobs,
         });
-        self.run_parts(&parts, jobs).await;
+        self.run_tasks(&parts, jobs).await;
         self.put_all_outputs_back();
         let cleaned = self.clean().map_err(CommandError::Unclean);
         let failed = self.note_failures();
@@ -196,15 +196,18 @@ impl<'a, E: Engine> Round<'a, E> {
         }
     }
 
-    async fn run_parts(&self, parts: &[Part], jobs: usize) {
-        let median = self.known.borrow().records.median_duration();
-        let tasks: Vec<Task> = parts
+    async fn run_tasks(&self, parts: &[Task], jobs: usize) {
+        let median = self.state.borrow().records.median_duration();
+        let tasks: Vec<ScheduledTask> = parts
             .iter()
-            .map(|part| Task { needs: part.needs.clone(), estimate: self.estimate(part, median) })
+            .map(|part| ScheduledTask {
+                needs: part.needs.clone(),
+                estimate: self.estimate(part, median),
+            })
             .collect();
         let mut schedule = Schedule::new(&tasks, jobs);
         let mut running = FuturesUnordered::new();
-        let mut news = self.live.news();
+        let mut news = self.cancellation.news();
         loop {
             self.start_over(parts, &mut schedule);
             while let Some(place) = schedule.start() {
@@ -212,7 +215,7 @@ impl<'a, E: Engine> Round<'a, E> {
             }
             tokio::select! {
                 ended = running.next() => match ended {
-                    Some((place, ended)) => self.part_ended(place, ended, parts, &mut schedule),
+                    Some((place, ended)) => self.task_ended(place, ended, parts, &mut schedule),
                     None => break,
                 },
                 Ok(()) = news.changed() => {}
@@ -223,11 +226,11 @@ impl<'a, E: Engine> Round<'a, E> {
         }
     }
 
-    fn part_ended(
+    fn task_ended(
         &self,
         place: usize,
         ended: Result<(), StepError>,
-        parts: &[Part],
+        parts: &[Task],
         schedule: &mut Schedule,
     ) {
         let step = parts[place].step;
@@ -235,7 +238,7 @@ impl<'a, E: Engine> Round<'a, E> {
             return schedule.succeed(place);
         };
         let lost = schedule.fail(place);
-        if matches!(error, StepError::Outdated) && !self.live.to_start_over().is_empty() {
+        if matches!(error, StepError::Outdated) && !self.cancellation.to_start_over().is_empty() {
             if self.steps.borrow()[step].started.is_some() {
                 self.finish(step, Outcome::Outdated);
             }
@@ -258,8 +261,8 @@ impl<'a, E: Engine> Round<'a, E> {
 
     /// Steps whose components changed begin again, once none of their parts runs any
     /// more. What they do not affect goes on.
-    fn start_over(&self, parts: &[Part], schedule: &mut Schedule) {
-        let outdated = self.live.to_start_over();
+    fn start_over(&self, parts: &[Task], schedule: &mut Schedule) {
+        let outdated = self.cancellation.to_start_over();
         if outdated.is_empty() {
             return;
         }
@@ -282,11 +285,11 @@ impl<'a, E: Engine> Round<'a, E> {
                     self.events.send(Event::Warning(problem));
                 }
                 self.trees.changed(Path::new(&component.dir()));
-                self.known.borrow_mut().kept.remove(&component.name);
+                self.state.borrow_mut().kept.remove(&component.name);
             }
         }
         schedule.reset(&places);
-        self.live.started_over(&outdated);
+        self.cancellation.started_over(&outdated);
     }
 
     /// A part of a step failed: so did the step, unless it was told to stop.
@@ -322,7 +325,7 @@ impl<'a, E: Engine> Round<'a, E> {
             let duration = state.started.map_or(Duration::ZERO, |started| started.elapsed());
             let component = self.component(&self.plan.steps[step]).name.clone();
             if outcome == Outcome::Built {
-                self.known.borrow_mut().records.set_duration(&component, duration);
+                self.state.borrow_mut().records.set_duration(&component, duration);
             }
             state.outcome = Some(outcome.clone());
             self.events.send(Event::StepFinished { component, outcome, duration });
@@ -335,7 +338,7 @@ impl<'a, E: Engine> Round<'a, E> {
         tokio::select! {
             () = self.interrupt.wait() => {}
             _ = stop.wait_for(|stop| *stop) => {}
-            () = self.live.outdated(step.component) => {}
+            () = self.cancellation.outdated(step.component) => {}
         }
     }
 
@@ -344,7 +347,7 @@ impl<'a, E: Engine> Round<'a, E> {
         if *self.stop.borrow() || self.interrupt.has_come() {
             return Err(StepError::Cancelled);
         }
-        if self.live.is_outdated(step.component) {
+        if self.cancellation.is_outdated(step.component) {
             return Err(StepError::Outdated);
         }
         Ok(())
@@ -353,29 +356,29 @@ impl<'a, E: Engine> Round<'a, E> {
     fn planned(&self, step: &Step, places: &HashSet<usize>) -> PlannedComponent {
         let component = self.component(step);
         let needs = step.dependencies.iter().filter(|place| places.contains(place));
-        let known = self.known.borrow();
+        let state = self.state.borrow();
         PlannedComponent {
             component: component.name.clone(),
             needs: needs.map(|place| self.workspace.components[*place].name.clone()).collect(),
-            estimate: known.records.duration(&component.name),
+            estimate: state.records.duration(&component.name),
         }
     }
 
     /// What a part took last; the median of all for an image that was never built.
-    fn estimate(&self, part: &Part, median: Duration) -> Duration {
+    fn estimate(&self, part: &Task, median: Duration) -> Duration {
         let component = self.component(&self.plan.steps[part.step]);
-        let known = self.known.borrow();
-        let took = |part: &str| known.records.duration(&part_name(&component.name, part));
+        let state = self.state.borrow();
+        let took = |part: &str| state.records.duration(&part_name(&component.name, part));
         match part.kind {
-            PartKind::Begin => took(PRE_HOOK).unwrap_or_default(),
-            PartKind::Image(place) => took(&component.images[place].name).unwrap_or(median),
-            PartKind::End => took(POST_HOOK).unwrap_or_default(),
+            TaskKind::Begin => took(PRE_HOOK).unwrap_or_default(),
+            TaskKind::Image(place) => took(&component.images[place].name).unwrap_or(median),
+            TaskKind::End => took(POST_HOOK).unwrap_or_default(),
         }
     }
 
     /// Whether its hooks must run, be it up to date or not.
     pub(crate) fn is_asked(&self, step: &Step) -> bool {
-        let is_built_only = matches!(self.aim, Aim::Build);
+        let is_built_only = matches!(self.mode, Mode::Build);
         self.options.no_cache || ((self.options.force || !is_built_only) && step.is_named)
     }
 
@@ -401,8 +404,8 @@ impl<'a, E: Engine> Round<'a, E> {
     }
 
     /// What a component gets of those that it needs.
-    pub(crate) fn needed(&self, step: &Step) -> Vec<Needed> {
-        step.needed(self.workspace, &self.known.borrow().kept)
+    pub(crate) fn needed(&self, step: &Step) -> Vec<DependencyFolder> {
+        step.needed(self.workspace, &self.state.borrow().kept)
     }
 
     /// The name of the image of ours that a Dockerfile means, if it means one.

@@ -19,8 +19,8 @@ use std::os::unix::ffi::OsStrExt;
 use xtask_core::context::build_context::Context;
 use xtask_core::plan::steps::Step;
 use xtask_core::problem::Problem;
-use xtask_core::staleness::engine_images::Verdict;
-use xtask_core::staleness::fingerprint::{Fingerprint, Manifest, Recipe, What};
+use xtask_core::staleness::engine_images::Decision;
+use xtask_core::staleness::fingerprint::{Fingerprint, IngredientKind, Manifest, Recipe};
 use xtask_core::workspace::components::{Component, Image};
 
 use crate::build::executor::Round;
@@ -33,7 +33,7 @@ use crate::system::store::Settled;
 
 /// All that a component with declared inputs is made from.
 pub(crate) struct Key {
-    facts: Vec<(What, String, Vec<u8>)>,
+    facts: Vec<(IngredientKind, String, Vec<u8>)>,
     inputs: Context,
     source: Context,
 }
@@ -79,7 +79,7 @@ impl<E: Engine> Round<'_, E> {
         let mut warnings = Vec::new();
         let paths = inputs.files(root, file, &mut warnings);
         let paths = paths.map_err(|source| tree_error(component, source))?;
-        if self.known.borrow_mut().warned.insert(file.clone()) {
+        if self.state.borrow_mut().warned.insert(file.clone()) {
             for warning in warnings {
                 self.events.send(Event::Warning(warning));
             }
@@ -88,16 +88,16 @@ impl<E: Engine> Round<'_, E> {
         for name in &inputs.variables {
             let value = self.variables.get(OsStr::new(name));
             let value = value.map_or(Vec::new(), |value| [b"=", value.as_bytes()].concat());
-            facts.push((What::Variable, name.clone(), value));
+            facts.push((IngredientKind::Variable, name.clone(), value));
         }
         if inputs.head {
             match git::head(root) {
                 Ok(commit) => {
                     let commit = commit.unwrap_or_default();
-                    facts.push((What::Commit, String::new(), commit.into_bytes()));
+                    facts.push((IngredientKind::Commit, String::new(), commit.into_bytes()));
                 }
                 Err(error) => {
-                    if self.known.borrow_mut().warned.insert(format!("{file}: git:HEAD")) {
+                    if self.state.borrow_mut().warned.insert(format!("{file}: git:HEAD")) {
                         let message =
                             format!("git:HEAD cannot be read: {error}: hooks run at every build");
                         self.events.send(Event::Warning(Problem::of_file(file, message)));
@@ -107,21 +107,21 @@ impl<E: Engine> Round<'_, E> {
             }
         }
         for (name, value) in &self.options.reading.build_args {
-            facts.push((What::Arg, name.clone(), value.clone().into_bytes()));
+            facts.push((IngredientKind::Arg, name.clone(), value.clone().into_bytes()));
         }
         if self.options.reading.whole_context {
-            facts.push((What::Arg, "--whole-context".to_owned(), Vec::new()));
+            facts.push((IngredientKind::Arg, "--whole-context".to_owned(), Vec::new()));
         }
-        let known = self.known.borrow();
+        let state = self.state.borrow();
         for image in &component.images {
-            facts.push((What::Image, image.name.clone(), Vec::new()));
+            facts.push((IngredientKind::Image, image.name.clone(), Vec::new()));
             let digest = image.digest.as_bytes().to_vec();
-            facts.push((What::Dockerfile, image.dockerfile.clone(), digest));
+            facts.push((IngredientKind::Dockerfile, image.dockerfile.clone(), digest));
             for name in image.uses.iter().filter_map(|used| self.local_name(used)) {
-                let base = known.fingerprints.get(name).map(ToString::to_string);
+                let base = state.fingerprints.get(name).map(ToString::to_string);
                 let is_own = component.images.iter().any(|image| image.name == name);
                 if let Some(base) = base.filter(|_| !is_own) {
-                    facts.push((What::Base, name.to_owned(), base.into_bytes()));
+                    facts.push((IngredientKind::Base, name.to_owned(), base.into_bytes()));
                 }
             }
         }
@@ -158,9 +158,9 @@ impl<E: Engine> Round<'_, E> {
             let (bases, _) = self.bases(image).await?;
             let verdict = self.verdict(image, fingerprint, &bases).await;
             match verdict.map_err(|source| image_error(image, source))? {
-                Verdict::UpToDate => {}
-                Verdict::Tag { id } => to_tag.push((image, id)),
-                Verdict::Stale(_) => return Ok(None),
+                Decision::UpToDate => {}
+                Decision::Tag { id } => to_tag.push((image, id)),
+                Decision::Stale(_) => return Ok(None),
             }
         }
         Ok(Some(Earlier { key: fingerprint, settled, to_tag }))
@@ -180,7 +180,7 @@ impl<E: Engine> Round<'_, E> {
     /// Notes what a component came to.
     pub(crate) fn note_settled(&self, component: &Component, earlier: Earlier<'_>) {
         let Earlier { key, settled, .. } = earlier;
-        let mut round = self.known.borrow_mut();
+        let mut round = self.state.borrow_mut();
         if settled.has_generated() {
             let kept = self.store.borrow().generated(&key);
             round.kept.insert(component.name.clone(), kept.into());
@@ -191,15 +191,15 @@ impl<E: Engine> Round<'_, E> {
     /// Remembers what a key came to.
     pub(crate) fn settle(&self, component: &Component, key: &Key) -> io::Result<()> {
         let fingerprint = key.fingerprint();
-        let known = self.known.borrow();
+        let state = self.state.borrow();
         let fingerprints: BTreeMap<_, _> = component
             .images
             .iter()
             .filter_map(|image| {
-                Some((image.name.clone(), known.fingerprints.get(&image.name)?.clone()))
+                Some((image.name.clone(), state.fingerprints.get(&image.name)?.clone()))
             })
             .collect();
         self.store.borrow_mut().keep(&fingerprint, &component.dir(), fingerprints, &self.trees)?;
-        known.records.set_manifest(&hooks_of(component), &key.manifest())
+        state.records.set_manifest(&hooks_of(component), &key.manifest())
     }
 }

@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use xtask_core::context::build_context::Context;
-use xtask_core::context::dockerignore::Ignore;
+use xtask_core::context::dockerignore::Dockerignore;
 use xtask_core::context::hook_outputs::HookOutputs;
-use xtask_core::context::spec::Selection;
+use xtask_core::context::spec::ContextSpec;
 use xtask_core::context::tree::Kind;
 use xtask_core::digest::Digest;
 use xtask_core::paths::TEMPORARY;
@@ -183,8 +183,8 @@ impl<E: Engine> Round<'_, E> {
         if component.images.is_empty() || self.has_dependents(component) {
             return Ok((HookOutputs::default(), own));
         }
-        let selections = component.images.iter().map(|image| Selection::own(component, image));
-        let ignores: Result<Vec<Ignore>, Problem> =
+        let selections = component.images.iter().map(|image| ContextSpec::own(component, image));
+        let ignores: Result<Vec<Dockerignore>, Problem> =
             selections.map(|selection| Ok(self.trees.ignore(&selection)?.0)).collect();
         let ignores = ignores.map_err(StepError::File)?;
         let (mut ignored, mut sent) = (BTreeSet::new(), BTreeSet::new());
@@ -371,7 +371,7 @@ impl<E: Engine> Round<'_, E> {
     /// workspace was changed since they began to do so the last time; now they began `at`.
     fn warn_of_changes(&self, component: &Component, at: SystemTime, changed: &BTreeSet<String>) {
         let now = (!changed.is_empty()).then_some(at);
-        let before = self.known.borrow_mut().records.set_unsteady(&component.name, now);
+        let before = self.state.borrow_mut().records.set_unsteady(&component.name, now);
         let hook = component.pre_hook.as_ref().or(component.post_hook.as_ref());
         if let (Some(path), Some(hook), Some(before)) = (changed.first(), hook, before)
             && !self.is_edited_since(before, changed)

@@ -9,13 +9,15 @@ use xtask_core::dockerfile::parser::ImageUse;
 use xtask_core::image_reference::{self, Reference};
 use xtask_core::plan::steps::Step;
 use xtask_core::problem::Problem;
-use xtask_core::staleness::engine_images::{self, Bases, Verdict};
-use xtask_core::staleness::fingerprint::{self, Change, Fate, Fingerprint, Manifest, Recipe, What};
+use xtask_core::staleness::engine_images::{self, Bases, Decision};
+use xtask_core::staleness::fingerprint::{
+    self, Change, ChangeKind, Fingerprint, IngredientKind, Manifest, Recipe,
+};
 use xtask_core::staleness::reason::Reason;
 use xtask_core::workspace::components::{Component, Image};
 
 use crate::build::base_images;
-use crate::build::executor::{Known, Round};
+use crate::build::executor::{Round, RoundState};
 use crate::build::step_error::{StepError, tree_error};
 use crate::engine::{BuildRequest, Engine, EngineError, FoundImage, Logins, domains_of};
 use crate::event::{Event, Outcome};
@@ -39,17 +41,17 @@ impl<E: Engine> Round<'_, E> {
         let wanted = self.wanted(component, image, &context).await?;
         let reasons = loop {
             match self.decide(step, image, &wanted).await? {
-                Verdict::UpToDate => {
+                Decision::UpToDate => {
                     self.up_to_date(component, image, &wanted).await?;
                     return Ok(Outcome::UpToDate);
                 }
-                Verdict::Tag { id } if self.tag(image, &id).await? => {
+                Decision::Tag { id } if self.tag(image, &id).await? => {
                     self.up_to_date(component, image, &wanted).await?;
                     return Ok(Outcome::Restored);
                 }
                 // It went meanwhile.
-                Verdict::Tag { .. } => {}
-                Verdict::Stale(reason) => break self.reasons(image, reason, &wanted),
+                Decision::Tag { .. } => {}
+                Decision::Stale(reason) => break self.reasons(image, reason, &wanted),
             }
         };
         self.events.send(Event::ImageStale {
@@ -78,7 +80,7 @@ impl<E: Engine> Round<'_, E> {
             self.look_at_bases(image).await?;
             let context = self.context(step, component, image).await?;
             let wanted = self.wanted(component, image, &context).await?;
-            let begun = self.known.borrow_mut().records.begin(&image.name, &wanted.fingerprint);
+            let begun = self.state.borrow_mut().records.begin(&image.name, &wanted.fingerprint);
             self.warn_of(begun);
             let request = BuildRequest {
                 root: &self.workspace.root,
@@ -97,7 +99,7 @@ impl<E: Engine> Round<'_, E> {
             let id = built.map_err(|source| image_error(image, source))?;
             let made = self.look_at(image, &id).await?;
             if self.is_made_from(image, &wanted.bases, &made).await? {
-                let noted = self.known.borrow_mut().records.set_now(
+                let noted = self.state.borrow_mut().records.set_now(
                     &image.name,
                     &wanted.fingerprint,
                     made.id,
@@ -105,7 +107,7 @@ impl<E: Engine> Round<'_, E> {
                 self.warn_of(noted);
                 self.remember(image, &wanted);
                 self.warn_of(
-                    self.known.borrow().records.set_manifest(&image.name, &wanted.manifest()),
+                    self.state.borrow().records.set_manifest(&image.name, &wanted.manifest()),
                 );
                 return self.tag_aliases(image).await;
             }
@@ -122,10 +124,10 @@ impl<E: Engine> Round<'_, E> {
             let found = self.engine.image(&used.reference).await.map_err(failed)?;
             let wanted = self
                 .local_name(used)
-                .map(|name| (name, self.known.borrow().holdings.id(name).map(str::to_owned)));
+                .map(|name| (name, self.state.borrow().engine_images.id(name).map(str::to_owned)));
             match wanted {
                 None => {
-                    drop(self.known.borrow_mut().externals.insert(used.reference.clone(), found))
+                    drop(self.state.borrow_mut().externals.insert(used.reference.clone(), found))
                 }
                 Some((name, Some(id))) if found.as_ref().is_none_or(|found| found.id != id) => {
                     if self.engine.image(&id).await.map_err(failed)?.is_none() {
@@ -178,29 +180,29 @@ impl<E: Engine> Round<'_, E> {
         component: &Component,
         image: &Image,
         context: &'c Context,
-    ) -> Result<Wanted<'c>, StepError> {
-        let (bases, has_triggers) = self.bases(image).await?;
+    ) -> Result<ExpectedImage<'c>, StepError> {
+        let (bases, has_onbuild) = self.bases(image).await?;
         let mut recipe = Recipe::default();
-        recipe.add(What::Image, &image.name, "");
-        recipe.add(What::Dockerfile, &image.dockerfile, *image.digest.as_bytes());
+        recipe.add(IngredientKind::Image, &image.name, "");
+        recipe.add(IngredientKind::Dockerfile, &image.dockerfile, *image.digest.as_bytes());
         let args =
-            fingerprint::relevant_args(&self.options.reading.build_args, &image.args, has_triggers);
+            fingerprint::relevant_args(&self.options.reading.build_args, &image.args, has_onbuild);
         for (name, value) in args {
-            recipe.add(What::Arg, name, value);
+            recipe.add(IngredientKind::Arg, name, value);
         }
         for (hook, digest) in self.hook_digests(component)? {
-            recipe.add(What::Hook, hook, digest);
+            recipe.add(IngredientKind::Hook, hook, digest);
         }
-        let known = self.known.borrow();
+        let state = self.state.borrow();
         for used in &image.uses {
             if let Some(name) = self.local_name(used)
-                && let Some(base) = known.fingerprints.get(name)
+                && let Some(base) = state.fingerprints.get(name)
             {
-                recipe.add(What::Base, name, base.to_string());
+                recipe.add(IngredientKind::Base, name, base.to_string());
             }
         }
         recipe.add_context(context);
-        Ok(Wanted { fingerprint: recipe.fingerprint(), recipe, bases })
+        Ok(ExpectedImage { fingerprint: recipe.fingerprint(), recipe, bases })
     }
 
     /// What is to be done about an image.
@@ -208,13 +210,13 @@ impl<E: Engine> Round<'_, E> {
         &self,
         step: &Step,
         image: &Image,
-        wanted: &Wanted<'_>,
-    ) -> Result<Verdict, StepError> {
+        wanted: &ExpectedImage<'_>,
+    ) -> Result<Decision, StepError> {
         if self.options.no_cache {
-            return Ok(Verdict::Stale(Reason::Asked { option: "--no-cache" }));
+            return Ok(Decision::Stale(Reason::Asked { option: "--no-cache" }));
         }
         if self.options.force && step.is_named {
-            return Ok(Verdict::Stale(Reason::Asked { option: "--force" }));
+            return Ok(Decision::Stale(Reason::Asked { option: "--force" }));
         }
         let verdict = self.verdict(image, &wanted.fingerprint, &wanted.bases).await;
         verdict.map_err(|source| image_error(image, source))
@@ -225,21 +227,21 @@ impl<E: Engine> Round<'_, E> {
         &self,
         image: &Image,
         reason: Reason,
-        wanted: &Wanted<'_>,
+        wanted: &ExpectedImage<'_>,
     ) -> Vec<Reason> {
         match reason {
             Reason::Other { fingerprint } => {
-                let before = self.known.borrow().records.manifest(&image.name);
+                let before = self.state.borrow().records.manifest(&image.name);
                 let before = before.filter(|then| then.fingerprint.to_string() == fingerprint);
                 let Some(before) = before else { return vec![Reason::Other { fingerprint }] };
                 let mut changes = wanted.manifest().since(&before);
                 // What people edit is mostly the component's own.
                 let own = image.dockerfile.split("build/").next().unwrap_or_default();
                 changes.sort_by_key(|change| {
-                    (change.what != What::Dockerfile, !change.name.starts_with(own))
+                    (change.what != IngredientKind::Dockerfile, !change.name.starts_with(own))
                 });
                 self.leave_out_unread(&mut changes);
-                let is_base = |what| what == What::Base;
+                let is_base = |what| what == IngredientKind::Base;
                 let (bases, rest): (Vec<_>, Vec<_>) =
                     changes.into_iter().partition(|change| is_base(change.what));
                 let rest = (!rest.is_empty()).then_some(Reason::Changed(rest));
@@ -265,10 +267,13 @@ impl<E: Engine> Round<'_, E> {
     /// What is only read no more is not gone: the Dockerfile or the argument that read it
     /// is what changed.
     fn leave_out_unread(&self, changes: &mut Vec<Change>) {
-        let is_cause = |change: &Change| matches!(change.what, What::Dockerfile | What::Arg);
+        let is_cause = |change: &Change| {
+            matches!(change.what, IngredientKind::Dockerfile | IngredientKind::Arg)
+        };
         if changes.iter().any(is_cause) {
             changes.retain(|change| {
-                let is_gone = change.what == What::Path && change.fate == Fate::Removed;
+                let is_gone =
+                    change.what == IngredientKind::Path && change.fate == ChangeKind::Removed;
                 !is_gone || !self.workspace.root.join(&change.name).exists()
             });
         }
@@ -284,20 +289,20 @@ impl<E: Engine> Round<'_, E> {
     /// the external ones has triggers.
     pub(crate) async fn bases(&self, image: &Image) -> Result<(Bases, bool), StepError> {
         let mut ids = Bases::new();
-        let mut has_triggers = false;
+        let mut has_onbuild = false;
         for used in self.external(image) {
             if let Some(base) = self.external_base(image, used).await? {
-                has_triggers |= base.has_triggers;
+                has_onbuild |= base.has_onbuild;
                 ids.insert(used.reference.clone(), base.id);
             }
         }
-        let known = self.known.borrow();
+        let state = self.state.borrow();
         for used in &image.uses {
-            if let Some(id) = self.local_name(used).and_then(|name| known.holdings.id(name)) {
+            if let Some(id) = self.local_name(used).and_then(|name| state.engine_images.id(name)) {
                 ids.insert(used.reference.clone(), id.to_owned());
             }
         }
-        Ok((ids, has_triggers))
+        Ok((ids, has_onbuild))
     }
 
     /// One question for each base, however many images use it.
@@ -307,7 +312,7 @@ impl<E: Engine> Round<'_, E> {
         used: &ImageUse,
     ) -> Result<Option<FoundImage>, StepError> {
         let reference = &used.reference;
-        if let Some(found) = self.known.borrow().externals.get(reference) {
+        if let Some(found) = self.state.borrow().externals.get(reference) {
             return Ok(found.clone());
         }
         let found = self.engine.image(reference).await;
@@ -315,7 +320,7 @@ impl<E: Engine> Round<'_, E> {
         if found.as_ref().is_some_and(|found| found.held.is_some()) {
             self.warn_of_own_base(image, used);
         }
-        self.known.borrow_mut().externals.insert(reference.clone(), found.clone());
+        self.state.borrow_mut().externals.insert(reference.clone(), found.clone());
         Ok(found)
     }
 
@@ -340,11 +345,11 @@ impl<E: Engine> Round<'_, E> {
     pub(crate) async fn tag(&self, image: &Image, id: &str) -> Result<bool, StepError> {
         let failed = |source| image_error(image, source);
         if self.engine.image(id).await.map_err(failed)?.is_none() {
-            self.known.borrow_mut().holdings.forget(id);
+            self.state.borrow_mut().engine_images.forget(id);
             return Ok(false);
         }
         self.engine.tag(id, &image.name, "latest").await.map_err(failed)?;
-        self.known.borrow_mut().holdings.retag(id, &image.name);
+        self.state.borrow_mut().engine_images.retag(id, &image.name);
         Ok(true)
     }
 
@@ -366,7 +371,7 @@ impl<E: Engine> Round<'_, E> {
                 return Err(failed(EngineError::Lost(text)));
             }
         };
-        self.known.borrow_mut().holdings.renew(&image.name, found.held.clone());
+        self.state.borrow_mut().engine_images.renew(&image.name, found.held.clone());
         Ok(found)
     }
 
@@ -374,7 +379,7 @@ impl<E: Engine> Round<'_, E> {
         &self,
         component: &Component,
         image: &Image,
-        wanted: &Wanted<'_>,
+        wanted: &ExpectedImage<'_>,
     ) -> Result<(), StepError> {
         self.remember(image, wanted);
         self.tag_aliases(image).await?;
@@ -385,11 +390,11 @@ impl<E: Engine> Round<'_, E> {
 
     /// Remembers an image that is in the engine, for those that are made from it and
     /// for other days.
-    fn remember(&self, image: &Image, wanted: &Wanted<'_>) {
-        let mut known = self.known.borrow_mut();
-        let Known { holdings, records, fingerprints, .. } = &mut *known;
+    fn remember(&self, image: &Image, wanted: &ExpectedImage<'_>) {
+        let mut state = self.state.borrow_mut();
+        let RoundState { engine_images, records, fingerprints, .. } = &mut *state;
         fingerprints.insert(image.name.clone(), wanted.fingerprint.clone());
-        if let Some(id) = holdings.id(&image.name)
+        if let Some(id) = engine_images.id(&image.name)
             && records.set(&image.name, &wanted.fingerprint, id.to_owned())
         {
             self.warn_of(records.set_manifest(&image.name, &wanted.manifest()));
@@ -401,8 +406,8 @@ impl<E: Engine> Round<'_, E> {
     async fn tag_aliases(&self, image: &Image) -> Result<(), StepError> {
         for alias in self.aliases.get(&image.name).into_iter().flatten() {
             let is_tagged = {
-                let known = self.known.borrow();
-                known.holdings.id(alias) == known.holdings.id(&image.name)
+                let state = self.state.borrow();
+                state.engine_images.id(alias) == state.engine_images.id(&image.name)
             };
             if !is_tagged {
                 let (repository, tag) = image_reference::repository_and_tag(alias);
@@ -420,12 +425,12 @@ impl<E: Engine> Round<'_, E> {
         image: &Image,
     ) -> Result<Context, StepError> {
         let (trees, selection) =
-            (self.trees.clone(), step.selection(self.workspace, image, &self.known.borrow().kept));
+            (self.trees.clone(), step.selection(self.workspace, image, &self.state.borrow().kept));
         let bases = base_images::to_ask(image, |used| self.local_name(used).is_some());
         for used in &bases {
             self.external_base(image, used).await?;
         }
-        let is_whole = base_images::read_all(image, &bases, &self.known.borrow().externals);
+        let is_whole = base_images::read_all(image, &bases, &self.state.borrow().externals);
         trees.set_whole(&selection, is_whole);
         if let Some(context) = trees.known_context(&selection) {
             return Ok(context);
@@ -448,7 +453,7 @@ impl<E: Engine> Round<'_, E> {
         let credentials = self.credentials(image).await;
         for used in bases {
             let pull =
-                Rc::clone(self.known.borrow_mut().pulls.entry(used.reference.clone()).or_default());
+                Rc::clone(self.state.borrow_mut().pulls.entry(used.reference.clone()).or_default());
             let mut is_pulled = pull.lock().await;
             if *is_pulled {
                 continue;
@@ -459,7 +464,7 @@ impl<E: Engine> Round<'_, E> {
             });
             let pulled =
                 self.engine.pull(&used.reference, used.platform.as_deref(), &credentials).await;
-            self.known.borrow_mut().externals.remove(&used.reference);
+            self.state.borrow_mut().externals.remove(&used.reference);
             pulled.map_err(|source| StepError::Base {
                 file: image.dockerfile.clone(),
                 line: used.line,
@@ -479,14 +484,14 @@ impl<E: Engine> Round<'_, E> {
 }
 
 /// What an image must have been made from.
-pub(crate) struct Wanted<'c> {
+pub(crate) struct ExpectedImage<'c> {
     pub(crate) fingerprint: Fingerprint,
     recipe: Recipe<'c>,
     /// Without those that the engine does not hold.
     bases: Bases,
 }
 
-impl Wanted<'_> {
+impl ExpectedImage<'_> {
     /// The ingredients behind the fingerprint.
     pub(crate) fn manifest(&self) -> Manifest {
         self.recipe.manifest()

@@ -15,11 +15,13 @@ use futures_util::future::try_join_all;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 use xtask_core::dockerfile::provenance::ImageFacts;
-use xtask_core::staleness::engine_images::{Bases, Held, Holdings, Standing, Unproven, Verdict};
+use xtask_core::staleness::engine_images::{
+    Bases, Decision, EngineImages, Standing, TrackedImage, Unproven,
+};
 use xtask_core::staleness::fingerprint::Fingerprint;
 use xtask_core::workspace::components::Image;
 
-use crate::build::executor::{Known, Round};
+use crate::build::executor::{Round, RoundState};
 use crate::engine::{Engine, EngineError, FoundImage};
 
 /// So many images are few.
@@ -32,18 +34,18 @@ const QUESTION: Duration = Duration::from_micros(500);
 pub(crate) async fn ask<E: Engine>(
     engine: &E,
     names: oneshot::Receiver<BTreeSet<String>>,
-) -> Result<Holdings, EngineError> {
+) -> Result<EngineImages, EngineError> {
     let started = Instant::now();
     let few = async {
         let Some(names) = names.await.ok().filter(are_few) else { return pending().await };
         sleep_until(started + QUESTION * u32::try_from(names.len()).unwrap_or(u32::MAX)).await;
-        let mut holdings = Holdings::default();
-        ask_for(engine, &names, &mut holdings).await?;
-        Ok(holdings)
+        let mut engine_images = EngineImages::default();
+        ask_for(engine, &names, &mut engine_images).await?;
+        Ok(engine_images)
     };
     tokio::select! {
         biased;
-        all = engine.holdings() => all,
+        all = engine.engine_images() => all,
         few = few => few,
     }
 }
@@ -57,11 +59,11 @@ pub(crate) fn are_few(names: &BTreeSet<String>) -> bool {
 pub(crate) async fn ask_for<E: Engine>(
     engine: &E,
     names: &BTreeSet<String>,
-    holdings: &mut Holdings,
+    engine_images: &mut EngineImages,
 ) -> Result<(), EngineError> {
     let found = try_join_all(names.iter().map(|name| engine.image(name))).await?;
     for (name, found) in names.iter().zip(found) {
-        holdings.renew(name, found.and_then(|found| found.held));
+        engine_images.renew(name, found.and_then(|found| found.held));
     }
     Ok(())
 }
@@ -75,24 +77,24 @@ impl<E: Engine> Round<'_, E> {
         image: &Image,
         wanted: &Fingerprint,
         bases: &Bases,
-    ) -> Result<Verdict, EngineError> {
+    ) -> Result<Decision, EngineError> {
         loop {
             let verdict = {
-                let known = self.known.borrow();
-                let standing = |held: &Held| known.standing(image, wanted, &held.id);
-                known.holdings.verdict(&image.name, wanted, bases, standing)
+                let state = self.state.borrow();
+                let standing = |held: &TrackedImage| state.standing(image, wanted, &held.id);
+                state.engine_images.verdict(&image.name, wanted, bases, standing)
             };
             match verdict {
                 Err(Unproven(id)) => {
                     let is_ours = self.proves_itself(image, &id).await?;
                     let key = (image.name.clone(), id);
-                    self.known.borrow_mut().proved.insert(key, is_ours);
+                    self.state.borrow_mut().proved.insert(key, is_ours);
                 }
-                Ok(Verdict::Stale(_)) if self.finds_recorded(image, wanted).await? => {}
-                Ok(Verdict::Stale(_)) if !self.known.borrow().holdings.is_complete() => {
+                Ok(Decision::Stale(_)) if self.finds_recorded(image, wanted).await? => {}
+                Ok(Decision::Stale(_)) if !self.state.borrow().engine_images.is_complete() => {
                     let list = async || {
-                        let all = self.engine.holdings().await?;
-                        self.known.borrow_mut().holdings.add_others(all);
+                        let all = self.engine.engine_images().await?;
+                        self.state.borrow_mut().engine_images.add_others(all);
                         Ok::<_, EngineError>(())
                     };
                     self.listed.get_or_try_init(list).await?;
@@ -109,14 +111,14 @@ impl<E: Engine> Round<'_, E> {
         wanted: &Fingerprint,
     ) -> Result<bool, EngineError> {
         let id = {
-            let known = self.known.borrow();
-            let id = known.records.id(&image.name, wanted).map(str::to_owned);
-            id.filter(|id| !known.holdings.has(id))
+            let state = self.state.borrow();
+            let id = state.records.id(&image.name, wanted).map(str::to_owned);
+            id.filter(|id| !state.engine_images.has(id))
         };
         let Some(id) = id else { return Ok(false) };
         let held = self.engine.image(&id).await?.and_then(|found| found.held);
         let Some(held) = held.filter(|held| held.id == id) else { return Ok(false) };
-        self.known.borrow_mut().holdings.add([], &held);
+        self.state.borrow_mut().engine_images.add([], &held);
         Ok(true)
     }
 
@@ -128,10 +130,11 @@ impl<E: Engine> Round<'_, E> {
         };
         let used = image.uses.iter().find(|used| used.reference == *base);
         let own = used.and_then(|used| self.local_name(used));
-        let own = own.and_then(|name| self.known.borrow().holdings.id(name).map(str::to_owned));
+        let own =
+            own.and_then(|name| self.state.borrow().engine_images.id(name).map(str::to_owned));
         let id = own.unwrap_or_else(|| base.clone());
         let Some(found) = self.engine.image(&id).await? else { return Ok(false) };
-        let base = self.facts(&found.id).await?.filter(|_| !found.has_triggers);
+        let base = self.facts(&found.id).await?.filter(|_| !found.has_onbuild);
         Ok(base.is_some_and(|base| image.provenance.is_of(&made, Some(&base))))
     }
 
@@ -142,12 +145,12 @@ impl<E: Engine> Round<'_, E> {
             Err(EngineError::Refused(_) | EngineError::Lost(_)) => return Ok(None),
             history => history?,
         };
-        let FoundImage { layers, labels, has_triggers, .. } = found;
-        Ok(Some(ImageFacts { history, layers, labels, has_triggers }))
+        let FoundImage { layers, labels, has_onbuild, .. } = found;
+        Ok(Some(ImageFacts { history, layers, labels, has_onbuild }))
     }
 }
 
-impl Known {
+impl RoundState {
     /// Whether an image with a fingerprint is one that we built: the record says so, or,
     /// where there is none, the image itself.
     fn standing(&self, image: &Image, fingerprint: &Fingerprint, id: &str) -> Standing {

@@ -12,18 +12,18 @@ use xtask_core::workspace::components::Image;
 
 /// What a round is for.
 #[derive(Clone, Copy, Debug)]
-pub enum Aim<'a> {
+pub enum Mode<'a> {
     /// Images.
     Build,
     /// What the hooks of what is named read: their system calls are written to a file.
     Trace(&'a Path),
     /// What is sent for the images of what is named, which are not built.
-    Show(&'a Showing),
+    Show(&'a ContextCapture),
 }
 
 /// What is sent for images, noted while it is there.
 #[derive(Debug, Default)]
-pub struct Showing {
+pub struct ContextCapture {
     /// Only for this image.
     pub image: Option<String>,
     /// Write the very stream to this file.
@@ -32,7 +32,7 @@ pub struct Showing {
     pub seen: RefCell<Vec<(String, Context)>>,
 }
 
-impl Showing {
+impl ContextCapture {
     /// Notes what is sent for an image.
     pub fn add(&self, image: &Image, context: Context) -> Result<(), Problem> {
         if self.image.as_ref().is_some_and(|wanted| *wanted != image.name) {

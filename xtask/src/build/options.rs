@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use xtask_core::workspace::components::Options;
+use xtask_core::workspace::components::WorkspaceOptions;
 
 /// What to build and how.
 #[derive(Clone, Debug, Default)]
@@ -11,7 +11,7 @@ pub struct BuildOptions {
     /// under their plain names only.
     pub config_dir: Option<PathBuf>,
     /// How Dockerfiles are read.
-    pub reading: Options,
+    pub reading: WorkspaceOptions,
     /// The components to build, with what they need; all if empty.
     pub components: Vec<String>,
     /// Only the components that changed since this git revision, and their

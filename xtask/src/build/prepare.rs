@@ -10,24 +10,24 @@ use std::time::Duration;
 use rayon::prelude::*;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
-use xtask_core::context::tree_cache::Trees;
+use xtask_core::context::tree_cache::TreeCache;
 use xtask_core::plan::graph::Graph;
 use xtask_core::plan::steps::Plan;
 use xtask_core::problem::{Problem, Problems};
-use xtask_core::staleness::engine_images::Holdings;
-use xtask_core::workspace::components::{Options, Workspace};
+use xtask_core::staleness::engine_images::EngineImages;
+use xtask_core::workspace::components::{Workspace, WorkspaceOptions};
 use xtask_core::workspace::registry_config::RegistryConfig;
 
-use crate::build::cancel::Live;
+use crate::build::cancel::Cancellation;
 use crate::build::changed_since;
 use crate::build::image_lookup;
 use crate::build::options::BuildOptions;
-use crate::command_context::Setting;
+use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
 use crate::engine::{Engine, EngineError};
 use crate::event::{Event, Events};
 use crate::system::records::{Records, read_memory};
-use crate::system::temp_dirs::TemporaryFolders;
+use crate::system::temp_dirs::TempDirs;
 use crate::system::{hook_outputs, state};
 
 /// After so long it is said that the workspace is still being read.
@@ -38,28 +38,28 @@ pub(crate) async fn get_ready<E: Engine>(
     engine: impl Future<Output = Result<E, EngineError>>,
     options: &BuildOptions,
     registry: Option<&RegistryConfig>,
-    setting: &Setting,
-) -> Result<(Prepared, E, Holdings), CommandError> {
+    ctx: &CommandContext,
+) -> Result<(Prepared, E, EngineImages), CommandError> {
     let (send_names, names) = oneshot::channel();
     let ask = async {
         let engine = engine.await?;
-        let holdings = image_lookup::ask(&engine, names).await?;
-        Ok::<_, EngineError>((engine, holdings))
+        let engine_images = image_lookup::ask(&engine, names).await?;
+        Ok::<_, EngineError>((engine, engine_images))
     };
-    let preparing = prepare(options, registry, setting, send_names);
+    let preparing = prepare(options, registry, ctx, send_names);
     let both = async { tokio::try_join!(preparing, async { Ok(ask.await) }) };
-    let (prepared, asked) = setting.unless_interrupted(Box::pin(both)).await?;
-    let (engine, holdings) = asked?;
-    Ok((prepared, engine, holdings))
+    let (prepared, asked) = ctx.unless_interrupted(Box::pin(both)).await?;
+    let (engine, engine_images) = asked?;
+    Ok((prepared, engine, engine_images))
 }
 
 /// All that is known without the engine.
 pub(crate) struct Prepared {
     pub(crate) workspace: Arc<Workspace>,
     pub(crate) plan: Plan,
-    pub(crate) trees: Arc<Trees>,
-    pub(crate) live: Live,
-    pub(crate) temporary_folders: RefCell<TemporaryFolders>,
+    pub(crate) trees: Arc<TreeCache>,
+    pub(crate) cancellation: Cancellation,
+    pub(crate) temporary_folders: RefCell<TempDirs>,
 }
 
 /// Judges the workspace and reads what the plan will need. The `names` of its images are
@@ -67,12 +67,12 @@ pub(crate) struct Prepared {
 async fn prepare(
     options: &BuildOptions,
     registry: Option<&RegistryConfig>,
-    setting: &Setting,
+    ctx: &CommandContext,
     names: oneshot::Sender<BTreeSet<String>>,
 ) -> Result<Prepared, CommandError> {
-    let root = setting.root.clone();
+    let root = ctx.root.clone();
     let memory = tokio::task::spawn_blocking(move || read_memory(&root));
-    let root = setting.root.clone();
+    let root = ctx.root.clone();
     // What holds the events of a command keeps it from its end, and this may be left alone
     // with a file that cannot be read.
     let (sender, mut said) = mpsc::unbounded_channel();
@@ -85,14 +85,15 @@ async fn prepare(
         let plan = Plan::new(&workspace, &graph, selected.as_ref());
         let named = registry.as_ref().map(RegistryConfig::names);
         drop(names.send(plan.names(&workspace, named.as_ref())));
-        let mut folders = TemporaryFolders::read(&workspace.root);
+        let mut folders = TempDirs::read(&workspace.root);
         folders.check(&workspace, &plan.taking_part())?;
         if !options.dry_run {
             remove_leftovers(&mut folders, &events)?;
         }
         let memory = Handle::current().block_on(memory).unwrap_or_default();
         // A dry run leaves them to the next build, which removes them first.
-        let trees = Trees::new(&workspace.root, memory).without_temporary(folders.made().clone());
+        let trees =
+            TreeCache::new(&workspace.root, memory).without_temporary(folders.made().clone());
         let trees = Arc::new(trees);
         hook_outputs::load(&workspace, &trees);
         look_around(&workspace, &plan, &trees, &events);
@@ -100,7 +101,7 @@ async fn prepare(
             workspace: Arc::new(workspace),
             plan,
             trees,
-            live: Live::new(BTreeSet::new()),
+            cancellation: Cancellation::new(BTreeSet::new()),
             temporary_folders: RefCell::new(folders),
         })
     });
@@ -109,13 +110,13 @@ async fn prepare(
     loop {
         tokio::select! {
             event = said.recv() => match event {
-                Some(event) => setting.events.send(event),
+                Some(event) => ctx.events.send(event),
                 None => break,
             },
             () = &mut patience, if !is_said => {
                 is_said = true;
                 let what = "the workspace's files to be read, and for git".to_owned();
-                setting.events.send(Event::WaitingFor { what });
+                ctx.events.send(Event::WaitingFor { what });
             }
         }
     }
@@ -125,7 +126,7 @@ async fn prepare(
 /// Removes what a round that was killed left behind. Gives the components' folders that it
 /// was in.
 pub(crate) fn remove_leftovers(
-    folders: &mut TemporaryFolders,
+    folders: &mut TempDirs,
     events: &Events,
 ) -> Result<BTreeSet<String>, CommandError> {
     for warning in folders.keep_leftovers() {
@@ -140,7 +141,7 @@ pub(crate) fn remove_leftovers(
 
 /// Walks and reads, on all cores, what the steps will look at one by one. What
 /// cannot be read is reported when its turn comes.
-pub(crate) fn look_around(workspace: &Workspace, plan: &Plan, trees: &Trees, events: &Events) {
+pub(crate) fn look_around(workspace: &Workspace, plan: &Plan, trees: &TreeCache, events: &Events) {
     let mut selections = Vec::new();
     for step in &plan.steps {
         let component = &workspace.components[step.component];
@@ -157,7 +158,7 @@ pub(crate) fn look_around(workspace: &Workspace, plan: &Plan, trees: &Trees, eve
 /// Reads and judges the whole workspace.
 pub(crate) fn read_workspace(
     root: &Path,
-    options: &Options,
+    options: &WorkspaceOptions,
     registry: Option<&RegistryConfig>,
     events: &Events,
 ) -> Result<(Workspace, Graph), Problems> {

@@ -3,10 +3,10 @@
 use xtask_core::workspace::registry_config::RegistryConfig;
 
 use crate::build::executor::Round;
-use crate::build::mode::Aim;
+use crate::build::mode::Mode;
 use crate::build::options::BuildOptions;
 use crate::build::prepare::get_ready;
-use crate::command_context::Setting;
+use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
 use crate::engine::{Engine, EngineError};
 use crate::event::PlannedStep;
@@ -15,16 +15,17 @@ use crate::event::PlannedStep;
 pub async fn run_with<E: Engine>(
     engine: impl Future<Output = Result<E, EngineError>>,
     options: &BuildOptions,
-    aim: Aim<'_>,
-    setting: &Setting,
+    mode: Mode<'_>,
+    ctx: &CommandContext,
 ) -> Result<(), CommandError> {
     let registry = options.config_dir.as_deref().map(RegistryConfig::read).transpose()?;
-    let _lock = setting.lock("build").await?;
-    let (prepared, engine, holdings) =
-        get_ready(engine, options, registry.as_ref(), setting).await?;
-    let round = Round::new(&prepared, &engine, holdings, registry.as_ref(), options, aim, setting);
+    let _lock = ctx.lock("build").await?;
+    let (prepared, engine, engine_images) =
+        get_ready(engine, options, registry.as_ref(), ctx).await?;
+    let round =
+        Round::new(&prepared, &engine, engine_images, registry.as_ref(), options, mode, ctx);
     let ended = if options.dry_run {
-        setting.unless_interrupted(Box::pin(round.tell())).await
+        ctx.unless_interrupted(Box::pin(round.tell())).await
     } else {
         round.run().await
     };
@@ -38,22 +39,22 @@ pub async fn run_with<E: Engine>(
 pub(crate) async fn preview<E: Engine>(
     engine: impl Future<Output = Result<E, EngineError>>,
     options: &BuildOptions,
-    setting: &Setting,
+    ctx: &CommandContext,
 ) -> Result<Vec<PlannedStep>, CommandError> {
-    let _lock = setting.lock("graph").await?;
-    preview_locked(engine, options, setting).await
+    let _lock = ctx.lock("graph").await?;
+    preview_locked(engine, options, ctx).await
 }
 
 /// The same in a workspace that is locked.
 pub(crate) async fn preview_locked<E: Engine>(
     engine: impl Future<Output = Result<E, EngineError>>,
     options: &BuildOptions,
-    setting: &Setting,
+    ctx: &CommandContext,
 ) -> Result<Vec<PlannedStep>, CommandError> {
     let registry = options.config_dir.as_deref().map(RegistryConfig::read).transpose()?;
-    let (prepared, engine, holdings) =
-        get_ready(engine, options, registry.as_ref(), setting).await?;
+    let (prepared, engine, engine_images) =
+        get_ready(engine, options, registry.as_ref(), ctx).await?;
     let round =
-        Round::new(&prepared, &engine, holdings, registry.as_ref(), options, Aim::Build, setting);
-    setting.unless_interrupted(Box::pin(round.preview())).await
+        Round::new(&prepared, &engine, engine_images, registry.as_ref(), options, Mode::Build, ctx);
+    ctx.unless_interrupted(Box::pin(round.preview())).await
 }

@@ -12,14 +12,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use xtask_core::context::spec::Selection;
-use xtask_core::plan::steps::{Part, PartKind, Step};
+use xtask_core::context::spec::ContextSpec;
+use xtask_core::plan::steps::{Step, Task, TaskKind};
 use xtask_core::workspace::components::Component;
 
 use crate::build::executor::Round;
 use crate::build::hook_cache::Key;
 use crate::build::hook_outputs::Before;
-use crate::build::mode::{Aim, Showing};
+use crate::build::mode::{ContextCapture, Mode};
 use crate::build::step_error::{StepError, tree_error};
 use crate::engine::Engine;
 use crate::event::{Event, Outcome};
@@ -55,13 +55,13 @@ pub(crate) fn part_name(component: &str, part: &str) -> String {
 
 impl<E: Engine> Round<'_, E> {
     /// Runs one part, unless the round is to end.
-    pub(crate) async fn part(&self, place: usize, part: &Part) -> Result<(), StepError> {
+    pub(crate) async fn part(&self, place: usize, part: &Task) -> Result<(), StepError> {
         let step = &self.plan.steps[part.step];
         self.check(step)?;
         let started = Instant::now();
         match part.kind {
-            PartKind::Begin => self.begin(part.step, step).await?,
-            PartKind::Image(image) => {
+            TaskKind::Begin => self.begin(part.step, step).await?,
+            TaskKind::Image(image) => {
                 tokio::select! {
                     made = self.image_part(part.step, step, image) => {
                         if let Err(error) = made {
@@ -71,7 +71,7 @@ impl<E: Engine> Round<'_, E> {
                     () = self.stopped(step) => return self.check(step),
                 }
             }
-            PartKind::End => self.end_step(part.step, step).await?,
+            TaskKind::End => self.end_step(part.step, step).await?,
         }
         self.took.borrow_mut().insert(place, started.elapsed());
         Ok(())
@@ -101,7 +101,7 @@ impl<E: Engine> Round<'_, E> {
         let ended = work.await;
         let duration = started.elapsed();
         let name = part_name(&component, &part);
-        self.known.borrow_mut().records.set_duration(&name, duration);
+        self.state.borrow_mut().records.set_duration(&name, duration);
         self.events.send(Event::PartFinished { component, part, duration });
         ended
     }
@@ -140,9 +140,9 @@ impl<E: Engine> Round<'_, E> {
                 folders.begin(component).map_err(StepError::File)?;
                 self.warn_of(folders.save());
             }
-            self.live.hook_started(step.component);
+            self.cancellation.hook_started(step.component);
             let before = self.put_outputs_aside(component);
-            self.live.hook_ended(step.component);
+            self.cancellation.hook_ended(step.component);
             let mut before = before?;
             if component.pre_hook.is_none() {
                 return Ok(before);
@@ -167,9 +167,9 @@ impl<E: Engine> Round<'_, E> {
     }
 
     /// Where what is sent for a step's images is noted, if that is all that is wanted.
-    fn shown(&self, step: &Step) -> Option<&Showing> {
-        match self.aim {
-            Aim::Show(showing) if step.is_named => Some(showing),
+    fn shown(&self, step: &Step) -> Option<&ContextCapture> {
+        match self.mode {
+            Mode::Show(capture) if step.is_named => Some(capture),
             _ => None,
         }
     }
@@ -182,9 +182,9 @@ impl<E: Engine> Round<'_, E> {
             self.events.send(Event::ImageUpToDate { component, image });
             return Ok(());
         }
-        if let Some(showing) = self.shown(step) {
+        if let Some(capture) = self.shown(step) {
             let context = self.context(step, component, image).await?;
-            return showing.add(image, context).map_err(StepError::File);
+            return capture.add(image, context).map_err(StepError::File);
         }
         let made = self.image(step, component, image).await?;
         let state = &mut self.steps.borrow_mut()[place];
@@ -207,7 +207,7 @@ impl<E: Engine> Round<'_, E> {
             };
             if let Some(before) = before {
                 let is_steady = self.note_outputs(component, &before)?;
-                self.live.hooks_done(step.component, is_steady);
+                self.cancellation.hooks_done(step.component, is_steady);
             }
             if let Some(key) = key
                 && let Some(after) = self.key(step, component)?
@@ -231,8 +231,8 @@ impl<E: Engine> Round<'_, E> {
     async fn copy_dependencies(&self, step: &Step, component: &Component) -> Result<(), StepError> {
         let at = self.workspace.root.join(component.dir());
         let (trees, needed) = (Arc::clone(&self.trees), self.needed(step));
-        let images = component.images.iter().map(|image| Selection::own(component, image));
-        let images: Vec<Selection> = images.collect();
+        let images = component.images.iter().map(|image| ContextSpec::own(component, image));
+        let images: Vec<ContextSpec> = images.collect();
         let copying = tokio::task::spawn_blocking(move || {
             let parts = trees.copied(&needed, &images)?;
             temp_dirs::copy_parts(&parts, &at)
@@ -255,20 +255,20 @@ impl<E: Engine> Round<'_, E> {
                 path,
                 component: &component.name,
                 variables: self.variables,
-                trace: match self.aim {
-                    Aim::Trace(file) if step.is_named => Some(file),
+                trace: match self.mode {
+                    Mode::Trace(file) if step.is_named => Some(file),
                     _ => None,
                 },
             };
             let running = hooks::run(hook, self.events, self.stopped(step));
-            self.live.hook_started(step.component);
+            self.cancellation.hook_started(step.component);
             let ended = tokio::select! {
                 ended = self.timed(component, part, running) => ended,
                 never = hook_outputs::give_signs(&self.workspace.root, &component.name) => {
                     match never {}
                 }
             };
-            self.live.hook_ended(step.component);
+            self.cancellation.hook_ended(step.component);
             self.trees.forget();
             self.check(step)?;
             ended?;

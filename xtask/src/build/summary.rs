@@ -5,8 +5,8 @@ use std::io;
 use std::time::Duration;
 
 use xtask_core::plan::schedule::critical_path;
-use xtask_core::plan::steps::Part;
-use xtask_core::staleness::engine_images::Holdings;
+use xtask_core::plan::steps::Task;
+use xtask_core::staleness::engine_images::EngineImages;
 
 use crate::build::executor::Round;
 use crate::build::step::StepState;
@@ -18,8 +18,8 @@ use crate::system::state;
 
 impl<E: Engine> Round<'_, E> {
     /// What the engine holds now.
-    pub(crate) fn into_holdings(self) -> Holdings {
-        self.known.into_inner().holdings
+    pub(crate) fn into_holdings(self) -> EngineImages {
+        self.state.into_inner().engine_images
     }
 
     /// The places of the components that hold other images now.
@@ -55,15 +55,15 @@ impl<E: Engine> Round<'_, E> {
     /// Remembers what did not succeed, for `--failed`; tells whether anything failed.
     pub(crate) fn note_failures(&self) -> bool {
         let steps = self.steps.borrow();
-        let mut known = self.known.borrow_mut();
+        let records = &mut self.state.borrow_mut().records;
         for (step, state) in self.plan.steps.iter().zip(steps.iter()) {
             let is_done = state.outcome.as_ref().is_some_and(Outcome::is_good);
-            known.records.set_unfinished(&self.component(step).name, !is_done);
+            records.set_unfinished(&self.component(step).name, !is_done);
         }
         steps.iter().any(|state| state.outcome == Some(Outcome::Failed))
     }
 
-    pub(crate) fn summary(&self, parts: &[Part], duration: Duration) -> Summary {
+    pub(crate) fn summary(&self, parts: &[Task], duration: Duration) -> Summary {
         let steps = self.steps.borrow();
         let count = |wanted: fn(&Outcome) -> bool| {
             steps.iter().filter(|state| state.outcome.as_ref().is_some_and(wanted)).count()
@@ -97,7 +97,7 @@ impl<E: Engine> Round<'_, E> {
 
     /// Keeps what was learned.
     pub(crate) fn end(&self) {
-        self.warn_of(self.known.borrow_mut().records.write());
+        self.warn_of(self.state.borrow_mut().records.write());
         self.warn_of(self.keep_digests());
         self.warn_of(self.store.borrow().tidy());
     }

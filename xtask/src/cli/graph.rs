@@ -76,7 +76,7 @@ pub(crate) struct GraphArgs {
 }
 
 /// How to draw, and where to.
-pub(crate) struct Drawing {
+pub(crate) struct GraphOutput {
     pub(crate) format: Format,
     pub(crate) has_images: bool,
     pub(crate) has_colors: bool,
@@ -87,7 +87,7 @@ pub(crate) struct Drawing {
 }
 
 impl GraphArgs {
-    pub(crate) fn drawing(&self, has_colors: bool) -> Result<Drawing, Problem> {
+    pub(crate) fn drawing(&self, has_colors: bool) -> Result<GraphOutput, Problem> {
         let chosen = [
             (self.dot, Format::Dot),
             (self.mermaid, Format::Mermaid),
@@ -108,7 +108,7 @@ impl GraphArgs {
         };
         let (has_images, is_check) = (self.images, self.check.is_some());
         let has_colors = has_colors && !is_check;
-        Ok(Drawing { format, has_images, has_colors, file: file.cloned(), is_check })
+        Ok(GraphOutput { format, has_images, has_colors, file: file.cloned(), is_check })
     }
 }
 

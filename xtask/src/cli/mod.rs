@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use xtask_core::workspace::components::Options;
+use xtask_core::workspace::components::WorkspaceOptions;
 
 use crate::build::options::BuildOptions;
 use crate::commands::context::ContextOptions;
@@ -17,7 +17,7 @@ use crate::commands::inputs::InputsOptions;
 use crate::commands::push::PushOptions;
 use crate::engine::Builder;
 use crate::ui::reproduce;
-use crate::ui::{How, Progress};
+use crate::ui::{Progress, UiOptions};
 
 pub(crate) use graph::GraphArgs;
 pub(crate) use watch::WatchArgs;
@@ -108,7 +108,7 @@ impl Cli {
 
     /// How events are shown, on a standard error that may be a terminal, in an
     /// environment that may be GitHub's or another's that keeps logs.
-    pub(crate) fn how(&self, is_terminal: bool, is_github: bool, is_ci: bool) -> How {
+    pub(crate) fn how(&self, is_terminal: bool, is_github: bool, is_ci: bool) -> UiOptions {
         let progress = match self.progress {
             _ if self.quiet => Progress::Quiet,
             ProgressName::Json => Progress::Json,
@@ -126,7 +126,16 @@ impl Cli {
             Command::Watch(args) => (args.clear, args.notify),
             _ => (false, false),
         };
-        How { progress, is_verbose, is_json, has_timings, has_colors, clears, rings, is_github }
+        UiOptions {
+            progress,
+            is_verbose,
+            is_json,
+            has_timings,
+            has_colors,
+            clears,
+            rings,
+            is_github,
+        }
     }
 
     /// The options that building a component again needs.
@@ -195,8 +204,8 @@ struct DockerfileArgs {
 }
 
 impl DockerfileArgs {
-    fn options(&self) -> Options {
-        Options {
+    fn options(&self) -> WorkspaceOptions {
+        WorkspaceOptions {
             flavor: self.flavor.clone(),
             build_args: self.build_args.iter().cloned().collect(),
             whole_context: self.whole_context,
@@ -213,7 +222,7 @@ impl DockerfileArgs {
 }
 
 impl ReadingArgs {
-    fn options(&self) -> Options {
+    fn options(&self) -> WorkspaceOptions {
         self.how.options()
     }
 
@@ -225,7 +234,7 @@ impl ReadingArgs {
     }
 }
 
-impl From<ReadingArgs> for Options {
+impl From<ReadingArgs> for WorkspaceOptions {
     fn from(args: ReadingArgs) -> Self {
         args.options()
     }

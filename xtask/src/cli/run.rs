@@ -16,7 +16,7 @@ use xtask_core::workspace::components;
 
 use crate::build::options::BuildOptions;
 use crate::cli::{Cli, Command, ContextArgs, GraphArgs};
-use crate::command_context::Setting;
+use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
 use crate::commands::context::ContextOptions;
 use crate::commands::graph::GraphOptions;
@@ -122,7 +122,7 @@ async fn run(cli: Cli) -> Result<(), CommandError> {
     });
     let environment = environment(cli.builder.map(Builder::from));
     let proxies = environment.proxies(&events);
-    let setting = Setting {
+    let ctx = CommandContext {
         root,
         environment,
         proxies,
@@ -135,28 +135,28 @@ async fn run(cli: Cli) -> Result<(), CommandError> {
     let ended = match cli.command {
         Command::Build(args) => {
             let mut options = BuildOptions::from(args);
-            setting.add_proxies(&mut options.reading);
-            commands::build::run(&options, &setting).await
+            ctx.add_proxies(&mut options.reading);
+            commands::build::run(&options, &ctx).await
         }
-        Command::Inputs(args) => commands::inputs::run(&args.into(), &setting).await,
+        Command::Inputs(args) => commands::inputs::run(&args.into(), &ctx).await,
         Command::Watch(args) => {
             let mut options = WatchOptions::from(args);
-            setting.add_proxies(&mut options.build.reading);
+            ctx.add_proxies(&mut options.build.reading);
             if let Some(push) = &mut options.push {
-                setting.add_proxies(&mut push.reading);
+                ctx.add_proxies(&mut push.reading);
             }
-            commands::watch::run(&options, wishes, &setting).await
+            commands::watch::run(&options, wishes, &ctx).await
         }
         Command::Push(args) => {
             let mut options = PushOptions::from(args);
-            setting.add_proxies(&mut options.reading);
-            commands::push::run(&options, &setting).await
+            ctx.add_proxies(&mut options.reading);
+            commands::push::run(&options, &ctx).await
         }
-        Command::Context(args) => context(args, &setting).await,
-        Command::Graph(args) => draw(args, has_colors, &setting).await,
+        Command::Context(args) => context(args, &ctx).await,
+        Command::Graph(args) => draw(args, has_colors, &ctx).await,
     };
     // The last sender goes with the setting; what is in the channel is shown first.
-    drop(setting);
+    drop(ctx);
     let written = shown.await.map_err(io::Error::other).flatten();
     match written.map_err(|error| CommandError::unwritten(STANDARD_OUTPUT, &error)) {
         Err(lost) if matches!(ended, Ok(()) | Err(CommandError::Failed)) => Err(lost),
@@ -164,11 +164,11 @@ async fn run(cli: Cli) -> Result<(), CommandError> {
     }
 }
 
-async fn context(args: ContextArgs, setting: &Setting) -> Result<(), CommandError> {
+async fn context(args: ContextArgs, ctx: &CommandContext) -> Result<(), CommandError> {
     let is_json = args.json;
     let mut options = ContextOptions::from(args);
-    setting.add_proxies(&mut options.reading);
-    let contexts = commands::context::run(&options, setting).await?;
+    ctx.add_proxies(&mut options.reading);
+    let contexts = commands::context::run(&options, ctx).await?;
     let text = if is_json {
         escape::json(&format!("{:#}\n", report_context::document(&contexts)))
     } else {
@@ -188,11 +188,11 @@ fn print(text: &str) -> Result<(), CommandError> {
     results.end().map_err(|error| CommandError::unwritten(STANDARD_OUTPUT, &error))
 }
 
-async fn draw(args: GraphArgs, has_colors: bool, setting: &Setting) -> Result<(), CommandError> {
+async fn draw(args: GraphArgs, has_colors: bool, ctx: &CommandContext) -> Result<(), CommandError> {
     let how = args.drawing(has_colors).map_err(Problems::from)?;
     let mut options = GraphOptions::from(args);
-    setting.add_proxies(&mut options.reading);
-    let chart = commands::graph::run(&options, setting).await?;
+    ctx.add_proxies(&mut options.reading);
+    let chart = commands::graph::run(&options, ctx).await?;
     let drawing = graph::draw(chart, how.format, how.has_images, how.has_colors);
     match (how.file, how.is_check) {
         (Some(file), true) => graph::check(&file, &drawing),

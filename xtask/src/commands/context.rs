@@ -10,24 +10,24 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use xtask_core::context::build_context::Context;
-use xtask_core::context::spec::Selection;
+use xtask_core::context::spec::ContextSpec;
 use xtask_core::context::tree::{Kind, Tree, Wanted};
-use xtask_core::context::tree_cache::Trees;
+use xtask_core::context::tree_cache::TreeCache;
 use xtask_core::paths::DEPENDENCY;
 use xtask_core::paths::TEMPORARY;
 use xtask_core::plan::steps::{Plan, Step};
 use xtask_core::problem::{Problem, Problems};
-use xtask_core::workspace::components::{Component, Image, Options, Workspace};
+use xtask_core::workspace::components::{Component, Image, Workspace, WorkspaceOptions};
 use xtask_core::workspace::registry_config::RegistryConfig;
 
-use crate::build::mode::{Aim, Showing};
+use crate::build::mode::{ContextCapture, Mode};
 use crate::build::options::BuildOptions;
 use crate::build::prepare::read_workspace;
 use crate::build::run as build;
-use crate::command_context::Setting;
+use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
 use crate::system::records::read_memory;
-use crate::system::temp_dirs::TemporaryFolders;
+use crate::system::temp_dirs::TempDirs;
 
 /// Whose context, and where to.
 #[derive(Clone, Debug)]
@@ -39,7 +39,7 @@ pub struct ContextOptions {
     /// The folder of `services-configuration.yaml`.
     pub config_dir: Option<PathBuf>,
     /// How Dockerfiles are read.
-    pub reading: Options,
+    pub reading: WorkspaceOptions,
     /// Write the very stream to this file.
     pub tar: Option<PathBuf>,
     /// Run the hooks before, and build what the component needs if it is stale.
@@ -91,11 +91,11 @@ impl LeftOut {
 /// Finds out what would be sent, and writes it to a file if that is asked for.
 pub async fn run(
     options: &ContextOptions,
-    setting: &Setting,
+    ctx: &CommandContext,
 ) -> Result<Vec<ImageContext>, CommandError> {
     let registry = options.config_dir.as_deref().map(RegistryConfig::read).transpose()?;
     let (workspace, graph) =
-        read_workspace(&setting.root, &options.reading, registry.as_ref(), &setting.events)?;
+        read_workspace(&ctx.root, &options.reading, registry.as_ref(), &ctx.events)?;
     let selected = workspace.find_all(std::slice::from_ref(&options.component))?;
     let plan = Plan::new(&workspace, &graph, Some(&selected));
     let step = plan.steps.iter().find(|step| selected.contains(&step.component));
@@ -104,13 +104,16 @@ pub async fn run(
         return Err(Problems::from(makes_nothing(&options.component)).into());
     };
     let images = choose(component, options).map_err(Problems::from)?;
-    let showing =
-        Showing { image: options.image.clone(), tar: options.tar.clone(), ..Showing::default() };
-    let folders = TemporaryFolders::read(&setting.root);
+    let capture = ContextCapture {
+        image: options.image.clone(),
+        tar: options.tar.clone(),
+        ..ContextCapture::default()
+    };
+    let folders = TempDirs::read(&ctx.root);
     if !options.hooks {
         folders.check(&workspace, &plan.taking_part())?;
     }
-    let trees = Trees::new(&setting.root, read_memory(&setting.root));
+    let trees = TreeCache::new(&ctx.root, read_memory(&ctx.root));
     let trees = trees.without_temporary(folders.made().clone());
     if options.hooks {
         let build = BuildOptions {
@@ -119,17 +122,17 @@ pub async fn run(
             components: vec![component.name.clone()],
             ..BuildOptions::default()
         };
-        let engine = setting.engine();
-        build::run_with(engine, &build, Aim::Show(&showing), setting).await?;
+        let engine = ctx.engine();
+        build::run_with(engine, &build, Mode::Show(&capture), ctx).await?;
     } else {
         for image in &images {
             let context = at_rest(&workspace, step, image, &trees);
             let context = context.map_err(Problems::from)?;
-            showing.add(image, context).map_err(CommandError::Unwritten)?;
+            capture.add(image, context).map_err(CommandError::Unwritten)?;
         }
     }
     let mut contents = Vec::new();
-    for (name, context) in showing.seen.into_inner() {
+    for (name, context) in capture.seen.into_inner() {
         if let Some(image) = images.iter().find(|image| image.name == name) {
             let mut described =
                 describe(&workspace, step, image, context, &trees).map_err(Problems::from)?;
@@ -176,9 +179,9 @@ fn at_rest(
     workspace: &Workspace,
     step: &Step,
     image: &Image,
-    trees: &Trees,
+    trees: &TreeCache,
 ) -> Result<Context, Problem> {
-    let own = Selection::own(&workspace.components[step.component], image);
+    let own = ContextSpec::own(&workspace.components[step.component], image);
     trees.at_rest(&own.with(needed(workspace, step)))
 }
 
@@ -192,10 +195,10 @@ fn describe(
     step: &Step,
     image: &Image,
     context: Context,
-    trees: &Trees,
+    trees: &TreeCache,
 ) -> Result<ImageContext, Problem> {
     let component = &workspace.components[step.component];
-    let selection = Selection::own(component, image);
+    let selection = ContextSpec::own(component, image);
     let needed = needed(workspace, step);
     let (ignore, ignore_file) = trees.ignore(&selection)?;
     let mut left_out: BTreeMap<usize, LeftOut> = BTreeMap::new();

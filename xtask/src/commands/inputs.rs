@@ -9,17 +9,17 @@ use std::process::{Command, Stdio};
 
 use xtask_core::problem::{Problem, Problems};
 use xtask_core::regular_file;
-use xtask_core::workspace::components::{Component, Options};
+use xtask_core::workspace::components::{Component, WorkspaceOptions};
 
-use crate::build::mode::Aim;
+use crate::build::mode::Mode;
 use crate::build::options::BuildOptions;
 use crate::build::prepare::read_workspace;
 use crate::build::run as build;
-use crate::command_context::Setting;
+use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
 use crate::event::Event;
 use crate::system::state;
-use crate::system::strace::{Reads, TRACER};
+use crate::system::strace::{TRACER, TracedReads};
 
 /// No file system has larger ones by default.
 const BLOCK: usize = 64 << 10;
@@ -34,41 +34,40 @@ pub struct InputsOptions {
 }
 
 /// Traces the hooks of one component.
-pub async fn run(options: &InputsOptions, setting: &Setting) -> Result<(), CommandError> {
+pub async fn run(options: &InputsOptions, ctx: &CommandContext) -> Result<(), CommandError> {
     refuse_without_tracer()?;
-    let mut reading = Options::default();
-    setting.add_proxies(&mut reading);
-    let (workspace, _) = read_workspace(&setting.root, &reading, None, &setting.events)?;
+    let mut reading = WorkspaceOptions::default();
+    ctx.add_proxies(&mut reading);
+    let (workspace, _) = read_workspace(&ctx.root, &reading, None, &ctx.events)?;
     let found = workspace.find_all(std::slice::from_ref(&options.component))?;
     let component = found.first().map(|place| &workspace.components[*place]);
     let component = component.filter(|component| component.has_hooks()).ok_or_else(|| {
         let message = format!("'{}' has no hooks: there is nothing to declare", options.component);
         Problems::from(Problem::of_request(message))
     })?;
-    let trace = setting.root.join(state::DIR).join("trace");
-    let made = fs::create_dir_all(setting.root.join(state::DIR));
+    let trace = ctx.root.join(state::DIR).join("trace");
+    let made = fs::create_dir_all(ctx.root.join(state::DIR));
     made.and_then(|()| File::create(&trace)).map_err(|error| unkept(&error))?;
     let components = vec![component.name.clone()];
     let build = BuildOptions { reading, components, ..BuildOptions::default() };
-    let engine = setting.engine();
-    build::run_with(engine, &build, Aim::Trace(&trace), setting).await?;
+    let engine = ctx.engine();
+    build::run_with(engine, &build, Mode::Trace(&trace), ctx).await?;
     refuse_cut_off(&trace).map_err(|error| unkept(&error))?;
     let text = fs::read(&trace).map_err(|error| unkept(&error))?;
-    let reads = Reads::parse(&String::from_utf8_lossy(&text), &setting.root, &component.name);
+    let reads = TracedReads::parse(&String::from_utf8_lossy(&text), &ctx.root, &component.name);
     fs::remove_file(&trace).map_err(|error| unkept(&error))?;
     if options.check {
         return check(component, &reads);
     }
     let hooks = component.pre_hook.iter().chain(&component.post_hook);
-    let scripts: Vec<String> = hooks
-        .filter_map(|hook| regular_file::read_to_string(&setting.root.join(hook)).ok())
-        .collect();
-    let is_set = |name: &str| setting.variables.contains_key(OsStr::new(name));
-    let mut lines = reads.proposal(&setting.root, &scripts, is_set);
+    let scripts: Vec<String> =
+        hooks.filter_map(|hook| regular_file::read_to_string(&ctx.root.join(hook)).ok()).collect();
+    let is_set = |name: &str| ctx.variables.contains_key(OsStr::new(name));
+    let mut lines = reads.proposal(&ctx.root, &scripts, is_set);
     if lines.is_empty() {
         lines.push("# The hooks read nothing outside this component and what it needs.".to_owned());
     }
-    setting.events.send(Event::Proposed { lines });
+    ctx.events.send(Event::Proposed { lines });
     Ok(())
 }
 
@@ -85,7 +84,7 @@ fn refuse_without_tracer() -> Result<(), Problems> {
     }
 }
 
-fn check(component: &Component, reads: &Reads) -> Result<(), CommandError> {
+fn check(component: &Component, reads: &TracedReads) -> Result<(), CommandError> {
     let file = format!("{}/build/inputs", component.dir());
     let Some((_, inputs)) = &component.inputs else {
         let message = "is not there: make it of what 'cargo xtask inputs' prints";

@@ -12,13 +12,13 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 use xtask_core::image_reference;
 use xtask_core::problem::{Problem, Problems, did_you_mean};
-use xtask_core::workspace::components::{Image, Options, Workspace};
+use xtask_core::workspace::components::{Image, Workspace, WorkspaceOptions};
 use xtask_core::workspace::registry_config::RegistryConfig;
 
 use crate::build::options::BuildOptions;
 use crate::build::prepare::read_workspace;
 use crate::build::run as build;
-use crate::command_context::Setting;
+use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
 use crate::engine::{DockerEngine, Engine, EngineError, PushRequest};
 use crate::event::{Event, Events, Expectation};
@@ -36,7 +36,7 @@ pub struct PushOptions {
     /// The tag, in place of the configuration's.
     pub tag: Option<String>,
     /// How Dockerfiles are read.
-    pub reading: Options,
+    pub reading: WorkspaceOptions,
     /// Whether an image that a build would replace is an error.
     pub denies_stale: bool,
     /// How long failures that may pass are tried again.
@@ -44,21 +44,20 @@ pub struct PushOptions {
 }
 
 /// Pushes, and reports each image's digest.
-pub async fn run(options: &PushOptions, setting: &Setting) -> Result<(), CommandError> {
+pub async fn run(options: &PushOptions, ctx: &CommandContext) -> Result<(), CommandError> {
     let registry = RegistryConfig::read(&options.config_dir)?;
     let tag = tag(options, &registry).map_err(Problems::from)?;
-    let _lock = setting.lock("push").await?;
-    let (workspace, _) =
-        read_workspace(&setting.root, &options.reading, Some(&registry), &setting.events)?;
+    let _lock = ctx.lock("push").await?;
+    let (workspace, _) = read_workspace(&ctx.root, &options.reading, Some(&registry), &ctx.events)?;
     let images = select(&workspace, &options.images)?;
-    let engine = setting.engine().await?;
+    let engine = ctx.engine().await?;
     refuse_missing(&workspace, &images, &engine).await?;
-    let stale = find_stale(&workspace, &images, &engine, options, setting).await?;
+    let stale = find_stale(&workspace, &images, &engine, options, ctx).await?;
     if options.denies_stale {
         Problems::check(stale)?;
     } else {
         for problem in stale {
-            setting.events.send(Event::Warning(problem));
+            ctx.events.send(Event::Warning(problem));
         }
     }
     let requests: Vec<PushRequest> = images
@@ -69,8 +68,8 @@ pub async fn run(options: &PushOptions, setting: &Setting) -> Result<(), Command
             tag: tag.clone(),
         })
         .collect();
-    let pushing = push_all(&requests, &registry, &engine, options.retry_for, setting);
-    setting.unless_interrupted(Box::pin(pushing)).await
+    let pushing = push_all(&requests, &registry, &engine, options.retry_for, ctx);
+    ctx.unless_interrupted(Box::pin(pushing)).await
 }
 
 /// The tag that images get.
@@ -130,7 +129,7 @@ async fn find_stale(
     images: &[(usize, &Image)],
     engine: &DockerEngine,
     options: &PushOptions,
-    setting: &Setting,
+    ctx: &CommandContext,
 ) -> Result<Vec<Problem>, CommandError> {
     let component = |place: &usize| workspace.components[*place].name.clone();
     let build = BuildOptions {
@@ -141,8 +140,8 @@ async fn find_stale(
         ..BuildOptions::default()
     };
     // The workspace was read and warned of before.
-    let setting = &Setting { events: Events::unheard(), ..setting.clone() };
-    let steps = build::preview_locked(async { Ok(engine.clone()) }, &build, setting).await?;
+    let ctx = &CommandContext { events: Events::unheard(), ..ctx.clone() };
+    let steps = build::preview_locked(async { Ok(engine.clone()) }, &build, ctx).await?;
     let planned: BTreeMap<&str, &Expectation> = steps
         .iter()
         .flat_map(|step| &step.images)
@@ -170,14 +169,14 @@ async fn push_all(
     registry: &RegistryConfig,
     engine: &DockerEngine,
     retry_for: Duration,
-    setting: &Setting,
+    ctx: &CommandContext,
 ) -> Result<(), CommandError> {
     let logins = engine.credentials(vec![registry.domain.clone()], Some(registry)).await;
     let pushes = requests.iter().map(|request| async {
-        setting.events.send(Event::PushStarted { reference: request.reference() });
-        let ended = engine.push(request, &logins, retry_for, &setting.events).await;
+        ctx.events.send(Event::PushStarted { reference: request.reference() });
+        let ended = engine.push(request, &logins, retry_for, &ctx.events).await;
         if !matches!(ended, Err(EngineError::Interrupted)) {
-            setting.events.send(report(request, &ended));
+            ctx.events.send(report(request, &ended));
         }
         ended.is_ok()
     });

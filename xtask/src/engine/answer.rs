@@ -89,7 +89,7 @@ where
     if !answer.status().is_success() {
         return Err(refusal(answer).await);
     }
-    let reader = Reader {
+    let reader = AnswerReader {
         body: answer.into_body(),
         lines: Lines::new(LONGEST),
         ended: VecDeque::new(),
@@ -139,7 +139,7 @@ async fn refusal(answer: Response<Incoming>) -> EngineError {
     })
 }
 
-struct Reader<T> {
+struct AnswerReader<T> {
     body: Incoming,
     lines: Lines,
     ended: VecDeque<Line>,
@@ -147,7 +147,7 @@ struct Reader<T> {
     _connection: JoinSet<()>,
 }
 
-impl<T: Info> Reader<T> {
+impl<T: Info> AnswerReader<T> {
     async fn next(&mut self) -> Option<Result<Part<T>, EngineError>> {
         loop {
             match self.ended.pop_front() {

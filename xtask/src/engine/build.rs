@@ -29,9 +29,9 @@ use super::{Builder, DockerEngine, EngineError, Logins, query, to_their_end, upl
 use crate::engine::answer::{self, Part};
 use crate::engine::credentials::server_of;
 use crate::engine::file_sync::Files;
-use crate::engine::progress::Progress;
+use crate::engine::progress::BuildProgress;
 use crate::engine::session::{Address, Session, unique_session};
-use crate::engine::sync_ledger::Offers;
+use crate::engine::sync_ledger::SyncLedger;
 use crate::engine::waiting::Wait;
 use crate::event::{Event, Events};
 use crate::system::state;
@@ -79,7 +79,7 @@ pub(crate) async fn run(
         wait: engine
             .waiting
             .begin(format!("the engine at {} to begin image '{}'", engine.endpoint, request.image)),
-        progress: Progress::new(request.component, request.image, events),
+        progress: BuildProgress::new(request.component, request.image, events),
     };
     if builder == Builder::BuildKit
         && let Some(address) = &engine.address
@@ -105,7 +105,7 @@ struct Build<'a> {
     builder: Builder,
     /// For the beginning of the answer.
     wait: Wait<'a>,
-    progress: Progress<'a>,
+    progress: BuildProgress<'a>,
 }
 
 impl Build<'_> {
@@ -239,7 +239,7 @@ impl Shared {
         let folder = request.root.join(state::DIR).join("offers");
         let record = folder.join(request.image.replace('/', "%"));
         let nonce = unique_session();
-        let offers = Offers::next(state::read(&record), &nonce, files.offers());
+        let offers = SyncLedger::next(state::read(&record), &nonce, files.offers());
         // Nothing may be offered that is not remembered, but under a key of its own.
         let written = state::write(&record, &offers).and_then(|()| state::identity(&folder));
         let key = written.map_or(nonce, |folder| format!("{}-{folder}", offers.key()));

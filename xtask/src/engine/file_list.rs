@@ -13,12 +13,12 @@ use std::path::{Path, PathBuf};
 
 use bollard_buildkit_proto::fsutil::types::Stat;
 use rustix::fs::{major, minor};
-use xtask_core::context::build_context::{Context, FirstNames, Item, Place};
+use xtask_core::context::build_context::{Context, ContextEntry, FirstNames, Place};
 use xtask_core::context::tree::Kind;
 use xtask_core::context::verified_reader::changed;
 use xtask_core::regular_file::naming;
 
-use crate::engine::sync_ledger::Offer;
+use crate::engine::sync_ledger::SyncedFolder;
 
 /// The mode of a folder that is told of only because something is in it.
 const MADE_UP: u32 = 0o755;
@@ -49,7 +49,10 @@ enum Row {
 impl FileList {
     /// What is wanted of a context; none if anything has a name that the protocol cannot
     /// say.
-    pub(crate) fn new(context: &Context, is_wanted: impl Fn(&Item<'_>) -> bool) -> Option<Self> {
+    pub(crate) fn new(
+        context: &Context,
+        is_wanted: impl Fn(&ContextEntry<'_>) -> bool,
+    ) -> Option<Self> {
         let mut places = Vec::new();
         for place in context.places() {
             let item = context.item(place)?;
@@ -83,14 +86,14 @@ impl FileList {
     }
 
     /// The file that is asked for by its place in the order.
-    pub(crate) fn get(&self, place: usize) -> Option<Item<'_>> {
+    pub(crate) fn get(&self, place: usize) -> Option<ContextEntry<'_>> {
         match self.rows.get(place)? {
             Row::Entry(place) => self.item(*place),
             Row::Folder(_) => None,
         }
     }
 
-    fn item(&self, place: Place) -> Option<Item<'_>> {
+    fn item(&self, place: Place) -> Option<ContextEntry<'_>> {
         self.context.as_ref()?.item(place)
     }
 
@@ -115,9 +118,9 @@ impl FileList {
     }
 
     /// The contents that they offer.
-    pub(crate) fn offers(&self) -> impl Iterator<Item = Offer> {
+    pub(crate) fn offers(&self) -> impl Iterator<Item = SyncedFolder> {
         let items = (0..self.len()).filter_map(|place| self.get(place));
-        items.filter(|item| item.entry.kind == Kind::File).map(|item| Offer {
+        items.filter(|item| item.entry.kind == Kind::File).map(|item| SyncedFolder {
             path: item.path(),
             size: item.entry.size(),
             modified: item.entry.modified(),
@@ -126,23 +129,23 @@ impl FileList {
     }
 
     /// The folders that they offer.
-    pub(crate) fn folders(&self) -> impl Iterator<Item = Offer> {
+    pub(crate) fn folders(&self) -> impl Iterator<Item = SyncedFolder> {
         self.rows.iter().filter_map(|row| match row {
-            Row::Folder(path) => Some(Offer::folder(path.clone(), MADE_UP)),
+            Row::Folder(path) => Some(SyncedFolder::folder(path.clone(), MADE_UP)),
             Row::Entry(place) => {
                 let item = self.item(*place).filter(|item| item.entry.kind == Kind::Folder)?;
-                Some(Offer::folder(item.path(), item.entry.mode))
+                Some(SyncedFolder::folder(item.path(), item.entry.mode))
             }
         })
     }
 }
 
-fn by_path((a, b): (Item<'_>, Item<'_>)) -> Ordering {
+fn by_path((a, b): (ContextEntry<'_>, ContextEntry<'_>)) -> Ordering {
     a.part.names(a.entry).cmp(b.part.names(b.entry))
 }
 
-fn stat(item: &Item<'_>, source: &Path, first_names: &mut FirstNames) -> io::Result<Stat> {
-    let Item { entry, digest, .. } = item;
+fn stat(item: &ContextEntry<'_>, source: &Path, first_names: &mut FirstNames) -> io::Result<Stat> {
+    let ContextEntry { entry, digest, .. } = item;
     let special = SPECIAL.into_iter().filter(|(own, _)| entry.mode & own != 0);
     let mut stat = Stat {
         path: text(item.path().as_os_str()),

@@ -20,12 +20,12 @@ use tokio::sync::mpsc::{self, Sender, UnboundedReceiver, UnboundedSender};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use xtask_core::context::build_context::Context;
-use xtask_core::context::verified_reader::Whole;
+use xtask_core::context::verified_reader::VerifiedReader;
 use xtask_core::digest::Digest;
 use xtask_core::regular_file::naming;
 
 use crate::engine::file_list::FileList;
-use crate::engine::sync_ledger::Offer;
+use crate::engine::sync_ledger::SyncedFolder;
 
 /// Big enough that a packet costs nothing beside the copying.
 const CHUNK: usize = 256 * 1024;
@@ -64,7 +64,7 @@ impl Files {
     }
 
     /// What they offer. Of the folders that the Dockerfile lies in, nothing is copied.
-    pub(crate) fn offers(&self) -> impl Iterator<Item = Offer> {
+    pub(crate) fn offers(&self) -> impl Iterator<Item = SyncedFolder> {
         self.context.folders().chain(self.context.offers()).chain(self.dockerfile.offers())
     }
 
@@ -192,7 +192,7 @@ impl Files {
 
 /// Sends a file; false if nobody listens any more.
 fn send(source: &Path, digest: Digest, id: u32, packets: &Packets) -> io::Result<bool> {
-    let mut whole = Whole::open(source)?;
+    let mut whole = VerifiedReader::open(source)?;
     loop {
         let size = usize::try_from(whole.left()).map_or(CHUNK, |left| left.min(CHUNK));
         let mut data = vec![0; size];

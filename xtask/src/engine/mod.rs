@@ -40,7 +40,7 @@ use http_body_util::Full;
 use hyper::Request;
 use serde::Serialize;
 use tokio::sync::{Mutex, OnceCell};
-use xtask_core::staleness::engine_images::{Held, Holdings};
+use xtask_core::staleness::engine_images::{EngineImages, TrackedImage};
 use xtask_core::staleness::fingerprint::LABEL;
 use xtask_core::workspace::registry_config::RegistryConfig;
 
@@ -115,11 +115,11 @@ pub struct FoundImage {
     /// The engine's id of it.
     pub id: String,
     /// Whether it has `ONBUILD` instructions for those who build on it.
-    pub has_triggers: bool,
+    pub has_onbuild: bool,
     /// The names of the environment variables that it sets.
     pub variables: Vec<String>,
     /// What its labels say, if it has ours.
-    pub held: Option<Held>,
+    pub held: Option<TrackedImage>,
     /// All its labels.
     pub labels: BTreeMap<String, String>,
     /// The digests of its layers, the lowest first.
@@ -130,7 +130,7 @@ pub struct FoundImage {
 /// others are [`DockerEngine`].
 pub trait Engine {
     /// All images with our labels, by one question.
-    fn holdings(&self) -> impl Future<Output = Result<Holdings, EngineError>>;
+    fn engine_images(&self) -> impl Future<Output = Result<EngineImages, EngineError>>;
 
     /// The image of this reference, if the engine holds one.
     fn image(
@@ -278,14 +278,14 @@ impl Engine for DockerEngine {
                     config.labels.unwrap_or_default().into_iter().collect();
                 let layers = found.root_fs.and_then(|root| root.layers).unwrap_or_default();
                 Ok(Some(FoundImage {
-                    has_triggers: config.on_build.is_some_and(|triggers| !triggers.is_empty()),
+                    has_onbuild: config.on_build.is_some_and(|triggers| !triggers.is_empty()),
                     variables: config
                         .env
                         .unwrap_or_default()
                         .iter()
                         .map(|it| name_of(it))
                         .collect(),
-                    held: Held::from_labels(id.clone(), |label| labels.get(label).cloned()),
+                    held: TrackedImage::from_labels(id.clone(), |label| labels.get(label).cloned()),
                     labels,
                     layers,
                     id,
@@ -298,19 +298,19 @@ impl Engine for DockerEngine {
         }
     }
 
-    async fn holdings(&self) -> Result<Holdings, EngineError> {
+    async fn engine_images(&self) -> Result<EngineImages, EngineError> {
         let filters = HashMap::from([("label", vec![LABEL])]);
         let options = ListImagesOptionsBuilder::default().filters(&filters).build();
-        let mut holdings = Holdings::complete();
+        let mut engine_images = EngineImages::complete();
         for image in self.ask(self.questions.list_images(Some(options))).await? {
             let names = image.repo_tags.into_iter().filter(|name| name != "<none>:<none>");
             if let Some(held) =
-                Held::from_labels(image.id, |label| image.labels.get(label).cloned())
+                TrackedImage::from_labels(image.id, |label| image.labels.get(label).cloned())
             {
-                holdings.add(names, &held);
+                engine_images.add(names, &held);
             }
         }
-        Ok(holdings)
+        Ok(engine_images)
     }
 
     async fn history(&self, id: &str) -> Result<Vec<String>, EngineError> {

@@ -13,7 +13,7 @@ use crate::system::lines::{Line, Lines, shorten};
 const LONGEST: usize = 64 << 10;
 
 /// What was told so far of one image.
-pub(crate) struct Progress<'a> {
+pub(crate) struct BuildProgress<'a> {
     component: &'a str,
     image: &'a str,
     events: &'a Events,
@@ -26,7 +26,7 @@ pub(crate) struct Progress<'a> {
     pending: BTreeMap<(String, i64), Lines>,
 }
 
-impl<'a> Progress<'a> {
+impl<'a> BuildProgress<'a> {
     pub(crate) fn new(component: &'a str, image: &'a str, events: &'a Events) -> Self {
         let (seen, pending) = (HashSet::new(), BTreeMap::new());
         let running = BTreeMap::new();

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use xtask_core::digest::Digest;
-use xtask_core::digest::Fields;
+use xtask_core::digest::FieldHasher;
 
 /// So many digests more than files there may be before a key is given up for them.
 const SPARE: usize = 10_000;
@@ -34,7 +34,7 @@ const FORMAT: u32 = 2;
 
 /// What was offered under a key.
 #[derive(Debug, Deserialize, Serialize)]
-pub(crate) struct Offers {
+pub(crate) struct SyncLedger {
     format: u32,
     key: String,
     /// The digest of contents, by that of path, size and time.
@@ -43,7 +43,7 @@ pub(crate) struct Offers {
 
 /// A file or folder as the engine tells them apart, and what is in it.
 #[derive(Clone, Debug)]
-pub(crate) struct Offer {
+pub(crate) struct SyncedFolder {
     /// Its path in the context.
     pub(crate) path: PathBuf,
     /// In bytes.
@@ -54,20 +54,20 @@ pub(crate) struct Offer {
     pub(crate) digest: Digest,
 }
 
-impl Offer {
+impl SyncedFolder {
     /// A folder, of which the engine looks at nothing but the path.
     pub(crate) fn folder(path: PathBuf, mode: u32) -> Self {
         Self { path, size: 0, modified: 0, digest: blake3::hash(&mode.to_le_bytes()) }
     }
 }
 
-impl Offers {
+impl SyncLedger {
     /// The offers that are to be made now: those that were made `before` and these, or
     /// these alone under a key that is made of a `nonce` never used before.
     pub(crate) fn next(
         before: Option<Self>,
         nonce: &str,
-        offers: impl Iterator<Item = Offer>,
+        offers: impl Iterator<Item = SyncedFolder>,
     ) -> Self {
         let offers: HashMap<Short, Short> = offers.map(|offer| offer.entry()).collect();
         let usable = before.filter(|before| {
@@ -91,9 +91,9 @@ impl Offers {
     }
 }
 
-impl Offer {
+impl SyncedFolder {
     fn entry(&self) -> (Short, Short) {
-        let mut fields = Fields::default();
+        let mut fields = FieldHasher::default();
         fields.add(self.path.as_os_str().as_bytes());
         fields.add(&self.size.to_le_bytes());
         fields.add(&self.modified.to_le_bytes());
@@ -111,9 +111,14 @@ fn short(digest: Digest) -> Short {
 mod tests {
     use super::*;
 
-    fn offer(path: &str, modified: i64, contents: &str) -> Offer {
+    fn offer(path: &str, modified: i64, contents: &str) -> SyncedFolder {
         let size = u64::try_from(contents.len()).unwrap();
-        Offer { path: path.into(), size, modified, digest: blake3::hash(contents.as_bytes()) }
+        SyncedFolder {
+            path: path.into(),
+            size,
+            modified,
+            digest: blake3::hash(contents.as_bytes()),
+        }
     }
 
     /// The keys under which files are offered, one time after the other.
@@ -122,7 +127,7 @@ mod tests {
         let mut keys = Vec::new();
         for (time, files) in times.iter().enumerate() {
             let offers = files.iter().map(|(path, modified, text)| offer(path, *modified, text));
-            let next = Offers::next(before, &time.to_string(), offers);
+            let next = SyncLedger::next(before, &time.to_string(), offers);
             keys.push(next.key().to_owned());
             before = Some(next);
         }
@@ -151,8 +156,8 @@ mod tests {
         let mut before = None;
         let mut keys = Vec::new();
         for (time, mode) in [0o755, 0o755, 0o700, 0o755, 0o2755].into_iter().enumerate() {
-            let offers = [Offer::folder("d".into(), mode), offer("d/f", 1, "x")];
-            let next = Offers::next(before, &time.to_string(), offers.into_iter());
+            let offers = [SyncedFolder::folder("d".into(), mode), offer("d/f", 1, "x")];
+            let next = SyncLedger::next(before, &time.to_string(), offers.into_iter());
             keys.push(next.key().to_owned());
             before = Some(next);
         }
@@ -162,8 +167,8 @@ mod tests {
     #[test]
     fn a_record_of_another_format_is_not_used() {
         let offers = || std::iter::once(offer("a", 1, "x"));
-        let old = Offers { format: FORMAT - 1, ..Offers::next(None, "old", offers()) };
-        assert_eq!(Offers::next(Some(old), "new", offers()).key(), "new");
+        let old = SyncLedger { format: FORMAT - 1, ..SyncLedger::next(None, "old", offers()) };
+        assert_eq!(SyncLedger::next(Some(old), "new", offers()).key(), "new");
     }
 
     #[test]
@@ -171,7 +176,7 @@ mod tests {
         let mut before = None;
         for time in 0..SPARE + 4 {
             let offers = std::iter::once(offer("a", i64::try_from(time).unwrap(), "x"));
-            before = Some(Offers::next(before, &time.to_string(), offers));
+            before = Some(SyncLedger::next(before, &time.to_string(), offers));
         }
         let before = before.unwrap();
         assert_eq!(before.key(), (SPARE + 3).to_string());

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use xtask_core::context::build_context::{Context, Item};
+use xtask_core::context::build_context::{Context, ContextEntry};
 use xtask_core::context::tree::Kind;
 use xtask_core::escape;
 
@@ -26,7 +26,7 @@ const LARGE: u64 = 10 << 20;
 
 /// The files, largest first, and what makes them so many.
 pub(crate) fn lines(contents: &ImageContext) -> Vec<String> {
-    let mut items: Vec<Item<'_>> = contents.context.items().collect();
+    let mut items: Vec<ContextEntry<'_>> = contents.context.items().collect();
     items.sort_by_key(|item| std::cmp::Reverse(item.entry.size()));
     let files = items.iter().filter(|item| item.entry.kind != Kind::Folder).count();
     let total = contents.context.size();
@@ -35,9 +35,9 @@ pub(crate) fn lines(contents: &ImageContext) -> Vec<String> {
         format!("{image} ({dockerfile}): {}, {}", counted(files), bytes(total)),
         String::new(),
     ];
-    let paths: Vec<PathBuf> = items.iter().map(Item::path).collect();
+    let paths: Vec<PathBuf> = items.iter().map(ContextEntry::path).collect();
     let filled: HashSet<&Path> = paths.iter().filter_map(|path| path.parent()).collect();
-    let is_shown = |(item, path): &(&Item<'_>, &PathBuf)| {
+    let is_shown = |(item, path): &(&ContextEntry<'_>, &PathBuf)| {
         item.entry.kind != Kind::Folder || !filled.contains(path.as_path())
     };
     for (item, path) in items.iter().zip(&paths).filter(is_shown) {
@@ -167,7 +167,7 @@ pub(crate) fn document(contexts: &[ImageContext]) -> Value {
 }
 
 fn one(contents: &ImageContext) -> Value {
-    let file = |item: Item<'_>| {
+    let file = |item: ContextEntry<'_>| {
         let kind = match item.entry.kind {
             Kind::Folder => "folder",
             Kind::Link => "link",

@@ -23,11 +23,11 @@ const PLACE: &str = "/*DATA*/null";
 /// What has been seen of a round.
 pub(crate) struct Timings {
     started: Instant,
-    steps: BTreeMap<String, Step>,
+    steps: BTreeMap<String, TimedStep>,
 }
 
 #[derive(Default)]
-struct Step {
+struct TimedStep {
     start: f64,
     end: f64,
     outcome: String,
@@ -60,7 +60,7 @@ impl Timings {
         }
         let step = self.steps.entry(event.component()?.to_owned()).or_default();
         match event {
-            Event::StepStarted { .. } => *step = Step { start: now, ..Step::default() },
+            Event::StepStarted { .. } => *step = TimedStep { start: now, ..TimedStep::default() },
             Event::PartStarted { part, .. } => drop(step.open.insert(part.clone(), now)),
             Event::ContextSent { image, .. } => {
                 let start = step.open.insert(image.clone(), now).unwrap_or(now);

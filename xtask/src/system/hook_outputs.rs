@@ -19,10 +19,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use xtask_core::context::build_context::{Context, Item};
+use xtask_core::context::build_context::{Context, ContextEntry};
 use xtask_core::context::hook_outputs::HookOutputs;
 use xtask_core::context::tree::Kind;
-use xtask_core::context::tree_cache::Trees;
+use xtask_core::context::tree_cache::TreeCache;
 use xtask_core::regular_file::naming;
 use xtask_core::workspace::components::{Component, Workspace};
 
@@ -91,7 +91,7 @@ pub fn last_sign(root: &Path, component: &str) -> SystemTime {
 }
 
 /// Tells `trees` what hooks left in the components of a workspace.
-pub fn load(workspace: &Workspace, trees: &Trees) {
+pub fn load(workspace: &Workspace, trees: &TreeCache) {
     let hooked = workspace.components.iter().filter(|component| component.has_hooks());
     for component in hooked {
         trees.set_outputs(&component.dir(), read(&workspace.root, &component.name).outputs);
@@ -131,8 +131,8 @@ fn move_aside(
     found: &Context,
     outputs: &HookOutputs,
 ) -> io::Result<()> {
-    let is_whole = |item: &Item<'_>| outputs.has(&item.entry.path, &item.value());
-    let whole: Vec<Item<'_>> = found.items().filter(is_whole).collect();
+    let is_whole = |item: &ContextEntry<'_>| outputs.has(&item.entry.path, &item.value());
+    let whole: Vec<ContextEntry<'_>> = found.items().filter(is_whole).collect();
     // What is in a folder goes before the folder.
     for entry in whole.iter().rev().map(|item| item.entry) {
         let (from, to) = (folder.join(&entry.path), aside.join(&entry.path));

@@ -19,7 +19,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use xtask_core::regular_file;
-use xtask_core::workspace::hook_script::{self, ScriptError};
+use xtask_core::workspace::hook_script::{self, HookScriptError};
 
 use crate::event::{Event, Events, Stream};
 use crate::system::strace::TRACER;
@@ -48,7 +48,7 @@ pub enum HookError {
         /// The hook, relative to the root.
         hook: String,
         /// Why not.
-        source: ScriptError,
+        source: HookScriptError,
     },
     /// Nobody knows how it ended.
     #[error("{hook}: cannot be waited for: {source}")]
@@ -116,7 +116,7 @@ pub async fn run(
     let Hook { root, path, component, .. } = hook;
     let interpreter = interpreter_of(root, path)?;
     let mut child = start(&hook, &interpreter)?;
-    let _known = Known::new(&child);
+    let _known = RunningHooks::new(&child);
     // What is left of the output once the hook has ended is little, and is not held up.
     let (is_over, over) = watch::channel(false);
     let output = forward(child.stdout.take(), Stream::Out, component, events, over.clone());
@@ -204,9 +204,9 @@ fn group_of(child: &Child) -> Option<Pid> {
 static GROUPS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
 /// A group is known as long as this lives.
-struct Known(Option<Pid>);
+struct RunningHooks(Option<Pid>);
 
-impl Known {
+impl RunningHooks {
     fn new(child: &Child) -> Self {
         let group = group_of(child);
         GROUPS.lock().unwrap_or_else(PoisonError::into_inner).extend(group);
@@ -214,7 +214,7 @@ impl Known {
     }
 }
 
-impl Drop for Known {
+impl Drop for RunningHooks {
     fn drop(&mut self) {
         let mut groups = GROUPS.lock().unwrap_or_else(PoisonError::into_inner);
         groups.retain(|group| Some(*group) != self.0);

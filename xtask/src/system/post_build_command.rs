@@ -23,9 +23,9 @@ pub struct Built {
 
 /// The command that runs, if one does.
 #[derive(Debug, Default)]
-pub struct FollowUp(Option<Child>);
+pub struct PostBuildCommand(Option<Child>);
 
-impl FollowUp {
+impl PostBuildCommand {
     /// Starts a command in the workspace's root. What was built is in `XTASK_COMPONENTS`
     /// and `XTASK_IMAGES`, separated by spaces.
     pub fn start(&mut self, command: &str, root: &Path, built: &Built) -> io::Result<()> {

@@ -13,10 +13,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
-use xtask_core::context::build_context::{Context, Part};
+use xtask_core::context::build_context::{Context, ContextPart};
 use xtask_core::context::hook_outputs::HookOutputs;
 use xtask_core::context::tree::{Tree, Wanted};
-use xtask_core::context::tree_cache::Trees;
+use xtask_core::context::tree_cache::TreeCache;
 use xtask_core::paths::GENERATED;
 use xtask_core::staleness::fingerprint::{Fingerprint, Recipe};
 
@@ -59,7 +59,7 @@ impl Store {
     }
 
     /// What is kept for a key, if it is still whole.
-    pub fn find(&mut self, key: &Fingerprint, trees: &Trees) -> Option<Settled> {
+    pub fn find(&mut self, key: &Fingerprint, trees: &TreeCache) -> Option<Settled> {
         let settled: Settled = state::read(&self.path(key).join("settled"))?;
         if settled.generated.is_some() {
             let contents = trees.folder(&self.generated(key)).ok()?;
@@ -82,7 +82,7 @@ impl Store {
         key: &Fingerprint,
         dir: &str,
         fingerprints: BTreeMap<String, Fingerprint>,
-        trees: &Trees,
+        trees: &TreeCache,
     ) -> io::Result<()> {
         let folder = self.path(key);
         remove(&folder)?;
@@ -95,7 +95,7 @@ impl Store {
             // As dependents get it: from here links would lead elsewhere.
             let wanted = |path: &Path| Wanted::itself_if(path.starts_with(GENERATED));
             let tree = Arc::new(Tree::followed(&own, wanted, &[])?);
-            let part = Part::without(dir.to_owned(), tree, &[]);
+            let part = ContextPart::without(dir.to_owned(), tree, &[]);
             temp_dirs::copy_parts(&[part], &unfinished)?;
         }
         fs::rename(&unfinished, &folder)?;

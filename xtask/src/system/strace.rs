@@ -34,7 +34,7 @@ pub(crate) const TRACER: [&str; 8] = [
 
 /// What hooks did that their results may depend on.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Reads {
+pub(crate) struct TracedReads {
     /// The files that were read, relative to the root.
     files: BTreeSet<PathBuf>,
     /// The folders that were listed, relative to the root.
@@ -45,7 +45,7 @@ pub(crate) struct Reads {
     others: BTreeSet<String>,
 }
 
-impl Reads {
+impl TracedReads {
     /// Reads a trace of what ran in the workspace at `root` for a component.
     pub(crate) fn parse(trace: &str, root: &Path, component: &str) -> Self {
         let mut parser = Parser {
@@ -121,7 +121,7 @@ struct Parser<'a> {
     /// Calls whose result comes later, by process.
     begun: BTreeMap<String, String>,
     written: BTreeSet<PathBuf>,
-    reads: Reads,
+    reads: TracedReads,
 }
 
 impl Parser<'_> {
@@ -371,10 +371,10 @@ mod tests {
         root
     }
 
-    fn reads(root: &Path, trace: &str) -> Reads {
+    fn reads(root: &Path, trace: &str) -> TracedReads {
         let root_text = format!("{}", root.display());
         let trace = trace.replace("</w", &format!("<{root_text}"));
-        Reads::parse(&trace, root, "a")
+        TracedReads::parse(&trace, root, "a")
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
-use xtask_core::context::build_context::Part;
+use xtask_core::context::build_context::ContextPart;
 use xtask_core::context::tree::{Entry, Kind, Tree};
 use xtask_core::paths::GENERATED;
 use xtask_core::paths::TEMPORARY;
@@ -31,7 +31,7 @@ const NAMED: usize = 3;
 
 /// For which components a round made temporary folders that are not removed yet.
 #[derive(Debug)]
-pub struct TemporaryFolders {
+pub struct TempDirs {
     root: PathBuf,
     /// The components' folders, relative to the root.
     made: BTreeSet<String>,
@@ -41,7 +41,7 @@ pub struct TemporaryFolders {
     is_saved: bool,
 }
 
-impl TemporaryFolders {
+impl TempDirs {
     /// Reads the record of the workspace at `root`.
     pub fn read(root: &Path) -> Self {
         let made = state::read(&Self::file(root)).unwrap_or_default();
@@ -293,7 +293,7 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// Copies what a component needs to where its hooks look for it.
-pub fn copy_parts(parts: &[Part], to: &Path) -> io::Result<()> {
+pub fn copy_parts(parts: &[ContextPart], to: &Path) -> io::Result<()> {
     for part in parts {
         let copies = part.entries().map(|entry| (entry, part.source(entry), part.path(entry)));
         copy(copies, to)?;

@@ -16,13 +16,13 @@ use console::measure_text_width;
 use crate::event::Event;
 use crate::ui::plain::Plain;
 use crate::ui::text;
-use crate::ui::{Failed, How, View, failure_lines};
+use crate::ui::{Failed, UiOptions, View, failure_lines};
 
 /// Shown only where a line is broken.
 const SOFT_HYPHEN: char = '\u{ad}';
 
 pub(crate) struct GitHub {
-    how: How,
+    how: UiOptions,
     plain: Plain,
     groups: HashMap<String, Group>,
 }
@@ -39,7 +39,7 @@ const MOST_LINES: usize = 10_000;
 const MOST_BYTES: usize = 4 << 20;
 
 impl GitHub {
-    pub(crate) fn new(how: How) -> Self {
+    pub(crate) fn new(how: UiOptions) -> Self {
         Self { how, plain: Plain::new(how), groups: HashMap::new() }
     }
 

@@ -3,7 +3,7 @@
 use rustix::process::{Signal, getpid, kill_process};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
-use crate::commands::watch::Wish;
+use crate::commands::watch::UserRequest;
 
 /// What there is to say of the keys.
 pub(crate) const HELP: [&str; 6] = [
@@ -17,7 +17,7 @@ pub(crate) const HELP: [&str; 6] = [
 
 /// Something to be shown.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Look {
+pub(crate) enum UiCommand {
     Logs,
     Graph,
     Help,
@@ -26,19 +26,19 @@ pub(crate) enum Look {
 /// Sorts keys into what the loop is asked and what is to be shown.
 pub(crate) fn understand(
     mut keys: UnboundedReceiver<char>,
-) -> (UnboundedReceiver<Wish>, UnboundedReceiver<Look>) {
+) -> (UnboundedReceiver<UserRequest>, UnboundedReceiver<UiCommand>) {
     let (wish, wishes) = mpsc::unbounded_channel();
     let (look, looks) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Some(key) = keys.recv().await {
             // Whoever hears it no more has come to an end.
             match key {
-                '\n' | '\r' => drop(wish.send(Wish::Build)),
-                'f' => drop(wish.send(Wish::Force)),
-                'p' => drop(wish.send(Wish::Pause)),
-                'l' => drop(look.send(Look::Logs)),
-                'g' => drop(look.send(Look::Graph)),
-                '?' | 'h' => drop(look.send(Look::Help)),
+                '\n' | '\r' => drop(wish.send(UserRequest::Build)),
+                'f' => drop(wish.send(UserRequest::Force)),
+                'p' => drop(wish.send(UserRequest::Pause)),
+                'l' => drop(look.send(UiCommand::Logs)),
+                'g' => drop(look.send(UiCommand::Graph)),
+                '?' | 'h' => drop(look.send(UiCommand::Help)),
                 'q' => drop(kill_process(getpid(), Signal::INT)),
                 _ => {}
             }

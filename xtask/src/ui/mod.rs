@@ -28,7 +28,7 @@ use xtask_core::escape;
 use crate::event::{Event, Failure, Hearer};
 use crate::report::plan;
 use crate::report::timings::Timings;
-use crate::ui::keymap::Look;
+use crate::ui::keymap::UiCommand;
 use crate::ui::log_files::Logs;
 use crate::ui::plain::Plain;
 use crate::ui::sanitize::clean;
@@ -36,7 +36,7 @@ use crate::ui::terminal::Terminal;
 
 /// What is shown of events.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct How {
+pub(crate) struct UiOptions {
     /// In which way.
     pub(crate) progress: Progress,
     /// Every path, where else the first stands for all.
@@ -55,7 +55,7 @@ pub(crate) struct How {
     pub(crate) is_github: bool,
 }
 
-impl How {
+impl UiOptions {
     /// A line or several as they may be written, whatever they hold.
     pub(crate) fn shown(self, text: &str) -> String {
         shown(text, self.is_github)
@@ -135,7 +135,7 @@ pub(crate) trait View {
     fn tick(&mut self) {}
 
     /// Shows what somebody wants to see; only on a terminal is there somebody.
-    fn look(&mut self, _: Look, _: &[Failed]) {}
+    fn look(&mut self, _: UiCommand, _: &[Failed]) {}
 
     /// Nothing comes any more.
     fn end(&mut self) {}
@@ -146,11 +146,11 @@ pub(crate) trait View {
 
 /// Shows everything until the last sender is gone; an error if results were lost.
 pub(crate) async fn show(
-    how: How,
+    how: UiOptions,
     root: &Path,
     options: &reproduce::Options,
     mut events: Hearer,
-    looks: Option<UnboundedReceiver<Look>>,
+    looks: Option<UnboundedReceiver<UiCommand>>,
 ) -> io::Result<()> {
     let mut view: Box<dyn View> = match how.progress {
         Progress::Terminal => Box::new(Terminal::new(how)),
@@ -261,7 +261,7 @@ impl View for Silent {
 }
 
 /// Nothing but what went wrong.
-struct Quiet(How);
+struct Quiet(UiOptions);
 
 impl View for Quiet {
     fn event(&mut self, event: &Event) {

@@ -9,18 +9,18 @@ use xtask_core::escape;
 use crate::event::{Event, InstructionState};
 use crate::report::plan;
 use crate::ui::text;
-use crate::ui::{Failed, How, View, failure_lines, paint};
+use crate::ui::{Failed, UiOptions, View, failure_lines, paint};
 
 /// Long names are not worth more of a line than this.
 const WIDEST_NAME: usize = 24;
 
 pub(crate) struct Plain {
-    how: How,
+    how: UiOptions,
     name_width: usize,
 }
 
 impl Plain {
-    pub(crate) fn new(how: How) -> Self {
+    pub(crate) fn new(how: UiOptions) -> Self {
         Self { how, name_width: 0 }
     }
 

@@ -9,11 +9,11 @@ use console::Style;
 use xtask_core::escape;
 
 use crate::event::{Event, InstructionState, Outcome, PlannedComponent};
-use crate::ui::keymap::{HELP, Look};
+use crate::ui::keymap::{HELP, UiCommand};
 use crate::ui::plain::Plain;
 use crate::ui::screen::Screen;
 use crate::ui::text;
-use crate::ui::{Failed, How, View, failure_lines, paint};
+use crate::ui::{Failed, UiOptions, View, failure_lines, paint};
 
 /// How often what runs is drawn anew.
 const FAST: Duration = Duration::from_millis(100);
@@ -25,7 +25,7 @@ const SLOW: Duration = Duration::from_secs(1);
 const MOST_LINES: usize = 16;
 
 pub(crate) struct Terminal {
-    how: How,
+    how: UiOptions,
     plain: Plain,
     screen: Screen,
     is_drawn: bool,
@@ -53,7 +53,7 @@ struct Running {
 }
 
 impl Terminal {
-    pub(crate) fn new(how: How) -> Self {
+    pub(crate) fn new(how: UiOptions) -> Self {
         Self {
             how,
             plain: Plain::new(how),
@@ -303,12 +303,12 @@ impl View for Terminal {
         }
     }
 
-    fn look(&mut self, look: Look, failures: &[Failed]) {
+    fn look(&mut self, look: UiCommand, failures: &[Failed]) {
         let lines = match look {
-            Look::Help => HELP.map(str::to_owned).to_vec(),
-            Look::Graph => self.graph(),
-            Look::Logs if failures.is_empty() => vec!["nothing has failed".to_owned()],
-            Look::Logs => failure_lines(failures, self.how.has_colors),
+            UiCommand::Help => HELP.map(str::to_owned).to_vec(),
+            UiCommand::Graph => self.graph(),
+            UiCommand::Logs if failures.is_empty() => vec!["nothing has failed".to_owned()],
+            UiCommand::Logs => failure_lines(failures, self.how.has_colors),
         };
         for line in lines {
             self.say(&line);

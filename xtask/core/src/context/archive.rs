@@ -12,10 +12,10 @@ use std::thread;
 
 use rustix::fs::{major, minor};
 
-use crate::context::build_context::{Context, FirstNames, Item};
-use crate::context::read_ahead::Ahead;
+use crate::context::build_context::{Context, ContextEntry, FirstNames};
+use crate::context::read_ahead::ReadAhead;
 use crate::context::tree::Kind;
-use crate::context::verified_reader::{Whole, changed};
+use crate::context::verified_reader::{VerifiedReader, changed};
 use crate::paths::DEPENDENCY;
 use crate::regular_file::naming;
 
@@ -31,7 +31,7 @@ pub fn write(context: &Context, out: impl Write) -> io::Result<()> {
     }
     let mut first_names = FirstNames::default();
     thread::scope(|scope| {
-        let mut ahead = Ahead::start(scope, context);
+        let mut ahead = ReadAhead::start(scope, context);
         for item in context.items() {
             let source = item.part.source(item.entry);
             let read = ahead.take(&item).transpose();
@@ -45,11 +45,11 @@ pub fn write(context: &Context, out: impl Write) -> io::Result<()> {
 
 fn append<W: Write>(
     archive: &mut tar::Builder<W>,
-    item: &Item<'_>,
+    item: &ContextEntry<'_>,
     read: Option<Vec<u8>>,
     first_names: &mut FirstNames,
 ) -> io::Result<()> {
-    let Item { part, entry, digest, .. } = item;
+    let ContextEntry { part, entry, digest, .. } = item;
     let (path, source) = (item.path(), part.source(entry));
     let seconds = entry.modified().div_euclid(1_000_000_000);
     let mut header = header_of(entry.mode, seconds, entry.kind);
@@ -63,7 +63,7 @@ fn append<W: Write>(
                 header.set_size(contents.len() as u64);
                 return archive.append_data(&mut header, &path, &contents[..]);
             }
-            let mut whole = Whole::open(&source)?;
+            let mut whole = VerifiedReader::open(&source)?;
             header.set_size(whole.left());
             archive.append_data(&mut header, &path, &mut whole)?;
             return whole.check_end(*digest);
@@ -107,7 +107,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::context::build_context::Part;
+    use crate::context::build_context::ContextPart;
     use crate::context::tree::Tree;
 
     #[test]
@@ -124,8 +124,11 @@ mod tests {
     fn what_is_not_what_was_digested_is_not_sent() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("f"), "1").unwrap();
-        let part =
-            Part::without("src/a".into(), Arc::new(Tree::read(dir.path(), &[]).unwrap()), &[]);
+        let part = ContextPart::without(
+            "src/a".into(),
+            Arc::new(Tree::read(dir.path(), &[]).unwrap()),
+            &[],
+        );
         let context = Context::read(vec![part]).unwrap();
         write(&context, io::sink()).unwrap();
         fs::write(dir.path().join("f"), "2").unwrap();

@@ -21,16 +21,16 @@ use std::sync::Arc;
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
 
-use crate::context::dockerignore::Ignore;
+use crate::context::dockerignore::Dockerignore;
 use crate::context::hook_outputs::HookOutputs;
 use crate::context::tree::{Entry, Kind, Tree, top};
 use crate::digest::Digest;
-use crate::digest::Fields;
+use crate::digest::FieldHasher;
 use crate::paths::{DEPENDENCY, GENERATED, TEMPORARY};
 
 /// A tree, or some of it, at a place in a context.
 #[derive(Clone, Debug)]
-pub struct Part {
+pub struct ContextPart {
     /// The folder as people call it, relative to the workspace root.
     pub shown: String,
     at: PathBuf,
@@ -44,7 +44,7 @@ pub struct Part {
 /// later must still have these digests.
 #[derive(Clone, Debug)]
 pub struct Context {
-    parts: Vec<Part>,
+    parts: Vec<ContextPart>,
     digest: Digest,
 }
 
@@ -57,9 +57,9 @@ pub struct Place {
 
 /// One entry of a context.
 #[derive(Clone, Copy, Debug)]
-pub struct Item<'a> {
+pub struct ContextEntry<'a> {
     /// The part that it is from.
-    pub part: &'a Part,
+    pub part: &'a ContextPart,
     /// What it is there.
     pub entry: &'a Entry,
     /// Of its contents.
@@ -68,7 +68,7 @@ pub struct Item<'a> {
     pub is_ignored: bool,
 }
 
-impl Item<'_> {
+impl ContextEntry<'_> {
     /// Where it is in the context.
     pub fn path(&self) -> PathBuf {
         self.part.path(self.entry)
@@ -101,9 +101,9 @@ impl Item<'_> {
     }
 }
 
-impl Part {
+impl ContextPart {
     /// A component's own folder, for the Dockerfile at `dockerfile` in it.
-    pub fn own(shown: String, tree: Arc<Tree>, ignore: &Ignore, dockerfile: &Path) -> Self {
+    pub fn own(shown: String, tree: Arc<Tree>, ignore: &Dockerignore, dockerfile: &Path) -> Self {
         let mut part = Self { shown, at: PathBuf::new(), tree, kept: Vec::new(), ignored: None };
         part.keep(ignore, |entry| !entry.path.as_os_str().is_empty());
         if let Some(place) = part.tree.find(dockerfile).and_then(|place| u32::try_from(place).ok())
@@ -117,7 +117,7 @@ impl Part {
 
     /// What a component gets of another that it needs: all of its folder but what is
     /// there during a round only.
-    pub fn dependency(name: &str, shown: String, tree: Arc<Tree>, ignore: &Ignore) -> Self {
+    pub fn dependency(name: &str, shown: String, tree: Arc<Tree>, ignore: &Dockerignore) -> Self {
         let at = Path::new(DEPENDENCY).join(name);
         let mut part = Self { shown, at, tree, kept: Vec::new(), ignored: None };
         part.keep(ignore, |entry| {
@@ -134,7 +134,7 @@ impl Part {
         shown: String,
         tree: Arc<Tree>,
         is_kept: bool,
-        ignore: &Ignore,
+        ignore: &Dockerignore,
     ) -> Self {
         let at = Path::new(DEPENDENCY).join(name);
         let (at, shown) = if is_kept {
@@ -150,7 +150,7 @@ impl Part {
     /// A whole tree, as it is now, without the folders of these names at its top.
     pub fn without(shown: String, tree: Arc<Tree>, left_out: &[&str]) -> Self {
         let mut part = Self { shown, at: PathBuf::new(), tree, kept: Vec::new(), ignored: None };
-        part.keep(&Ignore::default(), |entry| {
+        part.keep(&Dockerignore::default(), |entry| {
             let top = top(&entry.path);
             !top.is_empty() && left_out.iter().all(|name| top != name.as_bytes())
         });
@@ -159,7 +159,7 @@ impl Part {
 
     /// Keeps what is wanted and not ignored. An ignored folder is kept as the parent
     /// of what is kept in it.
-    fn keep(&mut self, ignore: &Ignore, is_wanted: impl Fn(&Entry) -> bool) {
+    fn keep(&mut self, ignore: &Dockerignore, is_wanted: impl Fn(&Entry) -> bool) {
         let mut ignored: Vec<u32> = Vec::new();
         for (place, entry) in (0u32..).zip(self.tree.entries()) {
             if !is_wanted(entry) {
@@ -189,15 +189,15 @@ impl Part {
     }
 
     /// The same, as far as they are digested.
-    fn items(&self) -> impl Iterator<Item = Item<'_>> {
+    fn items(&self) -> impl Iterator<Item = ContextEntry<'_>> {
         (0..self.kept.len()).filter_map(|kept| self.item(kept))
     }
 
-    fn item(&self, kept: usize) -> Option<Item<'_>> {
+    fn item(&self, kept: usize) -> Option<ContextEntry<'_>> {
         let place = *self.kept.get(kept)?;
         let entry = self.tree.entries().get(place as usize)?;
         let is_ignored = self.ignored == Some(place);
-        Some(Item { part: self, entry, digest: entry.digest()?, is_ignored })
+        Some(ContextEntry { part: self, entry, digest: entry.digest()?, is_ignored })
     }
 
     /// Leaves out what hooks left in the tree, as long as it is that.
@@ -216,7 +216,7 @@ impl Part {
         Ok(())
     }
 
-    /// Keeps only those that are wanted, by their place among [`Part::entries`].
+    /// Keeps only those that are wanted, by their place among [`ContextPart::entries`].
     pub fn retain(&mut self, wanted: &[bool]) {
         let mut wanted = wanted.iter();
         self.kept.retain(|_| wanted.next() == Some(&true));
@@ -271,12 +271,12 @@ impl Part {
 
 impl Context {
     /// Digests what the parts keep.
-    pub fn read(parts: Vec<Part>) -> io::Result<Self> {
+    pub fn read(parts: Vec<ContextPart>) -> io::Result<Self> {
         for part in &parts {
             part.tree.digest(&part.kept)?;
         }
         let mut context = Self { parts, digest: Digest::from_bytes([0; 32]) };
-        let mut fields = Fields::default();
+        let mut fields = FieldHasher::default();
         for item in context.items() {
             let path = item.entry.path.as_os_str().as_bytes();
             let slash = if path.is_empty() { "" } else { "/" };
@@ -298,8 +298,8 @@ impl Context {
     }
 
     /// What is in it, part by part, sorted by path.
-    pub fn items(&self) -> impl Iterator<Item = Item<'_>> {
-        self.parts.iter().flat_map(Part::items)
+    pub fn items(&self) -> impl Iterator<Item = ContextEntry<'_>> {
+        self.parts.iter().flat_map(ContextPart::items)
     }
 
     /// Where everything in it is found again, in the same order.
@@ -309,7 +309,7 @@ impl Context {
     }
 
     /// What is at a place of it.
-    pub fn item(&self, place: Place) -> Option<Item<'_>> {
+    pub fn item(&self, place: Place) -> Option<ContextEntry<'_>> {
         self.parts.get(place.part)?.item(place.kept)
     }
 
@@ -325,7 +325,7 @@ pub struct FirstNames(HashMap<(String, u64, u64), (PathBuf, Digest)>);
 
 impl FirstNames {
     /// The path of the same file earlier in the same part, if there is one.
-    pub fn before(&mut self, item: &Item<'_>) -> Option<PathBuf> {
+    pub fn before(&mut self, item: &ContextEntry<'_>) -> Option<PathBuf> {
         let (device, inode) = item.entry.inode?;
         let (first, digest) = match self.0.entry((item.part.shown.clone(), device, inode)) {
             hash_map::Entry::Occupied(known) => known.into_mut(),
@@ -357,7 +357,7 @@ mod tests {
         Arc::new(Tree::read(folder, &[]).unwrap())
     }
 
-    fn paths(part: &Part) -> Vec<String> {
+    fn paths(part: &ContextPart) -> Vec<String> {
         part.entries().map(|entry| part.path(entry).display().to_string()).collect()
     }
 
@@ -370,9 +370,9 @@ mod tests {
             fs::write(path, "x").unwrap();
         }
         let of = |ignore: &str| {
-            let (ignore, tree) = (Ignore::parse(ignore).unwrap(), tree(dir.path()));
-            let folder = Part::dependency("b", "src/b".into(), Arc::clone(&tree), &ignore);
-            let generated = Part::generated("b", "src/b".into(), tree, false, &ignore);
+            let (ignore, tree) = (Dockerignore::parse(ignore).unwrap(), tree(dir.path()));
+            let folder = ContextPart::dependency("b", "src/b".into(), Arc::clone(&tree), &ignore);
+            let generated = ContextPart::generated("b", "src/b".into(), tree, false, &ignore);
             [paths(&folder), paths(&generated)]
         };
         let generated = ["dependency/b/generated", "dependency/b/generated/g"];
@@ -388,8 +388,8 @@ mod tests {
         fs::write(own.path().join("generated/g"), "x").unwrap();
         fs::write(kept.path().join("g"), "x").unwrap();
         let items = |folder: &Path, is_kept| {
-            let ignore = Ignore::default();
-            let part = Part::generated("b", "src/b".into(), tree(folder), is_kept, &ignore);
+            let ignore = Dockerignore::default();
+            let part = ContextPart::generated("b", "src/b".into(), tree(folder), is_kept, &ignore);
             let context = Context::read(vec![part]).unwrap();
             context.items().map(|item| (item.shown(), item.digest)).collect::<Vec<_>>()
         };
@@ -403,9 +403,9 @@ mod tests {
         fs::create_dir(dir.path().join("build")).unwrap();
         fs::write(dir.path().join("build/a.dockerfile"), "FROM scratch\n").unwrap();
         symlink("/etc", dir.path().join("link")).unwrap();
-        let ignore = Ignore::parse("build").unwrap();
+        let ignore = Dockerignore::parse("build").unwrap();
         let dockerfile = Path::new("build/a.dockerfile");
-        let part = Part::own("src/a".into(), tree(dir.path()), &ignore, dockerfile);
+        let part = ContextPart::own("src/a".into(), tree(dir.path()), &ignore, dockerfile);
         assert_eq!(paths(&part), ["build/a.dockerfile", "link"]);
         assert_eq!(part.entries().last().unwrap().kind, Kind::Link);
     }

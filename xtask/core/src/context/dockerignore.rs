@@ -43,14 +43,14 @@ use crate::path_pattern::Pattern;
 
 /// What a `.dockerignore` says. The default ignores nothing.
 #[derive(Clone, Debug, Default)]
-pub struct Ignore {
+pub struct Dockerignore {
     rules: Vec<Rule>,
 }
 
 /// A line that is no pattern.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub struct IgnoreError {
+pub struct DockerignoreError {
     /// The line, from 1.
     pub line: usize,
     /// The pattern and what is wrong with it.
@@ -66,17 +66,17 @@ struct Rule {
     pattern: Pattern,
 }
 
-impl Ignore {
+impl Dockerignore {
     /// Reads the text of a `.dockerignore`.
     ///
     /// # Errors
     /// The first line that is no pattern.
-    pub fn parse(text: &str) -> Result<Self, IgnoreError> {
+    pub fn parse(text: &str) -> Result<Self, DockerignoreError> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut rules = Vec::new();
         for (index, line) in text.split('\n').enumerate() {
             let written = normalize(line);
-            let rule = parse_rule(&written, index + 1).map_err(|reason| IgnoreError {
+            let rule = parse_rule(&written, index + 1).map_err(|reason| DockerignoreError {
                 line: index + 1,
                 message: format!("bad pattern '{}': {reason}", line.trim()),
             })?;

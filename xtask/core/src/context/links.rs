@@ -15,7 +15,7 @@ const MADE_UP: [&str; 3] = ["/proc", "/sys", "/dev"];
 
 /// Follows the links of one folder.
 #[derive(Debug)]
-pub(crate) struct Follower {
+pub(crate) struct LinkFollower {
     folder: PathBuf,
     /// Where the links lie that were followed to where the walk is, really.
     parents: Vec<PathBuf>,
@@ -23,7 +23,7 @@ pub(crate) struct Follower {
     pub(crate) targets: BTreeSet<PathBuf>,
 }
 
-impl Follower {
+impl LinkFollower {
     pub(crate) fn new(folder: &Path) -> Self {
         Self { folder: folder.to_owned(), parents: Vec::new(), targets: BTreeSet::new() }
     }

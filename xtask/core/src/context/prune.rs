@@ -8,15 +8,15 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use crate::context::build_context::Part;
+use crate::context::build_context::ContextPart;
 use crate::context::tree::Kind;
-use crate::dockerfile::context_reads::{Reach, Sources};
+use crate::dockerfile::context_reads::{ContextReads, Reach};
 
 /// Keeps what can be read, the folders above it, and what is sent `always`; tells whether
 /// that is certain. `on_disk` says where a path of the context lies.
 pub(crate) fn reduce(
-    parts: &mut [Part],
-    sources: &Sources,
+    parts: &mut [ContextPart],
+    sources: &ContextReads,
     always: &[PathBuf],
     on_disk: impl Fn(&Path) -> Option<PathBuf>,
 ) -> bool {
@@ -30,7 +30,7 @@ pub(crate) fn reduce(
 }
 
 /// Which entries are wanted; none if a source may pass through a link.
-fn readable(part: &Part, sources: &Sources, always: &[PathBuf]) -> Option<Vec<bool>> {
+fn readable(part: &ContextPart, sources: &ContextReads, always: &[PathBuf]) -> Option<Vec<bool>> {
     let mut wanted = Vec::new();
     // The last folder of which all or nothing can be read.
     let mut folder: Option<(PathBuf, bool)> = None;
@@ -57,7 +57,11 @@ fn readable(part: &Part, sources: &Sources, always: &[PathBuf]) -> Option<Vec<bo
 }
 
 /// Whether a link that is kept leads to something that is not.
-fn leads_out(part: &Part, sources: &Sources, on_disk: &impl Fn(&Path) -> Option<PathBuf>) -> bool {
+fn leads_out(
+    part: &ContextPart,
+    sources: &ContextReads,
+    on_disk: &impl Fn(&Path) -> Option<PathBuf>,
+) -> bool {
     let find = |path: &Path| fs::symlink_metadata(on_disk(path)?).ok();
     let mut links = part.entries().filter(|entry| entry.kind == Kind::Link);
     links.any(|link| {

@@ -8,9 +8,9 @@ use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::Scope;
 
-use crate::context::build_context::{Context, Item};
+use crate::context::build_context::{Context, ContextEntry};
 use crate::context::tree::Kind;
-use crate::context::verified_reader::{Whole, changed};
+use crate::context::verified_reader::{VerifiedReader, changed};
 
 const READERS: usize = 4;
 
@@ -22,12 +22,12 @@ const SMALL: u64 = 64 << 10;
 
 /// The small files of a context, in their order.
 #[derive(Debug)]
-pub(crate) struct Ahead {
+pub(crate) struct ReadAhead {
     readers: Vec<Receiver<io::Result<Vec<u8>>>>,
     next: usize,
 }
 
-impl Ahead {
+impl ReadAhead {
     /// Begins to read. It ends when nobody takes what was read.
     pub(crate) fn start<'scope>(
         scope: &'scope Scope<'scope, '_>,
@@ -52,7 +52,7 @@ impl Ahead {
     ///
     /// # Errors
     /// It cannot be read, or is not what was digested.
-    pub(crate) fn take(&mut self, item: &Item<'_>) -> Option<io::Result<Vec<u8>>> {
+    pub(crate) fn take(&mut self, item: &ContextEntry<'_>) -> Option<io::Result<Vec<u8>>> {
         if !is_small(item) {
             return None;
         }
@@ -62,12 +62,12 @@ impl Ahead {
     }
 }
 
-fn is_small(item: &Item<'_>) -> bool {
+fn is_small(item: &ContextEntry<'_>) -> bool {
     item.entry.kind == Kind::File && item.entry.size() <= SMALL
 }
 
-fn read(item: &Item<'_>) -> io::Result<Vec<u8>> {
-    let mut whole = Whole::open(&item.part.source(item.entry))?;
+fn read(item: &ContextEntry<'_>) -> io::Result<Vec<u8>> {
+    let mut whole = VerifiedReader::open(&item.part.source(item.entry))?;
     let mut contents = Vec::new();
     whole.read_to_end(&mut contents)?;
     whole.check_end(item.digest)?;

@@ -4,13 +4,13 @@
 use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
-use crate::dockerfile::context_reads::Sources;
+use crate::dockerfile::context_reads::ContextReads;
 use crate::paths::{DEPENDENCY, GENERATED};
 use crate::workspace::components::{Component, Image};
 
 /// A component that another one gets under `dependency/`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Needed {
+pub struct DependencyFolder {
     /// Its name.
     pub name: String,
     /// Where its `generated/` is kept, if that is not in its folder.
@@ -19,27 +19,27 @@ pub struct Needed {
 
 /// What a context is made from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Selection {
+pub struct ContextSpec {
     /// The component's folder, relative to the root.
     pub dir: String,
     /// The Dockerfile, relative to that folder.
     pub dockerfile: PathBuf,
     /// What it can read.
-    pub sources: Sources,
+    pub sources: ContextReads,
     /// Of the Dockerfile that says so.
     pub written: Digest,
     /// What is streamed under `dependency/`.
-    pub needed: Vec<Needed>,
+    pub needed: Vec<DependencyFolder>,
 }
 
-impl Needed {
+impl DependencyFolder {
     /// Where it is in the context.
     pub fn at(&self) -> PathBuf {
         Path::new(DEPENDENCY).join(&self.name)
     }
 }
 
-impl Selection {
+impl ContextSpec {
     /// A component's own folder, for one of its images.
     pub fn own(component: &Component, image: &Image) -> Self {
         let dockerfile = PathBuf::from(component.in_context(image));
@@ -54,7 +54,8 @@ impl Selection {
 
     /// With these components that it needs, each in its own folder.
     pub fn with(self, needed: Vec<String>) -> Self {
-        let needed = needed.into_iter().map(|name| Needed { name, generated: None }).collect();
+        let needed =
+            needed.into_iter().map(|name| DependencyFolder { name, generated: None }).collect();
         Self { needed, ..self }
     }
 

@@ -28,7 +28,7 @@ use rustix::fs::{fstat, openat, statat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::context::links::{Follower, may_leave};
+use crate::context::links::{LinkFollower, may_leave};
 use crate::digest::Digest;
 use crate::regular_file::{self, naming};
 
@@ -165,7 +165,7 @@ pub struct Tree {
 struct Walk<'w> {
     /// All of it, if nothing says what.
     wanted: Option<&'w dyn Fn(&Path) -> Wanted>,
-    follower: Option<&'w mut Follower>,
+    follower: Option<&'w mut LinkFollower>,
 }
 
 impl Tree {
@@ -190,7 +190,7 @@ impl Tree {
         wanted: impl Fn(&Path) -> Wanted,
         remembered: &[Remembered],
     ) -> io::Result<Self> {
-        let mut follower = Follower::new(folder);
+        let mut follower = LinkFollower::new(folder);
         let walk = Walk { wanted: Some(&wanted), follower: Some(&mut follower) };
         let mut tree = Self::start(folder, walk, remembered)?;
         tree.targets = follower.targets.into_iter().collect();
@@ -611,7 +611,8 @@ mod tests {
         rustix::fs::mknodat(CWD, &path, FileType::Fifo, mode, 0).unwrap();
         let error = tree.digest(&places(&tree)).unwrap_err().to_string();
         assert!(error.contains("/f: is a named pipe"), "{error}");
-        let error = crate::context::verified_reader::Whole::open(&path).unwrap_err().to_string();
+        let error =
+            crate::context::verified_reader::VerifiedReader::open(&path).unwrap_err().to_string();
         assert!(error.starts_with("is a named pipe"), "{error}");
     }
 }

@@ -4,22 +4,22 @@
 //! folder of which a Dockerfile can read only some, only that is walked.
 //! A component's folder is another tree for its dependents if links lead out of it.
 //! They hold until something may have written into them: whoever runs a hook calls
-//! [`Trees::forget`], whoever spends time on a build [`Trees::time_passed`], and the
+//! [`TreeCache::forget`], whoever spends time on a build [`TreeCache::time_passed`], and the
 //! next look walks again, with all the digests that are still good. Where somebody
-//! watches the file system, time alone changes nothing: [`Trees::changed`] does.
+//! watches the file system, time alone changes nothing: [`TreeCache::changed`] does.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::context::build_context::{Context, Part, ignore_files};
-use crate::context::dockerignore::Ignore;
+use crate::context::build_context::{Context, ContextPart, ignore_files};
+use crate::context::dockerignore::Dockerignore;
 use crate::context::hook_outputs::HookOutputs;
 use crate::context::prune;
-use crate::context::spec::{Needed, Selection};
+use crate::context::spec::{ContextSpec, DependencyFolder};
 use crate::context::tree::{Entry, Kind, Remembered, Tree, Wanted, unreadable};
-use crate::dockerfile::context_reads::{Reach, Sources};
+use crate::dockerfile::context_reads::{ContextReads, Reach};
 use crate::paths::TEMPORARY;
 use crate::problem::Problem;
 use crate::regular_file;
@@ -37,18 +37,18 @@ pub type Memory = BTreeMap<String, Vec<Remembered>>;
 
 /// All trees that were looked at.
 #[derive(Debug)]
-pub struct Trees {
+pub struct TreeCache {
     root: PathBuf,
     is_watched: bool,
     /// The components' folders whose temporary folders are not looked at.
     without_temporary: BTreeSet<String>,
-    state: Mutex<State>,
+    state: Mutex<CacheState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct CacheState {
     trees: HashMap<String, Arc<Tree>>,
-    contexts: HashMap<Selection, Context>,
+    contexts: HashMap<ContextSpec, Context>,
     /// The folders and Dockerfiles whose bases read more than the Dockerfiles say.
     whole: HashSet<(String, PathBuf)>,
     /// What hooks left in components, by folder.
@@ -59,11 +59,11 @@ struct State {
     has_news: bool,
 }
 
-impl Trees {
+impl TreeCache {
     /// None yet, with the digests of earlier days.
     pub fn new(root: &Path, memory: Memory) -> Self {
         let memory = memory.into_iter().map(|(name, known)| (name, Arc::new(known))).collect();
-        let state = State {
+        let state = CacheState {
             trees: HashMap::new(),
             contexts: HashMap::new(),
             whole: HashSet::new(),
@@ -96,23 +96,23 @@ impl Trees {
     }
 
     /// What the engine receives for a Dockerfile, if it was looked at before.
-    pub fn known_context(&self, of: &Selection) -> Option<Context> {
+    pub fn known_context(&self, of: &ContextSpec) -> Option<Context> {
         self.state().contexts.get(of).cloned()
     }
 
     /// What the engine receives for a Dockerfile.
-    pub fn context(&self, of: &Selection) -> Result<Context, Problem> {
+    pub fn context(&self, of: &ContextSpec) -> Result<Context, Problem> {
         let context = self.read(of, true)?;
         self.state().contexts.insert(of.clone(), context.clone());
         Ok(context)
     }
 
     /// What the engine would receive if no hook ran.
-    pub fn at_rest(&self, of: &Selection) -> Result<Context, Problem> {
+    pub fn at_rest(&self, of: &ContextSpec) -> Result<Context, Problem> {
         self.read(of, false)
     }
 
-    fn read(&self, of: &Selection, has_generated: bool) -> Result<Context, Problem> {
+    fn read(&self, of: &ContextSpec, has_generated: bool) -> Result<Context, Problem> {
         let (ignore, ignore_file) = self.ignore(of)?;
         let read = || {
             if let Some(parts) = self.lean(of, &ignore, has_generated)? {
@@ -129,12 +129,12 @@ impl Trees {
     /// What a Dockerfile can read, if that is certain. Nothing else is walked.
     fn lean(
         &self,
-        of: &Selection,
-        ignore: &Ignore,
+        of: &ContextSpec,
+        ignore: &Dockerignore,
         has_generated: bool,
-    ) -> io::Result<Option<Vec<Part>>> {
+    ) -> io::Result<Option<Vec<ContextPart>>> {
         let key = (of.dir.clone(), of.dockerfile.clone());
-        if of.sources == Sources::All || self.state().whole.contains(&key) {
+        if of.sources == ContextReads::All || self.state().whole.contains(&key) {
             return Ok(None);
         }
         let [first, second] = ignore_files(&of.dockerfile);
@@ -145,8 +145,8 @@ impl Trees {
         if parts[0].digest(&of.dockerfile)? != Some(of.written) {
             return Ok(None);
         }
-        let is_read = |needed: &&Needed| of.sources.reach(&needed.at()) != Reach::Out;
-        let needed: Vec<Needed> = of.needed.iter().filter(is_read).cloned().collect();
+        let is_read = |needed: &&DependencyFolder| of.sources.reach(&needed.at()) != Reach::Out;
+        let needed: Vec<DependencyFolder> = of.needed.iter().filter(is_read).cloned().collect();
         parts.extend(self.others(&needed, ignore, has_generated)?);
         let on_disk = |path: &Path| of.on_disk(&self.root, path, has_generated);
         Ok(prune::reduce(&mut parts, &of.sources, &always, on_disk).then_some(parts))
@@ -154,10 +154,10 @@ impl Trees {
 
     fn others(
         &self,
-        needed: &[Needed],
-        ignore: &Ignore,
+        needed: &[DependencyFolder],
+        ignore: &Dockerignore,
         has_generated: bool,
-    ) -> io::Result<Vec<Part>> {
+    ) -> io::Result<Vec<ContextPart>> {
         if has_generated {
             return self.needed(needed, ignore);
         }
@@ -165,12 +165,12 @@ impl Trees {
     }
 
     /// Notes whether the bases of a Dockerfile can make its build read everything.
-    pub fn set_whole(&self, of: &Selection, is_whole: bool) {
+    pub fn set_whole(&self, of: &ContextSpec, is_whole: bool) {
         let mut state = self.state();
         let key = (of.dir.clone(), of.dockerfile.clone());
         let is_new = if is_whole { state.whole.insert(key) } else { state.whole.remove(&key) };
         if is_new {
-            let is_other = |it: &Selection| it.dir != of.dir || it.dockerfile != of.dockerfile;
+            let is_other = |it: &ContextSpec| it.dir != of.dir || it.dockerfile != of.dockerfile;
             state.contexts.retain(|it, _| is_other(it));
         }
     }
@@ -179,7 +179,7 @@ impl Trees {
     pub fn source_at_rest(&self, dir: &str, needed: &[String]) -> Result<Context, Problem> {
         let read = || {
             let names = needed.iter().map(String::as_str);
-            self.for_hooks(dir, self.dependencies(names, &Ignore::default())?)
+            self.for_hooks(dir, self.dependencies(names, &Dockerignore::default())?)
         };
         read().map_err(|error| self.problem(&error))
     }
@@ -187,12 +187,12 @@ impl Trees {
     fn dependencies<'n>(
         &self,
         names: impl Iterator<Item = &'n str>,
-        ignore: &Ignore,
-    ) -> io::Result<Vec<Part>> {
+        ignore: &Dockerignore,
+    ) -> io::Result<Vec<ContextPart>> {
         let part = |name: &str| {
             let dir = format!("src/{name}");
             let tree = self.followed(&dir)?;
-            let mut part = Part::dependency(name, dir.clone(), tree, ignore);
+            let mut part = ContextPart::dependency(name, dir.clone(), tree, ignore);
             part.leave_out(&self.outputs(&dir))?;
             Ok(part)
         };
@@ -201,19 +201,19 @@ impl Trees {
 
     /// What hooks are given: the component's folder without what is there during a round
     /// only and what hooks left there, and what it needs.
-    pub fn source(&self, dir: &str, needed: &[Needed]) -> Result<Context, Problem> {
-        let read = || self.for_hooks(dir, self.needed(needed, &Ignore::default())?);
+    pub fn source(&self, dir: &str, needed: &[DependencyFolder]) -> Result<Context, Problem> {
+        let read = || self.for_hooks(dir, self.needed(needed, &Dockerignore::default())?);
         read().map_err(|error| self.problem(&error))
     }
 
     /// A component's folder with what it needs. What this user may not read, its hooks
     /// cannot read either.
-    fn for_hooks(&self, dir: &str, needed: Vec<Part>) -> io::Result<Context> {
-        let mut own = Part::without(dir.to_owned(), self.whole(dir)?, &TEMPORARY);
+    fn for_hooks(&self, dir: &str, needed: Vec<ContextPart>) -> io::Result<Context> {
+        let mut own = ContextPart::without(dir.to_owned(), self.whole(dir)?, &TEMPORARY);
         own.leave_out(&self.outputs(dir))?;
         let mut parts = vec![own];
         parts.extend(needed);
-        parts.iter_mut().try_for_each(Part::retain_readable)?;
+        parts.iter_mut().try_for_each(ContextPart::retain_readable)?;
         Context::read(parts)
     }
 
@@ -221,7 +221,7 @@ impl Trees {
     /// may read it.
     pub fn component(&self, dir: &str) -> Result<Context, Problem> {
         let read = || {
-            let mut part = Part::without(dir.to_owned(), self.whole(dir)?, &TEMPORARY);
+            let mut part = ContextPart::without(dir.to_owned(), self.whole(dir)?, &TEMPORARY);
             part.retain_readable()?;
             Context::read(vec![part])
         };
@@ -246,8 +246,13 @@ impl Trees {
     }
 
     /// What Dockerfiles get of their own component's folder.
-    fn own_part(&self, of: &Selection, tree: Arc<Tree>, ignore: &Ignore) -> io::Result<Part> {
-        let mut part = Part::own(of.dir.clone(), tree, ignore, &of.dockerfile);
+    fn own_part(
+        &self,
+        of: &ContextSpec,
+        tree: Arc<Tree>,
+        ignore: &Dockerignore,
+    ) -> io::Result<ContextPart> {
+        let mut part = ContextPart::own(of.dir.clone(), tree, ignore, &of.dockerfile);
         let hidden = self.state().hidden.get(&of.dir).cloned();
         hidden.map_or(Ok(()), |hidden| part.leave_out(&hidden))?;
         Ok(part)
@@ -255,7 +260,8 @@ impl Trees {
 
     /// All of a folder, relative to the root.
     pub fn folder(&self, dir: &str) -> Result<Context, Problem> {
-        let read = || Context::read(vec![Part::without(dir.to_owned(), self.whole(dir)?, &[])]);
+        let read =
+            || Context::read(vec![ContextPart::without(dir.to_owned(), self.whole(dir)?, &[])]);
         read().map_err(|error| self.problem(&error))
     }
 
@@ -269,7 +275,7 @@ impl Trees {
         let name = format!("{dir}#{INPUTS}");
         let tree = |known: &[Remembered]| Tree::of_files(&self.root, paths, known);
         let read = || {
-            let mut part = Part::without(String::new(), self.tree(&name, tree)?, &[]);
+            let mut part = ContextPart::without(String::new(), self.tree(&name, tree)?, &[]);
             part.retain_readable()?;
             Context::read(vec![part])
         };
@@ -277,25 +283,33 @@ impl Trees {
     }
 
     /// What a component gets under `dependency/`.
-    pub fn needed(&self, needed: &[Needed], ignore: &Ignore) -> io::Result<Vec<Part>> {
+    pub fn needed(
+        &self,
+        needed: &[DependencyFolder],
+        ignore: &Dockerignore,
+    ) -> io::Result<Vec<ContextPart>> {
         let mut parts = Vec::new();
-        for Needed { name, generated } in needed {
+        for DependencyFolder { name, generated } in needed {
             let dir = format!("src/{name}");
             let tree = self.followed(&dir)?;
-            parts.push(Part::dependency(name, dir.clone(), Arc::clone(&tree), ignore));
+            parts.push(ContextPart::dependency(name, dir.clone(), Arc::clone(&tree), ignore));
             let tree = match generated {
                 Some(kept) => self.whole(&kept.to_string_lossy())?,
                 None => tree,
             };
-            parts.push(Part::generated(name, dir, tree, generated.is_some(), ignore));
+            parts.push(ContextPart::generated(name, dir, tree, generated.is_some(), ignore));
         }
         Ok(parts)
     }
 
     /// What hooks get under `dependency/`: all that this user may read. The rest must be
     /// nothing that the `images` of their component are sent.
-    pub fn copied(&self, needed: &[Needed], images: &[Selection]) -> io::Result<Vec<Part>> {
-        let mut parts = self.needed(needed, &Ignore::default())?;
+    pub fn copied(
+        &self,
+        needed: &[DependencyFolder],
+        images: &[ContextSpec],
+    ) -> io::Result<Vec<ContextPart>> {
+        let mut parts = self.needed(needed, &Dockerignore::default())?;
         let mut ignores = Vec::new();
         for of in images {
             let ignored = self.ignore(of);
@@ -317,7 +331,7 @@ impl Trees {
     }
 
     /// Whether a path of a context can be read by its Dockerfile or by its bases.
-    fn can_read(&self, of: &Selection, path: &Path) -> bool {
+    fn can_read(&self, of: &ContextSpec, path: &Path) -> bool {
         let key = (of.dir.clone(), of.dockerfile.clone());
         of.sources.reach(path) != Reach::Out || self.state().whole.contains(&key)
     }
@@ -368,9 +382,9 @@ impl Trees {
             Some((dir, _)) => is_touched(dir),
             None => is_touched(name),
         };
-        let State { trees, contexts, .. } = &mut *state;
+        let CacheState { trees, contexts, .. } = &mut *state;
         contexts.retain(|of, _| {
-            let is_other = |needed: &Needed| {
+            let is_other = |needed: &DependencyFolder| {
                 let dir = format!("src/{}", needed.name);
                 is_touched(&dir) || trees.contains_key(&format!("{dir}#{FOLLOWED}"))
             };
@@ -404,8 +418,8 @@ impl Trees {
     /// walked.
     fn own(
         &self,
-        of: &Selection,
-        ignore: &Ignore,
+        of: &ContextSpec,
+        ignore: &Dockerignore,
         ignore_file: Option<&Path>,
     ) -> io::Result<Arc<Tree>> {
         let Some(file) = ignore_file else { return self.whole(&of.dir) };
@@ -418,8 +432,8 @@ impl Trees {
     /// The same; what cannot be read is not walked either.
     fn readable(
         &self,
-        of: &Selection,
-        ignore: &Ignore,
+        of: &ContextSpec,
+        ignore: &Dockerignore,
         always: &[PathBuf],
     ) -> io::Result<Arc<Tree>> {
         self.some(&of.dir, &of.dockerfile, |path| {
@@ -507,13 +521,13 @@ impl Trees {
     }
 
     /// The ignore rules for a Dockerfile, and the file that says them.
-    pub fn ignore(&self, of: &Selection) -> Result<(Ignore, Option<PathBuf>), Problem> {
+    pub fn ignore(&self, of: &ContextSpec) -> Result<(Dockerignore, Option<PathBuf>), Problem> {
         for file in ignore_files(&of.dockerfile) {
             let shown = format!("{}/{}", of.dir, file.display());
             let path = self.root.join(&shown);
             match regular_file::read_to_string(&path) {
                 Ok(text) => {
-                    let ignore = Ignore::parse(&text)
+                    let ignore = Dockerignore::parse(&text)
                         .map_err(|error| Problem::of_line(&shown, error.line, error.to_string()))?;
                     return Ok((ignore, Some(file)));
                 }
@@ -523,7 +537,7 @@ impl Trees {
                 }
             }
         }
-        Ok((Ignore::default(), None))
+        Ok((Dockerignore::default(), None))
     }
 
     /// Errors of trees begin with the path.
@@ -533,7 +547,7 @@ impl Trees {
         Problem::of_request(text.strip_prefix(&root).unwrap_or(&text))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, CacheState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -542,7 +556,7 @@ fn is_dockerfile(path: &Path) -> bool {
     path.as_os_str().as_encoded_bytes().ends_with(b".dockerfile")
 }
 
-impl State {
+impl CacheState {
     fn remember(&mut self, name: String, tree: &Tree) {
         let before = self.memory.get(&name).map_or(0, |known| known.len());
         if tree.has_news(before) {
@@ -575,14 +589,14 @@ mod tests {
         dir
     }
 
-    fn selection(dockerfile: &str) -> Selection {
+    fn selection(dockerfile: &str) -> ContextSpec {
         let parsed = parse_dockerfile::parse(dockerfile).unwrap();
-        Selection {
+        ContextSpec {
             dir: "src/a".into(),
             dockerfile: "Dockerfile".into(),
-            sources: Sources::of(&parsed, dockerfile, &BTreeMap::new()),
+            sources: ContextReads::of(&parsed, dockerfile, &BTreeMap::new()),
             written: blake3::hash(dockerfile.as_bytes()),
-            needed: vec![Needed { name: "b".into(), generated: None }],
+            needed: vec![DependencyFolder { name: "b".into(), generated: None }],
         }
     }
 
@@ -606,9 +620,9 @@ mod tests {
         for (sources, count) in cases {
             let text = format!("FROM scratch\nCOPY {sources} /\n");
             let (dir, of) = (workspace(&text), selection(&text));
-            let fresh = Trees::new(dir.path(), Memory::new());
+            let fresh = TreeCache::new(dir.path(), Memory::new());
             let some = fresh.context(&of).unwrap();
-            let walked = Trees::new(dir.path(), Memory::new());
+            let walked = TreeCache::new(dir.path(), Memory::new());
             walked.folder("src/a").unwrap();
             walked.folder("src/b").unwrap();
             let all = walked.context(&of).unwrap();
@@ -622,7 +636,7 @@ mod tests {
     fn what_cannot_be_read_is_not_walked() {
         let text = "FROM scratch\nCOPY d/e /\n";
         let dir = workspace(text);
-        let trees = Trees::new(dir.path(), Memory::new());
+        let trees = TreeCache::new(dir.path(), Memory::new());
         trees.context(&selection(text)).unwrap();
         let state = trees.state();
         let walked = state.trees["src/a#Dockerfile"].entries().iter();

@@ -9,13 +9,13 @@ use crate::regular_file;
 
 /// A file of which exactly as much is read as it had when it was opened.
 #[derive(Debug)]
-pub struct Whole {
+pub struct VerifiedReader {
     file: File,
     left: u64,
     hasher: blake3::Hasher,
 }
 
-impl Whole {
+impl VerifiedReader {
     /// Opens a file.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = regular_file::open(path)?;
@@ -39,7 +39,7 @@ impl Whole {
     }
 }
 
-impl Read for Whole {
+impl Read for VerifiedReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let room = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
         if room == 0 {
@@ -73,7 +73,7 @@ mod tests {
         let digest = blake3::hash(b"12345");
         let read = |meanwhile: &str| {
             fs::write(&path, "12345")?;
-            let mut whole = Whole::open(&path)?;
+            let mut whole = VerifiedReader::open(&path)?;
             fs::write(&path, meanwhile)?;
             io::copy(&mut whole, &mut io::sink())?;
             whole.check_end(digest)

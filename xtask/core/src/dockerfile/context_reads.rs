@@ -17,7 +17,7 @@
 //! A variable is certain if either `ENV` sets it in the file or `ARG` does, and not
 //! both, a base's `ENV` included: builders do not agree on which of them wins. What an
 //! external base sets is known to the engine alone, as are its `ONBUILD` triggers, which
-//! can read anything: see [`Sources::grow_with`].
+//! can read anything: see [`ContextReads::grow_with`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -32,7 +32,7 @@ use crate::path_pattern::Pattern;
 
 /// What the instructions of a Dockerfile can read of its context.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Sources {
+pub enum ContextReads {
     /// Everything.
     All,
     /// What a pattern matches, and all below it.
@@ -69,14 +69,14 @@ const READERS: [&str; 5] = ["ADD", "COPY", "RUN", "ONBUILD", "FROM"];
 /// before.
 const LONGEST: usize = 64 << 10;
 
-impl Sources {
+impl ContextReads {
     /// Of a Dockerfile and its text; `build_args` take the place of defaults.
     pub fn of(
         dockerfile: &parse_dockerfile::Dockerfile<'_>,
         text: &str,
         build_args: &BTreeMap<String, String>,
     ) -> Self {
-        let reader = Reader {
+        let reader = ReadsFinder {
             build_args,
             globals: Variables::new(),
             stages: Vec::new(),
@@ -89,11 +89,11 @@ impl Sources {
 
     /// Whether a base can make a build read more than this: by its `ONBUILD` triggers,
     /// or by a variable that it sets.
-    pub fn grow_with(&self, has_triggers: bool, variables: &[String]) -> bool {
+    pub fn grow_with(&self, has_onbuild: bool, variables: &[String]) -> bool {
         match self {
             Self::All => false,
             Self::Only { args, .. } => {
-                has_triggers || variables.iter().any(|name| args.contains(name))
+                has_onbuild || variables.iter().any(|name| args.contains(name))
             }
         }
     }
@@ -124,24 +124,24 @@ impl Sources {
 type Variables = BTreeMap<String, Option<String>>;
 
 #[derive(Clone, Default)]
-struct Stage {
+struct StageVariables {
     name: Option<String>,
     env: Variables,
     args: Variables,
     /// Whether nobody knows what its base sets.
-    is_dark: bool,
+    base_env_unknown: bool,
 }
 
 /// Whatever is none on the way makes it everything.
-struct Reader<'a> {
+struct ReadsFinder<'a> {
     build_args: &'a BTreeMap<String, String>,
     globals: Variables,
-    stages: Vec<Stage>,
+    stages: Vec<StageVariables>,
     patterns: Vec<Pattern>,
     args: BTreeSet<String>,
 }
 
-impl Reader<'_> {
+impl ReadsFinder<'_> {
     fn read(
         mut self,
         dockerfile: &parse_dockerfile::Dockerfile<'_>,
@@ -251,7 +251,7 @@ impl Reader<'_> {
         let mut stage = base_stage.cloned().unwrap_or_default();
         // Whether the `ARG`s of a stage hold for those that are made from it is not agreed on.
         stage.args.values_mut().for_each(|value| *value = None);
-        stage.is_dark |= base.contains(['$', '"', '\'', '\\']);
+        stage.base_env_unknown |= base.contains(['$', '"', '\'', '\\']);
         stage.name = from.as_.as_ref().map(|(_, name)| name.value.to_lowercase());
         self.stages.push(stage);
     }
@@ -367,7 +367,7 @@ impl Reader<'_> {
         if let Some(value) = stage.env.get(name) {
             return value.clone().filter(|_| !stage.args.contains_key(name));
         }
-        let value = stage.args.get(name).filter(|_| !stage.is_dark).cloned().flatten();
+        let value = stage.args.get(name).filter(|_| !stage.base_env_unknown).cloned().flatten();
         self.args.extend(value.is_some().then(|| name.to_owned()));
         value
     }

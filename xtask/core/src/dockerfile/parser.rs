@@ -1,5 +1,5 @@
 //! Which images a Dockerfile is made from; what it can read of its context is told by
-//! [`Sources`].
+//! [`ContextReads`].
 //!
 //! Docker's Dockerfile reference is the source of the rules. Images are named by
 //! `FROM` in every stage, by `COPY --from=` and by `RUN --mount=…,from=`; those
@@ -18,7 +18,7 @@ use std::fmt;
 
 use parse_dockerfile::{Flag, FromInstruction, Instruction};
 
-use crate::dockerfile::context_reads::Sources;
+use crate::dockerfile::context_reads::ContextReads;
 use crate::dockerfile::platform_args::platform_variables;
 use crate::dockerfile::provenance::Provenance;
 use crate::dockerfile::words::{ExpandError, expand, unquote, words};
@@ -32,9 +32,9 @@ pub struct Dockerfile {
     /// The names that `ARG` declares, anywhere.
     pub args: Vec<String>,
     /// What it can read of its context.
-    pub sources: Sources,
+    pub sources: ContextReads,
     /// Whether it has `ONBUILD` instructions for those who build on its image.
-    pub has_triggers: bool,
+    pub has_onbuild: bool,
     /// What the image is made from, and by which instructions.
     pub provenance: Provenance,
 }
@@ -154,7 +154,7 @@ pub fn parse(
 ) -> Result<Dockerfile, ParseError> {
     let text = decode(bytes)?;
     let parsed = parse_dockerfile::parse(&text).map_err(|error| syntax_error(&text, &error))?;
-    let mut reader = Reader {
+    let mut reader = DockerfileReader {
         lines: LineStarts::of(&text),
         variables: platform_variables(build_args),
         stages: Vec::new(),
@@ -169,11 +169,11 @@ pub fn parse(
     }
     let provenance = reader.stages.last().map(|stage| stage.provenance.clone());
     let args = std::mem::take(&mut reader.args);
-    let sources = Sources::of(&parsed, &text, build_args);
+    let sources = ContextReads::of(&parsed, &text, build_args);
     let is_trigger = |it: &Instruction<'_>| matches!(it, Instruction::Onbuild(_));
-    let has_triggers = parsed.instructions.iter().any(is_trigger);
+    let has_onbuild = parsed.instructions.iter().any(is_trigger);
     let provenance = provenance.unwrap_or_default();
-    Ok(Dockerfile { uses: reader.into_uses(), args, sources, has_triggers, provenance })
+    Ok(Dockerfile { uses: reader.into_uses(), args, sources, has_onbuild, provenance })
 }
 
 fn decode(bytes: &[u8]) -> Result<String, ParseError> {
@@ -200,21 +200,21 @@ fn syntax_error(text: &str, error: &parse_dockerfile::Error) -> ParseError {
 
 /// What names what, for one stage.
 #[derive(Default)]
-struct Stage {
+struct StageImages {
     name: Option<String>,
     uses: Vec<ImageUse>,
     needs: BTreeSet<usize>,
     provenance: Provenance,
 }
 
-struct Reader {
+struct DockerfileReader {
     lines: LineStarts,
     variables: BTreeMap<String, String>,
-    stages: Vec<Stage>,
+    stages: Vec<StageImages>,
     args: Vec<String>,
 }
 
-impl Reader {
+impl DockerfileReader {
     fn instruction(
         &mut self,
         instruction: &Instruction<'_>,
@@ -279,9 +279,9 @@ impl Reader {
             return Err(ParseError::EmptyFrom { line, written: from.image.value.to_string() });
         }
         let platform = flag_values(&from.options, "platform").next().map(expand).transpose()?;
-        let mut stage = Stage {
+        let mut stage = StageImages {
             name: from.as_.as_ref().map(|(_, name)| name.value.to_lowercase()),
-            ..Stage::default()
+            ..StageImages::default()
         };
         match self.stage_named(&reference) {
             Some(base) => {

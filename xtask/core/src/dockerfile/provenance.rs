@@ -64,7 +64,7 @@ pub struct ImageFacts {
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// Whether it has `ONBUILD` instructions for those who build on it.
-    pub has_triggers: bool,
+    pub has_onbuild: bool,
 }
 
 impl Provenance {
@@ -115,7 +115,7 @@ impl Provenance {
         let may_have_triggers = self.instructions.contains(&"ONBUILD");
         image.layers.starts_with(&base.layers)
             && told.eq(self.instructions.iter().copied())
-            && image.has_triggers == may_have_triggers
+            && image.has_onbuild == may_have_triggers
             && labels_agree(image, base, own)
     }
 }
@@ -164,7 +164,7 @@ mod tests {
                 .filter_map(|label| label.split_once('='))
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .collect(),
-            has_triggers: false,
+            has_onbuild: false,
         }
     }
 
@@ -228,7 +228,7 @@ mod tests {
         for labels in [&["a=b", "stranger=1"][..], &["a=c"], &["a="], &["a=b "], &[]] {
             assert!(!own(&[], labels), "'docker build --label' may leave no entry: {labels:?}");
         }
-        let triggers = ImageFacts { has_triggers: true, ..facts(&ours, &["l0"], &labels) };
+        let triggers = ImageFacts { has_onbuild: true, ..facts(&ours, &["l0"], &labels) };
         assert!(!made.is_of(&triggers, None), "nor does ONBUILD");
         assert!(!made.is_of(&facts(&ours[..1], &["l0"], &labels), None));
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 /// Something to do. Tasks are named by their place in a list in which each comes
 /// after those that it needs.
 #[derive(Clone, Debug)]
-pub struct Task {
+pub struct ScheduledTask {
     /// The places of the tasks that must be done before.
     pub needs: Vec<usize>,
     /// How long it is thought to take.
@@ -30,12 +30,12 @@ pub struct Schedule {
     /// The longest way to the end, the task itself included.
     ways: Vec<Duration>,
     ready: BinaryHeap<(Duration, Reverse<usize>)>,
-    states: Vec<State>,
+    states: Vec<TaskState>,
     running: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum TaskState {
     /// For so many tasks; for none if it is ready.
     Waits(usize),
     Runs,
@@ -47,7 +47,7 @@ enum State {
 
 impl Schedule {
     /// Nothing runs yet, and never more than `jobs` at a time.
-    pub fn new(tasks: &[Task], jobs: usize) -> Self {
+    pub fn new(tasks: &[ScheduledTask], jobs: usize) -> Self {
         let mut dependents = vec![Vec::new(); tasks.len()];
         for (place, task) in tasks.iter().enumerate() {
             for needed in &task.needs {
@@ -66,7 +66,7 @@ impl Schedule {
             dependents,
             ways,
             ready: BinaryHeap::new(),
-            states: vec![State::Waits(0); tasks.len()],
+            states: vec![TaskState::Waits(0); tasks.len()],
             running: 0,
         };
         schedule.reset(&(0..tasks.len()).collect());
@@ -79,22 +79,22 @@ impl Schedule {
             return None;
         }
         let (_, Reverse(place)) = self.ready.pop()?;
-        self.states[place] = State::Runs;
+        self.states[place] = TaskState::Runs;
         self.running += 1;
         Some(place)
     }
 
     /// Whether a task was started and has not ended.
     pub fn is_running(&self, place: usize) -> bool {
-        self.states[place] == State::Runs
+        self.states[place] == TaskState::Runs
     }
 
     /// A task that was started is done: others may be ready now.
     pub fn succeed(&mut self, place: usize) {
         self.running -= 1;
-        self.states[place] = State::Done;
+        self.states[place] = TaskState::Done;
         for dependent in self.dependents[place].clone() {
-            if let State::Waits(count) = &mut self.states[dependent] {
+            if let TaskState::Waits(count) = &mut self.states[dependent] {
                 *count -= 1;
                 if *count == 0 {
                     self.ready.push((self.ways[dependent], Reverse(dependent)));
@@ -107,13 +107,13 @@ impl Schedule {
     /// in order.
     pub fn fail(&mut self, place: usize) -> Vec<usize> {
         self.running -= 1;
-        self.states[place] = State::Failed;
+        self.states[place] = TaskState::Failed;
         let mut lost = Vec::new();
         let mut open = vec![place];
         while let Some(place) = open.pop() {
             for dependent in &self.dependents[place] {
-                if matches!(self.states[*dependent], State::Waits(_)) {
-                    self.states[*dependent] = State::Lost;
+                if matches!(self.states[*dependent], TaskState::Waits(_)) {
+                    self.states[*dependent] = TaskState::Lost;
                     lost.push(*dependent);
                     open.push(*dependent);
                 }
@@ -131,11 +131,12 @@ impl Schedule {
             let needed = self.needs[*place].iter().map(|needed| self.states[*needed]);
             let (mut waits_for, mut is_lost) = (0, false);
             for state in needed {
-                waits_for += usize::from(state != State::Done);
-                is_lost |= matches!(state, State::Failed | State::Lost);
+                waits_for += usize::from(state != TaskState::Done);
+                is_lost |= matches!(state, TaskState::Failed | TaskState::Lost);
             }
-            self.states[*place] = if is_lost { State::Lost } else { State::Waits(waits_for) };
-            if self.states[*place] == State::Waits(0) {
+            self.states[*place] =
+                if is_lost { TaskState::Lost } else { TaskState::Waits(waits_for) };
+            if self.states[*place] == TaskState::Waits(0) {
                 self.ready.push((self.ways[*place], Reverse(*place)));
             }
         }
@@ -167,7 +168,7 @@ mod tests {
 
     /// Runs tasks that take just as long as was thought; gives when each started and
     /// the end.
-    fn simulate(tasks: &[Task], jobs: usize) -> (Vec<Duration>, Duration) {
+    fn simulate(tasks: &[ScheduledTask], jobs: usize) -> (Vec<Duration>, Duration) {
         let mut schedule = Schedule::new(tasks, jobs);
         let mut started = vec![Duration::MAX; tasks.len()];
         let mut running: BinaryHeap<Reverse<(Duration, usize)>> = BinaryHeap::new();
@@ -184,7 +185,7 @@ mod tests {
         }
     }
 
-    fn bound(tasks: &[Task], jobs: usize) -> (Duration, Duration) {
+    fn bound(tasks: &[ScheduledTask], jobs: usize) -> (Duration, Duration) {
         let needs: Vec<Vec<usize>> = tasks.iter().map(|task| task.needs.clone()).collect();
         let took: Vec<Duration> = tasks.iter().map(|task| task.estimate).collect();
         let work = took.iter().sum::<Duration>() / u32::try_from(jobs).unwrap();
@@ -200,9 +201,9 @@ mod tests {
         }
     }
 
-    fn task(needs: Vec<usize>, random: &mut Random) -> Task {
+    fn task(needs: Vec<usize>, random: &mut Random) -> ScheduledTask {
         let millis = 100 + u64::try_from(random.below(5000)).unwrap();
-        Task { needs, estimate: Duration::from_millis(millis) }
+        ScheduledTask { needs, estimate: Duration::from_millis(millis) }
     }
 
     #[test]
@@ -210,7 +211,7 @@ mod tests {
         for seed in 0..500 {
             let mut random = Random(seed);
             let count = 1 + random.below(60);
-            let tasks: Vec<Task> = (0..count)
+            let tasks: Vec<ScheduledTask> = (0..count)
                 .map(|place| {
                     let mut needs: Vec<usize> = (0..random.below(4))
                         .filter(|_| place > 0)
@@ -246,7 +247,7 @@ mod tests {
                 chains.push(task(vec![chains.len() - 1], random));
             }
         }
-        let mut layers: Vec<Task> = (0..20).map(|_| task(vec![], random)).collect();
+        let mut layers: Vec<ScheduledTask> = (0..20).map(|_| task(vec![], random)).collect();
         for place in 20..120 {
             let below = place - place % 20 - 20;
             let mut needs = vec![below + random.below(20), below + random.below(20)];
@@ -289,7 +290,7 @@ mod tests {
 
     #[test]
     fn what_needs_a_failure_never_starts_and_the_rest_does() {
-        let second = |needs| Task { needs, estimate: Duration::from_secs(1) };
+        let second = |needs| ScheduledTask { needs, estimate: Duration::from_secs(1) };
         let tasks = [second(vec![]), second(vec![0]), second(vec![1]), second(vec![])];
         let mut schedule = Schedule::new(&tasks, 1);
         assert_eq!(schedule.start(), Some(0));
@@ -302,7 +303,7 @@ mod tests {
 
     #[test]
     fn what_is_reset_runs_again_and_the_rest_does_not() {
-        let second = |needs| Task { needs, estimate: Duration::from_secs(1) };
+        let second = |needs| ScheduledTask { needs, estimate: Duration::from_secs(1) };
         // 0 ← 1 ← 2, and 3 by itself; 4 needs all.
         let tasks =
             [second(vec![]), second(vec![0]), second(vec![1]), second(vec![]), second(vec![2, 3])];

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use crate::context::spec::{Needed, Selection};
+use crate::context::spec::{ContextSpec, DependencyFolder};
 use crate::dockerfile::parser::ImageUse;
 use crate::image_reference::RegistryNames;
 use crate::plan::graph::{Graph, ImageOrder};
@@ -41,36 +41,40 @@ impl Step {
         workspace: &Workspace,
         image: &Image,
         kept: &BTreeMap<String, PathBuf>,
-    ) -> Selection {
+    ) -> ContextSpec {
         let component = &workspace.components[self.component];
         let is_copied = component.pre_hook.is_some();
         let needed = if is_copied { Vec::new() } else { self.needed(workspace, kept) };
-        Selection { needed, ..Selection::own(component, image) }
+        ContextSpec { needed, ..ContextSpec::own(component, image) }
     }
 
     /// What the component gets of those that it needs.
-    pub fn needed(&self, workspace: &Workspace, kept: &BTreeMap<String, PathBuf>) -> Vec<Needed> {
+    pub fn needed(
+        &self,
+        workspace: &Workspace,
+        kept: &BTreeMap<String, PathBuf>,
+    ) -> Vec<DependencyFolder> {
         let names = self.dependencies.iter().map(|place| &workspace.components[*place].name);
         names
-            .map(|name| Needed { name: name.clone(), generated: kept.get(name).cloned() })
+            .map(|name| DependencyFolder { name: name.clone(), generated: kept.get(name).cloned() })
             .collect()
     }
 }
 
 /// A part of a step that runs by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct Task {
     /// The place of its step.
     pub step: usize,
     /// Which part.
-    pub kind: PartKind,
+    pub kind: TaskKind,
     /// The places of the parts that must be done before.
     pub needs: Vec<usize>,
 }
 
 /// What a part of a step does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PartKind {
+pub enum TaskKind {
     /// All that comes before the images.
     Begin,
     /// One image, by its place in the component.
@@ -126,23 +130,23 @@ impl Plan {
     }
 
     /// The parts of all steps, each after those that it needs.
-    pub fn parts(&self) -> Vec<Part> {
-        let mut parts: Vec<Part> = Vec::new();
+    pub fn parts(&self) -> Vec<Task> {
+        let mut parts: Vec<Task> = Vec::new();
         let mut ends: BTreeMap<usize, usize> = BTreeMap::new();
         for (place, step) in self.steps.iter().enumerate() {
             let begin = parts.len();
             let needs = step.dependencies.iter().filter_map(|needed| ends.get(needed)).copied();
-            parts.push(Part { step: place, kind: PartKind::Begin, needs: needs.collect() });
+            parts.push(Task { step: place, kind: TaskKind::Begin, needs: needs.collect() });
             let mut images: BTreeMap<usize, usize> = BTreeMap::new();
             for image in &step.images {
                 let own = image.needs.iter().filter_map(|needed| images.get(needed)).copied();
                 let needs = std::iter::once(begin).chain(own).collect();
                 images.insert(image.place, parts.len());
-                parts.push(Part { step: place, kind: PartKind::Image(image.place), needs });
+                parts.push(Task { step: place, kind: TaskKind::Image(image.place), needs });
             }
             let needs = std::iter::once(begin).chain(images.into_values()).collect();
             ends.insert(step.component, parts.len());
-            parts.push(Part { step: place, kind: PartKind::End, needs });
+            parts.push(Task { step: place, kind: TaskKind::End, needs });
         }
         parts
     }

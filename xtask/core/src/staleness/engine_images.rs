@@ -10,14 +10,14 @@ pub type Bases = BTreeMap<String, String>;
 
 /// An image with our labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct TrackedImage {
     /// The engine's id of it.
     pub id: String,
     fingerprint: String,
     bases: Bases,
 }
 
-impl Held {
+impl TrackedImage {
     /// Reads the labels; none if the image is not one of ours.
     pub fn from_labels(id: String, label: impl Fn(&str) -> Option<String>) -> Option<Self> {
         let fingerprint = label(LABEL)?;
@@ -53,9 +53,9 @@ pub fn labels(fingerprint: &Fingerprint, bases: &Bases) -> BTreeMap<&'static str
 
 /// An engine's images with our labels: all, or those of some names.
 #[derive(Debug, Default)]
-pub struct Holdings {
-    by_name: BTreeMap<String, Held>,
-    nameless: Vec<Held>,
+pub struct EngineImages {
+    by_name: BTreeMap<String, TrackedImage>,
+    nameless: Vec<TrackedImage>,
     is_complete: bool,
 }
 
@@ -73,7 +73,7 @@ pub enum Standing {
 
 /// What is to be done about an image.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Decision {
     /// Nothing.
     UpToDate,
     /// The engine holds it, but not under its name.
@@ -89,7 +89,7 @@ pub enum Verdict {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Unproven(pub String);
 
-impl Holdings {
+impl EngineImages {
     /// None yet, of all that there are.
     pub fn complete() -> Self {
         Self { is_complete: true, ..Self::default() }
@@ -103,7 +103,7 @@ impl Holdings {
     /// Adds those that were not asked for. What is known already was heard later.
     pub fn add_others(&mut self, all: Self) {
         let known: BTreeSet<&str> = self.by_name.values().map(|held| held.id.as_str()).collect();
-        let is_new = |held: &Held| !known.contains(held.id.as_str());
+        let is_new = |held: &TrackedImage| !known.contains(held.id.as_str());
         self.nameless.extend(all.nameless.into_iter().filter(is_new));
         for (name, held) in all.by_name {
             self.by_name.entry(name).or_insert(held);
@@ -117,7 +117,7 @@ impl Holdings {
     }
 
     /// Adds an image under each of its names; without any it is kept too.
-    pub fn add(&mut self, names: impl IntoIterator<Item = String>, held: &Held) {
+    pub fn add(&mut self, names: impl IntoIterator<Item = String>, held: &TrackedImage) {
         let mut is_named = false;
         for name in names {
             self.by_name.insert(name, held.clone());
@@ -130,8 +130,8 @@ impl Holdings {
 
     /// Notes what is held under the `latest` tag of a name now. What was may still be
     /// there without it.
-    pub fn renew(&mut self, name: &str, now: Option<Held>) {
-        let is_other = |then: &Held| now.as_ref().is_none_or(|now| now.id != then.id);
+    pub fn renew(&mut self, name: &str, now: Option<TrackedImage>) {
+        let is_other = |then: &TrackedImage| now.as_ref().is_none_or(|now| now.id != then.id);
         if let Some(then) = self.by_name.remove(&with_tag(name)).filter(is_other) {
             self.nameless.push(then);
         }
@@ -155,7 +155,7 @@ impl Holdings {
     }
 
     /// What is held under a reference, by its `latest` tag if it has none.
-    pub fn get(&self, name: &str) -> Option<&Held> {
+    pub fn get(&self, name: &str) -> Option<&TrackedImage> {
         self.by_name.get(&with_tag(name))
     }
 
@@ -171,29 +171,30 @@ impl Holdings {
         name: &str,
         wanted: &Fingerprint,
         bases: &Bases,
-        standing: impl Fn(&Held) -> Standing,
-    ) -> Result<Verdict, Unproven> {
+        standing: impl Fn(&TrackedImage) -> Standing,
+    ) -> Result<Decision, Unproven> {
         let reason = match self.get(name) {
             None => Reason::Missing,
             Some(held) if !held.is_of(wanted) => {
                 Reason::Other { fingerprint: held.fingerprint.clone() }
             }
             Some(held) => match (standing(held), held.moved_base(bases)) {
-                (Standing::Ours, None) => return Ok(Verdict::UpToDate),
+                (Standing::Ours, None) => return Ok(Decision::UpToDate),
                 (Standing::Ours, Some(moved)) => moved,
                 (Standing::Foreign, _) => Reason::Replaced,
                 (Standing::Unknown, _) => return Err(Unproven(held.id.clone())),
             },
         };
-        let is_candidate = |held: &&Held| held.is_of(wanted) && held.moved_base(bases).is_none();
+        let is_candidate =
+            |held: &&TrackedImage| held.is_of(wanted) && held.moved_base(bases).is_none();
         for held in self.by_name.values().chain(&self.nameless).filter(is_candidate) {
             match standing(held) {
-                Standing::Ours => return Ok(Verdict::Tag { id: held.id.clone() }),
+                Standing::Ours => return Ok(Decision::Tag { id: held.id.clone() }),
                 Standing::Unknown => return Err(Unproven(held.id.clone())),
                 Standing::Foreign => {}
             }
         }
-        Ok(Verdict::Stale(reason))
+        Ok(Decision::Stale(reason))
     }
 }
 

@@ -41,7 +41,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::context::build_context::Context;
-use crate::digest::Fields;
+use crate::digest::FieldHasher;
 use crate::dockerfile::platform_args::is_platform_arg;
 
 /// Changes whenever the same inputs are digested in another way.
@@ -66,7 +66,7 @@ impl fmt::Display for Fingerprint {
 /// The sort of an ingredient.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum What {
+pub enum IngredientKind {
     /// The image itself.
     Image,
     /// A file, folder or link, by path.
@@ -88,13 +88,18 @@ pub enum What {
 /// Everything that an image, or what hooks make, is made from.
 #[derive(Debug, Default)]
 pub struct Recipe<'a> {
-    facts: Vec<(What, String, Vec<u8>)>,
+    facts: Vec<(IngredientKind, String, Vec<u8>)>,
     contexts: Vec<&'a Context>,
 }
 
 impl<'a> Recipe<'a> {
     /// Adds an ingredient; the order counts.
-    pub fn add(&mut self, what: What, name: impl Into<String>, value: impl Into<Vec<u8>>) {
+    pub fn add(
+        &mut self,
+        what: IngredientKind,
+        name: impl Into<String>,
+        value: impl Into<Vec<u8>>,
+    ) {
         self.facts.push((what, name.into(), value.into()));
     }
 
@@ -105,7 +110,7 @@ impl<'a> Recipe<'a> {
 
     /// The digest of all ingredients.
     pub fn fingerprint(&self) -> Fingerprint {
-        let mut fields = Fields::default();
+        let mut fields = FieldHasher::default();
         fields.add(FORMAT.as_bytes());
         for (what, name, value) in &self.facts {
             fields.add(&[*what as u8]);
@@ -113,7 +118,7 @@ impl<'a> Recipe<'a> {
             fields.add(value);
         }
         for context in &self.contexts {
-            fields.add(&[What::Path as u8]);
+            fields.add(&[IngredientKind::Path as u8]);
             fields.add(context.digest().as_bytes());
         }
         Fingerprint(fields.finish().to_hex().to_string())
@@ -124,7 +129,7 @@ impl<'a> Recipe<'a> {
         let facts =
             self.facts.iter().map(|(what, name, value)| (*what, name.clone(), short(value)));
         let items = self.contexts.iter().flat_map(|context| context.items());
-        let paths = items.map(|item| (What::Path, item.shown(), short(&item.value())));
+        let paths = items.map(|item| (IngredientKind::Path, item.shown(), short(&item.value())));
         let ingredients = facts.chain(paths).map(|(what, name, value)| ((what, name), value));
         Manifest { fingerprint: self.fingerprint(), ingredients: ingredients.collect() }
     }
@@ -141,13 +146,13 @@ fn short(value: &[u8]) -> u64 {
 pub struct Manifest {
     /// What they come to.
     pub fingerprint: Fingerprint,
-    ingredients: BTreeMap<(What, String), u64>,
+    ingredients: BTreeMap<(IngredientKind, String), u64>,
 }
 
 /// What became of an ingredient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Fate {
+pub enum ChangeKind {
     /// It is new.
     Added,
     /// It is another one.
@@ -160,27 +165,30 @@ pub enum Fate {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Change {
     /// The sort of the ingredient.
-    pub what: What,
+    pub what: IngredientKind,
     /// Its name.
     pub name: String,
     /// What became of it.
-    pub fate: Fate,
+    pub fate: ChangeKind,
 }
 
 impl Manifest {
     /// What changed since `before`.
     pub fn since(&self, before: &Self) -> Vec<Change> {
-        let change =
-            |(what, name): &(What, String), fate| Change { what: *what, name: name.clone(), fate };
+        let change = |(what, name): &(IngredientKind, String), fate| Change {
+            what: *what,
+            name: name.clone(),
+            fate,
+        };
         let (now, then) = (&self.ingredients, &before.ingredients);
         let new = now.iter().filter_map(|(key, value)| match then.get(key) {
-            None => Some(change(key, Fate::Added)),
-            Some(other) if other != value => Some(change(key, Fate::Changed)),
+            None => Some(change(key, ChangeKind::Added)),
+            Some(other) if other != value => Some(change(key, ChangeKind::Changed)),
             Some(_) => None,
         });
         let gone = then.keys().filter(|key| !now.contains_key(key));
         let mut changes: Vec<Change> =
-            new.chain(gone.map(|key| change(key, Fate::Removed))).collect();
+            new.chain(gone.map(|key| change(key, ChangeKind::Removed))).collect();
         changes.sort_by(|a, b| (a.what, &a.name).cmp(&(b.what, &b.name)));
         changes
     }
@@ -207,7 +215,7 @@ pub fn relevant_args<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::context::build_context::Part;
+    use crate::context::build_context::ContextPart;
     use crate::context::tree::Tree;
     use std::fs::{self, File};
     use std::os::unix::fs::{PermissionsExt, symlink};
@@ -215,10 +223,11 @@ mod tests {
 
     fn manifest(root: &Path, args: &[(&str, &str)]) -> Manifest {
         let tree = Tree::read(root, &[]).unwrap();
-        let context = Context::read(vec![Part::without("src/x".into(), tree.into(), &[])]).unwrap();
+        let context =
+            Context::read(vec![ContextPart::without("src/x".into(), tree.into(), &[])]).unwrap();
         let mut recipe = Recipe::default();
         for (name, value) in args {
-            recipe.add(What::Arg, *name, *value);
+            recipe.add(IngredientKind::Arg, *name, *value);
         }
         recipe.add_context(&context);
         recipe.manifest()
@@ -292,10 +301,10 @@ mod tests {
             .map(|change| (change.what, change.name, change.fate))
             .collect::<Vec<_>>();
         let expected = [
-            (What::Path, "src/x/a/b", Fate::Removed),
-            (What::Path, "src/x/c", Fate::Changed),
-            (What::Path, "src/x/new", Fate::Added),
-            (What::Arg, "A", Fate::Changed),
+            (IngredientKind::Path, "src/x/a/b", ChangeKind::Removed),
+            (IngredientKind::Path, "src/x/c", ChangeKind::Changed),
+            (IngredientKind::Path, "src/x/new", ChangeKind::Added),
+            (IngredientKind::Arg, "A", ChangeKind::Changed),
         ];
         assert_eq!(changes, expected.map(|(what, name, fate)| (what, name.to_owned(), fate)));
     }

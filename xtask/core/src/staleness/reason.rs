@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::escape;
-use crate::staleness::fingerprint::{Change, Fate, What};
+use crate::staleness::fingerprint::{Change, ChangeKind, IngredientKind};
 
 /// Why an image must be built.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -81,17 +81,19 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = escape::line(&self.name);
         let fate = match self.fate {
-            Fate::Added => "added",
-            Fate::Changed => "changed",
-            Fate::Removed => "removed",
+            ChangeKind::Added => "added",
+            ChangeKind::Changed => "changed",
+            ChangeKind::Removed => "removed",
         };
         match self.what {
-            What::Path | What::Hook | What::Dockerfile => write!(f, "{name} {fate}"),
-            What::Arg => write!(f, "--build-arg {name} {fate}"),
-            What::Base => write!(f, "image {name} {fate}"),
-            What::Variable => write!(f, "variable {name} {fate}"),
-            What::Commit => write!(f, "the commit {fate}"),
-            What::Image => write!(f, "name {name} {fate}"),
+            IngredientKind::Path | IngredientKind::Hook | IngredientKind::Dockerfile => {
+                write!(f, "{name} {fate}")
+            }
+            IngredientKind::Arg => write!(f, "--build-arg {name} {fate}"),
+            IngredientKind::Base => write!(f, "image {name} {fate}"),
+            IngredientKind::Variable => write!(f, "variable {name} {fate}"),
+            IngredientKind::Commit => write!(f, "the commit {fate}"),
+            IngredientKind::Image => write!(f, "name {name} {fate}"),
         }
     }
 }

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use crate::digest::Digest;
-use crate::dockerfile::context_reads::Sources;
+use crate::dockerfile::context_reads::ContextReads;
 use crate::dockerfile::parser::{self, Dockerfile, ImageUse, Via};
 use crate::dockerfile::provenance::Provenance;
 use crate::escape;
@@ -34,7 +34,7 @@ pub const FLAVORS: [&str; 3] = ["common", "k8s", "yarn"];
 
 /// What decides how a workspace is read, besides its files.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub struct WorkspaceOptions {
     /// Of several Dockerfiles for one image, the one of this flavor.
     pub flavor: Option<String>,
     /// Values for `ARG`s, which can name base images.
@@ -43,7 +43,7 @@ pub struct Options {
     pub whole_context: bool,
 }
 
-impl Options {
+impl WorkspaceOptions {
     /// Refuses a flavor that there is not: nothing would be built under it.
     pub fn check(&self) -> Result<(), Problem> {
         match &self.flavor {
@@ -103,9 +103,9 @@ pub struct Image {
     /// The names that the Dockerfile's `ARG`s declare.
     pub args: Vec<String>,
     /// What the Dockerfile can read of its context.
-    pub sources: Sources,
+    pub sources: ContextReads,
     /// Whether the Dockerfile has `ONBUILD` instructions for those who build on the image.
-    pub has_triggers: bool,
+    pub has_onbuild: bool,
     /// What the image is made from, and by which instructions.
     pub provenance: Provenance,
 }
@@ -146,9 +146,9 @@ impl Component {
 
 impl Workspace {
     /// Reads the workspace at `root`; what cannot be read is added to `problems`.
-    pub fn read(root: &Path, options: &Options, problems: &mut Vec<Problem>) -> Self {
+    pub fn read(root: &Path, options: &WorkspaceOptions, problems: &mut Vec<Problem>) -> Self {
         problems.extend(options.check().err());
-        let mut reader = Reader::new(root, options);
+        let mut reader = WorkspaceReader::new(root, options);
         let components = reader.components();
         let workspace = Self { root: root.to_owned(), components, warnings: reader.warnings };
         problems.extend(reader.problems);
@@ -195,7 +195,7 @@ impl Workspace {
     /// configured `domain/namespace`, under which images are ours too.
     pub fn widen_sources(&mut self, registry: Option<&RegistryNames>) {
         let triggers: BTreeMap<String, bool> =
-            self.images().map(|(_, image)| (image.name.clone(), image.has_triggers)).collect();
+            self.images().map(|(_, image)| (image.name.clone(), image.has_onbuild)).collect();
         let images = self.components.iter_mut().flat_map(|component| &mut component.images);
         for image in images {
             let bases = image
@@ -204,8 +204,8 @@ impl Workspace {
                 .filter(|used| used.via == Via::From)
                 .filter_map(|used| triggers.get(used.local_name(registry)?));
             let has_args = image.sources.has_args();
-            if bases.into_iter().any(|has_triggers| *has_triggers || has_args) {
-                image.sources = Sources::All;
+            if bases.into_iter().any(|has_onbuild| *has_onbuild || has_args) {
+                image.sources = ContextReads::All;
             }
         }
     }
@@ -245,9 +245,9 @@ pub fn find_root(from: &Path) -> Option<PathBuf> {
     with_src().find(has_component).or_else(|| with_src().next()).map(Path::to_owned)
 }
 
-struct Reader<'a> {
+struct WorkspaceReader<'a> {
     root: &'a Path,
-    options: &'a Options,
+    options: &'a WorkspaceOptions,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
 }
@@ -255,8 +255,8 @@ struct Reader<'a> {
 /// The Dockerfiles of one image, by flavor.
 type Candidates = BTreeMap<Option<String>, String>;
 
-impl<'a> Reader<'a> {
-    fn new(root: &'a Path, options: &'a Options) -> Self {
+impl<'a> WorkspaceReader<'a> {
+    fn new(root: &'a Path, options: &'a WorkspaceOptions) -> Self {
         Self { root, options, problems: Vec::new(), warnings: Vec::new() }
     }
 
@@ -359,10 +359,10 @@ impl<'a> Reader<'a> {
                 format!("'{}' is not the name of an image: {error}", escape::line(&name)),
             ));
         }
-        let (digest, Dockerfile { uses, args, sources, has_triggers, provenance }) =
+        let (digest, Dockerfile { uses, args, sources, has_onbuild, provenance }) =
             self.dockerfile(&dockerfile)?;
-        let sources = if self.options.whole_context { Sources::All } else { sources };
-        Some(Image { name, dockerfile, digest, uses, args, sources, has_triggers, provenance })
+        let sources = if self.options.whole_context { ContextReads::All } else { sources };
+        Some(Image { name, dockerfile, digest, uses, args, sources, has_onbuild, provenance })
     }
 
     /// The file of the chosen flavor, else the one of none or of `common`. An

@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// Why a script is not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ScriptError {
+pub enum HookScriptError {
     /// It is neither a program nor a text.
     #[error("is not a script: begin it with a line such as '#!/bin/bash'")]
     NotAScript,
@@ -27,7 +27,7 @@ pub enum ScriptError {
     },
 }
 
-impl ScriptError {
+impl HookScriptError {
     /// The line to blame, from 1.
     pub fn line(&self) -> Option<usize> {
         match self {
@@ -47,9 +47,9 @@ const RUNNERS: [&str; 2] = ["env", "busybox"];
 ///
 /// # Errors
 /// It is no script, or what runs it would read it wrong.
-pub fn interpreter(script: &[u8]) -> Result<Vec<String>, ScriptError> {
+pub fn interpreter(script: &[u8]) -> Result<Vec<String>, HookScriptError> {
     if script.starts_with(b"\xef\xbb\xbf") {
-        return Err(ScriptError::ByteOrderMark);
+        return Err(HookScriptError::ByteOrderMark);
     }
     let first = script.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let is_binary = script.contains(&0);
@@ -59,7 +59,7 @@ pub fn interpreter(script: &[u8]) -> Result<Vec<String>, ScriptError> {
     let command = match line.map(str::trim).filter(|line| !line.is_empty()) {
         Some(line) => line.splitn(2, char::is_whitespace).map(|s| s.trim().to_owned()).collect(),
         None if is_text => vec!["/bin/sh".to_owned()],
-        None => return Err(ScriptError::NotAScript),
+        None => return Err(HookScriptError::NotAScript),
     };
     let is_bad = |line: &[u8]| line.ends_with(b"\r");
     let bad = script.split(|byte| *byte == b'\n').position(is_bad);
@@ -68,7 +68,7 @@ pub fn interpreter(script: &[u8]) -> Result<Vec<String>, ScriptError> {
         _ => !is_binary && is_shell(&command),
     };
     match bad.filter(|place| is_refused(*place)) {
-        Some(place) => Err(ScriptError::WindowsLineEnds { line: place + 1 }),
+        Some(place) => Err(HookScriptError::WindowsLineEnds { line: place + 1 }),
         None => Ok(command),
     }
 }
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn only_what_reads_carriage_returns_as_text_is_refused() {
-        let bad = |line| Err(ScriptError::WindowsLineEnds { line });
+        let bad = |line| Err(HookScriptError::WindowsLineEnds { line });
         let ok = |words: &[&str]| Ok(words.iter().map(|word| (*word).to_owned()).collect());
         for (script, expected) in [
             ("#!/bin/bash -e\necho\n", ok(&["/bin/bash", "-e"])),
@@ -111,9 +111,9 @@ mod tests {
             ("#!/bin/sh\r\nexit\n\0\r\n", bad(1)),
             ("# no program\r\necho\n", bad(1)),
             ("printf 'a\rb'\n", ok(&["/bin/sh"])),
-            ("\u{feff}#!/bin/sh\n", Err(ScriptError::ByteOrderMark)),
-            ("\u{feff}echo\n", Err(ScriptError::ByteOrderMark)),
-            ("\0", Err(ScriptError::NotAScript)),
+            ("\u{feff}#!/bin/sh\n", Err(HookScriptError::ByteOrderMark)),
+            ("\u{feff}echo\n", Err(HookScriptError::ByteOrderMark)),
+            ("\0", Err(HookScriptError::NotAScript)),
             ("", ok(&["/bin/sh"])),
         ] {
             assert_eq!(interpreter(script.as_bytes()), expected, "{script:?}");

@@ -48,14 +48,14 @@ pub struct Node {
 #[derive(Debug)]
 pub enum Content {
     /// A component with its images, in the order of their names.
-    Component(Vec<Image>),
+    Component(Vec<ChartImage>),
     /// An image that no component makes.
     External,
 }
 
 /// An image of a component.
 #[derive(Debug)]
-pub struct Image {
+pub struct ChartImage {
     /// Its name.
     pub name: String,
     /// Its Dockerfile, relative to the root.
@@ -96,10 +96,10 @@ impl Chart {
         let shown: Vec<usize> = choice.shown.iter().copied().collect();
         let node = |place: &usize| {
             let component = &workspace.components[*place];
-            let mut images: Vec<Image> = component
+            let mut images: Vec<ChartImage> = component
                 .images
                 .iter()
-                .map(|image| Image {
+                .map(|image| ChartImage {
                     name: image.name.clone(),
                     dockerfile: image.dockerfile.clone(),
                     needs: Vec::new(),
@@ -274,7 +274,7 @@ impl Node {
     }
 
     /// A component's images.
-    pub fn images(&self) -> &[Image] {
+    pub fn images(&self) -> &[ChartImage] {
         match &self.content {
             Content::Component(images) => images,
             Content::External => &[],

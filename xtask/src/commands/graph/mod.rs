@@ -11,19 +11,19 @@ use std::path::PathBuf;
 
 use xtask_core::plan::graph::{Direction, Graph};
 use xtask_core::problem::{Problem, Problems};
-use xtask_core::workspace::components::{Options, Workspace};
+use xtask_core::workspace::components::{Workspace, WorkspaceOptions};
 use xtask_core::workspace::registry_config::RegistryConfig;
 
 use crate::build::changed_since;
 use crate::build::options::BuildOptions;
 use crate::build::prepare::read_workspace;
 use crate::build::run as build;
-use crate::command_context::Setting;
+use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
 use crate::event::Events;
 use crate::system::records::Records;
 
-pub use chart::{Chart, Content, Image, Link, Mark, Node};
+pub use chart::{Chart, ChartImage, Content, Link, Mark, Node};
 
 /// What to draw.
 #[derive(Clone, Debug, Default)]
@@ -31,7 +31,7 @@ pub struct GraphOptions {
     /// The folder of `services-configuration.yaml`.
     pub config_dir: Option<PathBuf>,
     /// How Dockerfiles are read.
-    pub reading: Options,
+    pub reading: WorkspaceOptions,
     /// The components to begin with; all if empty.
     pub components: Vec<String>,
     /// Follow who needs them, not what they need.
@@ -51,12 +51,12 @@ pub struct GraphOptions {
 }
 
 /// Finds out what is to be drawn.
-pub async fn run(options: &GraphOptions, setting: &Setting) -> Result<Chart, CommandError> {
+pub async fn run(options: &GraphOptions, ctx: &CommandContext) -> Result<Chart, CommandError> {
     let registry = options.config_dir.as_deref().map(RegistryConfig::read).transpose()?;
     // With the engine asked, everything is read once more, and warned of then.
-    let events = if options.stale { Events::unheard() } else { setting.events.clone() };
+    let events = if options.stale { Events::unheard() } else { ctx.events.clone() };
     let (workspace, graph) =
-        read_workspace(&setting.root, &options.reading, registry.as_ref(), &events)?;
+        read_workspace(&ctx.root, &options.reading, registry.as_ref(), &events)?;
     let choice = choose(&workspace, &graph, options)?;
     let named = registry.as_ref().map(RegistryConfig::names);
     let mut chart = Chart::new(&workspace, &graph, &choice);
@@ -68,7 +68,7 @@ pub async fn run(options: &GraphOptions, setting: &Setting) -> Result<Chart, Com
         chart.mark(&workspace, &changed, &graph.dependents(&changed));
     }
     if options.durations {
-        chart.add_durations(&Records::read(&setting.root));
+        chart.add_durations(&Records::read(&ctx.root));
     }
     if options.stale {
         let build = BuildOptions {
@@ -78,8 +78,8 @@ pub async fn run(options: &GraphOptions, setting: &Setting) -> Result<Chart, Com
             dry_run: true,
             ..BuildOptions::default()
         };
-        let engine = setting.engine();
-        chart.add_states(build::preview(engine, &build, setting).await?);
+        let engine = ctx.engine();
+        chart.add_states(build::preview(engine, &build, ctx).await?);
     }
     Ok(chart)
 }

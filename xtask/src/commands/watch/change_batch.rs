@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use xtask_core::context::tree_cache::Trees;
+use xtask_core::context::tree_cache::TreeCache;
 use xtask_core::workspace::components::Workspace;
 
-use crate::build::cancel::Live;
-use crate::system::watcher::{Change, News};
+use crate::build::cancel::Cancellation;
+use crate::system::watcher::{FsChange, FsEvent};
 
 /// A batch is over after so many times the debounce, whatever else is written.
 const MOST: u32 = 10;
@@ -18,7 +18,7 @@ const GIT: Duration = Duration::from_secs(10);
 
 /// All that was heard since the last round.
 #[derive(Debug, Default)]
-pub(crate) struct Batch {
+pub(crate) struct ChangeBatch {
     heard: BTreeMap<PathBuf, Heard>,
     is_lost: bool,
     is_first: bool,
@@ -38,7 +38,7 @@ struct Heard {
     is_own: bool,
 }
 
-impl Batch {
+impl ChangeBatch {
     /// Anything may have changed before anybody listened.
     pub(crate) fn everything() -> Self {
         Self { is_lost: true, is_first: true, ..Self::default() }
@@ -64,13 +64,13 @@ impl Batch {
         self.is_first
     }
 
-    pub(crate) fn add(&mut self, news: News) {
+    pub(crate) fn add(&mut self, news: FsEvent) {
         let now = Instant::now();
         self.started.get_or_insert(now);
         self.last = Some(now);
         match news {
-            News::Lost => self.is_lost = true,
-            News::Changed(Change { paths, at, since, is_structural }) => {
+            FsEvent::Lost => self.is_lost = true,
+            FsEvent::Changed(FsChange { paths, at, since, is_structural }) => {
                 let heard = Heard { at, since, is_structural, is_own: false };
                 for path in paths {
                     self.add_one(path, heard);
@@ -161,12 +161,17 @@ impl Batch {
     /// The components without hooks of their own to which something was done that no hook
     /// did. What hooks write with the same contents is no news, whenever it is heard of:
     /// of their components contents alone decide.
-    pub(crate) fn touched_by_no_hook(&self, workspace: &Workspace, live: &Live) -> BTreeSet<usize> {
+    pub(crate) fn touched_by_no_hook(
+        &self,
+        workspace: &Workspace,
+        cancellation: &Cancellation,
+    ) -> BTreeSet<usize> {
         let mut touched = if self.is_lost {
             self.touched(workspace)
         } else {
             let others = self.heard.iter();
-            let others = others.filter(|(_, heard)| !live.may_be_a_hooks(heard.since, heard.at));
+            let others =
+                others.filter(|(_, heard)| !cancellation.may_be_a_hooks(heard.since, heard.at));
             others.flat_map(|(path, _)| touched_by(path, workspace)).collect()
         };
         touched.retain(|place| !workspace.components[*place].has_hooks());
@@ -174,14 +179,19 @@ impl Batch {
     }
 
     /// Finds out what the hooks of a round may have done.
-    pub(crate) fn find_own(&mut self, workspace: &Workspace, live: &Live, trees: &Trees) {
+    pub(crate) fn find_own(
+        &mut self,
+        workspace: &Workspace,
+        cancellation: &Cancellation,
+        trees: &TreeCache,
+    ) {
         for (path, heard) in &mut self.heard {
             let place = owner(path, workspace);
             let may_be = |place: usize| {
                 let dir = workspace.components[place].dir();
                 let below = path.strip_prefix(&dir);
                 let is_output = below.is_ok_and(|below| trees.outputs(&dir).has_path(below));
-                live.may_be_its_own(place, is_output, heard.since, heard.at)
+                cancellation.may_be_its_own(place, is_output, heard.since, heard.at)
             };
             heard.is_own |= place.is_some_and(may_be);
         }

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rayon::prelude::*;
-use xtask_core::context::spec::Selection;
-use xtask_core::context::tree_cache::Trees;
+use xtask_core::context::spec::ContextSpec;
+use xtask_core::context::tree_cache::TreeCache;
 use xtask_core::digest::Digest;
-use xtask_core::digest::Fields;
+use xtask_core::digest::FieldHasher;
 use xtask_core::plan::graph::Graph;
 use xtask_core::problem::Problem;
 use xtask_core::workspace::components::Workspace;
@@ -19,11 +19,11 @@ use super::Reading;
 use crate::system::git;
 
 /// Of components, by their place in the workspace; none for one that cannot be read.
-pub(crate) type States = BTreeMap<usize, Option<State>>;
+pub(crate) type ComponentStates = BTreeMap<usize, Option<ComponentState>>;
 
 /// What a component is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct State {
+pub(crate) struct ComponentState {
     /// Of all that it is made from.
     digest: Digest,
     /// Whether what its hooks left is there as they left it.
@@ -36,25 +36,30 @@ const MOST_DOUBTS: u32 = 2;
 
 /// What components were, by name.
 #[derive(Debug, Default)]
-pub(crate) struct Made {
-    states: BTreeMap<String, Known>,
+pub(crate) struct InputSnapshot {
+    states: BTreeMap<String, KnownState>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct KnownState {
     /// None if that is not known. What hooks left is whole if it was after they ran.
-    state: Option<State>,
+    state: Option<ComponentState>,
     /// Whether it may have been made from something else for a moment.
     is_doubted: bool,
     doubts: u32,
 }
 
-impl Made {
+impl InputSnapshot {
     /// Notes what these components are made from.
-    pub(crate) fn set(&mut self, workspace: &Workspace, now: &States, places: &BTreeSet<usize>) {
+    pub(crate) fn set(
+        &mut self,
+        workspace: &Workspace,
+        now: &ComponentStates,
+        places: &BTreeSet<usize>,
+    ) {
         for (place, state) in now.iter().filter(|(place, _)| places.contains(place)) {
             let known = self.known(workspace, *place);
-            let digest = |state: Option<State>| state.map(|state| state.digest);
+            let digest = |state: Option<ComponentState>| state.map(|state| state.digest);
             known.doubts = if digest(known.state) == digest(*state) { known.doubts } else { 0 };
             (known.state, known.is_doubted) = (*state, false);
         }
@@ -62,8 +67,15 @@ impl Made {
 
     /// Notes what these components are made from as a round begins or begins again: their
     /// hooks are yet to leave what they leave, and what is missing of it is no change.
-    pub(crate) fn begin(&mut self, workspace: &Workspace, now: &States, places: &BTreeSet<usize>) {
-        let begun = |state: &Option<State>| state.map(|it| State { is_whole: false, ..it });
+    pub(crate) fn begin(
+        &mut self,
+        workspace: &Workspace,
+        now: &ComponentStates,
+        places: &BTreeSet<usize>,
+    ) {
+        let begun = |state: &Option<ComponentState>| {
+            state.map(|it| ComponentState { is_whole: false, ..it })
+        };
         let now = now.iter().map(|(place, state)| (*place, begun(state))).collect();
         self.set(workspace, &now, places);
     }
@@ -96,7 +108,7 @@ impl Made {
         }
     }
 
-    fn known(&mut self, workspace: &Workspace, place: usize) -> &mut Known {
+    fn known(&mut self, workspace: &Workspace, place: usize) -> &mut KnownState {
         self.states.entry(workspace.components[place].name.clone()).or_default()
     }
 
@@ -108,8 +120,8 @@ impl Made {
     }
 
     /// The components that are not what they were.
-    pub(crate) fn changed(&self, workspace: &Workspace, now: &States) -> BTreeSet<usize> {
-        let is_same = |place: &usize, state: &Option<State>| {
+    pub(crate) fn changed(&self, workspace: &Workspace, now: &ComponentStates) -> BTreeSet<usize> {
+        let is_same = |place: &usize, state: &Option<ComponentState>| {
             let before = self.states.get(&workspace.components[*place].name);
             before.filter(|before| !before.is_doubted).is_some_and(|before| {
                 before.state.zip(*state).is_some_and(|(before, now)| {
@@ -127,9 +139,9 @@ impl Made {
 /// What components are now, as long as no round is at work.
 pub(crate) async fn states(
     reading: &Reading,
-    trees: &Arc<Trees>,
+    trees: &Arc<TreeCache>,
     places: BTreeSet<usize>,
-) -> States {
+) -> ComponentStates {
     let (reading, trees) = (Arc::clone(reading), Arc::clone(trees));
     let all = places.clone();
     let reading = tokio::task::spawn_blocking(move || {
@@ -146,16 +158,16 @@ pub(crate) async fn states(
 fn state(
     workspace: &Workspace,
     graph: &Graph,
-    trees: &Trees,
+    trees: &TreeCache,
     place: usize,
-) -> Result<State, Problem> {
+) -> Result<ComponentState, Problem> {
     let component = &workspace.components[place];
     let needed: Vec<String> = graph
         .dependencies(place)
         .into_iter()
         .map(|needed| workspace.components[needed].name.clone())
         .collect();
-    let mut fields = Fields::default();
+    let mut fields = FieldHasher::default();
     let mut is_whole = true;
     if component.has_hooks() {
         // What hooks left is made from the rest, unless somebody changes it.
@@ -174,10 +186,10 @@ fn state(
         }
     }
     for image in component.images.iter().filter(|_| !component.has_hooks()) {
-        let selection = Selection::own(component, image).with(needed.clone());
+        let selection = ContextSpec::own(component, image).with(needed.clone());
         fields.add(image.name.as_bytes());
         fields.add(image.digest.as_bytes());
         fields.add(trees.at_rest(&selection)?.digest().as_bytes());
     }
-    Ok(State { digest: fields.finish(), is_whole })
+    Ok(ComponentState { digest: fields.finish(), is_whole })
 }

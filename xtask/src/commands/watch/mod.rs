@@ -27,26 +27,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
-use xtask_core::context::tree_cache::Trees;
+use xtask_core::context::tree_cache::TreeCache;
 use xtask_core::plan::graph::Graph;
 use xtask_core::problem::{Problem, Problems};
-use xtask_core::staleness::engine_images::Holdings;
+use xtask_core::staleness::engine_images::EngineImages;
 use xtask_core::workspace::components::Workspace;
 use xtask_core::workspace::registry_config::RegistryConfig;
 
-use crate::build::cancel::Live;
+use crate::build::cancel::Cancellation;
 use crate::build::options::BuildOptions;
-use crate::command_context::Setting;
+use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
 use crate::commands::push::{self, PushOptions};
 use crate::engine::Engine;
 use crate::event::Event;
-use crate::system::post_build_command::{Built, FollowUp};
+use crate::system::post_build_command::{Built, PostBuildCommand};
 use crate::system::records::{read_memory, write_memory};
-use crate::system::watcher::filter::Scope;
-use crate::system::watcher::{News, Watcher};
-use change_batch::Batch;
-use input_snapshot::{Made, states};
+use crate::system::watcher::filter::WatchFilter;
+use crate::system::watcher::{FsEvent, Watcher};
+use change_batch::ChangeBatch;
+use input_snapshot::{InputSnapshot, states};
 
 /// After so many builds in a row for what its own hook wrote, a component is left alone.
 const MOST_OWN: u32 = 2;
@@ -72,7 +72,7 @@ pub struct WatchOptions {
 
 /// What somebody asks of the loop.
 #[derive(Clone, Copy, Debug)]
-pub enum Wish {
+pub enum UserRequest {
     /// Build what is stale, also where no change was seen.
     Build,
     /// Build what is watched, be it up to date or not.
@@ -87,58 +87,57 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Builds at every change, until the user ends it.
 pub async fn run(
     options: &WatchOptions,
-    wishes: Option<UnboundedReceiver<Wish>>,
-    setting: &Setting,
+    wishes: Option<UnboundedReceiver<UserRequest>>,
+    ctx: &CommandContext,
 ) -> Result<(), CommandError> {
-    let engine = setting.engine().await?;
-    run_with(&engine, options, wishes, setting).await
+    let engine = ctx.engine().await?;
+    run_with(&engine, options, wishes, ctx).await
 }
 
 /// The same with any engine.
 pub async fn run_with<E: Engine>(
     engine: &E,
     options: &WatchOptions,
-    wishes: Option<UnboundedReceiver<Wish>>,
-    setting: &Setting,
+    wishes: Option<UnboundedReceiver<UserRequest>>,
+    ctx: &CommandContext,
 ) -> Result<(), CommandError> {
     options.build.reading.check().map_err(Problems::from)?;
     let registry = options.build.config_dir.as_deref().map(RegistryConfig::read).transpose()?;
     if let (Some(push), Some(registry)) = (&options.push, &registry) {
         push::tag(push, registry).map_err(Problems::from)?;
     }
-    let watcher =
-        Watcher::new(&setting.root, options.poll.is_some(), options.poll.unwrap_or(INTERVAL))
-            .map_err(|error| Problem::of_request(format!("changes cannot be watched: {error}")))
-            .map_err(Problems::from)?;
-    let trees = Trees::new(&setting.root, read_memory(&setting.root)).watched();
+    let watcher = Watcher::new(&ctx.root, options.poll.is_some(), options.poll.unwrap_or(INTERVAL))
+        .map_err(|error| Problem::of_request(format!("changes cannot be watched: {error}")))
+        .map_err(Problems::from)?;
+    let trees = TreeCache::new(&ctx.root, read_memory(&ctx.root)).watched();
     let mut watch = Watch {
         engine,
         options,
-        setting,
+        ctx,
         registry,
         trees: Arc::new(trees),
         watcher,
-        scope: Scope::default(),
-        holdings: None,
+        scope: WatchFilter::default(),
+        engine_images: None,
         reading: None,
-        made: Made::default(),
-        missed: Batch::default(),
+        made: InputSnapshot::default(),
+        missed: ChangeBatch::default(),
         before: None,
         own: BTreeMap::new(),
         steady: BTreeSet::new(),
         over: None,
-        has_news: true,
+        is_dirty: true,
         warned: BTreeSet::new(),
         wishes,
         wish: None,
         is_paused: false,
         to_push: Vec::new(),
-        follow_up: FollowUp::default(),
+        follow_up: PostBuildCommand::default(),
     };
     let ended = watch.keep_going().await;
     watch.follow_up.stop().await;
     if let Some(memory) = watch.trees.memory() {
-        drop(write_memory(&setting.root, &memory));
+        drop(write_memory(&ctx.root, &memory));
     }
     ended
 }
@@ -150,20 +149,20 @@ type Reading = Arc<(Arc<Workspace>, Graph)>;
 struct Watch<'a, E> {
     engine: &'a E,
     options: &'a WatchOptions,
-    setting: &'a Setting,
+    ctx: &'a CommandContext,
     registry: Option<RegistryConfig>,
-    trees: Arc<Trees>,
+    trees: Arc<TreeCache>,
     watcher: Watcher,
-    scope: Scope,
+    scope: WatchFilter,
     /// What the engine held after the last round.
-    holdings: Option<Holdings>,
+    engine_images: Option<EngineImages>,
     /// The workspace as it was when it could be read last, if it can be now.
     reading: Option<Reading>,
-    made: Made,
+    made: InputSnapshot,
     /// What changed since the workspace could be read.
-    missed: Batch,
+    missed: ChangeBatch,
     /// The last round's workspace, and what was at work in it when.
-    before: Option<(Arc<Workspace>, Live)>,
+    before: Option<(Arc<Workspace>, Cancellation)>,
     /// By component, how often in a row its own hooks made it stale.
     own: BTreeMap<String, u32>,
     /// The components whose hooks left their tree as it was when they ran last.
@@ -171,16 +170,16 @@ struct Watch<'a, E> {
     /// How the last round ended, until that is acted on.
     over: Option<(bool, Built)>,
     /// Whether anything was said since it was last told what is watched.
-    has_news: bool,
+    is_dirty: bool,
     /// The components of whose hooks it was said that what they read is not watched.
     warned: BTreeSet<String>,
-    wishes: Option<UnboundedReceiver<Wish>>,
+    wishes: Option<UnboundedReceiver<UserRequest>>,
     /// A wish that is still to be fulfilled.
-    wish: Option<Wish>,
+    wish: Option<UserRequest>,
     is_paused: bool,
     /// The images that were built and are not pushed yet.
     to_push: Vec<String>,
-    follow_up: FollowUp,
+    follow_up: PostBuildCommand,
 }
 
 impl<E: Engine> Watch<'_, E> {
@@ -190,13 +189,13 @@ impl<E: Engine> Watch<'_, E> {
         self.read().await;
         let warnings = [self.watcher.distance(), self.watcher.shortage(&self.scope)];
         for warning in warnings.into_iter().flatten() {
-            self.setting.events.send(Event::Warning(Problem::of_request(warning)));
+            self.ctx.events.send(Event::Warning(Problem::of_request(warning)));
         }
         if self.options.no_initial {
             self.note_all().await;
         }
-        let setting = self.setting;
-        let mut batch = Batch::everything();
+        let ctx = self.ctx;
+        let mut batch = ChangeBatch::everything();
         loop {
             loop {
                 batch = match self.wish.take() {
@@ -212,23 +211,23 @@ impl<E: Engine> Watch<'_, E> {
             if let Some((is_good, built)) = self.over.take() {
                 self.follow(is_good, &built);
             }
-            if std::mem::take(&mut self.has_news) {
+            if std::mem::take(&mut self.is_dirty) {
                 let (is_paused, components) = (self.is_paused, self.looked_after().len());
-                setting.events.send(Event::Watching { is_paused, components });
+                ctx.events.send(Event::Watching { is_paused, components });
             }
-            let pushing = push_these(self.options.push.as_ref(), self.to_push.clone(), setting);
+            let pushing = push_these(self.options.push.as_ref(), self.to_push.clone(), ctx);
             batch = tokio::select! {
                 // A push that is cut off by a change begins again after it.
                 batch = self.gather() => batch,
-                () = setting.interrupt.wait() => return Ok(()),
+                () = ctx.interrupt.wait() => return Ok(()),
                 pushed = pushing => {
                     self.to_push.clear();
-                    self.has_news = true;
+                    self.is_dirty = true;
                     match pushed {
                         Ok(()) | Err(CommandError::Interrupted) => {}
                         Err(error) => self.say(&error),
                     }
-                    Batch::default()
+                    ChangeBatch::default()
                 }
             };
         }
@@ -252,14 +251,18 @@ impl<E: Engine> Watch<'_, E> {
                  build/inputs declares it: 'cargo xtask inputs {first}' prints what it would hold",
                 names.join(", ")
             );
-            self.setting.events.send(Event::Warning(Problem::of_request(message)));
+            self.ctx.events.send(Event::Warning(Problem::of_request(message)));
         }
     }
 
     /// Does what somebody asked for, and gives what is left of what was heard.
-    async fn fulfil(&mut self, wish: Wish, batch: Batch) -> Result<Batch, CommandError> {
-        self.has_news = true;
-        if let Wish::Pause = wish {
+    async fn fulfil(
+        &mut self,
+        wish: UserRequest,
+        batch: ChangeBatch,
+    ) -> Result<ChangeBatch, CommandError> {
+        self.is_dirty = true;
+        if let UserRequest::Pause = wish {
             self.is_paused = !self.is_paused;
             let mut batch = batch;
             batch.merge(std::mem::take(&mut self.missed));
@@ -267,25 +270,25 @@ impl<E: Engine> Watch<'_, E> {
         }
         // A way out should anything ever be missed.
         self.trees.forget();
-        self.holdings = None;
+        self.engine_images = None;
         self.read().await;
         let Some(reading) = self.reading.clone() else {
             self.missed.merge(batch);
-            return Ok(Batch::default());
+            return Ok(ChangeBatch::default());
         };
         let (workspace, _) = &*reading;
         let named = workspace.find_all(&self.options.build.components)?;
         let selected = match wish {
-            Wish::Force if !named.is_empty() => named,
+            UserRequest::Force if !named.is_empty() => named,
             _ => self.looked_after(),
         };
-        self.missed = Batch::default();
-        self.round(&reading, &selected, matches!(wish, Wish::Force)).await
+        self.missed = ChangeBatch::default();
+        self.round(&reading, &selected, matches!(wish, UserRequest::Force)).await
     }
 
     /// Waits for news, and then until they stop, or for a wish.
-    async fn gather(&mut self) -> Batch {
-        let mut batch = Batch::default();
+    async fn gather(&mut self) -> ChangeBatch {
+        let mut batch = ChangeBatch::default();
         let news = tokio::select! {
             news = self.watcher.hear(&self.scope) => news,
             wish = next_wish(&mut self.wishes) => {
@@ -294,7 +297,7 @@ impl<E: Engine> Watch<'_, E> {
             }
         };
         self.note(&mut batch, news);
-        while !batch.is_over(&self.setting.root, self.options.debounce) {
+        while !batch.is_over(&self.ctx.root, self.options.debounce) {
             tokio::select! {
                 news = self.watcher.hear(&self.scope) => {
                     self.note(&mut batch, news);
@@ -306,22 +309,22 @@ impl<E: Engine> Watch<'_, E> {
     }
 
     /// What is known of what changed is good no longer.
-    fn note(&self, batch: &mut Batch, news: News) {
+    fn note(&self, batch: &mut ChangeBatch, news: FsEvent) {
         match &news {
-            News::Changed(change) => {
+            FsEvent::Changed(change) => {
                 for path in &change.paths {
                     self.trees.changed(path);
                 }
             }
-            News::Lost => self.trees.forget(),
+            FsEvent::Lost => self.trees.forget(),
         }
         batch.add(news);
     }
 
     /// Builds what is not what it was, and gives what was heard meanwhile.
-    async fn answer(&mut self, mut batch: Batch) -> Result<Batch, CommandError> {
-        if let Some((workspace, live)) = &self.before {
-            batch.find_own(workspace, live, &self.trees);
+    async fn answer(&mut self, mut batch: ChangeBatch) -> Result<ChangeBatch, CommandError> {
+        if let Some((workspace, cancellation)) = &self.before {
+            batch.find_own(workspace, cancellation, &self.trees);
         }
         batch.merge(std::mem::take(&mut self.missed));
         // What is first was read a moment ago.
@@ -330,16 +333,14 @@ impl<E: Engine> Watch<'_, E> {
                 self.watcher.start_over();
                 self.watcher.cover_structure();
             }
-            if batch.is_lost()
-                || batch.touches_structure(&self.setting.root)
-                || self.reading.is_none()
+            if batch.is_lost() || batch.touches_structure(&self.ctx.root) || self.reading.is_none()
             {
                 self.read().await;
             }
         }
         let Some(reading) = self.reading.clone() else {
             self.missed = batch;
-            return Ok(Batch::default());
+            return Ok(ChangeBatch::default());
         };
         let (workspace, graph) = &*reading;
         let touched = batch.touched(workspace);
@@ -351,9 +352,9 @@ impl<E: Engine> Watch<'_, E> {
         let mut changed = self.made.changed(workspace, &now);
         self.leave_alone(&batch, workspace, &now, &mut changed);
         if changed.is_empty() {
-            return Ok(Batch::default());
+            return Ok(ChangeBatch::default());
         }
-        self.has_news = true;
+        self.is_dirty = true;
         if !batch.is_first() {
             self.tell(&batch, workspace, &changed, &touched);
         }
@@ -365,9 +366,9 @@ impl<E: Engine> Watch<'_, E> {
     /// Components whose own hooks keep making them stale are built no more.
     fn leave_alone(
         &mut self,
-        batch: &Batch,
+        batch: &ChangeBatch,
         workspace: &Workspace,
-        now: &input_snapshot::States,
+        now: &input_snapshot::ComponentStates,
         changed: &mut BTreeSet<usize>,
     ) {
         let mut alone = BTreeSet::new();
@@ -389,7 +390,7 @@ impl<E: Engine> Watch<'_, E> {
                     path.display(),
                     component.name
                 );
-                self.setting.events.send(Event::Warning(Problem::of_file(hook, message)));
+                self.ctx.events.send(Event::Warning(Problem::of_file(hook, message)));
                 alone.insert(*place);
             }
         }
@@ -402,7 +403,7 @@ impl<E: Engine> Watch<'_, E> {
         let options = self.options;
         let command = if is_good { &options.on_success } else { &options.on_failure };
         if let Some(command) = command
-            && let Err(error) = self.follow_up.start(command, &self.setting.root, built)
+            && let Err(error) = self.follow_up.start(command, &self.ctx.root, built)
         {
             let problem = Problem::of_request(format!("'{command}' does not start: {error}"));
             self.say(&Problems::from(problem).into());
@@ -411,13 +412,13 @@ impl<E: Engine> Watch<'_, E> {
 
     /// What is wrong ends no loop.
     fn say(&mut self, error: &CommandError) {
-        self.has_news = true;
-        self.setting.events.send(Event::Stuck { reason: error.to_string() });
+        self.is_dirty = true;
+        self.ctx.events.send(Event::Stuck { reason: error.to_string() });
     }
 }
 
 /// Never comes where nobody can wish.
-async fn next_wish(wishes: &mut Option<UnboundedReceiver<Wish>>) -> Wish {
+async fn next_wish(wishes: &mut Option<UnboundedReceiver<UserRequest>>) -> UserRequest {
     if let Some(wishes) = wishes
         && let Some(wish) = wishes.recv().await
     {
@@ -430,11 +431,11 @@ async fn next_wish(wishes: &mut Option<UnboundedReceiver<Wish>>) -> Wish {
 async fn push_these(
     options: Option<&PushOptions>,
     images: Vec<String>,
-    setting: &Setting,
+    ctx: &CommandContext,
 ) -> Result<(), CommandError> {
     match options {
         Some(options) if !images.is_empty() => {
-            push::run(&PushOptions { images, ..options.clone() }, setting).await
+            push::run(&PushOptions { images, ..options.clone() }, ctx).await
         }
         _ => std::future::pending().await,
     }

@@ -5,26 +5,26 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rayon::prelude::*;
-use xtask_core::context::spec::Selection;
+use xtask_core::context::spec::ContextSpec;
 use xtask_core::dockerfile::parser::ImageUse;
 use xtask_core::plan::graph::{Direction, Graph};
 use xtask_core::workspace::components::Workspace;
 use xtask_core::workspace::registry_config::RegistryConfig;
 
 use super::Watch;
-use crate::build::base_images::{self, Externals};
+use crate::build::base_images::{self, ExternalBases};
 use crate::build::prepare::read_workspace;
 use crate::commands::watch::input_snapshot::states;
 use crate::engine::Engine;
 use crate::event::{Event, PlannedComponent};
 use crate::system::hook_outputs;
-use crate::system::watcher::filter::Scope;
+use crate::system::watcher::filter::WatchFilter;
 
 impl<E: Engine> Watch<'_, E> {
     /// Reads the workspace again; what is wrong with it is said.
     pub(crate) async fn read(&mut self) {
-        let root = self.setting.root.clone();
-        let (events, registry) = (self.setting.events.clone(), self.registry.clone());
+        let root = self.ctx.root.clone();
+        let (events, registry) = (self.ctx.events.clone(), self.registry.clone());
         let options = self.options.build.reading.clone();
         let reading = tokio::task::spawn_blocking(move || {
             read_workspace(&root, &options, registry.as_ref(), &events)
@@ -32,7 +32,7 @@ impl<E: Engine> Watch<'_, E> {
         self.reading = match reading.await {
             Ok(Ok((mut workspace, graph))) => {
                 hook_outputs::load(&workspace, &self.trees);
-                self.scope = Scope::new(&workspace, &graph, &self.trees);
+                self.scope = WatchFilter::new(&workspace, &graph, &self.trees);
                 self.cover_links(&mut workspace, &graph);
                 self.tell_workspace(&workspace, &graph);
                 Some(Arc::new((Arc::new(workspace), graph)))
@@ -57,7 +57,7 @@ impl<E: Engine> Watch<'_, E> {
     fn cover(&mut self) {
         let scope = &self.scope;
         for folder in scope.folders() {
-            let start = folder.ancestors().find(|folder| self.setting.root.join(folder).is_dir());
+            let start = folder.ancestors().find(|folder| self.ctx.root.join(folder).is_dir());
             self.watcher.cover(start.unwrap_or(folder), scope);
         }
         if scope.has_head() {
@@ -82,7 +82,7 @@ impl<E: Engine> Watch<'_, E> {
         if linked.peek().is_none() {
             return;
         }
-        self.scope = Scope::new(workspace, graph, trees);
+        self.scope = WatchFilter::new(workspace, graph, trees);
         self.cover();
         linked.for_each(|component| self.trees.changed(Path::new(&component.dir())));
     }
@@ -99,7 +99,7 @@ impl<E: Engine> Watch<'_, E> {
             let name = used.local_name(named.as_ref());
             name.is_some_and(|name| names.contains(name))
         };
-        let mut found = Externals::new();
+        let mut found = ExternalBases::new();
         for (place, image) in workspace.images() {
             let bases = base_images::to_ask(image, is_local);
             for used in &bases {
@@ -108,7 +108,7 @@ impl<E: Engine> Watch<'_, E> {
                     found.insert(used.reference.clone(), base);
                 }
             }
-            let selection = Selection::own(&workspace.components[place], image);
+            let selection = ContextSpec::own(&workspace.components[place], image);
             self.trees.set_whole(&selection, base_images::read_all(image, &bases, &found));
         }
     }
@@ -123,7 +123,7 @@ impl<E: Engine> Watch<'_, E> {
             estimate: None,
         };
         let components = order.map(planned).collect();
-        self.setting.events.send(Event::WorkspaceRead { components });
+        self.ctx.events.send(Event::WorkspaceRead { components });
     }
 
     /// Everything is taken for made from what is there.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use xtask_core::plan::graph::EdgeKind;
 
-use super::{State, duration, is_copied, other_images};
+use super::{Staleness, duration, is_copied, other_images};
 use crate::commands::graph::{Chart, Content, Link, Mark, Node};
 
 const CRITICAL: &str = "#d64550";
@@ -111,7 +111,7 @@ fn attributes(node: &Node) -> Attributes {
         }
         Content::Component(_) => {}
     }
-    if let Some(state) = State::of(node) {
+    if let Some(state) = Staleness::of(node) {
         found.insert("fillcolor", state.fill().into());
     }
     let color = match node.mark {

@@ -13,7 +13,7 @@
 
 use serde_json::{Value, json};
 
-use super::State;
+use super::Staleness;
 use crate::commands::graph::{Chart, Link, Mark, Node};
 use crate::report::plan;
 
@@ -40,14 +40,14 @@ fn component(node: &Node) -> Value {
     let names = |places: &[usize]| -> Vec<&str> {
         places.iter().map(|place| images[*place].name.as_str()).collect()
     };
-    let image = |image: &crate::commands::graph::Image| {
+    let image = |image: &crate::commands::graph::ChartImage| {
         let needs = names(&image.needs);
         json!({ "name": image.name, "dockerfile": image.dockerfile, "needs": needs })
     };
     let images: Vec<Value> = images.iter().map(image).collect();
     let mut found = json!({ "name": node.name, "images": images });
     if let Some(step) = &node.expected {
-        found["state"] = State::of_step(step).name().into();
+        found["state"] = Staleness::of_step(step).name().into();
         found["reason"] = plan::sentence(step).into();
     }
     if let Some(duration) = node.duration {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use xtask_core::plan::graph::EdgeKind;
 
-use super::{State, duration, is_copied, other_images};
+use super::{Staleness, duration, is_copied, other_images};
 use crate::commands::graph::{Chart, Content, Mark, Node};
 
 pub(crate) fn draw(chart: &Chart) -> String {
@@ -67,7 +67,7 @@ fn escaped(text: &str) -> String {
 }
 
 fn styles(node: &Node) -> Vec<String> {
-    let fill = State::of(node).map(|state| format!("fill:{},color:#111", state.fill()));
+    let fill = Staleness::of(node).map(|state| format!("fill:{},color:#111", state.fill()));
     let stroke = match node.mark {
         _ if node.is_critical => Some("stroke:#d64550,stroke-width:2px".to_owned()),
         Some(Mark::Changed) => Some("stroke:#2f6fde,stroke-width:3px".to_owned()),

@@ -109,14 +109,14 @@ pub(crate) fn write(file: &Path, drawing: &str) -> Result<(), CommandError> {
 
 /// How a component is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum Staleness {
     UpToDate,
     Restored,
     Stale,
     Undecided,
 }
 
-impl State {
+impl Staleness {
     fn of(node: &Node) -> Option<Self> {
         node.expected.as_ref().map(Self::of_step)
     }

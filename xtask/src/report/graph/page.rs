@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{State, duration, svg};
+use super::{Staleness, duration, svg};
 use crate::commands::graph::{Chart, Node};
 use crate::report::plan;
 
@@ -33,7 +33,7 @@ fn node(node: &Node) -> Value {
         "name": node.name,
         "images": images,
         "external": node.is_external(),
-        "state": State::of(node).map(State::name),
+        "state": Staleness::of(node).map(Staleness::name),
         "reason": node.expected.as_ref().map(plan::sentence),
         "took": duration(node),
     })

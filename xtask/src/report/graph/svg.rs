@@ -6,7 +6,7 @@
 
 use xtask_core::plan::graph::EdgeKind;
 
-use super::{State, duration, is_copied, other_images};
+use super::{Staleness, duration, is_copied, other_images};
 use crate::commands::graph::{Chart, Link, Mark, Node};
 use crate::report::graph::layout::{Layout, Point, lay_out};
 use crate::report::plan;
@@ -135,7 +135,7 @@ fn node_box(place: usize, node: &Node, lines: &[String], at: Point, size: (f64, 
     } else if node.images().is_empty() {
         classes.push("bare");
     }
-    classes.extend(State::of(node).map(State::name));
+    classes.extend(Staleness::of(node).map(Staleness::name));
     classes.extend(node.mark.map(|mark| if mark == Mark::Changed { "changed" } else { "reached" }));
     if node.is_critical {
         classes.push("critical");
@@ -174,17 +174,17 @@ fn title(node: &Node) -> String {
 fn key(chart: &Chart) -> Vec<(&'static str, &'static str)> {
     let has_kind = |wanted: &dyn Fn(EdgeKind) -> bool| chart.links.iter().any(|it| wanted(it.kind));
     let is_declared = |kind| kind == EdgeKind::Declared;
-    let has_state = |state| chart.nodes.iter().any(|node| State::of(node) == Some(state));
+    let has_state = |state| chart.nodes.iter().any(|node| Staleness::of(node) == Some(state));
     let has_mark = |mark| chart.nodes.iter().any(|node| node.mark == Some(mark));
     let all = [
         (has_kind(&|kind| !is_declared(kind) && !is_copied(kind)), "line", "FROM"),
         (has_kind(&is_copied), "line copied", "COPY --from, RUN --mount"),
         (has_kind(&is_declared), "line declared", "component.dep"),
         (chart.nodes.iter().any(|node| node.is_critical), "line critical", "critical path"),
-        (has_state(State::UpToDate), "up-to-date", "up to date"),
-        (has_state(State::Restored), "restored", "gets its name back"),
-        (has_state(State::Stale), "stale", "stale"),
-        (has_state(State::Undecided), "undecided", "decided during the build"),
+        (has_state(Staleness::UpToDate), "up-to-date", "up to date"),
+        (has_state(Staleness::Restored), "restored", "gets its name back"),
+        (has_state(Staleness::Stale), "stale", "stale"),
+        (has_state(Staleness::Undecided), "undecided", "decided during the build"),
         (has_mark(Mark::Changed), "changed", "changed"),
         (has_mark(Mark::Reached), "reached", "needs what changed"),
     ];

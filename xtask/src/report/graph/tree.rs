@@ -5,26 +5,26 @@ use std::collections::BTreeSet;
 
 use console::Style;
 
-use super::{State, duration, other_images};
+use super::{Staleness, duration, other_images};
 use crate::commands::graph::{Chart, Mark, Node};
 use crate::report::plan;
 
 pub(crate) fn draw(chart: &Chart, has_colors: bool) -> String {
-    let mut drawing = Drawing { chart, has_colors, text: String::new(), seen: BTreeSet::new() };
+    let mut drawing = TreePrinter { chart, has_colors, text: String::new(), seen: BTreeSet::new() };
     for root in chart.roots() {
         drawing.add(root, "", None);
     }
     drawing.text
 }
 
-struct Drawing<'a> {
+struct TreePrinter<'a> {
     chart: &'a Chart,
     has_colors: bool,
     text: String,
     seen: BTreeSet<usize>,
 }
 
-impl Drawing<'_> {
+impl TreePrinter<'_> {
     fn add(&mut self, place: usize, before: &str, kinds: Option<&str>) {
         let node = &self.chart.nodes[place];
         let below = self.below(place);
@@ -70,11 +70,11 @@ impl Drawing<'_> {
 }
 
 fn style(node: &Node) -> Style {
-    let style = match State::of(node) {
+    let style = match Staleness::of(node) {
         _ if node.is_external() => Style::new().dim(),
-        Some(State::Stale) => Style::new().red(),
-        Some(State::Undecided) => Style::new().yellow(),
-        Some(State::UpToDate | State::Restored) => Style::new().green(),
+        Some(Staleness::Stale) => Style::new().red(),
+        Some(Staleness::Undecided) => Style::new().yellow(),
+        Some(Staleness::UpToDate | Staleness::Restored) => Style::new().green(),
         None => Style::new(),
     };
     if node.is_critical { style.bold() } else { style }

@@ -9,25 +9,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use xtask_core::context::dockerignore::Ignore;
-use xtask_core::context::spec::Selection;
-use xtask_core::context::tree_cache::Trees;
+use xtask_core::context::dockerignore::Dockerignore;
+use xtask_core::context::spec::ContextSpec;
+use xtask_core::context::tree_cache::TreeCache;
 use xtask_core::plan::graph::{Direction, Graph};
 use xtask_core::workspace::components::Workspace;
 use xtask_core::workspace::inputs::is_never_taken;
 
 /// The files that matter.
 #[derive(Debug, Default)]
-pub struct Scope {
+pub struct WatchFilter {
     starts: BTreeSet<PathBuf>,
     has_head: bool,
     /// By component: for each image its Dockerfile and what is ignored.
-    ignored: BTreeMap<String, Vec<(PathBuf, Ignore)>>,
+    ignored: BTreeMap<String, Vec<(PathBuf, Dockerignore)>>,
 }
 
-impl Scope {
+impl WatchFilter {
     /// Of a workspace that can be read.
-    pub fn new(workspace: &Workspace, graph: &Graph, trees: &Trees) -> Self {
+    pub fn new(workspace: &Workspace, graph: &Graph, trees: &TreeCache) -> Self {
         let mut scope = Self::default();
         for (_, inputs) in workspace.components.iter().filter_map(|it| it.inputs.as_ref()) {
             scope.starts.extend(inputs.starts().map(Path::to_owned));
@@ -40,7 +40,7 @@ impl Scope {
                 continue;
             }
             let ignored = component.images.iter().map(|image| {
-                let selection = Selection::own(component, image);
+                let selection = ContextSpec::own(component, image);
                 let (ignore, _) = trees.ignore(&selection).ok()?;
                 Some((selection.dockerfile, ignore))
             });

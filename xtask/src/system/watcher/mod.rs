@@ -21,7 +21,7 @@ use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{Config, ErrorKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use crate::system::watcher::filter::Scope;
+use crate::system::watcher::filter::WatchFilter;
 use crate::system::watcher::poller::{Found, Poller};
 
 /// The kinds of file systems whose files may change where this system does not see it
@@ -42,16 +42,16 @@ const LIMIT: &str = "fs.inotify.max_user_watches";
 
 /// Something that happened to files.
 #[derive(Debug)]
-pub enum News {
+pub enum FsEvent {
     /// Paths were written, made, moved or removed.
-    Changed(Change),
+    Changed(FsChange),
     /// Nobody knows: more happened than could be told.
     Lost,
 }
 
 /// Something that happened to some paths.
 #[derive(Debug)]
-pub struct Change {
+pub struct FsChange {
     /// The paths, relative to the root.
     pub paths: Vec<PathBuf>,
     /// When it was heard of.
@@ -128,7 +128,7 @@ impl Watcher {
     }
 
     /// Watches a folder, relative to the root, and those below that are wanted.
-    pub fn cover(&mut self, folder: &Path, scope: &Scope) {
+    pub fn cover(&mut self, folder: &Path, scope: &WatchFilter) {
         if !scope.is_wanted(folder) {
             return;
         }
@@ -207,7 +207,7 @@ impl Watcher {
     }
 
     /// What is to be said of folders for which there was no room.
-    pub fn shortage(&self, scope: &Scope) -> Option<String> {
+    pub fn shortage(&self, scope: &WatchFilter) -> Option<String> {
         let unwatched = self.unwatched.len();
         (self.is_full && unwatched > 0).then(|| {
             let needed: usize = scope.folders().map(|folder| self.count(folder, scope)).sum();
@@ -221,7 +221,7 @@ impl Watcher {
     }
 
     /// How many folders matter in one, with itself.
-    fn count(&self, folder: &Path, scope: &Scope) -> usize {
+    fn count(&self, folder: &Path, scope: &WatchFilter) -> usize {
         let entries = fs::read_dir(self.root.join(folder)).into_iter().flatten().flatten();
         let below = entries.map(|entry| folder.join(entry.file_name()));
         let wanted = below.filter(|path| scope.is_wanted(path) && self.is_folder(path));
@@ -229,7 +229,7 @@ impl Watcher {
     }
 
     /// Waits for the next news. Can be dropped and called again.
-    pub async fn hear(&mut self, scope: &Scope) -> News {
+    pub async fn hear(&mut self, scope: &WatchFilter) -> FsEvent {
         loop {
             let Some(message) = self.receiver.recv().await else {
                 return std::future::pending().await;
@@ -238,7 +238,7 @@ impl Watcher {
                 Message::Told(told, at) => self.understand(told, at, scope),
                 Message::Found(Found { path, is_structural, since }, at) => {
                     let paths = vec![path];
-                    self.pass_on(Change { paths, at, since, is_structural }, scope)
+                    self.pass_on(FsChange { paths, at, since, is_structural }, scope)
                 }
             };
             if let Some(news) = news {
@@ -251,11 +251,11 @@ impl Watcher {
         &mut self,
         told: notify::Result<notify::Event>,
         at: Instant,
-        scope: &Scope,
-    ) -> Option<News> {
-        let Ok(event) = told else { return Some(News::Lost) };
+        scope: &WatchFilter,
+    ) -> Option<FsEvent> {
+        let Ok(event) = told else { return Some(FsEvent::Lost) };
         if event.need_rescan() {
-            return Some(News::Lost);
+            return Some(FsEvent::Lost);
         }
         let is_structural = match event.kind {
             EventKind::Access(AccessKind::Close(AccessMode::Write))
@@ -265,11 +265,11 @@ impl Watcher {
         };
         let relative = |path: &PathBuf| path.strip_prefix(&self.root).ok().map(Path::to_owned);
         let paths = event.paths.iter().filter_map(relative).collect();
-        self.pass_on(Change { paths, at, since: at, is_structural }, scope)
+        self.pass_on(FsChange { paths, at, since: at, is_structural }, scope)
     }
 
     /// What is wanted of a change, once new folders are watched.
-    fn pass_on(&mut self, mut change: Change, scope: &Scope) -> Option<News> {
+    fn pass_on(&mut self, mut change: FsChange, scope: &WatchFilter) -> Option<FsEvent> {
         change.paths.retain(|path| scope.is_wanted(path));
         if change.paths.is_empty() {
             return None;
@@ -287,7 +287,7 @@ impl Watcher {
                 self.cover(path, scope);
             }
         }
-        Some(News::Changed(change))
+        Some(FsEvent::Changed(change))
     }
 
     /// Whether a path is a folder of ours; a component may be a link to one.

@@ -1,14 +1,14 @@
 //! The cases of Docker's documentation and of moby's matcher, and the corners
 //! where one of them surprises.
 
-use super::Ignore;
+use super::Dockerignore;
 
 /// The text of a file, and what it ignores and keeps.
 type Case = (&'static str, &'static [&'static str], &'static [&'static str]);
 
 fn check(cases: &[Case]) {
     for (text, ignored, kept) in cases {
-        let ignore = Ignore::parse(text).unwrap_or_else(|error| panic!("{text:?}: {error}"));
+        let ignore = Dockerignore::parse(text).unwrap_or_else(|error| panic!("{text:?}: {error}"));
         for path in *ignored {
             assert!(ignore.ignores(path), "{text:?} must ignore {path:?}");
         }
@@ -150,7 +150,7 @@ fn a_folder_is_walked_only_if_an_exception_can_lie_in_it() {
         ("*\n!a/b\na/b\n!a/b/c/d", &["a", "a/b", "a/b/c"], &["a/b/d"]),
     ];
     for (text, walked, passed_by) in cases {
-        let ignore = Ignore::parse(text).unwrap();
+        let ignore = Dockerignore::parse(text).unwrap();
         for folder in *walked {
             assert!(ignore.may_keep_below(folder), "{text:?} may keep below {folder}");
         }
@@ -162,7 +162,7 @@ fn a_folder_is_walked_only_if_an_exception_can_lie_in_it() {
 
 #[test]
 fn a_bad_pattern_is_named_with_its_line() {
-    let error = Ignore::parse("a\n\n [b\n").unwrap_err();
+    let error = Dockerignore::parse("a\n\n [b\n").unwrap_err();
     assert_eq!(error.line, 3);
     assert_eq!(error.to_string(), "bad pattern '[b': its '[' is not closed");
     let bad = [
@@ -170,7 +170,7 @@ fn a_bad_pattern_is_named_with_its_line() {
         "a\\", "[\\", "[a\\", "!", "! ", "!/", "![a",
     ];
     for text in bad {
-        assert!(Ignore::parse(text).is_err(), "{text:?} is no pattern for Docker");
+        assert!(Dockerignore::parse(text).is_err(), "{text:?} is no pattern for Docker");
     }
 }
 
@@ -190,7 +190,7 @@ fn what_leaks_into_dockers_regular_expressions_is_refused() {
         "a\n!\u{feff}*.a",
     ];
     for text in leaks {
-        assert!(Ignore::parse(text).is_err(), "{text:?} must be refused");
+        assert!(Dockerignore::parse(text).is_err(), "{text:?} must be refused");
     }
 }
 
@@ -204,7 +204,7 @@ fn random_files_are_read_as_docker_read_them() {
         }
         let (kept, text) = line.split_once(' ').unwrap();
         let text: String = serde_json::from_str(text).unwrap();
-        match Ignore::parse(&text) {
+        match Dockerignore::parse(&text) {
             Ok(ignore) => agrees(&ignore, &text, &paths, kept),
             Err(error) => assert_eq!(kept, "refused", "{text:?}: {error}"),
         }
@@ -212,7 +212,7 @@ fn random_files_are_read_as_docker_read_them() {
 }
 
 /// Checks a row of `docker.txt`, which says how it is read.
-fn agrees(ignore: &Ignore, text: &str, paths: &[String], kept: &str) {
+fn agrees(ignore: &Dockerignore, text: &str, paths: &[String], kept: &str) {
     let kept = u64::from_str_radix(kept, 16);
     let kept = kept.unwrap_or_else(|_| panic!("{text:?} is taken, and Docker refuses it"));
     for (bit, path) in paths.iter().rev().enumerate() {
@@ -236,7 +236,7 @@ fn no_text_makes_it_panic() {
         (0..next() % 9).map(|_| alphabet[next() % alphabet.len()]).collect()
     };
     for _ in 0..20_000 {
-        if let Ok(ignore) = Ignore::parse(&text()) {
+        if let Ok(ignore) = Dockerignore::parse(&text()) {
             let path = text();
             let _ = ignore.ignores(&path);
             let _ = ignore.may_keep_below(&path);

@@ -6,7 +6,7 @@ fn read_with(text: &str, args: &[(&str, &str)]) -> String {
         ["a", "a/x", "a/deep/y", "ab", "b.txt", "c.txt", "d", "d/b.txt", "d e", "a1", "a2", "az"];
     let args = args.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let dockerfile = crate::dockerfile::parser::parse(text.as_bytes(), &args).unwrap();
-    if dockerfile.sources == Sources::All {
+    if dockerfile.sources == ContextReads::All {
         return "all".to_owned();
     }
     let is_read = |path: &&&str| dockerfile.sources.reach(Path::new(path)) == Reach::Read;
@@ -99,7 +99,7 @@ fn what_is_not_certain_is_everything() {
         let args = BTreeMap::new();
         // What is no Dockerfile is not built.
         if let Ok(dockerfile) = crate::dockerfile::parser::parse(text.as_bytes(), &args) {
-            assert_eq!(dockerfile.sources, Sources::All, "{instructions}");
+            assert_eq!(dockerfile.sources, ContextReads::All, "{instructions}");
         }
     }
     assert_eq!(read_with("FROM scratch AS x\nONBUILD COPY a /\nFROM x\n", &[]), "all");
@@ -141,7 +141,7 @@ fn bases_can_make_it_more() {
 
 #[test]
 fn folders_above_what_is_read_are_told_from_others() {
-    let sources = |pattern: &str| Sources::Only {
+    let sources = |pattern: &str| ContextReads::Only {
         patterns: vec![Pattern::parse(pattern).unwrap()],
         args: BTreeSet::new(),
     };

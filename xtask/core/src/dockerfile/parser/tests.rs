@@ -186,7 +186,7 @@ fn what_expands_without_end_is_an_error_with_its_line() {
     assert_eq!(deep, ParseError::Expansion { line: 1, source: ExpandError::TooDeep });
     // In a stage it only makes what is read uncertain.
     let text = format!("FROM a\nARG A0=x\n{doubling}\nCOPY $A39 /\n");
-    assert_eq!(parse(text.as_bytes(), &none).unwrap().sources, Sources::All);
+    assert_eq!(parse(text.as_bytes(), &none).unwrap().sources, ContextReads::All);
 }
 
 #[test]
