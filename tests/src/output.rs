@@ -64,7 +64,7 @@ fn without_waits(text: &str) -> String {
     text.split_inclusive('\n').filter(|line| !is_wait(line)).collect()
 }
 
-/// `1.2s` and `1s ago` become `[TIME]`, and `1.2 busy` becomes `[N] busy`.
+/// `1.2s` and `1s ago` become `[TIME]`, and `1.2 jobs` becomes `[N] jobs`.
 pub(crate) fn replace_times(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -83,7 +83,7 @@ pub(crate) fn replace_times(text: &str) -> String {
                 out.push_str("[TIME]");
                 rest = after;
             }
-            None if is_time && after.trim_start().starts_with("busy") => {
+            None if is_time && after.trim_start().starts_with("jobs") => {
                 out.push_str("[N]");
                 rest = after;
             }

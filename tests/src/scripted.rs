@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use xtask::engine::{BuildRequest, Engine, EngineError, FoundImage, Logins};
-use xtask::event::Events;
+use xtask::event_channel::Events;
 use xtask_core::context::build_context::ContextEntry;
 use xtask_core::staleness::engine_images::{EngineImages, TrackedImage};
 use xtask_core::workspace::registry_config::RegistryConfig;
@@ -285,7 +285,7 @@ fn read_context(request: &BuildRequest<'_>) -> Result<(Contents, String), String
     let mut tree = BTreeMap::new();
     let mut dockerfile = None;
     for item in request.context.items() {
-        let (path, source) = (item.path().display().to_string(), item.part.source(item.entry));
+        let (path, source) = (item.path().display().to_string(), item.part.source_path(item.entry));
         let node = read(&source).map_err(|error| format!("{}: {error}", source.display()))?;
         if !is_as_digested(&node, &item) {
             return Err(format!("{path} changed while it was sent"));

@@ -18,7 +18,7 @@ fn fails(workspace: &Workspace, arguments: &[&str], code: i32, error: &Expect) {
 #[test]
 fn no_src() {
     let error = expect![[r#"
-        error: there is no src/ in [ROOT] or above it: go to the repository, or name it with --root
+        error: no src/ in [ROOT] or any parent folder: run this inside a repository, or pass --root
     "#]];
     fails(&Workspace::new(), &["build"], 2, &error);
 }
@@ -31,7 +31,7 @@ fn an_empty_src() {
         &["build"],
         2,
         &expect![[r#"
-        error: src: there is no component: make a folder src/NAME/build/ with a NAME.dockerfile in it
+        error: src: contains no components: create a folder src/NAME/build/ with a NAME.dockerfile in it
     "#]],
     );
 }
@@ -71,10 +71,10 @@ fn everything_that_is_wrong_is_said_at_once() {
         2,
         &expect![[r#"
             error: src/a/build/component.dep:3: no component 'wbe' under src/ (did you mean 'web'?)
-            src/b/build/-.dockerfile: '-' is not the name of an image: an image name is made of a-z and 0-9, with '.', '_', '__' or '-' between them
-            src/b/build/Upper.dockerfile: 'Upper' is not the name of an image: image names have no upper case: rename it to 'upper'
-            src/b/build/tt-same.dockerfile: image 'tt-same' is made by src/a/build/tt-same.dockerfile too: rename one of the two files
-            src/b/build/tt-two.k8s.dockerfile: image 'tt-two' is made by src/b/build/tt-two.yarn.dockerfile too: choose one with --flavor, or rename one
+            src/b/build/-.dockerfile: '-' is not a valid image name: an image name consists of a-z and 0-9, separated by '.', '_', '__' or '-'
+            src/b/build/Upper.dockerfile: 'Upper' is not a valid image name: image names must be lowercase: rename it to 'upper'
+            src/b/build/tt-same.dockerfile: image 'tt-same' is also built by src/a/build/tt-same.dockerfile: rename one of the two files
+            src/b/build/tt-two.k8s.dockerfile: image 'tt-two' is also built by src/b/build/tt-two.yarn.dockerfile: choose one with --flavor, or rename one
             src/web/build/component.dep: is not UTF-8 text: save it as UTF-8
             src/web/build/tt-binary.dockerfile: is not a text file: a Dockerfile is UTF-8 text
             src/web/build/tt-empty.dockerfile: has no instruction: begin it with a FROM line, or remove the file
@@ -98,11 +98,11 @@ fn a_cycle_through_component_dep_and_from() {
         2,
         &expect![[r#"
         error: dependency cycle: a → b → c → a
-          a needs b: src/a/build/tt-a.dockerfile:1 (FROM)
-          b needs c: src/b/build/component.dep:1
-          c needs a: src/c/build/component.dep:1
+          a depends on b: src/a/build/tt-a.dockerfile:1 (FROM)
+          b depends on c: src/b/build/component.dep:1
+          c depends on a: src/c/build/component.dep:1
         dependency cycle: alone → alone
-          alone needs alone: src/alone/build/component.dep:1
+          alone depends on alone: src/alone/build/component.dep:1
     "#]],
     );
 }
@@ -118,8 +118,8 @@ fn a_cycle_of_images_in_one_component() {
         2,
         &expect![[r#"
         error: dependency cycle: tt-one → tt-two → tt-one
-          tt-one is made from tt-two: src/a/build/tt-one.dockerfile:1 (FROM)
-          tt-two is made from tt-one: src/a/build/tt-two.dockerfile:2 (COPY --from)
+          tt-one uses tt-two: src/a/build/tt-one.dockerfile:1 (FROM)
+          tt-two uses tt-one: src/a/build/tt-two.dockerfile:2 (COPY --from)
     "#]],
     );
 }
@@ -135,7 +135,7 @@ fn a_hook_that_fails() {
         1,
         &expect![[r#"
             error: src/a/build/build-pre.sh: failed with exit status: 7
-            its last lines, of target/xtask/logs/a.log:
+            last log lines (target/xtask/logs/a.log):
                 about to fail
             to reproduce: cargo xtask build -s a
         "#]],
@@ -166,7 +166,7 @@ fn a_hook_whose_interpreter_is_missing() {
         &["build"],
         1,
         &expect![[r#"
-            error: src/a/build/build-post.sh:1: '/none/such -x' does not start: No such file or directory (os error 2)
+            error: src/a/build/build-post.sh:1: cannot start the interpreter '/none/such -x': No such file or directory (os error 2)
             to reproduce: cargo xtask build -s a
         "#]],
     );
@@ -186,7 +186,7 @@ fn a_run_that_fails() {
             error: src/a/build/tt-a.dockerfile:2: image 'tt-a' failed to build: executor failed running [/bin/sh -c echo hello; exit 3]: exit code: 3
               1 | FROM tt-box
             > 2 | RUN echo hello; exit 3
-            its last lines, of target/xtask/logs/a.log:
+            last log lines (target/xtask/logs/a.log):
                 hello
             to reproduce: cargo xtask build -s a
         "#]],
@@ -194,7 +194,7 @@ fn a_run_that_fails() {
     let output = workspace.xtask(&["build"]);
     assert!(output.stderr.contains("a | hello\n"), "{}", output.stderr);
     assert!(
-        output.stderr.contains("0 built, 0 up to date, 1 failed, 1 not tried"),
+        output.stderr.contains("0 built, 0 up to date, 1 failed, 1 not run"),
         "{}",
         output.stderr
     );
@@ -241,7 +241,7 @@ fn a_bad_pattern_in_dockerignore() {
         &["build"],
         1,
         &expect![[r#"
-            error: src/a/.dockerignore:2: bad pattern '[y': its '[' is not closed
+            error: src/a/.dockerignore:2: invalid pattern '[y': '[' has no matching ']'
               1 | x
             > 2 | [y
             to reproduce: cargo xtask build -s a
@@ -257,7 +257,7 @@ fn no_engine() {
         &["build"],
         1,
         &expect![[r#"
-        error: no engine answers at unix:///none.sock: start Docker, or point DOCKER_HOST or the Docker context at one
+        error: cannot connect to the engine at unix:///none.sock: Socket not found: /none.sock. Start Docker, or point DOCKER_HOST or the Docker context at a running engine
     "#]],
     );
 }
@@ -277,7 +277,7 @@ fn an_engine_that_is_gone_in_the_middle() {
     let output = running.finish().exits_with(1);
     expect![[r#"
         error: src/a/build/tt-a.dockerfile: image 'tt-a' failed to build: the connection to the engine was lost: error reading a body from connection
-        its last lines, of target/xtask/logs/a.log:
+        last log lines (target/xtask/logs/a.log):
             here
         to reproduce: cargo xtask build -s a
     "#]].assert_eq(output.error());
@@ -292,7 +292,7 @@ fn a_build_arg_without_a_value() {
         &["build", "--build-arg", "X"],
         2,
         &expect![[r#"
-        error: invalid value 'X' for '--build-arg <NAME=VALUE>': it has the form NAME=VALUE
+        error: invalid value 'X' for '--build-arg <NAME=VALUE>': expected NAME=VALUE
 
         For more information, try '--help'.
     "#]],
@@ -307,7 +307,7 @@ fn no_configuration() {
         &["push", "-c", "none"],
         2,
         &expect![[r#"
-        error: none/services-configuration.yaml: there is no such file: -c names the folder that holds it
+        error: none/services-configuration.yaml: does not exist: -c takes the folder that contains it
     "#]],
     );
     fails(
@@ -351,9 +351,9 @@ fn missing_keys() {
         &["push", "-c", "c"],
         2,
         &expect![[r#"
-        error: c/services-configuration.yaml: cluster.docker-registry.domain is missing: it names the registry's host[:port]
-        c/services-configuration.yaml: cluster.docker-registry.namespace is missing: it is the path below the domain, or ""
-        c/services-configuration.yaml: cluster.docker-registry.username is missing, though there is a password
+        error: c/services-configuration.yaml: cluster.docker-registry.domain is missing: set it to the registry's host[:port]
+        c/services-configuration.yaml: cluster.docker-registry.namespace is missing: set it to the path after the domain, or to ""
+        c/services-configuration.yaml: cluster.docker-registry.username is missing, but a password is set: set both or neither
     "#]],
     );
     let workspace =
@@ -363,7 +363,7 @@ fn missing_keys() {
         &["push", "-c", "c"],
         2,
         &expect![[r#"
-        error: c/services-configuration.yaml: cluster.docker-registry-info.docker-namespace is missing: it is the path below the domain, or ""
+        error: c/services-configuration.yaml: cluster.docker-registry-info.docker-namespace is missing: set it to the path after the domain, or to ""
     "#]],
     );
     let workspace = with_config("machine-list: []\n");
@@ -372,7 +372,7 @@ fn missing_keys() {
         &["push", "-c", "c"],
         2,
         &expect![[r#"
-        error: c/services-configuration.yaml: cluster.docker-registry is missing: it says where images are pushed to (domain, namespace, tag)
+        error: c/services-configuration.yaml: cluster.docker-registry is missing: add the registry to push to (domain, namespace, tag)
     "#]],
     );
     let workspace = with_config("cluster: {docker-registry: {domain: r, namespace: n}}\n");
@@ -427,7 +427,7 @@ fn images_that_are_unknown_or_not_built() {
         &["push", "-c", "c", "--tag", "a b"],
         2,
         &expect![[r#"
-        error: 'a b' is not a tag: letters, digits, '_', '.' and '-', at most 128
+        error: 'a b' is not a valid tag: use at most 128 letters, digits, '_', '.' and '-'
     "#]],
     );
 }

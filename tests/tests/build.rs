@@ -149,7 +149,9 @@ fn the_classic_builder_makes_the_same_image() {
 fn a_dockerfile_outside_a_build_folder_is_warned_of() {
     let workspace = Workspace::new().image("a", BASE).file("src/a/stray.dockerfile", "FROM x\n");
     let output = workspace.xtask(&["build"]).exits_with(0);
-    assert!(output.stderr.contains("warning: src/a/stray.dockerfile: not in a component's build/"));
+    assert!(
+        output.stderr.contains("warning: src/a/stray.dockerfile: is not in a component's build/")
+    );
 }
 
 #[test]

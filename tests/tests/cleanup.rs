@@ -125,9 +125,9 @@ fn tracked_files_in_a_temporary_folder_are_refused() {
     let before = workspace.tree();
     let output = workspace.xtask(&["build"]).exits_with(2);
     expect![[r#"
-        error: src/a/dependency/deep/er: is tracked by git in a folder that every build empties: move it, or 'git rm --cached' it
-        src/a/generated/work: is tracked by git in a folder that every build empties: move it, or 'git rm --cached' it
-        src/b/generated: is tracked by git in a folder that every build empties: move it, or 'git rm --cached' it
+        error: src/a/dependency/deep/er: is tracked by git in a folder that every build removes: move it, or run 'git rm --cached' on it
+        src/a/generated/work: is tracked by git in a folder that every build removes: move it, or run 'git rm --cached' on it
+        src/b/generated: is tracked by git in a folder that every build removes: move it, or run 'git rm --cached' on it
     "#]].assert_eq(output.error());
     assert_eq!(workspace.tree(), before);
 }
@@ -142,7 +142,7 @@ fn the_second_command_waits_or_fails_at_once() {
     first.wait_for("| began");
     let refused = workspace.xtask(&["build", "--no-wait"]).exits_with(1);
     assert!(
-        refused.error().contains("the workspace is busy: 'build' (process "),
+        refused.error().contains("the workspace is locked by 'build' (process "),
         "{}",
         refused.error()
     );

@@ -42,7 +42,7 @@ fn files_folders_and_what_is_left_out_are_shown() {
                4 B  app  1 file
                4 B  dependency/assets  1 file
 
-        left out
+        excluded
               18 B  src/web/.dockerignore:2  2 files: node_modules/a/index.js …
                6 B  src/web/.dockerignore:3  2 files: app/x.log …
     "#]]
@@ -67,10 +67,10 @@ fn what_no_instruction_can_read_is_shown() {
                4 B  app  1 file
                4 B  dependency/assets  1 file
 
-        left out
+        excluded
               18 B  src/web/.dockerignore:2  2 files: node_modules/a/index.js …
                6 B  src/web/.dockerignore:3  2 files: app/x.log …
-              11 B  no instruction can read it  2 files: build/component.dep …
+              11 B  not read by any instruction  2 files: build/component.dep …
     "#]]
     .assert_eq(&output.stdout);
     let output = workspace.xtask(&["context", "web", "--whole-context"]).exits_with(0);
@@ -83,7 +83,7 @@ fn a_folder_that_is_most_of_it_gets_a_word() {
     let workspace = web().file("src/web/data/deep/dump", &large);
     let output = workspace.xtask(&["context", "web"]).exits_with(0);
     let advice = output.stdout.lines().last().unwrap();
-    expect!["advice: data/deep/ is 12.0 MiB of 12.0 MiB. If the image does not need it, a line 'data/deep' in src/web/.dockerignore leaves it out"].assert_eq(advice);
+    expect!["hint: data/deep/ is 12.0 MiB of 12.0 MiB; if the image does not need it, add 'data/deep' to src/web/.dockerignore"].assert_eq(advice);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn hooks_that_would_add_something_are_named() {
     let workspace = web().script("src/assets/build/build-post.sh", "#!/bin/sh\n");
     let output = workspace.xtask(&["context", "web"]).exits_with(0);
     let note = output.stdout.lines().last().unwrap();
-    expect!["note: src/assets/build/build-post.sh would run before: what they make comes on top, and --hooks runs them"]
+    expect!["note: files that these hooks would add are not listed: src/assets/build/build-post.sh; use --hooks to run them"]
         .assert_eq(note);
 }
 

@@ -44,19 +44,19 @@ fn hangs_until_interrupted(request: &str, answer: Answer, command: &[&str], said
 #[test]
 fn an_engine_that_accepts_and_never_answers_is_waited_for_until_ctrl_c() {
     let build = &["build", "--jobs", "4"][..];
-    let begins = "begin image 'tt-";
+    let begins = "start building image 'tt-";
     let cases: [(&str, Answer, &[&str], &str); 11] = [
-        ("/_ping", Answer::Never, build, "answer"),
-        ("/version", begun("{\"Version\":"), build, "answer"),
-        ("/info", Answer::Never, build, "answer"),
-        ("/images/", Answer::Never, build, "answer"),
-        ("/images/", begun("["), build, "answer"),
+        ("/_ping", Answer::Never, build, "respond"),
+        ("/version", begun("{\"Version\":"), build, "respond"),
+        ("/info", Answer::Never, build, "respond"),
+        ("/images/", Answer::Never, build, "respond"),
+        ("/images/", begun("["), build, "respond"),
         ("/session", Answer::Never, build, begins),
         ("/build?", Answer::Never, build, begins),
         ("/build?", Answer::Begun(Vec::new()), build, begins),
-        ("/_ping", Answer::Never, &["watch"], "answer"),
+        ("/_ping", Answer::Never, &["watch"], "respond"),
         ("/build?", Answer::Never, &["watch"], begins),
-        ("/images/", Answer::Never, &["graph", "--stale"], "answer"),
+        ("/images/", Answer::Never, &["graph", "--stale"], "respond"),
     ];
     std::thread::scope(|scope| {
         for (request, answer, command, said) in cases {
@@ -69,10 +69,10 @@ fn an_engine_that_accepts_and_never_answers_is_waited_for_until_ctrl_c() {
 fn the_classic_builder_and_the_other_commands_wait_in_the_same_way() {
     let classic = &["build", "--builder", "classic"][..];
     let cases: [(&str, &[&str], &str); 4] = [
-        ("/build?", classic, "begin image 'tt-"),
-        ("/images/", &["build", "-n"], "answer"),
-        ("/_ping", &["context", "b", "--hooks"], "answer"),
-        ("/_ping", &["watch", "--no-initial"], "answer"),
+        ("/build?", classic, "start building image 'tt-"),
+        ("/images/", &["build", "-n"], "respond"),
+        ("/_ping", &["context", "b", "--hooks"], "respond"),
+        ("/_ping", &["watch", "--no-initial"], "respond"),
     ];
     std::thread::scope(|scope| {
         for (request, command, said) in cases {
@@ -158,7 +158,7 @@ fn a_line_of_60_mb_costs_neither_memory_nor_the_lines_after_it() {
     let detour = Detour::start("/build?", Answer::Begun(pieces));
     let workspace = Workspace::new().image("a", BASE).env("DOCKER_HOST", &detour.host());
     let mut running = workspace.start(&["build", "--builder", "classic"]);
-    running.wait_for("| (60000013 bytes that the engine sent in one line are left out)");
+    running.wait_for("| (a line of 60000013 bytes from the engine is omitted)");
     running.wait_for("| short");
     running.wait_for("xxx … (934464 more bytes)");
     running.wait_for("| last");
@@ -194,10 +194,14 @@ fn what_an_engine_answers_in_place_of_a_build_is_said() {
     };
     said("500 Internal Server Error", r#"{"message":"out of luck"}"#, "build: out of luck");
     said("502 Bad Gateway", "<html>no</html>", "build: <html>no</html>");
-    said("403 Forbidden", "", "build: the engine answers 403 Forbidden and gives no reason");
-    let lost = "build: the connection to the engine was lost: ";
-    said("200 OK", "", &format!("{lost}it ended before the image was made"));
-    said("200 OK", "<html>", &format!("{lost}expected value at line 1"));
+    said(
+        "403 Forbidden",
+        "",
+        "build: the engine responded with status 403 Forbidden and no error message",
+    );
+    let invalid = "build: the engine sent an invalid response: ";
+    said("200 OK", "", &format!("{invalid}it has no image ID"));
+    said("200 OK", "<html>", &format!("{invalid}expected value at line 1"));
     let error = r#"{"errorDetail":{"message":"not today"},"error":"not today"}"#;
     said("200 OK", error, "build: not today");
 }
@@ -212,7 +216,7 @@ fn is_tried_again(workspace: &Workspace, status: Option<&'static str>, body: &'s
     workspace.write("config/services-configuration.yaml", &config);
     let push = ["push", "-c", "config", "--retry-for", "1"];
     let output = workspace.xtask(&push).exits_with(1);
-    output.stderr.contains("trying again in")
+    output.stderr.contains("retrying in")
 }
 
 #[test]
@@ -353,27 +357,27 @@ fn what_keeps_a_login_from_being_found_is_said_and_what_is_in_the_file_holds() {
         output.stderr.split_inclusive('\n').filter(is_warning).collect::<String>()
     };
     expect![[r#"
-        warning: [ROOT]/target/docker/config.json: docker-credential-closed gives no login for [REGISTRY] (exit status: 3): the vault is sealed. 'docker login [REGISTRY]' may help
+        warning: [ROOT]/target/docker/config.json: docker-credential-closed returned no credentials for [REGISTRY] (exit status: 3): the vault is sealed. Try 'docker login [REGISTRY]'
     "#]]
     .assert_eq(&warning(&format!("{{\"credsStore\":\"closed\",{auths}}}"), 0));
     expect![[r#"
-        warning: [ROOT]/target/docker/config.json: docker-credential-odd gives no login for [REGISTRY] but something else
+        warning: [ROOT]/target/docker/config.json: docker-credential-odd returned invalid credentials for [REGISTRY]
     "#]]
     .assert_eq(&warning("{\"credsStore\":\"odd\"}", 1));
     expect![[r#"
-        warning: [ROOT]/target/docker/config.json: docker-credential-mute gives no login for [REGISTRY] (exit status: 1): it says nothing. 'docker login [REGISTRY]' may help
+        warning: [ROOT]/target/docker/config.json: docker-credential-mute returned no credentials for [REGISTRY] (exit status: 1): it printed no error. Try 'docker login [REGISTRY]'
     "#]]
     .assert_eq(&warning("{\"credsStore\":\"mute\"}", 1));
     expect![[r#"
-        warning: [ROOT]/target/docker/config.json: 'gone' is to keep logins, but there is no program docker-credential-gone in PATH: install it, or remove 'gone' from credsStore and credHelpers
+        warning: [ROOT]/target/docker/config.json: credential helper docker-credential-gone is not in PATH: install it, or remove 'gone' from credsStore and credHelpers
     "#]]
     .assert_eq(&warning(&format!("{{\"credHelpers\":{{\"{address}\":\"gone\"}}}}"), 1));
     expect![[r#"
-        warning: [ROOT]/target/docker/config.json: auths: the login for [REGISTRY] cannot be read: 'auth' is not the base64 of USER:PASSWORD
+        warning: [ROOT]/target/docker/config.json: auths: invalid credentials for [REGISTRY]: 'auth' is not the base64 of USER:PASSWORD. Run 'docker login [REGISTRY]' again
     "#]]
     .assert_eq(&warning(&format!("{{\"auths\":{{\"{address}\":{{\"auth\":\"c2VzYW1l\"}}}}}}"), 1));
     expect![[r#"
-        warning: [ROOT]/target/docker/config.json: cannot be read, so there are no logins and proxies from it: invalid type: sequence, expected a map at line 1 column 9. Correct it, or let DOCKER_CONFIG name another folder
+        warning: [ROOT]/target/docker/config.json: is invalid, so its credentials and proxies are not used: invalid type: sequence, expected a map at line 1 column 9. Fix it, or set DOCKER_CONFIG to another folder
     "#]]
     .assert_eq(&warning("{\"auths\":[]}", 1));
 }
@@ -402,7 +406,7 @@ fn a_helper_that_hangs_is_waited_for_and_ends_at_ctrl_c_with_all_that_it_started
     let workspace = locked(&registry).script("bin/docker-credential-slow", slow);
     write_config(&workspace, "{\"credsStore\":\"slow\"}");
     let mut running = workspace.start(&["push", "-c", "."]);
-    running.wait_for("waiting: for docker-credential-slow to give a login");
+    running.wait_for("waiting: for docker-credential-slow to return credentials");
     running.interrupt();
     let _ = running.finish().exits_with(130);
     let child = fs::read_to_string(workspace.root().join("target/child")).unwrap();

@@ -269,71 +269,71 @@ fn programs_get_every_line_that_says_so() {
         &shop(),
         &["--json", "-s", "tools", "--external"],
         &expect![[r#"
-        {
-          "components": [
             {
-              "images": [
+              "components": [
                 {
-                  "dockerfile": "src/base/build/tt-base.dockerfile",
-                  "name": "tt-base",
-                  "needs": []
+                  "component": "base",
+                  "images": [
+                    {
+                      "dependencies": [],
+                      "dockerfile": "src/base/build/tt-base.dockerfile",
+                      "image": "tt-base"
+                    }
+                  ]
+                },
+                {
+                  "component": "tools",
+                  "images": [
+                    {
+                      "dependencies": [],
+                      "dockerfile": "src/tools/build/tt-tools.dockerfile",
+                      "image": "tt-tools"
+                    }
+                  ]
                 }
               ],
-              "name": "base"
-            },
-            {
-              "images": [
+              "edges": [
                 {
-                  "dockerfile": "src/tools/build/tt-tools.dockerfile",
-                  "name": "tt-tools",
-                  "needs": []
+                  "from": "tools",
+                  "images": [
+                    [
+                      "tt-tools",
+                      "tt-base"
+                    ]
+                  ],
+                  "kind": "FROM",
+                  "lines": [
+                    {
+                      "file": "src/tools/build/tt-tools.dockerfile",
+                      "line": 2
+                    }
+                  ],
+                  "to": "base"
+                },
+                {
+                  "from": "tools",
+                  "images": [
+                    [
+                      "tt-tools",
+                      "127.0.0.1:1/outside:1"
+                    ]
+                  ],
+                  "kind": "FROM",
+                  "lines": [
+                    {
+                      "file": "src/tools/build/tt-tools.dockerfile",
+                      "line": 1
+                    }
+                  ],
+                  "to": "127.0.0.1:1/outside:1"
                 }
               ],
-              "name": "tools"
+              "external": [
+                "127.0.0.1:1/outside:1"
+              ],
+              "version": 2
             }
-          ],
-          "edges": [
-            {
-              "from": "tools",
-              "images": [
-                [
-                  "tt-tools",
-                  "tt-base"
-                ]
-              ],
-              "kind": "FROM",
-              "lines": [
-                {
-                  "file": "src/tools/build/tt-tools.dockerfile",
-                  "line": 2
-                }
-              ],
-              "to": "base"
-            },
-            {
-              "from": "tools",
-              "images": [
-                [
-                  "tt-tools",
-                  "127.0.0.1:1/outside:1"
-                ]
-              ],
-              "kind": "FROM",
-              "lines": [
-                {
-                  "file": "src/tools/build/tt-tools.dockerfile",
-                  "line": 1
-                }
-              ],
-              "to": "127.0.0.1:1/outside:1"
-            }
-          ],
-          "external": [
-            "127.0.0.1:1/outside:1"
-          ],
-          "version": 1
-        }
-    "#]],
+        "#]],
     );
 }
 
@@ -366,7 +366,7 @@ fn states_durations_and_changes_are_shown() {
         &workspace,
         &["--since", "HEAD"],
         &expect![[r#"
-        b [tt-b]  reached
+        b [tt-b]  affected
         └── a [tt-a]  changed  FROM
         c [tt-c]
     "#]],
@@ -410,7 +410,7 @@ fn a_picture_of_yesterday_is_out_of_date() {
     workspace.write("src/alone/build/component.dep", "tools\n");
     let output = workspace.xtask(&["graph", "--check", "graph.svg"]).exits_with(1);
     assert!(output.stderr.contains("graph.svg:"), "{}", output.stderr);
-    assert!(output.stderr.contains("shows another graph: draw it again"), "{}", output.stderr);
+    assert!(output.stderr.contains("is out of date: regenerate it"), "{}", output.stderr);
     let output = workspace.xtask(&["graph", "--check", "graph.png"]).exits_with(2);
     assert!(output.stderr.contains("cannot tell its format"), "{}", output.stderr);
     let _ = workspace.xtask(&["graph", "--check", "none.svg"]).exits_with(2);
@@ -498,7 +498,7 @@ fn graphviz_understands_what_random_graphs_mean() {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let list = |key: &str| json[key].as_array().unwrap().clone();
         let mut nodes: BTreeSet<String> = list("external").iter().map(text).collect();
-        nodes.extend(list("components").iter().map(|it| text(&it["name"])));
+        nodes.extend(list("components").iter().map(|it| text(&it["component"])));
         let mut edges: Vec<_> =
             list("edges").iter().map(|it| (text(&it["from"]), text(&it["to"]))).collect();
         edges.sort();
@@ -568,7 +568,7 @@ fn plays(components: usize) {
         let output = workspace.xtask(&[&["graph", "--json", "-s", &component], arguments].concat());
         let json: Value = serde_json::from_str(&output.exits_with(0).stdout).unwrap();
         let all = json["components"].as_array().unwrap().clone();
-        let names = all.iter().map(|it| it["name"].as_str().unwrap().to_owned());
+        let names = all.iter().map(|it| it["component"].as_str().unwrap().to_owned());
         names.filter(|name| *name != component).collect()
     };
     let seen_names = |key: &str| -> BTreeSet<String> {

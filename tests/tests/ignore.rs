@@ -35,13 +35,13 @@ const PATHS: usize = 48;
 const TABLE: &str = "xtask/core/src/context/dockerignore/docker.txt";
 
 const TABLE_HEAD: &str = "\
-# What Docker keeps of random trees by random ignore files. Written by
+# The paths that Docker keeps of random trees with random ignore files. Written by
 #     cargo test -p tests --test ignore -- --ignored
 # and checked by tests.rs.
 #
-# A line in brackets is a tree: its paths, as JSON. Each line after it is an ignore
-# file, as JSON, behind what Docker keeps of the tree: a hexadecimal number of one bit
-# for each path, the lowest for the last; or 'refused', if Docker does not take it.
+# A line in brackets is a tree: its paths, as JSON. Each line after it is a case: a
+# hexadecimal number with one bit for each path that Docker keeps, the lowest bit for the
+# last path, or 'refused' if Docker rejects the ignore file; then the ignore file, as JSON.
 ";
 
 fn number(name: &str, default: u64) -> u64 {

@@ -427,9 +427,9 @@ fn an_input_that_is_not_there_is_warned_of_and_a_wrong_one_refused() {
     workspace.write("src/a/build/inputs", "../x\n[a\ngit:tag\n");
     let output = workspace.xtask(&["build"]).exits_with(2);
     expect_test::expect![[r#"
-        error: src/a/build/inputs:1: '../x' is not a path below the workspace root
+        error: src/a/build/inputs:1: '../x' is not below the workspace root: use a relative path without '..'
         src/a/build/inputs:2: '[a' is not a glob: unclosed character class; missing ']'
-        src/a/build/inputs:3: only git:HEAD is known
+        src/a/build/inputs:3: unknown git input: the only one is git:HEAD
     "#]]
     .assert_eq(output.error());
 }

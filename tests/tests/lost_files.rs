@@ -74,18 +74,18 @@ fn what_no_build_made_is_named_and_nothing_is_done() {
     {
         let output = workspace.xtask(arguments).exits_with(2);
         expect![[r#"
-            error: src/a/dependency: is a folder that no build made: builds make a folder of this name and remove it afterwards. Move it elsewhere, or remove it
-            src/a/generated: holds 4 files that no build made (deep/one, four, three, …): builds make a folder of this name and remove it afterwards. Move it elsewhere, or remove it
-            src/b/generated: is a link that no build made: builds make a folder of this name and remove it afterwards. Move it elsewhere, or remove it
-            src/source/dependency: is a file that no build made: builds make a folder of this name and remove it afterwards. Move it elsewhere, or remove it
-            src/source/generated: holds 1 file that no build made (ignored): builds make a folder of this name and remove it afterwards. Move it elsewhere, or remove it
+            error: src/a/dependency: is a folder that no build created: builds create a folder of this name and remove it afterwards. Move it elsewhere, or remove it
+            src/a/generated: contains 4 files that no build created (deep/one, four, three, …): builds create a folder of this name and remove it afterwards. Move it elsewhere, or remove it
+            src/b/generated: is a symbolic link that no build created: builds create a folder of this name and remove it afterwards. Move it elsewhere, or remove it
+            src/source/dependency: is a file that no build created: builds create a folder of this name and remove it afterwards. Move it elsewhere, or remove it
+            src/source/generated: contains 1 file that no build created (ignored): builds create a folder of this name and remove it afterwards. Move it elsewhere, or remove it
         "#]]
         .assert_eq(output.error());
         assert_eq!(workspace.tree(), before, "{arguments:?}");
     }
     for arguments in [&["context", "b"][..], &["context", "a"], &["context", "a", "--hooks"]] {
         let output = workspace.xtask(arguments).exits_with(2);
-        assert!(output.error().contains(" that no build made"), "{}", output.error());
+        assert!(output.error().contains(" that no build created"), "{}", output.error());
         assert_eq!(workspace.tree(), before, "{arguments:?}");
     }
 }
@@ -95,8 +95,8 @@ fn files_of_git_and_others_in_one_folder_are_both_named() {
     let workspace = Workspace::new().image("b", BASE).file("src/b/generated/tracked", "mine").git();
     workspace.write("src/b/generated/other", "mine");
     expect![[r#"
-        error: src/b/generated: holds 1 file that no build made (other): builds make a folder of this name and remove it afterwards. Move it elsewhere, or remove it
-        src/b/generated/tracked: is tracked by git in a folder that every build empties: move it, or 'git rm --cached' it
+        error: src/b/generated: contains 1 file that no build created (other): builds create a folder of this name and remove it afterwards. Move it elsewhere, or remove it
+        src/b/generated/tracked: is tracked by git in a folder that every build removes: move it, or run 'git rm --cached' on it
     "#]]
     .assert_eq(workspace.xtask(&["build"]).exits_with(2).error());
 }
@@ -134,7 +134,7 @@ fn without_a_record_leftovers_are_not_touched() {
     let workspace = killed();
     fs::remove_dir_all(workspace.root().join("target/xtask")).unwrap();
     let output = workspace.xtask(&["build"]).exits_with(2);
-    let named = "src/a/generated: holds 1 file that no build made (left): ";
+    let named = "src/a/generated: contains 1 file that no build created (left): ";
     assert!(output.error().contains(named), "{}", output.error());
     assert!(left(&workspace));
 }
@@ -178,7 +178,7 @@ fn a_folder_that_comes_while_a_build_runs_is_not_removed() {
     let mine = workspace.write("src/b/generated/work", "mine");
     workspace.write("target/go", "");
     let output = running.finish().exits_with(1);
-    assert!(output.error().contains("src/b/generated: holds 1 file"), "{}", output.error());
+    assert!(output.error().contains("src/b/generated: contains 1 file"), "{}", output.error());
     assert_eq!(fs::read_to_string(mine).unwrap(), "mine");
 }
 
@@ -190,7 +190,7 @@ fn watch_leaves_a_folder_that_comes_between_two_rounds() {
     running.wait_for("watching: ");
     let mine = workspace.write("src/a/generated/work", "mine");
     workspace.save("src/a/x", "2");
-    running.wait_for("error: src/a/generated: holds 1 file that no build made (work)");
+    running.wait_for("error: src/a/generated: contains 1 file that no build created (work)");
     running.wait_for("watching: ");
     assert_eq!(fs::read_to_string(&mine).unwrap(), "mine");
     fs::remove_dir_all(workspace.root().join("src/a/generated")).unwrap();
@@ -211,11 +211,13 @@ fn what_git_tracks_is_never_removed_whatever_the_environment_says() {
     git(other.path(), &["init", "-q"]);
     let (git_dir, none) = (other.path().join(".git"), other.path().join("none"));
     let (git_dir, none) = (git_dir.to_str().unwrap(), none.to_str().unwrap());
-    let tracked = "src/a/generated/left: is tracked by git in a folder that every build empties";
+    let tracked = "src/a/generated/left: is tracked by git in a folder that every build removes";
     let unknown =
-        "src/a/dependency, src/a/generated: whether git tracks files there is not known: ";
+        "src/a/dependency, src/a/generated: cannot determine whether git tracks files there: ";
     let ownership = format!("{unknown}git ls-files: fatal: detected dubious ownership");
-    let missing = format!("{unknown}[ROOT]/.git: git does not start, install it or add it to PATH");
+    let missing = format!(
+        "{unknown}[ROOT]/.git: git is not installed or not in PATH: install it, or add it to PATH"
+    );
     for (environment, words) in [
         (&[][..], tracked),
         (&[("GIT_DIR", git_dir)], tracked),
@@ -278,8 +280,7 @@ fn since_asks_the_repository_of_the_workspace() {
                  --add safe.directory [ROOT]\n";
     assert_eq!(output.error(), words);
     let output = workspace.xtask_with(&variables(&[("PATH", "/none")]), &since).exits_with(2);
-    let words =
-        "error: --since start: [ROOT]/.git: git does not start, install it or add it to PATH";
+    let words = "error: --since start: [ROOT]/.git: git is not installed or not in PATH: install it, or add it to PATH";
     assert!(output.error().starts_with(words), "{}", output.error());
 }
 
@@ -438,7 +439,7 @@ fn a_lock_that_can_only_be_read_locks_as_well() {
     first.wait_for("| waits");
     if let Some(refused) = with_mounts(&workspace, READ_ONLY, "build --no-wait") {
         let refused = refused.exits_with(1);
-        assert!(refused.error().contains("the workspace is busy"), "{}", refused.error());
+        assert!(refused.error().contains("the workspace is locked by "), "{}", refused.error());
     }
     first.signal(Signal::INT);
     let _ = first.finish().exits_with(130);
@@ -476,8 +477,8 @@ fn what_the_user_puts_beside_what_a_killed_build_left_is_kept() {
     workspace.write("src/a/generated/mine", "mine");
     workspace.write("target/go", "");
     let output = workspace.xtask(&["build"]).exits_with(0);
-    let warning = "warning: src/a/generated: was left by a build that was killed: it is in \
-                   target/xtask/removed/src/a/generated until that happens again";
+    let warning = "warning: src/a/generated: was left by a killed build: it was moved to \
+                   target/xtask/removed/src/a/generated, and is kept there until this happens again";
     assert!(output.stderr.contains(warning), "{}", output.stderr);
     let kept = workspace.root().join("target/xtask/removed/src/a/generated/mine");
     assert_eq!(std::fs::read_to_string(kept).unwrap(), "mine");

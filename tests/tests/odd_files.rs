@@ -114,8 +114,8 @@ fn an_arg_without_end_is_an_error_with_its_line() {
     let workspace = workspace.image("b", &nested);
     let output = workspace.xtask(&["build"]).exits_with(2);
     for said in [
-        "src/a/build/tt-a.dockerfile:17: comes to more than 64 KiB once its variables are",
-        "src/b/build/tt-b.dockerfile:1: has more than 64 '${…}' within each other",
+        "src/a/build/tt-a.dockerfile:17: expands to more than 64 KiB: use shorter ARG values",
+        "src/b/build/tt-b.dockerfile:1: nests '${…}' more than 64 levels deep",
     ] {
         assert!(output.error().contains(said), "{}", output.error());
     }
@@ -318,10 +318,10 @@ fn dots_are_part_of_a_name_unless_a_flavor_follows() {
         &["push", "-c", "config"],
     ] {
         let error = wrong(&[command, &["--flavor", "k9s"]].concat());
-        let said = "--flavor: no flavor 'k9s' (did you mean 'k8s'?): there are common, k8s, yarn";
+        let said = "--flavor: unknown flavor 'k9s' (did you mean 'k8s'?): known flavors are common, k8s, yarn";
         assert!(error.contains(said), "{command:?}: {error}");
     }
-    assert!(wrong(&["build", "--flavor", ""]).contains("no flavor ''"));
+    assert!(wrong(&["build", "--flavor", ""]).contains("unknown flavor ''"));
 }
 
 #[test]
@@ -339,7 +339,7 @@ fn hooks_that_a_shell_would_read_wrong_do_not_run() {
     let before = workspace.tree();
     let output = workspace.xtask(&["build"]).exits_with(2);
     for said in [
-        "src/b/build/build-post.sh:3: has Windows line ends (CRLF): save it with LF, and add \
+        "src/b/build/build-post.sh:3: has Windows line endings (CRLF): save it with LF, and add \
          '*.sh text eol=lf' to .gitattributes",
         "src/c/build/build-pre.sh:1: begins with a byte order mark (BOM)",
     ] {
@@ -359,7 +359,7 @@ fn windows_line_ends_do_no_harm_to_what_is_no_shell() {
     assert!(output.stderr.contains("two"), "{}", output.stderr);
     // To the kernel they are a part of its name.
     let output = workspace.script(hook, "#!/bin/cat\r\none\n").xtask(&["build"]).exits_with(2);
-    assert!(output.error().contains(&format!("{hook}:1: has Windows line ends")));
+    assert!(output.error().contains(&format!("{hook}:1: has Windows line endings")));
 }
 
 #[test]
@@ -392,7 +392,7 @@ fn what_is_no_file_is_named_and_waited_for_by_nobody() {
         let arguments = ["build", "-n", "-c", "config"];
         let output = workspace.xtask(if is_config { &arguments } else { &arguments[..2] });
         assert!(matches!(output.code, 1 | 2), "{path}: {}", output.stderr);
-        let said = format!("{path}: {said}, not a regular file: put a file in its place");
+        let said = format!("{path}: {said}, not a regular file: replace it with a file");
         assert!(output.error().contains(&said), "{path}: {}", output.error());
     }
     let workspace = Workspace::new().image("a", ALL);
@@ -462,7 +462,7 @@ fn lines_without_end_wait_for_their_reader_and_end_with_their_hook() {
         if variables.is_empty() {
             running.wait_for("a | y");
         } else {
-            running.wait_for("::group::a: so far");
+            running.wait_for("::group::a: in progress");
         }
         // Were the hook not held up, it would have written all of it by now.
         thread::sleep(Duration::from_secs(2));
@@ -530,7 +530,7 @@ fn a_folder_that_may_not_be_read_is_no_error_where_it_is_left_out() {
 
 #[test]
 fn a_folder_that_may_not_be_read_is_an_error_where_it_would_be_sent() {
-    let said = "cannot be read: make it readable, or leave it out by .dockerignore";
+    let said = "cannot be read: make it readable, or exclude it in .dockerignore";
     let fails = |workspace: &Workspace, component: &str, path: &str| {
         let output = as_reader(workspace, &["build", "-k", "-s", component]).exits_with(1);
         let said = format!("{path}: {said}");

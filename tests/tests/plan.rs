@@ -74,7 +74,7 @@ fn it_knows_what_happened_in_the_engine_and_on_the_command_line() {
     docker(&["tag", &workspace.own("tt-tool"), &workspace.own("tt-boxed")]);
     expect![[r#"
         base   up to date
-        boxed  stale: image was replaced (another fingerprint)
+        boxed  stale: image has another fingerprint
         app    stale: image missing in the engine
         tool   hook inputs undeclared: decided after build-pre.sh
     "#]]
@@ -109,13 +109,13 @@ fn programs_get_the_same_as_json() {
     workspace.write("src/app/lib.rs", "2");
     let output = plan(&workspace, &["-s", "app", "--json"]);
     let mut plan: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
-    for step in plan["steps"].as_array_mut().unwrap() {
+    for step in plan["components"].as_array_mut().unwrap() {
         let fingerprint = step["images"][0]["fingerprint"].take();
         assert_eq!(fingerprint.as_str().unwrap().len(), 64);
     }
     expect![[r#"
         {
-          "steps": [
+          "components": [
             {
               "component": "base",
               "hooks": null,
@@ -123,9 +123,7 @@ fn programs_get_the_same_as_json() {
                 {
                   "fingerprint": null,
                   "image": "tt-base",
-                  "reasons": [],
-                  "state": "up-to-date",
-                  "undecided": null
+                  "state": "up_to_date"
                 }
               ]
             },
@@ -140,22 +138,21 @@ fn programs_get_the_same_as_json() {
                     {
                       "changes": [
                         {
-                          "fate": "changed",
-                          "name": "src/app/lib.rs",
-                          "what": "path"
+                          "change": "changed",
+                          "ingredient": "path",
+                          "name": "src/app/lib.rs"
                         }
                       ],
                       "kind": "changed",
                       "text": "src/app/lib.rs changed"
                     }
                   ],
-                  "state": "stale",
-                  "undecided": null
+                  "state": "stale"
                 }
               ]
             }
           ],
-          "version": 1
+          "version": 2
         }"#]]
     .assert_eq(&serde_json::to_string_pretty(&plan).unwrap());
 }

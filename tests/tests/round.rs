@@ -21,8 +21,7 @@ fn with_a_failure() -> Workspace {
 
 fn outcomes(output: &Output) -> BTreeMap<String, String> {
     let lines = output.stderr.lines().filter_map(|line| line.split_once(" | "));
-    let ends =
-        ["built in", "up to date in", "failed in", "cancelled in", "not tried", "restored in"];
+    let ends = ["built in", "up to date in", "failed in", "cancelled in", "not run", "restored in"];
     lines
         .filter(|(_, text)| ends.iter().any(|end| text.starts_with(end)))
         .map(|(name, text)| (name.trim().to_owned(), text.replace(" in [TIME]", "")))
@@ -40,18 +39,18 @@ fn the_first_failure_ends_the_round() {
     let workspace = with_a_failure();
     let output = workspace.xtask(&["build", "-j", "2"]).exits_with(1);
     expect![[r#"
-        after: not tried because bad failed
+        after: not run because bad failed
         bad: failed
         good: cancelled
-        last: not tried because bad failed
-        later: not tried
+        last: not run because bad failed
+        later: not run
     "#]]
     .assert_eq(&shown(&outcomes(&output)));
     expect![[r#"
         error: src/bad/build/tt-bad.dockerfile:2: image 'tt-bad' failed to build: executor failed running [/bin/sh -c sleep 1; echo no; false tt-]: exit code: 1
           1 | FROM tt-box
         > 2 | RUN sleep 1; echo no; false tt-
-        its last lines, of target/xtask/logs/bad.log:
+        last log lines (target/xtask/logs/bad.log):
             no
         to reproduce: cargo xtask build -s bad
     "#]]
@@ -63,10 +62,10 @@ fn with_keep_going_all_is_built_that_can_be_and_failed_repeats_the_rest() {
     let workspace = with_a_failure();
     let output = workspace.xtask(&["build", "--keep-going"]).exits_with(1);
     expect![[r#"
-        after: not tried because bad failed
+        after: not run because bad failed
         bad: failed
         good: built
-        last: not tried because bad failed
+        last: not run because bad failed
         later: built
     "#]]
     .assert_eq(&shown(&outcomes(&output)));
@@ -94,11 +93,11 @@ fn images_of_one_component_are_built_side_by_side() {
     let output = workspace.xtask(&["build", "-j", "2", "--progress", "json"]).exits_with(0);
     let events = events(&output);
     let place = |event: &str, part: &str| {
-        events.iter().position(|e| e["event"] == event && e["part"] == part).unwrap()
+        events.iter().position(|e| e["event"] == event && e["task"] == part).unwrap()
     };
-    assert!(place("part_started", "tt-two") < place("part_finished", "tt-one"));
-    assert!(place("part_started", "tt-one") < place("part_finished", "tt-two"));
-    assert!(place("part_finished", "tt-one") < place("part_started", "tt-three"));
+    assert!(place("task_started", "tt-two") < place("task_finished", "tt-one"));
+    assert!(place("task_started", "tt-one") < place("task_finished", "tt-two"));
+    assert!(place("task_finished", "tt-one") < place("task_started", "tt-three"));
 }
 
 fn events(output: &Output) -> Vec<Value> {
@@ -115,8 +114,8 @@ fn programs_get_every_event_as_a_line() {
     assert_eq!(output.stderr, "");
     let (mut told, mut ended) = (String::new(), 0);
     for mut event in events(&output) {
-        for field in ["duration", "critical_duration", "busy"] {
-            if event.get(field).is_some() {
+        for field in ["time", "seconds", "critical_seconds", "parallelism"] {
+            if event.get(field).is_some_and(Value::is_number) {
                 event[field] = "[TIME]".into();
             }
         }
@@ -124,7 +123,7 @@ fn programs_get_every_event_as_a_line() {
         // and that of FROM.
         let is_hooks = event["event"] == "log" && event["image"] == Value::Null;
         let is_from = event["text"] == "[1/2] FROM docker.io/library/tt-box";
-        if is_from && event["state"] == "done" {
+        if is_from && event["status"] == "done" {
             ended += 1;
         } else if !is_hooks && event["event"] != "context_sent" {
             told.push_str(&format!("{event}\n"));
@@ -132,22 +131,22 @@ fn programs_get_every_event_as_a_line() {
     }
     assert_eq!(ended, 1);
     expect![[r#"
-        {"components":[{"component":"a","estimate":null,"needs":[]}],"event":"round_started","jobs":2,"version":1}
-        {"component":"a","event":"step_started"}
-        {"component":"a","event":"part_started","part":"build-pre.sh"}
-        {"component":"a","duration":"[TIME]","event":"part_finished","part":"build-pre.sh"}
-        {"component":"a","event":"image_stale","image":"tt-a","reasons":["missing"]}
-        {"component":"a","event":"part_started","part":"tt-a"}
-        {"component":"a","event":"instruction","image":"tt-a","state":"started","text":"[1/2] FROM docker.io/library/tt-box"}
-        {"component":"a","event":"instruction","image":"tt-a","state":"started","text":"[2/2] RUN echo hello tt-"}
-        {"component":"a","event":"log","image":"tt-a","line":"hello tt-","stream":"out"}
-        {"component":"a","event":"instruction","image":"tt-a","state":"done","text":"[2/2] RUN echo hello tt-"}
-        {"component":"a","duration":"[TIME]","event":"part_finished","part":"tt-a"}
-        {"component":"a","event":"image_built","image":"tt-a"}
-        {"component":"a","duration":"[TIME]","event":"step_finished","outcome":"built"}
-        {"built":1,"busy":"[TIME]","cancelled":0,"critical_duration":"[TIME]","critical_path":["a"],"duration":"[TIME]","event":"round_finished","failed":0,"not_tried":0,"outdated":0,"restored":0,"up_to_date":0}
+        {"components":[{"component":"a","dependencies":[],"seconds":null}],"event":"round_started","jobs":2,"time":"[TIME]","version":2}
+        {"component":"a","event":"step_started","time":"[TIME]","version":2}
+        {"component":"a","event":"task_started","task":"build-pre.sh","time":"[TIME]","version":2}
+        {"component":"a","event":"task_finished","seconds":"[TIME]","task":"build-pre.sh","time":"[TIME]","version":2}
+        {"component":"a","event":"image_stale","image":"tt-a","reasons":[{"kind":"missing","text":"image missing in the engine"}],"time":"[TIME]","version":2}
+        {"component":"a","event":"task_started","task":"tt-a","time":"[TIME]","version":2}
+        {"component":"a","event":"instruction","image":"tt-a","status":"started","text":"[1/2] FROM docker.io/library/tt-box","time":"[TIME]","version":2}
+        {"component":"a","event":"instruction","image":"tt-a","status":"started","text":"[2/2] RUN echo hello tt-","time":"[TIME]","version":2}
+        {"component":"a","event":"log","image":"tt-a","line":"hello tt-","stream":"stdout","time":"[TIME]","version":2}
+        {"component":"a","event":"instruction","image":"tt-a","status":"done","text":"[2/2] RUN echo hello tt-","time":"[TIME]","version":2}
+        {"component":"a","event":"task_finished","seconds":"[TIME]","task":"tt-a","time":"[TIME]","version":2}
+        {"component":"a","event":"image_built","image":"tt-a","time":"[TIME]","version":2}
+        {"component":"a","event":"step_finished","seconds":"[TIME]","state":"built","time":"[TIME]","version":2}
+        {"built":1,"cancelled":0,"critical_path":["a"],"critical_seconds":"[TIME]","event":"round_finished","failed":0,"not_run":0,"outdated":0,"parallelism":"[TIME]","restored":0,"seconds":"[TIME]","time":"[TIME]","up_to_date":0,"version":2}
     "#]].assert_eq(&told);
-    assert!(output.stdout.contains(r#""image":null,"stream":"err","line":"error""#));
+    assert!(output.stdout.contains(r#""image":null,"stream":"stderr","line":"error""#));
 }
 
 #[test]
@@ -180,7 +179,7 @@ fn github_gets_groups_and_annotations() {
         error: src/bad/build/tt-bad.dockerfile:2: image 'tt-bad' failed to build: executor failed running [/bin/sh -c sleep 1; echo no; false tt-]: exit code: 1
           1 | FROM tt-box
         > 2 | RUN sleep 1; echo no; false tt-
-        its last lines, of target/xtask/logs/bad.log:
+        last log lines (target/xtask/logs/bad.log):
             no
         to reproduce: cargo xtask build -s bad
     "#]]

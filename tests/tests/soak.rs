@@ -19,7 +19,9 @@ use tests::scripted::ScriptedEngine;
 use tests::sites::{build_options, setting};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use xtask::commands::watch::{self, WatchOptions};
-use xtask::event::{Event, Events, Outcome};
+use xtask::event::Event;
+use xtask::event_channel::{Events, TimedEvent};
+use xtask::outcome::Outcome;
 use xtask::system::signals::Interrupt;
 
 /// The memory that a longer life may cost.
@@ -47,11 +49,11 @@ fn mark(root: &Path, count: usize) {
 }
 
 /// Gives what happened until then.
-async fn wait_until_quiet(events: &mut UnboundedReceiver<Event>) -> Vec<String> {
+async fn wait_until_quiet(events: &mut UnboundedReceiver<TimedEvent>) -> Vec<String> {
     let mut is_marked = false;
     let mut told = Vec::new();
     loop {
-        let event = events.recv().await.expect("it still runs");
+        let event = events.recv().await.expect("it still runs").event;
         told.push(format!("{event:?}"));
         match event {
             Event::StepFinished { component, outcome: Outcome::Built, .. } => {
@@ -74,7 +76,7 @@ async fn edit(
     root: &Path,
     model: &mut Model,
     engine: &ScriptedEngine,
-    mut events: UnboundedReceiver<Event>,
+    mut events: UnboundedReceiver<TimedEvent>,
     (seed, edits): (u64, usize),
 ) {
     let mut rng = Rng::with_seed(seed);

@@ -50,7 +50,7 @@ fn a_good_build_at_80_columns() {
             ✓ slow [TIME]
               web: tt-web: image missing in the engine
             ✓ web [TIME]
-            4 built, 0 up to date, 0 failed in [TIME] (critical path slow → web [TIME], [N] busy
+            4 built, 0 up to date, 0 failed in [TIME] (critical path slow → web [TIME], [N] jobs
              on average)
         "#]],
     );
@@ -84,7 +84,7 @@ fn a_good_build_at_40_columns() {
             n the engine
             ✓ web [TIME]
             4 built, 0 up to date, 0 failed in [TIME]
-            (critical path slow → web [TIME], [N] busy
+            (critical path slow → web [TIME], [N] jobs
              on average)
         "#]],
     );
@@ -112,14 +112,14 @@ fn a_failing_build_at_80_columns() {
         led to build: executor failed running [/bin/sh -c echo first; echo second; exit
         3]: exit code: 3
         ✗ web failed after [TIME]
-        - after not tried because web failed
-        1 built, 0 up to date, 1 failed, 1 not tried in [TIME]
+        - after not run because web failed
+        1 built, 0 up to date, 1 failed, 1 not run in [TIME]
         error: src/web/build/tt-web.dockerfile:2: image 'tt-web' fai
         led to build: executor failed running [/bin/sh -c echo first; echo second; exit
         3]: exit code: 3
           1 | FROM tt-base
         > 2 | RUN echo first; echo second; exit 3
-        its last lines, of target/xtask/logs/web.log:
+        last log lines (target/xtask/logs/web.log):
             first
             second
         to reproduce: cargo xtask build -s web
@@ -133,9 +133,9 @@ fn a_failing_build_at_40_columns() {
         bin/sh -c echo first; echo second; exit
         3]: exit code: 3
         ✗ web failed after [TIME]
-        - after not tried because web failed
-        1 built, 0 up to date, 1 failed, 1 not t
-        ried in [TIME]
+        - after not run because web failed
+        1 built, 0 up to date, 1 failed, 1 not r
+        un in [TIME]
         error: src/web/build/tt-web.do
         ckerfile:2: image 'tt-web' fai
         led to build: executor failed running [/
@@ -144,8 +144,8 @@ fn a_failing_build_at_40_columns() {
           1 | FROM tt-base
         > 2 | RUN echo first; echo second; exit
         3
-        its last lines, of target/xtask/logs/web
-        .log:
+        last log lines (target/xtask/logs/web.lo
+        g):
             first
             second
         to reproduce: cargo xtask build -s web
@@ -172,9 +172,9 @@ fn an_interrupted_build_at_80_columns() {
           plain: tt-plain: image missing in the engine
         ✓ plain [TIME]
         - slow cancelled
-        - web not tried
-        2 built, 0 up to date, 0 failed, 1 cancelled, 1 not tried in [TIME] (critical path
-         base → plain [TIME], [N] busy on average)
+        - web not run
+        2 built, 0 up to date, 0 failed, 1 cancelled, 1 not run in [TIME] (critical path b
+        ase → plain [TIME], [N] jobs on average)
         error: interrupted
     "#]]
     .assert_eq(&interrupted(80));
@@ -190,10 +190,10 @@ fn an_interrupted_build_at_40_columns() {
         ng in the engine
         ✓ plain [TIME]
         - slow cancelled
-        - web not tried
+        - web not run
         2 built, 0 up to date, 0 failed, 1 cance
-        lled, 1 not tried in [TIME] (critical path
-         base → plain [TIME], [N] busy on average)
+        lled, 1 not run in [TIME] (critical path b
+        ase → plain [TIME], [N] jobs on average)
         error: interrupted
     "#]]
     .assert_eq(&interrupted(40));
@@ -222,7 +222,7 @@ fn while_it_is_watched(columns: u16, looked: &Expect, failed: &Expect) {
     terminal.wait_for("← plain, slow");
     looked.assert_eq(&terminal.screen());
     terminal.press("p");
-    terminal.wait_for("paused with 4");
+    terminal.wait_for("paused (4");
     workspace.write("src/plain/build/tt-plain.dockerfile", "FROM tt-base\nCOPY none /\n");
     terminal.press("p");
     terminal.wait_for("1 failed");
@@ -232,7 +232,7 @@ fn while_it_is_watched(columns: u16, looked: &Expect, failed: &Expect) {
     terminal.wait_for("watching 4");
     // That which failed is mended.
     terminal.press("l");
-    terminal.wait_for("nothing has failed");
+    terminal.wait_for("no failures");
     failed.assert_eq(&terminal.screen());
     terminal.press("\n");
     terminal.wait_for("0 built");
@@ -255,11 +255,11 @@ fn a_watch_at_80_columns() {
           web: tt-web: image missing in the engine
         ✓ web [TIME]
         4 built, 0 up to date, 0 failed in [TIME] (critical path base → plain → web [TIME],
-        [N] busy on average)
+        [N] jobs on average)
         Enter  build what is stale
-        f      build everything again
-        p      pause, or go on
-        l      show what failed last
+        f      rebuild everything
+        p      pause or resume
+        l      show the last failures
         g      show all components
         q      quit
         ✓ base  built
@@ -274,7 +274,7 @@ fn a_watch_at_80_columns() {
         = slow up to date
         = web up to date
         0 built, 4 up to date, 0 failed in [TIME]
-        nothing has failed
+        no failures
         all up to date [TIME] ago · watching 4 components · ? for keys
     "#]],
     );
@@ -293,11 +293,11 @@ fn a_watch_at_40_columns() {
         ✓ web [TIME]
         4 built, 0 up to date, 0 failed in [TIME]
         (critical path base → plain → web [TIME],
-        [N] busy on average)
+        [N] jobs on average)
         Enter  build what is stale
-        f      build everything again
-        p      pause, or go on
-        l      show what failed last
+        f      rebuild everything
+        p      pause or resume
+        l      show the last failures
         g      show all components
         q      quit
         ✓ base  built
@@ -312,7 +312,7 @@ fn a_watch_at_40_columns() {
         = slow up to date
         = web up to date
         0 built, 4 up to date, 0 failed in [TIME]
-        nothing has failed
+        no failures
         all up to date [TIME] ago · watching 4 c…
     "#]],
     );

@@ -201,7 +201,7 @@ fn a_save_during_a_build_starts_over_while_others_go_on() {
     running.wait_for("sleep 60");
     workspace.save("src/a/app/x", "2");
     running.wait_for("changed: src/a/app/x → a");
-    running.wait_for("b | changed meanwhile");
+    running.wait_for("b | changed during the build");
     running.wait_for("a | building");
     running.wait_for("b | built");
     // Meanwhile, a failure is mended.
@@ -398,7 +398,7 @@ fn what_cannot_be_watched_is_looked_at() {
         "sh",
     ]);
     let mut running = workspace.run(command.args(["watch"]));
-    running.wait_for("folders cannot be watched, as the limit fs.inotify.max_user_watches");
+    running.wait_for("folders cannot be watched because the limit fs.inotify.max_user_watches");
     running.wait_for("watching: ");
     for component in ["a", "b", "c"] {
         workspace.save(&format!("src/{component}/app/x"), "2");

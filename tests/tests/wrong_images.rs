@@ -152,7 +152,7 @@ fn a_base_whose_name_another_checkout_takes_is_noticed() {
         cli_build(&workspace.root().join("other"), "Dockerfile", &name, &[]);
         let output = workspace.xtask(&ARGUMENTS).exits_with(0);
         assert!(image_tree(&workspace.own("tt-b"))["text"].ends_with("first"), "{instruction}");
-        let warning = "tt-a was given to another image while it was needed";
+        let warning = "tt-a was tagged onto another image during the build";
         assert!(output.stderr.contains(warning), "{}", output.stderr);
         assert!(image_tree(&workspace.own("tt-a"))["text"].ends_with("first"));
     }
@@ -272,24 +272,24 @@ fn a_plan_says_what_a_build_does_and_changes_nothing() {
     let plan = || {
         let output = workspace.xtask(&["build", "-n", "--json"]).exits_with(0);
         let plan: Value = serde_json::from_str(&output.stdout).unwrap();
-        let steps = plan["steps"].as_array().unwrap().clone();
+        let steps = plan["components"].as_array().unwrap().clone();
         let state = |step: &Value| step["images"][0]["state"].as_str().unwrap().to_owned();
         steps.iter().map(state).collect::<Vec<_>>()
     };
-    assert_eq!(plan(), ["up-to-date", "up-to-date"]);
+    assert_eq!(plan(), ["up_to_date", "up_to_date"]);
     workspace.write("src/a/text", "second");
     workspace.xtask(&ARGUMENTS).exits_with(0);
     workspace.write("src/a/text", "first");
     let (tree, before) = (workspace.tree(), id(&workspace.own("tt-a")));
     assert_eq!(plan(), ["restored", "restored"]);
     let graph = workspace.xtask(&["graph", "--stale"]).exits_with(0);
-    assert!(graph.stdout.contains("restored: tt-a gets its name back"), "{}", graph.stdout);
+    assert!(graph.stdout.contains("restored: tt-a will be retagged"), "{}", graph.stdout);
     assert_eq!((workspace.tree(), id(&workspace.own("tt-a"))), (tree, before));
     let output = workspace.xtask(&ARGUMENTS).exits_with(0);
     assert!(output.stderr.contains("0 built, 0 up to date, 0 failed, 2 restored"));
     docker(&["rmi", "-f", &workspace.own("tt-b")]);
-    assert_eq!(plan()[0], "up-to-date");
-    assert_ne!(plan()[1], "up-to-date");
+    assert_eq!(plan()[0], "up_to_date");
+    assert_ne!(plan()[1], "up_to_date");
 }
 
 #[test]

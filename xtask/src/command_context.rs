@@ -8,7 +8,7 @@ use xtask_core::workspace::components::WorkspaceOptions;
 
 use crate::command_error::CommandError;
 use crate::engine::{DockerEngine, EngineError, Environment};
-use crate::event::Events;
+use crate::event_channel::Events;
 use crate::system::lock::Lock;
 use crate::system::signals::Interrupt;
 
@@ -56,7 +56,7 @@ impl CommandContext {
             () = self.interrupt.wait() => Err(CommandError::Interrupted),
             // What was stopped may say so before the signal is seen here.
             done = work => done.map_err(|error| {
-                if self.interrupt.has_come() { CommandError::Interrupted } else { error }
+                if self.interrupt.is_requested() { CommandError::Interrupted } else { error }
             }),
         }
     }

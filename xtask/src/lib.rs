@@ -20,6 +20,8 @@ pub mod command_error;
 pub mod commands;
 pub mod engine;
 pub mod event;
+pub mod event_channel;
+pub mod outcome;
 mod report;
 pub mod system;
 mod ui;

@@ -13,7 +13,9 @@ use xtask::build::options::BuildOptions;
 use xtask::build::run as build;
 use xtask::command_context::CommandContext;
 use xtask::engine::Environment;
-use xtask::event::{Event, Events, Expectation, Outcome, PlannedStep};
+use xtask::event::Event;
+use xtask::event_channel::Events;
+use xtask::outcome::{ImageState, Outcome, PlannedStep};
 use xtask::system::signals::Interrupt;
 use xtask_core::workspace::components::WorkspaceOptions;
 
@@ -52,7 +54,7 @@ impl Played {
         drop(setting);
         let mut heard = Vec::new();
         while let Ok(event) = events.try_recv() {
-            heard.push(event);
+            heard.push(event.event);
         }
         ended.map_err(|error| {
             let failed = |event: &Event| match event {
@@ -110,7 +112,7 @@ impl Site for Played {
         });
         let is_done = |step: &PlannedStep| {
             let mut images = step.images.iter();
-            step.hooks.is_none() && images.all(|it| it.expectation == Expectation::UpToDate)
+            step.hooks.is_none() && images.all(|it| it.state == ImageState::UpToDate)
         };
         let steps = planned.ok_or("nothing was planned")?;
         Ok(steps.into_iter().filter(is_done).map(|step| step.component).collect())

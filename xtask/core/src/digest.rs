@@ -1,9 +1,10 @@
-//! The digest of fields of any length, none of which can be taken for another's end.
+//! Digests of sequences of fields. Each field is prefixed with its length, so that moving
+//! bytes from one field to the next changes the digest.
 
-/// The digest of contents.
+/// A BLAKE3 digest.
 pub type Digest = blake3::Hash;
 
-/// A digest in the making.
+/// Hashes a sequence of fields.
 #[derive(Debug, Default)]
 pub struct FieldHasher(blake3::Hasher);
 
@@ -13,7 +14,7 @@ impl FieldHasher {
         self.add_joined(&[bytes]);
     }
 
-    /// Adds the pieces of one field.
+    /// Adds one field, given as the pieces that it is concatenated from.
     pub fn add_joined(&mut self, pieces: &[&[u8]]) {
         let length: usize = pieces.iter().map(|piece| piece.len()).sum();
         self.0.update(&(length as u64).to_le_bytes());
@@ -22,7 +23,7 @@ impl FieldHasher {
         }
     }
 
-    /// The digest of all that was added.
+    /// The digest of all fields added so far.
     pub fn finish(&self) -> Digest {
         self.0.finalize()
     }

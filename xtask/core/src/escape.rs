@@ -1,62 +1,60 @@
-//! Text from outside, as it may be shown: names, log lines, the contents of files, the
-//! words of engines, registries and git.
+//! Escapes untrusted text before it is printed: names, log lines, file contents, and
+//! messages of engines, registries and git.
 //!
-//! Such text can hold characters that a terminal obeys instead of showing them: it moves
-//! the cursor, renames the window, or reverses the order of what follows, so that a line
-//! reads as something that it is not. All of these are written out as `\x1b` or
-//! `\u{202e}`, a tab as spaces. What is left for a terminal to obey are colours, where
-//! that is asked for. Whether a break ends a line depends on the text: in a name it does
-//! not, and is written out as `\n`.
+//! Such text can contain characters that a terminal interprets instead of printing: they
+//! move the cursor, set the window title, or reverse the reading direction, so that a line
+//! appears to say something else. All of these are printed as escapes such as `\x1b` or
+//! `\u{202e}`; tabs become spaces. The only escape sequences that are kept are colors,
+//! where the caller allows them. Line breaks are kept in multi-line text, and printed as
+//! `\n` in names.
 
 use std::borrow::Cow;
 
-/// A tab reaches to the next multiple of so many characters.
-const TAB: usize = 8;
+/// The distance between tab stops, in columns.
+const TAB_WIDTH: usize = 8;
 
 const ESCAPE: char = '\u{1b}';
 const BELL: char = '\u{7}';
 
-/// Resets all colours, as does the second, shorter form.
+/// The two forms of the sequence that resets all colors.
 const RESET: &str = "\u{1b}[0m";
 const SHORT_RESET: &str = "\u{1b}[m";
 
-/// Whether a terminal would obey it instead of showing it: C0, DEL, C1, what changes the
-/// direction of text, and the breaks that only some programs know.
+/// Whether a terminal interprets a character instead of printing it: C0, DEL, C1, Unicode
+/// bidirectional controls, and the Unicode line and paragraph separators.
 pub fn is_control(letter: char) -> bool {
     letter.is_control()
         || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}')
         || matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// As one line.
+/// Escapes text that is printed within one line.
 pub fn line(text: &str) -> Cow<'_, str> {
-    written_out(text, |_| 0)
+    escape_controls(text, |_| 0)
 }
 
-/// As lines that end where the text breaks.
+/// Escapes text, keeping its line breaks.
 pub fn lines(text: &str) -> Cow<'_, str> {
-    written_out(text, |rest| usize::from(rest.starts_with('\n')))
+    escape_controls(text, |rest| usize::from(rest.starts_with('\n')))
 }
 
-/// As lines whose colours stay: for text that was coloured here.
-pub fn painted(text: &str) -> Cow<'_, str> {
-    written_out(
-        text,
-        |rest| {
-            if rest.starts_with('\n') { 1 } else { color_at(rest).map_or(0, str::len) }
-        },
-    )
+/// Escapes text, keeping its line breaks and colors. For text that was colored by this tool.
+pub fn styled(text: &str) -> Cow<'_, str> {
+    escape_controls(text, |rest| {
+        if rest.starts_with('\n') { 1 } else { color_at(rest).map_or(0, str::len) }
+    })
 }
 
-/// A log line as a terminal would be left with it: what comes after the last carriage
-/// return, without what moves the cursor; with its colours, which end with it, or without.
+/// Escapes a log line, reduced to what a terminal would finally show: the text after the
+/// last carriage return, without escape sequences that move the cursor. Colors are kept if
+/// `has_colors`, and reset at the end of the line.
 pub fn log(text: &str, has_colors: bool) -> String {
     let last = text.rsplit('\r').find(|part| !part.is_empty()).unwrap_or_default();
     let mut kept = String::with_capacity(last.len());
     let mut color = "";
     let mut rest = last;
-    while let Some(place) = rest.find(ESCAPE) {
-        let (before, after) = rest.split_at(place);
+    while let Some(offset) = rest.find(ESCAPE) {
+        let (before, after) = rest.split_at(offset);
         kept.push_str(before);
         let sequence = sequence_at(after);
         match color_at(after) {
@@ -74,21 +72,21 @@ pub fn log(text: &str, has_colors: bool) -> String {
         kept.push_str(RESET);
     }
     if has_colors {
-        written_out(&kept, |rest| color_at(rest).map_or(0, str::len)).into_owned()
+        escape_controls(&kept, |rest| color_at(rest).map_or(0, str::len)).into_owned()
     } else {
         line(&kept).into_owned()
     }
 }
 
-/// A JSON text that means the same, with everything written out that a terminal or a
-/// log viewer would obey. Outside its strings there are no such characters.
+/// Escapes the strings in a JSON document, which keeps its meaning: control characters, and
+/// the command marker of GitHub's log viewer, are replaced with `\u` escapes.
 pub fn json(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {
             '\n' => out.push('\n'),
             _ if is_control(letter) => out.push_str(&format!("\\u{:04x}", u32::from(letter))),
-            // GitHub's runner looks for commands within lines, too.
+            // GitHub's runner recognizes commands such as `##[error]` anywhere in a line.
             '[' if out.ends_with("##") => out.push_str("\\u005b"),
             _ => out.push(letter),
         }
@@ -96,13 +94,13 @@ pub fn json(text: &str) -> String {
     out
 }
 
-/// Writes out what is not to be obeyed; `kept` says how many bytes stay as they are at the
-/// beginning of a text that begins with a control character.
-fn written_out(text: &str, kept: impl Fn(&str) -> usize) -> Cow<'_, str> {
+/// Replaces control characters with visible escapes. `kept` is called with the text from
+/// each control character on, and returns how many bytes of it to keep unchanged.
+fn escape_controls(text: &str, kept: impl Fn(&str) -> usize) -> Cow<'_, str> {
     if !text.contains(is_control) {
         return Cow::Borrowed(text);
     }
-    let mut out = String::with_capacity(text.len() + TAB);
+    let mut out = String::with_capacity(text.len() + TAB_WIDTH);
     let (mut rest, mut column) = (text, 0);
     while let Some(letter) = rest.chars().next() {
         let stays = if is_control(letter) { kept(rest) } else { letter.len_utf8() };
@@ -117,7 +115,7 @@ fn written_out(text: &str, kept: impl Fn(&str) -> usize) -> Cow<'_, str> {
             continue;
         }
         let shown = match letter {
-            '\t' => " ".repeat(TAB - column % TAB),
+            '\t' => " ".repeat(TAB_WIDTH - column % TAB_WIDTH),
             '\n' => "\\n".to_owned(),
             '\r' => "\\r".to_owned(),
             _ if letter.is_ascii() => format!("\\x{:02x}", u32::from(letter)),
@@ -130,7 +128,7 @@ fn written_out(text: &str, kept: impl Fn(&str) -> usize) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The sequence for colours, bold and their like (SGR) that a text begins with.
+/// The SGR sequence (color, bold, …) at the start of a text.
 fn color_at(text: &str) -> Option<&str> {
     let parameters = text.strip_prefix("\u{1b}[")?;
     let end = parameters.find(|letter: char| !matches!(letter, '0'..='9' | ';' | ':'))?;
@@ -138,7 +136,7 @@ fn color_at(text: &str) -> Option<&str> {
     parameters[end..].starts_with('m').then(|| &text[..length])
 }
 
-/// The whole escape sequence that a text begins with (ECMA-48); empty if it has no end.
+/// The escape sequence (ECMA-48) at the start of a text; empty if it is not terminated.
 fn sequence_at(text: &str) -> &str {
     let after = text.strip_prefix(ESCAPE).unwrap_or_default();
     let ends_at = |body: &str, is_part: fn(char) -> bool, is_end: fn(char) -> bool| {
@@ -151,7 +149,7 @@ fn sequence_at(text: &str) -> &str {
             |letter| matches!(letter, ' '..='?'),
             |letter| matches!(letter, '@'..='~'),
         ),
-        // Strings, as the title of a window or a link, end with BEL or with ESC and '\'.
+        // Strings, such as a window title or a link, end with BEL or with ESC and '\'.
         Some(']' | 'P' | 'X' | '^' | '_') => {
             after.find([BELL, ESCAPE]).and_then(|end| match &after[end..] {
                 string if string.starts_with(BELL) => Some(end + 2),
@@ -172,22 +170,22 @@ fn sequence_at(text: &str) -> &str {
 mod tests {
     use super::*;
 
-    /// Every control character between two letters, as it must not be left.
+    /// Texts that contain each control character.
     fn hostile() -> impl Iterator<Item = String> {
         let all = (0..=u32::from(char::MAX)).filter_map(char::from_u32);
         all.filter(|letter| is_control(*letter)).map(|letter| format!("a{letter}[2Jb"))
     }
 
     #[test]
-    fn no_control_character_is_left() {
+    fn no_control_character_remains() {
         assert_eq!(hostile().count(), 32 + 1 + 32 + 12 + 2);
         for text in hostile() {
-            for left in [line(&text).into_owned(), log(&text, false), log(&text, true)] {
-                assert!(!left.contains(is_control), "{text:?} became {left:?}");
+            for escaped in [line(&text).into_owned(), log(&text, false), log(&text, true)] {
+                assert!(!escaped.contains(is_control), "{text:?} became {escaped:?}");
             }
-            for left in [lines(&text), painted(&text), json(&text).into()] {
-                let left = left.replace('\n', "");
-                assert!(!left.contains(is_control), "{text:?} became {left:?}");
+            for escaped in [lines(&text), styled(&text), json(&text).into()] {
+                let escaped = escaped.replace('\n', "");
+                assert!(!escaped.contains(is_control), "{text:?} became {escaped:?}");
             }
         }
     }
@@ -204,15 +202,15 @@ mod tests {
     }
 
     #[test]
-    fn only_colours_stay_in_what_was_coloured() {
+    fn styled_text_keeps_only_its_colors() {
         let red = "\u{1b}[1;38:5:9mred\u{1b}[0m";
-        assert_eq!(painted(red), red);
-        assert_eq!(painted("\u{1b}[2J\u{1b}[31\u{1b}m"), "\\x1b[2J\\x1b[31\\x1bm");
-        assert_eq!(painted("\u{1b}[31m\ta"), "\u{1b}[31m        a");
+        assert_eq!(styled(red), red);
+        assert_eq!(styled("\u{1b}[2J\u{1b}[31\u{1b}m"), "\\x1b[2J\\x1b[31\\x1bm");
+        assert_eq!(styled("\u{1b}[31m\ta"), "\u{1b}[31m        a");
     }
 
     #[test]
-    fn log_lines_keep_nothing_but_their_colours() {
+    fn log_lines_keep_only_their_colors() {
         let log_of = |text| (log(text, true), log(text, false));
         let same = |text: &str| (text.to_owned(), text.to_owned());
         assert_eq!(log_of("\u{1b}[31mred"), ("\u{1b}[31mred\u{1b}[0m".into(), "red".into()));
@@ -220,11 +218,11 @@ mod tests {
         assert_eq!(log_of(closed), (closed.into(), "red".into()));
         let closed = "\u{1b}[31mred\u{1b}[m";
         assert_eq!(log_of(closed), (closed.into(), "red".into()));
-        // What moves the cursor, titles, links and character sets.
+        // Cursor movements, titles, links and character sets.
         assert_eq!(log_of("\u{1b}[2K\u{1b}[1Ga\u{1b}[?25lb"), same("ab"));
         assert_eq!(log_of("a\u{1b}]0;title\u{7}b\u{1b}]8;;x\u{1b}\\c"), same("abc"));
         assert_eq!(log_of("a\u{1b}(Bb\u{1b}cc\u{1b}[>4md"), same("abcd"));
-        // Without an end these are no sequences.
+        // Unterminated sequences.
         assert_eq!(log_of("a\u{1b}[12"), same("a\\x1b[12"));
         assert_eq!(log_of("a\u{1b}]0;title"), same("a\\x1b]0;title"));
         assert_eq!(log_of("a\u{1b}"), same("a\\x1b"));
@@ -233,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn json_means_the_same_afterwards() {
+    fn escaped_json_has_the_same_meaning() {
         for text in hostile().chain(["##[error]".to_owned(), "\"\\".to_owned()]) {
             let written = json(&serde_json::to_string(&text).unwrap());
             assert!(!written.contains("##["), "{written}");

@@ -1,15 +1,15 @@
-//! Names of images: which are valid, and which of them are ours.
+//! Image references: which are valid, and which name an image of the workspace.
 //!
-//! An image reference is `[domain/]path[:tag][@digest]`, by the grammar of
-//! `distribution/reference`. A reference is one of ours if it names an image of
-//! the workspace with no tag or `latest` and no digest, either plainly or under
-//! the configured registry's `domain/namespace`, there with the configured tag too:
-//! that is just what `push` makes. Everything else is an external image, for the
-//! engine to find.
+//! A reference is `[domain/]path[:tag][@digest]`, in the grammar of
+//! `distribution/reference`. It names an image of the workspace if it has no digest, its
+//! tag is `latest` or missing, and its repository is the image's name, with or without the
+//! configured registry's `domain/namespace`. With that prefix, the configured tag counts
+//! too: these are the references that `push` creates. Everything else is an external image,
+//! which the engine resolves.
 
 use std::fmt;
 
-/// A reference split into its parts; nothing is looked up.
+/// An image reference, split into its parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference<'a> {
     repository: &'a str,
@@ -18,7 +18,7 @@ pub struct Reference<'a> {
 }
 
 impl<'a> Reference<'a> {
-    /// Splits `text`; the first `/`-less `:` after the last `/` starts the tag.
+    /// Splits a reference. A `:` after the last `/` starts the tag.
     pub fn parse(text: &'a str) -> Self {
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => (rest, Some(digest)),
@@ -32,14 +32,15 @@ impl<'a> Reference<'a> {
         Self { repository, tag, digest }
     }
 
-    /// The name of the workspace's image that this would be, if there is one of
-    /// that name: the repository without Docker Hub's implied prefix, or
-    /// without the configured registry's.
+    /// The name that this reference has as an image of the workspace: its repository
+    /// without Docker Hub's implied prefix, or without the configured registry's. The
+    /// caller checks whether the workspace has such an image. `None` if the reference can
+    /// only name an external image.
     pub fn local_name(&self, registry: Option<&RegistryNames>) -> Option<&'a str> {
         if self.digest.is_some() {
             return None;
         }
-        let pushed = registry.and_then(|registry| self.below(registry));
+        let pushed = registry.and_then(|registry| self.name_in_registry(registry));
         let is_latest = self.tag.is_none_or(|tag| tag == "latest");
         if !is_latest {
             let configured = registry.and_then(|registry| registry.tag.as_deref());
@@ -52,47 +53,46 @@ impl<'a> Reference<'a> {
         pushed.or(plain).or(Some(self.repository)).filter(|name| !name.contains('/'))
     }
 
-    /// The name below the registry's prefix, if it is just one.
-    fn below(&self, registry: &RegistryNames) -> Option<&'a str> {
+    /// The name after the registry's prefix, if it is a single path component.
+    fn name_in_registry(&self, registry: &RegistryNames) -> Option<&'a str> {
         let prefix = registry.prefix.as_str();
         let hub = || self.repository.strip_prefix(prefix.strip_prefix("docker.io/")?);
         let name = self.repository.strip_prefix(prefix).or_else(hub)?.strip_prefix('/')?;
         (!name.contains('/')).then_some(name)
     }
 
-    /// The last part of the repository: what the image would be called here.
-    pub fn last_name(&self) -> &'a str {
+    /// The last path component of the repository.
+    pub fn base_name(&self) -> &'a str {
         self.repository.rsplit('/').next().unwrap_or(self.repository)
     }
 }
 
-/// What images are called in the configured registry.
+/// How the references of images in the configured registry are formed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegistryNames {
     /// `domain/namespace`.
     pub prefix: String,
-    /// The tag that they get.
+    /// The configured tag; `None` if there is none.
     pub tag: Option<String>,
 }
 
-/// The repository and the tag of a reference without a digest; the tag is `latest` if it
-/// has none.
+/// The repository and the tag of a reference; the tag is `latest` if the reference has none.
 pub fn repository_and_tag(reference: &str) -> (&str, &str) {
     let Reference { repository, tag, .. } = Reference::parse(reference);
     (repository, tag.unwrap_or("latest"))
 }
 
-/// Why a text is not the name of an image.
+/// Why an image name is invalid.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// Registries know no upper case.
+    /// The name has uppercase letters, which the grammar does not allow.
     Uppercase {
-        /// The name in lower case.
+        /// The name in lowercase, which is valid.
         lower: String,
     },
-    /// A character or a place of a separator that the grammar has no room for.
+    /// The name has an invalid character or a misplaced separator.
     Grammar,
-    /// Over 255 bytes.
+    /// The name is longer than 255 bytes.
     TooLong,
 }
 
@@ -100,17 +100,17 @@ impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Uppercase { lower } => {
-                write!(f, "image names have no upper case: rename it to '{lower}'")
+                write!(f, "image names must be lowercase: rename it to '{lower}'")
             }
             Self::Grammar => f.write_str(
-                "an image name is made of a-z and 0-9, with '.', '_', '__' or '-' between them",
+                "an image name consists of a-z and 0-9, separated by '.', '_', '__' or '-'",
             ),
-            Self::TooLong => f.write_str("an image name has at most 255 bytes"),
+            Self::TooLong => f.write_str("an image name has at most 255 bytes: shorten it"),
         }
     }
 }
 
-/// Checks one path component of a repository name, by `distribution/reference`:
+/// Checks one path component of a repository name against `distribution/reference`:
 /// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.
 pub fn check_name(name: &str) -> Result<(), NameError> {
     if name.len() > 255 {
@@ -134,8 +134,8 @@ fn is_path_component(name: &str) -> bool {
         && separators.all(|s| matches!(s, "." | "_" | "__") || s.bytes().all(|b| b == b'-'))
 }
 
-/// Whether `tag` is a tag: `[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}`, by
-/// `distribution/reference`.
+/// Whether `tag` is a valid tag in `distribution/reference`:
+/// `[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}`.
 pub fn is_tag(tag: &str) -> bool {
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     tag.len() <= 128

@@ -1,21 +1,21 @@
-//! What a workspace holds, how it hangs together, and what is stale: the deterministic
-//! half of the tool.
+//! The deterministic part of the tool: reading a workspace, resolving its dependency
+//! graph, and deciding what is stale.
 //!
 //! Nothing here talks to an engine, prints, or reads the environment. The file system is
-//! read and never changed; what an engine or a user says arrives as plain values, so
-//! everything is tested without either. It is a crate of its own so that the compiler
-//! keeps it so, and because it touches every file of every context: it is optimised, and
-//! compiles beside the libraries of the engine's client.
+//! read but never written; facts about the engine and options of the user are passed in as
+//! plain values, so everything can be tested without either. A separate crate lets the
+//! compiler enforce this. It also touches every file of every context, so it is compiled
+//! with optimizations, in parallel with the dependencies of the engine client.
 //!
-//! The rooms, each importing only from those above it in this list:
+//! Modules import only from modules above them in this list:
 //!
 //! - [`paths`], [`problem`], [`escape`], [`regular_file`], [`digest`], [`image_reference`]:
-//!   what every room needs;
-//! - [`dockerfile`]: what a Dockerfile says;
-//! - [`workspace`]: components, images, hooks, declared inputs, the registry's configuration;
-//! - [`context`]: folders as they are now, and what of them an engine receives;
+//!   shared basics;
+//! - [`dockerfile`]: parsing Dockerfiles;
+//! - [`workspace`]: components, images, hooks, declared inputs, the registry configuration;
+//! - [`context`]: folder snapshots and the build contexts made from them;
 //! - [`plan`]: the graph, the steps of a round and their order;
-//! - [`staleness`]: fingerprints, what the engine holds, and why something is stale.
+//! - [`staleness`]: fingerprints, the images in the engine, and why an image is stale.
 
 pub mod context;
 pub mod digest;

@@ -1,4 +1,4 @@
-//! Paths in what is written down: their bytes, as they need not be UTF-8.
+//! Serializes paths as bytes, because they need not be UTF-8.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};

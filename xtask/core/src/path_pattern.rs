@@ -1,12 +1,12 @@
-//! Patterns of paths as Docker matches them, in `.dockerignore` and in the sources of
-//! `COPY` and `ADD`: Go's `filepath.Match`, and `**` as moby's `patternmatcher` reads it.
-//! [`crate::context::dockerignore`] has the rules, and why `globset` cannot say them.
+//! Path patterns with Docker's semantics, as used in `.dockerignore` and in the sources of
+//! `COPY` and `ADD`: Go's `filepath.Match`, plus `**` as in moby's `patternmatcher`.
+//! [`crate::context::dockerignore`] lists the rules, and why `globset` does not fit.
 
 use std::iter::Peekable;
 use std::mem::swap;
 use std::str::Chars;
 
-/// A pattern of paths.
+/// A compiled pattern.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pattern {
     tokens: Vec<Token>,
@@ -14,66 +14,68 @@ pub struct Pattern {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Token {
-    /// One character as it is.
+    /// A literal character.
     Char(char),
-    /// `?`: one character of a name.
+    /// `?`: one character other than a slash.
     Any,
-    /// `[a-z]`: one character in one of the ranges, or in none of them.
+    /// `[a-z]` and `[^a-z]`: one character in one of the ranges, or in none of them.
     Class { is_negated: bool, ranges: Vec<(char, char)> },
-    /// `*`: any text within a name.
+    /// `*`: any text without a slash.
     Name,
-    /// `**`: nothing, or any text that ends in a slash.
+    /// `**`: nothing, or any text that ends with a slash.
     Folders,
-    /// `**` at an end: any text.
+    /// `**` at the start or end of the pattern: any text.
     Rest,
 }
 
 impl Pattern {
-    /// Reads a pattern that is already cleaned.
+    /// Parses a pattern that was normalized with Go's `filepath.Clean`.
     ///
     /// # Errors
-    /// It is not a pattern, or Docker takes it for something other than it says.
+    /// The pattern is malformed, or Docker does not match it as written.
     pub(crate) fn parse(path: &str) -> Result<Self, String> {
         parse_tokens(path).map(|tokens| Self { tokens })
     }
 
-    /// Whether it matches a path as a whole.
+    /// Whether the pattern matches the whole path.
     pub(crate) fn matches(&self, path: &str) -> bool {
-        self.places_after(path)[self.tokens.len()]
+        self.states_after(path)[self.tokens.len()]
     }
 
-    /// Whether some text that starts so, and is longer, matches.
-    pub(crate) fn may_go_on(&self, start: &str) -> bool {
-        self.places_after(start)[..self.tokens.len()].contains(&true)
+    /// Whether the pattern matches any longer path that starts with `start`.
+    pub(crate) fn may_match_below(&self, start: &str) -> bool {
+        self.states_after(start)[..self.tokens.len()].contains(&true)
     }
 
-    /// The tokens that may come next, and, last, the end, once a text is read.
-    fn places_after(&self, text: &str) -> Vec<bool> {
-        let mut places = vec![false; self.tokens.len() + 1];
-        self.enter(&mut places, 0);
-        let mut next = places.clone();
+    /// Simulates the pattern as an NFA. State `i` is active if token `i` can match next
+    /// after `text`; the last state is active if the whole pattern has matched.
+    fn states_after(&self, text: &str) -> Vec<bool> {
+        let mut states = vec![false; self.tokens.len() + 1];
+        self.activate(&mut states, 0);
+        let mut next = states.clone();
         for c in text.chars() {
             next.fill(false);
-            for (place, token) in self.tokens.iter().enumerate().filter(|(at, _)| places[*at]) {
-                let (stays, goes_on) = token.reads(c);
-                next[place] |= stays;
-                if goes_on {
-                    self.enter(&mut next, place + 1);
+            for (state, token) in self.tokens.iter().enumerate().filter(|(at, _)| states[*at]) {
+                let (stays, advances) = token.consume(c);
+                next[state] |= stays;
+                if advances {
+                    self.activate(&mut next, state + 1);
                 }
             }
-            swap(&mut places, &mut next);
-            if !places.contains(&true) {
+            swap(&mut states, &mut next);
+            if !states.contains(&true) {
                 break;
             }
         }
-        places
+        states
     }
 
-    /// Marks a place, and those behind it that tokens matching nothing open.
-    fn enter(&self, places: &mut [bool], first: usize) {
-        for (place, is_open) in places.iter_mut().enumerate().skip(first) {
-            *is_open = true;
-            let token = self.tokens.get(place);
+    /// Activates a state, and the states after it that are reached by tokens that match
+    /// the empty text.
+    fn activate(&self, states: &mut [bool], first: usize) {
+        for (state, is_active) in states.iter_mut().enumerate().skip(first) {
+            *is_active = true;
+            let token = self.tokens.get(state);
             if !matches!(token, Some(Token::Name | Token::Folders | Token::Rest)) {
                 return;
             }
@@ -82,11 +84,10 @@ impl Pattern {
 }
 
 impl Token {
-    /// Whether the token can take a character and more, and whether it can take
-    /// it and be done.
-    fn reads(&self, c: char) -> (bool, bool) {
+    /// Whether the token can match `c` and continue, and whether it can match `c` and end.
+    fn consume(&self, c: char) -> (bool, bool) {
         match self {
-            Self::Char(own) => (false, *own == c),
+            Self::Char(expected) => (false, *expected == c),
             Self::Any => (false, c != '/'),
             Self::Class { is_negated, ranges } => {
                 let is_inside = ranges.iter().any(|(low, high)| (*low..=*high).contains(&c));
@@ -100,11 +101,12 @@ impl Token {
 }
 
 fn parse_tokens(path: &str) -> Result<Vec<Token>, String> {
-    let is_end = path.strip_prefix("**").is_some_and(is_plain);
-    let is_start = path.strip_suffix("**").is_some_and(is_plain);
-    let is_text = is_end || is_start || is_plain(path);
+    // Docker compares these as text. It turns all other patterns into regular expressions.
+    let is_suffix = path.strip_prefix("**").is_some_and(is_literal);
+    let is_prefix = path.strip_suffix("**").is_some_and(is_literal);
+    let is_text = is_suffix || is_prefix || is_literal(path);
     if !is_text && path.starts_with('\u{feff}') {
-        return Err("a byte order mark stands in front of it".to_owned());
+        return Err("it begins with a byte order mark".to_owned());
     }
     let mut tokens = Vec::new();
     let mut chars = path.chars().peekable();
@@ -112,7 +114,7 @@ fn parse_tokens(path: &str) -> Result<Vec<Token>, String> {
         tokens.push(match c {
             '*' if chars.next_if_eq(&'*').is_some() => {
                 let is_whole = chars.next_if_eq(&'/').is_some();
-                let is_rest = chars.peek().is_none() || is_end && !is_whole;
+                let is_rest = chars.peek().is_none() || is_suffix && !is_whole;
                 if is_rest { Token::Rest } else { Token::Folders }
             }
             '*' => Token::Name,
@@ -120,7 +122,7 @@ fn parse_tokens(path: &str) -> Result<Vec<Token>, String> {
             '[' => parse_class(&mut chars)?,
             '\\' => Token::Char(parse_escaped(&mut chars)?),
             c if !is_text && is_operator(c, chars.peek()) => {
-                return Err(format!(r"beside a wildcard, '{c}' is written '\{c}'"));
+                return Err(format!(r"in a pattern with wildcards, write '\{c}' instead of '{c}'"));
             }
             c => Token::Char(c),
         });
@@ -128,17 +130,18 @@ fn parse_tokens(path: &str) -> Result<Vec<Token>, String> {
     Ok(tokens)
 }
 
-/// Whether Docker compares a text as it is.
-fn is_plain(text: &str) -> bool {
+/// Whether a text has no special characters.
+fn is_literal(text: &str) -> bool {
     !text.contains(['*', '?', '[', ']', '\\'])
 }
 
-/// Whether Docker's regular expression takes a character for more than it is.
+/// Whether a character is an operator in the regular expression that Docker makes of a
+/// pattern.
 fn is_operator(c: char, next: Option<&char>) -> bool {
     matches!(c, '^' | '|') || c == '{' && next.is_some_and(char::is_ascii_digit)
 }
 
-/// What follows `[`, through `]`.
+/// Parses a character class, after its `[`.
 fn parse_class(chars: &mut Peekable<Chars<'_>>) -> Result<Token, String> {
     let is_negated = chars.next_if_eq(&'^').is_some();
     let mut ranges = Vec::new();
@@ -158,10 +161,14 @@ fn parse_class(chars: &mut Peekable<Chars<'_>>) -> Result<Token, String> {
 
 fn parse_in_class(chars: &mut Peekable<Chars<'_>>) -> Result<char, String> {
     match chars.next() {
-        None => Err("its '[' is not closed".to_owned()),
+        None => Err("'[' has no matching ']'".to_owned()),
         Some('\\') => parse_escaped(chars),
-        Some(c @ ('-' | ']' | '*' | '?')) => Err(format!(r"in a class, '{c}' is written '\{c}'")),
-        Some('[') if chars.peek() == Some(&':') => Err("'[:' cannot stand in a class".to_owned()),
+        Some(c @ ('-' | ']' | '*' | '?')) => {
+            Err(format!(r"between '[' and ']', write '\{c}' instead of '{c}'"))
+        }
+        Some('[') if chars.peek() == Some(&':') => {
+            Err("character classes such as '[:alpha:]' are not supported".to_owned())
+        }
         Some(c) => Ok(c),
     }
 }
@@ -170,6 +177,8 @@ fn parse_escaped(chars: &mut Peekable<Chars<'_>>) -> Result<char, String> {
     match chars.next() {
         None => Err("nothing follows the backslash".to_owned()),
         Some(c) if c.is_ascii_punctuation() || c == ' ' => Ok(c),
-        Some(c) => Err(format!("a backslash before '{c}' does not mean '{c}'")),
+        Some(c) => {
+            Err(format!("a backslash before '{c}' has a special meaning in Docker's matcher"))
+        }
     }
 }

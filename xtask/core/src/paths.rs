@@ -1,30 +1,31 @@
-//! Where things are in a workspace, relative to its root.
+//! Names of files and folders in a workspace.
 
-/// The folder of the components.
+/// The folder that holds the components, relative to the workspace root.
 pub const SRC: &str = "src";
 
-/// A component's folder of Dockerfiles and hooks.
+/// The folder of Dockerfiles and hooks, in a component's folder.
 pub const BUILD: &str = "build";
 
 /// The hook that runs before a component's images are built.
 pub const PRE_HOOK: &str = "build-pre.sh";
 
-/// The hook that runs after them.
+/// The hook that runs after a component's images are built.
 pub const POST_HOOK: &str = "build-post.sh";
 
-/// Where a component finds its dependencies, in its folder and in its context.
+/// The folder for a component's dependencies, in its folder and in its build context.
 pub const DEPENDENCY: &str = "dependency";
 
-/// Where a component's hooks put what they make.
+/// The folder that hooks write their output to, in a component's folder.
 pub const GENERATED: &str = "generated";
 
-/// The folders of a component that exist during a round only.
+/// The folders in a component that exist only during a round.
 pub const TEMPORARY: [&str; 2] = [DEPENDENCY, GENERATED];
 
-/// Where the tool keeps its own state: nothing in it is needed for a correct build.
+/// The folder for the tool's own state, relative to the workspace root. It can be deleted
+/// at any time: builds stay correct without it.
 pub const STATE: &str = "target/xtask";
 
-/// A component's folder.
+/// A component's folder, relative to the workspace root.
 pub fn component_dir(name: &str) -> String {
     format!("{SRC}/{name}")
 }

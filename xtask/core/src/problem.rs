@@ -1,9 +1,8 @@
-//! What is wrong with a workspace or a request, and where.
+//! Problems in a workspace or in the command line.
 //!
-//! A workspace is judged as a whole: every check adds to one list, and the list
-//! is shown at once, because fixing problems one run at a time is what people
-//! curse. A problem names the file (and line) that is to blame, says what is
-//! wrong, and what to do.
+//! Every check adds to one list, which is reported as a whole, so that users need not fix
+//! one problem per run. A problem names the file and the line, says what is wrong and how
+//! to fix it.
 
 use std::fmt;
 
@@ -11,29 +10,29 @@ use serde::Serialize;
 
 use crate::escape;
 
-/// One thing that is wrong.
+/// One problem.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Problem {
-    /// The file to blame, relative to the workspace root where it lies in it.
+    /// The file at fault, relative to the workspace root if it is below it.
     pub file: Option<String>,
-    /// The line in that file, from 1.
+    /// The line in that file, starting at 1.
     pub line: Option<usize>,
-    /// What is wrong and what to do.
+    /// What is wrong and how to fix it.
     pub message: String,
 }
 
 impl Problem {
-    /// A problem that no file is to blame for.
+    /// A problem that concerns no file, such as a wrong command line option.
     pub fn of_request(message: impl Into<String>) -> Self {
         Self { file: None, line: None, message: message.into() }
     }
 
-    /// A problem with a whole file.
+    /// A problem that concerns a whole file.
     pub fn of_file(file: impl Into<String>, message: impl Into<String>) -> Self {
         Self { file: Some(file.into()), line: None, message: message.into() }
     }
 
-    /// A problem with one line of a file.
+    /// A problem that concerns one line of a file.
     pub fn of_line(file: impl Into<String>, line: usize, message: impl Into<String>) -> Self {
         Self { file: Some(file.into()), line: Some(line), message: message.into() }
     }
@@ -52,12 +51,12 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong, never empty: a request that cannot be carried out.
+/// One or more problems, which make a command fail.
 #[derive(Debug)]
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// `Err` with all the problems, sorted by place, if there are any.
+    /// Returns `Err` with all problems, sorted by file and line, if there are any.
     pub fn check(mut problems: Vec<Problem>) -> Result<(), Self> {
         if problems.is_empty() {
             return Ok(());
@@ -67,7 +66,7 @@ impl Problems {
         Err(Self(problems))
     }
 
-    /// The problems, sorted by place.
+    /// The problems, sorted by file and line.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.0.iter()
     }
@@ -93,8 +92,8 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// ` (did you mean 'x'?)` if one of `known` is near enough to `name` to be what
-/// was meant, else nothing.
+/// Returns ` (did you mean 'x'?)` if one of `known` is similar to `name`, and an empty
+/// string otherwise.
 pub fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     known
         .into_iter()

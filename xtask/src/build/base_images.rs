@@ -1,29 +1,213 @@
-//! What external bases add to what a Dockerfile reads: only the engine knows it.
+//! The images that an image is made from: found, pulled, and held to what was decided upon.
+//!
+//! Names of images are shared with everybody who uses the engine. So the names of our own
+//! bases are checked before a build, and what the image was really made from after it.
 
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 
+use tokio::sync::Mutex;
 use xtask_core::dockerfile::parser::{ImageUse, Via};
-use xtask_core::workspace::components::Image;
+use xtask_core::image_reference::Reference;
+use xtask_core::problem::Problem;
+use xtask_core::staleness::engine_images::Bases;
+use xtask_core::workspace::components::{Component, Image};
 
-use crate::engine::FoundImage;
+use crate::build::image_lookup::ImageLookup;
+use crate::build::round::Round;
+use crate::build::step_error::{StepError, image_error};
+use crate::engine::{Engine, FoundImage, Logins, domains_of};
+use crate::event::Event;
 
-/// What the engine said of references; none for an image that it does not hold.
+/// By reference, what the engine has; none for an image that it does not have.
 pub(crate) type ExternalBases = HashMap<String, Option<FoundImage>>;
 
-/// The bases of an image, in all its stages, of which the engine is to be asked before
-/// it is certain what is read.
-pub(crate) fn to_ask(image: &Image, is_local: impl Fn(&ImageUse) -> bool) -> Vec<&ImageUse> {
-    // Nothing makes everything more.
-    let is_certain = !image.sources.grow_with(true, &[]);
-    let is_asked = |used: &&ImageUse| !is_certain && used.via == Via::From && !is_local(used);
-    image.uses.iter().filter(is_asked).collect()
+/// The external bases that must be inspected before it is certain what a build reads: only
+/// the engine knows what a base's `ONBUILD` and `ENV` add.
+pub(crate) fn to_inspect(image: &Image, is_local: impl Fn(&ImageUse) -> bool) -> Vec<&ImageUse> {
+    let reads_all = !image.context_reads.may_grow_with(true, &[]);
+    let is_wanted = |used: &&ImageUse| !reads_all && used.via == Via::From && !is_local(used);
+    image.uses.iter().filter(is_wanted).collect()
 }
 
-/// Whether these bases can make a build read everything. One that is needed and not
-/// there is fetched before a build and looked at then; of others nobody knows.
+/// Whether these bases can make a build read its whole context. One that is needed and not
+/// in the engine is pulled before the build and inspected then; of others nothing is known.
 pub(crate) fn read_all(image: &Image, bases: &[&ImageUse], found: &ExternalBases) -> bool {
     bases.iter().any(|used| match found.get(&used.reference).and_then(Option::as_ref) {
-        Some(base) => image.sources.grow_with(base.has_onbuild, &base.variables),
-        None => !used.reached,
+        Some(base) => image.context_reads.may_grow_with(base.has_onbuild, &base.variables),
+        None => !used.is_reached,
     })
+}
+
+/// The bases of a round's images.
+pub(crate) struct BaseImages<'a, E> {
+    round: &'a Round<'a, E>,
+    images: &'a ImageLookup<'a, E>,
+    external: RefCell<ExternalBases>,
+    /// By reference, whether it was pulled; whoever pulls holds the lock.
+    pulls: RefCell<BTreeMap<String, Rc<Mutex<bool>>>>,
+}
+
+impl<'a, E: Engine> BaseImages<'a, E> {
+    pub(crate) fn new(round: &'a Round<'a, E>, images: &'a ImageLookup<'a, E>) -> Self {
+        Self { round, images, external: RefCell::default(), pulls: RefCell::default() }
+    }
+
+    /// The bases of an image that the workspace does not make.
+    pub(crate) fn external<'i>(&self, image: &'i Image) -> Vec<&'i ImageUse> {
+        let is_external =
+            |used: &&ImageUse| used.is_reached && self.round.local_name(used).is_none();
+        image.uses.iter().filter(is_external).collect()
+    }
+
+    /// The ids of all bases of an image that the engine has, and whether an external one has
+    /// `ONBUILD` instructions.
+    pub(crate) async fn ids(&self, image: &Image) -> Result<(Bases, bool), StepError> {
+        let mut ids = Bases::new();
+        let mut has_onbuild = false;
+        for used in self.external(image) {
+            if let Some(base) = self.find(image, used).await? {
+                has_onbuild |= base.has_onbuild;
+                ids.insert(used.reference.clone(), base.id);
+            }
+        }
+        for used in &image.uses {
+            if let Some(id) = self.round.local_name(used).and_then(|name| self.images.id(name)) {
+                ids.insert(used.reference.clone(), id);
+            }
+        }
+        Ok((ids, has_onbuild))
+    }
+
+    /// Whether an image's bases make its build read the whole context.
+    pub(crate) async fn read_all(&self, image: &Image) -> Result<bool, StepError> {
+        let bases = to_inspect(image, |used| self.round.local_name(used).is_some());
+        for used in &bases {
+            self.find(image, used).await?;
+        }
+        Ok(read_all(image, &bases, &self.external.borrow()))
+    }
+
+    /// Inspects a base, once a round however many images use it.
+    async fn find(&self, image: &Image, used: &ImageUse) -> Result<Option<FoundImage>, StepError> {
+        let reference = &used.reference;
+        if let Some(found) = self.external.borrow().get(reference) {
+            return Ok(found.clone());
+        }
+        let found = self.round.engine.image(reference).await;
+        let found = found.map_err(|source| image_error(image, source))?;
+        if found.as_ref().is_some_and(|found| found.held.is_some()) {
+            self.warn_of_own_base(image, used);
+        }
+        self.external.borrow_mut().insert(reference.clone(), found.clone());
+        Ok(found)
+    }
+
+    /// Warns of a base that one of our builds made although no component makes an image of
+    /// that name: with the configuration that names the registry, one does.
+    fn warn_of_own_base(&self, image: &Image, used: &ImageUse) {
+        let name = Reference::parse(&used.reference).base_name();
+        let mut components = self.round.workspace.components.iter();
+        let makes = |component: &&Component| component.images.iter().any(|it| it.name == name);
+        if let Some(component) = components.find(makes) {
+            let message = format!(
+                "{} was built by component '{}' and is used as it is: pass the folder of its \
+                 registry's configuration with -c to keep it up to date",
+                used.reference, component.name
+            );
+            self.round.warn(Problem::of_line(&image.dockerfile, used.line, message));
+        }
+    }
+
+    /// Pulls external bases. Builders would pull them themselves, but say less about it and
+    /// wait longer.
+    pub(crate) async fn pull(
+        &self,
+        component: &Component,
+        image: &Image,
+        bases: &[&ImageUse],
+    ) -> Result<(), StepError> {
+        let credentials = self.credentials(image).await;
+        for used in bases {
+            let reference = &used.reference;
+            let pull = Rc::clone(self.pulls.borrow_mut().entry(reference.clone()).or_default());
+            let mut is_pulled = pull.lock().await;
+            if *is_pulled {
+                continue;
+            }
+            let (component, reference) = (component.name.clone(), reference.clone());
+            self.round.send(Event::Pulling { component, reference: reference.clone() });
+            let platform = used.platform.as_deref();
+            let pulled = self.round.engine.pull(&reference, platform, &credentials).await;
+            self.external.borrow_mut().remove(&reference);
+            pulled.map_err(|source| {
+                let (file, line) = (image.dockerfile.clone(), used.line);
+                StepError::Base { file, line, reference, source }
+            })?;
+            *is_pulled = true;
+        }
+        Ok(())
+    }
+
+    /// The credentials for the registries of an image's external bases.
+    pub(crate) async fn credentials(&self, image: &Image) -> Logins {
+        let external = self.external(image);
+        let domains = domains_of(external.iter().map(|used| used.reference.as_str()));
+        self.round.engine.credentials(domains, self.round.registry).await
+    }
+
+    /// Makes the names by which a Dockerfile calls our images lead to the ones that were
+    /// decided upon, and inspects the external ones again.
+    pub(crate) async fn pin(&self, image: &Image) -> Result<(), StepError> {
+        let failed = |source| image_error(image, source);
+        for used in &image.uses {
+            let found = self.round.engine.image(&used.reference).await.map_err(failed)?;
+            let Some(name) = self.round.local_name(used) else {
+                self.external.borrow_mut().insert(used.reference.clone(), found);
+                continue;
+            };
+            let Some(id) = self.images.id(name) else { continue };
+            if found.as_ref().is_some_and(|found| found.id == id) {
+                continue;
+            }
+            if self.round.engine.image(&id).await.map_err(failed)?.is_none() {
+                let (file, line) = (image.dockerfile.clone(), used.line);
+                let reference = used.reference.clone();
+                return Err(StepError::BaseGone { file, line, reference });
+            }
+            if found.is_some() {
+                let message = format!(
+                    "{} was tagged onto another image during the build: it is tagged onto \
+                     '{name}' of this workspace again. Another checkout builds on this engine",
+                    used.reference
+                );
+                self.round.warn(Problem::of_line(&image.dockerfile, used.line, message));
+            }
+            let (repository, tag) = used.repository_and_tag();
+            self.round.engine.tag(&id, repository, tag).await.map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Whether an image was made from these bases: their names still lead to them, and its
+    /// layers begin with those of the one that it is made `FROM`.
+    pub(crate) async fn are_those_of(
+        &self,
+        image: &Image,
+        bases: &Bases,
+        made: &FoundImage,
+    ) -> Result<bool, StepError> {
+        for (reference, id) in bases {
+            let found = self.round.engine.image(reference).await;
+            let Some(found) = found.map_err(|source| image_error(image, source))? else {
+                return Ok(false);
+            };
+            let is_bottom = image.provenance.base.as_ref() == Some(reference);
+            if found.id != *id || is_bottom && !made.layers.starts_with(&found.layers) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }

@@ -39,12 +39,12 @@ pub(crate) fn changed(workspace: &Workspace, revision: &str) -> Result<BTreeSet<
         let is_input = |path: &PathBuf| {
             let Some(inputs) = inputs else { return false };
             let may_hold = |start: &Path| start.starts_with(path) || path.starts_with(start);
-            inputs.covers(path) || (root.join(path).is_dir() && inputs.starts().any(may_hold))
+            inputs.declares(path) || (root.join(path).is_dir() && inputs.base_paths().any(may_hold))
         };
         let is_own = |path: &PathBuf| path.starts_with(&dir) || dir.starts_with(path);
         let leads_to = |target: PathBuf| paths.iter().any(|path| path.starts_with(&target));
         paths.iter().any(|path| is_own(path) || is_input(path))
-            || !paths.is_empty() && trees.targets(&component.dir()).into_iter().any(leads_to)
+            || !paths.is_empty() && trees.link_targets(&component.dir()).into_iter().any(leads_to)
     };
     Ok((0..workspace.components.len()).filter(is_touched).collect())
 }
@@ -55,7 +55,7 @@ fn changed_paths(
     root: &Path,
     revision: &str,
 ) -> Result<Vec<PathBuf>, String> {
-    let ask = |arguments: &[&str]| repository.ask(root, arguments);
+    let ask = |arguments: &[&str]| repository.run(root, arguments);
     let words = |error: GitError| error.to_string();
     let is_shallow = ask(&["rev-parse", "--is-shallow-repository"]).map_err(words)? == b"true\n";
     let commit = format!("{revision}^{{commit}}");
@@ -69,7 +69,7 @@ fn changed_paths(
         ": name a branch, a tag or a commit of this repository, or 'git fetch' it first".to_owned()
     };
     let explain = |error: GitError, no: &str| match error {
-        GitError::No { .. } => format!("{no}{hint}"),
+        GitError::Negative { .. } => format!("{no}{hint}"),
         error => error.to_string(),
     };
     ask(&["rev-parse", "--verify", "--quiet", "--end-of-options", &commit])

@@ -1,222 +1,243 @@
 //! What a round would do, found out without doing any of it.
 //!
-//! All that files and the engine say is known before a round; what hooks will
-//! leave behind is not. So a component whose hooks must run, and all that is made
-//! from what they make, is undecided unless something else makes it stale.
+//! Everything that files and the engine say is known before a round; what hooks will write is
+//! not. So a component whose hooks must run, and every image made from what they write, is
+//! undecided unless something else makes it stale.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use xtask_core::plan::steps::Step;
 use xtask_core::problem::{Problem, Problems};
-use xtask_core::staleness::engine_images::Decision;
 use xtask_core::staleness::fingerprint::{Change, IngredientKind};
 use xtask_core::staleness::reason::Reason;
 use xtask_core::workspace::components::{Component, Image};
 
-use crate::build::executor::Round;
-use crate::build::hook_cache::hooks_of;
+use crate::build::decide::Decision;
+use crate::build::hook_cache::HookCache;
+use crate::build::hook_outputs::OutputTracker;
+use crate::build::image::ImageBuilder;
+use crate::build::round::Round;
 use crate::build::step_error::StepError;
 use crate::command_error::CommandError;
 use crate::engine::Engine;
-use crate::event::{Event, Expectation, PlannedImage, PlannedStep};
+use crate::outcome::{ImageState, PlannedImage, PlannedStep};
 
-/// What is expected of the components and images so far.
-#[derive(Default)]
-struct Expected {
-    /// By component: why nobody knows yet what it will leave for its dependents.
-    unknown_trees: BTreeMap<usize, String>,
+/// Walks a plan in build order.
+pub(crate) struct DryRun<'a, E> {
+    round: &'a Round<'a, E>,
+    builder: &'a ImageBuilder<'a, E>,
+    hook_cache: &'a HookCache<'a, E>,
+    outputs: OutputTracker<'a, E>,
+    /// By component: why it is unknown what its dependents will get of it.
+    unknown_folders: BTreeMap<usize, Unknown>,
     /// By image.
-    images: BTreeMap<String, Expectation>,
-    /// The images of components whose hooks are skipped that get their names back.
+    expected: BTreeMap<String, ImageState>,
+    /// The images of components from the hook cache that are tagged again.
     restored: BTreeSet<String>,
 }
 
-impl<E: Engine> Round<'_, E> {
-    /// Tells what would be done.
-    pub(crate) async fn tell(&self) -> Result<(), CommandError> {
-        let steps = self.preview().await?;
-        self.events.send(Event::Planned { steps });
-        // That saves time, and nothing else depends on it.
-        drop(self.keep_digests());
-        Ok(())
+/// Why something is not known before a round.
+#[derive(Clone)]
+struct Unknown {
+    why: String,
+    /// Whether it holds for whatever depends on it, too.
+    is_passed_on: bool,
+}
+
+impl<'a, E: Engine> DryRun<'a, E> {
+    pub(crate) fn new(
+        round: &'a Round<'a, E>,
+        builder: &'a ImageBuilder<'a, E>,
+        hook_cache: &'a HookCache<'a, E>,
+    ) -> Self {
+        Self {
+            round,
+            builder,
+            hook_cache,
+            outputs: OutputTracker { round },
+            unknown_folders: BTreeMap::new(),
+            expected: BTreeMap::new(),
+            restored: BTreeSet::new(),
+        }
     }
 
     /// What would be done, component by component.
-    pub(crate) async fn preview(&self) -> Result<Vec<PlannedStep>, CommandError> {
-        let mut expected = Expected::default();
-        let mut steps = Vec::new();
-        for step in &self.plan.steps {
-            let previewed = self.preview_step(step, &mut expected).await;
+    pub(crate) async fn run(mut self) -> Result<Vec<PlannedStep>, CommandError> {
+        let mut planned = Vec::new();
+        for step in &self.round.plan.steps {
+            let step = self.step(step).await;
             let wrong = |error: StepError| Problems::from(Problem::of_request(error.to_string()));
-            steps.push(previewed.map_err(wrong)?);
+            planned.push(step.map_err(wrong)?);
         }
-        Ok(steps)
+        Ok(planned)
     }
 
-    async fn preview_step(
-        &self,
-        step: &Step,
-        expected: &mut Expected,
-    ) -> Result<PlannedStep, StepError> {
-        let component = self.component(step);
-        let undecided = self.undecided(step, component, expected).await?;
-        if let Some(why) = &undecided {
-            expected.unknown_trees.insert(step.component, why.clone());
+    async fn step(&mut self, step: &Step) -> Result<PlannedStep, StepError> {
+        let component = self.round.component(step);
+        let unknown = self.unknown(step, component).await?;
+        let undecided = unknown.as_ref().map(|unknown| unknown.why.clone());
+        if let Some(unknown) = unknown {
+            self.unknown_folders.insert(step.component, unknown);
         } else if component.post_hook.is_some() && component.inputs.is_none() {
             let why = format!("decided after {}'s build-post.sh", component.name);
-            expected.unknown_trees.insert(step.component, why);
+            self.unknown_folders.insert(step.component, Unknown { why, is_passed_on: true });
         }
         let mut images = Vec::new();
-        for image in step.images.iter().map(|image| &component.images[image.place]) {
-            let planned = self.preview_image(step, image, undecided.as_ref(), expected).await?;
-            expected.images.insert(image.name.clone(), planned.expectation.clone());
+        for image in step.images.iter().map(|image| &component.images[image.index]) {
+            let planned = self.image(step, image, undecided.as_ref()).await?;
+            self.expected.insert(image.name.clone(), planned.state.clone());
             images.push(planned);
         }
         Ok(PlannedStep { component: component.name.clone(), hooks: undecided, images })
     }
 
-    /// Why it is not known what the component's images will be made from.
-    async fn undecided(
-        &self,
+    /// Why it is unknown what the component's images will be made from.
+    async fn unknown(
+        &mut self,
         step: &Step,
         component: &Component,
-        expected: &mut Expected,
-    ) -> Result<Option<String>, StepError> {
-        let unknown = step.dependencies.iter().find_map(|place| {
-            let why = expected.unknown_trees.get(place)?;
-            let name = &self.workspace.components[*place].name;
-            let is_passed_on = why.starts_with("decided after");
-            Some(if is_passed_on { why.clone() } else { format!("decided after {name}'s hooks") })
+    ) -> Result<Option<Unknown>, StepError> {
+        let of_dependency = step.dependencies.iter().find_map(|place| {
+            let unknown = self.unknown_folders.get(place)?;
+            let name = &self.round.workspace.components[*place].name;
+            let why = if unknown.is_passed_on {
+                unknown.why.clone()
+            } else {
+                format!("decided after {name}'s hooks")
+            };
+            Some(Unknown { why, is_passed_on: true })
         });
-        if unknown.is_some() {
-            return Ok(unknown);
+        if of_dependency.is_some() {
+            return Ok(of_dependency);
         }
         if component.pre_hook.is_none() && component.inputs.is_none() {
-            // A build puts aside what its build-post.sh left.
-            let dir = component.dir();
-            let outputs = self.trees.outputs(&dir);
-            if !outputs.is_empty() {
-                let found = self.trees.component(&dir).map_err(StepError::File)?;
-                let (_, to_move) = self.choose(component, &found, &outputs)?;
-                self.trees.hide(&dir, to_move);
-            }
+            self.hide_outputs(component)?;
             return Ok(None);
         }
-        let Some(key) = self.key(step, component)? else {
-            return Ok(Some("hook inputs undeclared: decided after build-pre.sh".to_owned()));
+        let own = |what: String| {
+            let why = format!("{what}: decided after build-pre.sh");
+            Ok(Some(Unknown { why, is_passed_on: false }))
         };
-        if !self.is_asked(step)
-            && let Some(settled) = self.settled(component, &key).await?
+        let Some(key) = self.hook_cache.key(step, component)? else {
+            return own("hook inputs undeclared".to_owned());
+        };
+        if !self.round.runs_hooks_anyway(step)
+            && let Some(hit) = self.hook_cache.find(component, &key).await?
         {
-            for (image, id) in &settled.to_tag {
-                self.state.borrow_mut().engine_images.retag(id, &image.name);
-                expected.restored.insert(image.name.clone());
-            }
-            self.note_settled(component, settled);
+            self.restored.extend(hit.to_restore.iter().map(|(image, _)| image.name.clone()));
+            self.hook_cache.expect(component, hit);
             return Ok(None);
         }
-        let before = self.state.borrow().records.manifest(&hooks_of(component));
-        let changes = before.map(|before| key.manifest().since(&before)).unwrap_or_default();
-        let what = if changes.is_empty() {
-            "hooks must run".to_owned()
-        } else {
-            Reason::Changed(changes).to_string()
-        };
-        Ok(Some(format!("{what}: decided after build-pre.sh")))
+        match self.hook_cache.changes(component, &key) {
+            changes if changes.is_empty() => own("hooks must run".to_owned()),
+            changes => own(Reason::Changed { changes }.to_string()),
+        }
     }
 
-    async fn preview_image(
+    /// A build puts aside what a component's `build-post.sh` left.
+    fn hide_outputs(&self, component: &Component) -> Result<(), StepError> {
+        let (trees, dir) = (self.round.trees, component.dir());
+        let outputs = trees.outputs(&dir);
+        if !outputs.is_empty() {
+            let found = trees.component_files(&dir).map_err(StepError::File)?;
+            let (_, to_move) = self.outputs.choose(component, &found, &outputs)?;
+            trees.hide_outputs(&dir, to_move);
+        }
+        Ok(())
+    }
+
+    async fn image(
         &self,
         step: &Step,
         image: &Image,
         undecided: Option<&String>,
-        expected: &Expected,
     ) -> Result<PlannedImage, StepError> {
-        let component = self.component(step);
-        let mut reasons = Vec::new();
-        let mut why = undecided.cloned();
-        for name in image.uses.iter().filter_map(|used| self.local_name(used)) {
-            match expected.images.get(name) {
-                Some(Expectation::Stale(_)) => {
-                    reasons.push(Reason::Rebuilt { image: name.to_owned(), is_planned: true });
+        let component = self.round.component(step);
+        let (mut reasons, undecided_base) = self.of_bases(image);
+        let planned =
+            |fingerprint, state| PlannedImage { image: image.name.clone(), fingerprint, state };
+        if let Some(why) = undecided.cloned().or(undecided_base) {
+            reasons.splice(0..0, self.certain_reason(step, image).await?);
+            let is_stale = !reasons.is_empty();
+            let state = if is_stale {
+                ImageState::Stale { reasons }
+            } else {
+                ImageState::Undecided { undecided: why }
+            };
+            return Ok(planned(None, state));
+        }
+        if component.inputs.is_some() {
+            // Its hooks are skipped, so it is what it was with them.
+            let is_restored = self.restored.contains(&image.name);
+            let state = if is_restored { ImageState::Restored } else { ImageState::UpToDate };
+            return Ok(planned(self.builder.images.fingerprint(&image.name), state));
+        }
+        let context = self.builder.context(step, image, &self.hook_cache.outputs()).await?;
+        let expected = self.builder.expected(component, image, &context).await?;
+        let decision = self.builder.decide(step, image, &expected).await?;
+        self.builder.images.set_fingerprint(&image.name, expected.fingerprint.clone());
+        let state = match (decision, reasons.first()) {
+            (Decision::Build(found), _) => {
+                let found = found.into_iter().filter(|reason| !self.is_said(reason));
+                reasons.splice(0..0, found);
+                ImageState::Stale { reasons }
+            }
+            // From the same inputs a builder may make the same base again.
+            (_, Some(Reason::BaseRebuilt { image, .. })) => {
+                ImageState::Undecided { undecided: format!("decided after {image}") }
+            }
+            (Decision::Restore { id }, _) => {
+                self.builder.images.expect_restored(image, &id);
+                ImageState::Restored
+            }
+            (Decision::UpToDate, _) => ImageState::UpToDate,
+        };
+        Ok(planned(Some(expected.fingerprint), state))
+    }
+
+    /// What an image's bases in the plan make of it: reasons, and why it is undecided.
+    fn of_bases(&self, image: &Image) -> (Vec<Reason>, Option<String>) {
+        let (mut reasons, mut undecided) = (Vec::new(), None);
+        for name in image.uses.iter().filter_map(|used| self.round.local_name(used)) {
+            match self.expected.get(name) {
+                Some(ImageState::Stale { .. }) => {
+                    reasons.push(Reason::BaseRebuilt { image: name.to_owned(), is_planned: true });
                 }
-                Some(Expectation::Undecided(_)) if why.is_none() => {
-                    why = Some(format!("decided after {name}"));
+                Some(ImageState::Undecided { .. }) if undecided.is_none() => {
+                    undecided = Some(format!("decided after {name}"));
                 }
                 _ => {}
             }
         }
         reasons.dedup();
-        let planned = |fingerprint, expectation| {
-            Ok(PlannedImage { image: image.name.clone(), fingerprint, expectation })
-        };
-        if let Some(why) = why {
-            reasons.splice(0..0, self.certain(step, component, image).await?);
-            let is_stale = !reasons.is_empty();
-            let expectation =
-                if is_stale { Expectation::Stale(reasons) } else { Expectation::Undecided(why) };
-            return planned(None, expectation);
-        }
-        if component.inputs.is_some() {
-            // Its hooks are skipped, so it is what it was with them.
-            let fingerprint = self.state.borrow().fingerprints.get(&image.name).cloned();
-            let is_restored = expected.restored.contains(&image.name);
-            return planned(
-                fingerprint,
-                if is_restored { Expectation::Restored } else { Expectation::UpToDate },
-            );
-        }
-        let context = self.context(step, component, image).await?;
-        let wanted = self.wanted(component, image, &context).await?;
-        let verdict = self.decide(step, image, &wanted).await?;
-        self.state.borrow_mut().fingerprints.insert(image.name.clone(), wanted.fingerprint.clone());
-        let expectation = match (verdict, reasons.first()) {
-            (Decision::Stale(reason), _) => {
-                let found = self.reasons(image, reason, &wanted).into_iter();
-                reasons.splice(0..0, found.filter(|reason| !is_said(reason, expected)));
-                Expectation::Stale(reasons)
-            }
-            // From the same things a builder may make the same image again.
-            (_, Some(Reason::Rebuilt { image, .. })) => {
-                Expectation::Undecided(format!("decided after {image}"))
-            }
-            (Decision::Tag { id }, _) => {
-                self.state.borrow_mut().engine_images.retag(&id, &image.name);
-                Expectation::Restored
-            }
-            (Decision::UpToDate, _) => Expectation::UpToDate,
-        };
-        planned(Some(wanted.fingerprint), expectation)
+        (reasons, undecided)
     }
 
     /// What makes an image stale, whatever else is decided later.
-    async fn certain(
+    async fn certain_reason(
         &self,
         step: &Step,
-        component: &Component,
         image: &Image,
     ) -> Result<Option<Reason>, StepError> {
-        let before = {
-            let state = self.state.borrow();
-            let Some(held) = state.engine_images.get(&image.name) else {
-                return Ok(Some(Reason::Missing));
-            };
-            state.records.manifest(&image.name).filter(|before| held.is_of(&before.fingerprint))
+        let component = self.round.component(step);
+        let Some(before) = self.builder.images.manifest(&image.name) else {
+            return Ok(Some(Reason::Missing));
         };
         let Some(before) = before.filter(|_| !component.has_hooks()) else { return Ok(None) };
-        let context = self.context(step, component, image).await?;
-        let wanted = self.wanted(component, image, &context).await?;
+        let context = self.builder.context(step, image, &self.hook_cache.outputs()).await?;
+        let expected = self.builder.expected(component, image, &context).await?;
         let own = format!("{}/", component.dir());
-        let is_own =
-            |change: &Change| change.what != IngredientKind::Base && change.name.starts_with(&own);
+        let is_own = |change: &Change| {
+            change.ingredient != IngredientKind::Base && change.name.starts_with(&own)
+        };
         let changes: Vec<Change> =
-            wanted.manifest().since(&before).into_iter().filter(is_own).collect();
-        Ok((!changes.is_empty()).then_some(Reason::Changed(changes)))
+            expected.manifest().changes_since(&before).into_iter().filter(is_own).collect();
+        Ok((!changes.is_empty()).then_some(Reason::Changed { changes }))
     }
-}
 
-/// Whether a reason is the shadow of a base that is in the plan itself.
-fn is_said(reason: &Reason, expected: &Expected) -> bool {
-    matches!(reason, Reason::Rebuilt { image, .. }
-        if matches!(expected.images.get(image), Some(Expectation::Stale(_))))
+    /// Whether a reason only repeats that of a base that is in the plan itself.
+    fn is_said(&self, reason: &Reason) -> bool {
+        matches!(reason, Reason::BaseRebuilt { image, .. }
+            if matches!(self.expected.get(image), Some(ImageState::Stale { .. })))
+    }
 }

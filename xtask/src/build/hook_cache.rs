@@ -1,37 +1,51 @@
 //! Components whose hooks need not run again.
 //!
-//! With `build/inputs` a component is a function of its own tree, the declared
-//! inputs, what it needs, and the build args. The digest of these is its key. A
-//! component whose key is one under which it was made before, and whose images the
-//! engine still holds, is up to date without a look at its hooks; what they left
-//! in `generated/` is kept for its dependents.
+//! With `build/inputs` a component is a function of its own folder, the declared inputs, its
+//! dependencies, and the build args. The digest of these is its key. A component with a key
+//! under which it was built before, and whose images the engine still has, is up to date
+//! without a look at its hooks; what they left in `generated/` is kept for its dependents.
 //!
-//! A key is kept only if it was the same before and after the hooks: if something
-//! was edited meanwhile, or a hook changed what it did not make, nobody can tell which
-//! of the two states was read. What hooks add to their component is no part of the key,
-//! but must be there as they left it.
+//! A key is kept only if it was the same before and after the hooks: if something was edited
+//! meanwhile, or a hook changed a file that it did not make, either of the two states may
+//! have been read. What hooks add to their component is no part of the key, but must be
+//! there as they left it.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 
 use xtask_core::context::build_context::Context;
+use xtask_core::context::spec::DependencyFolder;
 use xtask_core::plan::steps::Step;
 use xtask_core::problem::Problem;
 use xtask_core::staleness::engine_images::Decision;
-use xtask_core::staleness::fingerprint::{Fingerprint, IngredientKind, Manifest, Recipe};
+use xtask_core::staleness::fingerprint::{Change, Fingerprint, IngredientKind, Manifest, Recipe};
 use xtask_core::workspace::components::{Component, Image};
+use xtask_core::workspace::inputs::Inputs;
 
-use crate::build::executor::Round;
-use crate::build::image::image_error;
+use crate::build::base_images::BaseImages;
+use crate::build::image::CachedOutputs;
+use crate::build::image_lookup::ImageLookup;
+use crate::build::round::Round;
 use crate::build::step_error::{StepError, tree_error};
 use crate::engine::Engine;
-use crate::event::Event;
 use crate::system::git;
-use crate::system::store::Settled;
+use crate::system::store::{Store, StoreEntry};
 
-/// All that a component with declared inputs is made from.
+/// The hooks of a round that can be skipped.
+pub(crate) struct HookCache<'a, E> {
+    round: &'a Round<'a, E>,
+    images: &'a ImageLookup<'a, E>,
+    bases: &'a BaseImages<'a, E>,
+    store: RefCell<Store>,
+    /// Of the components whose hooks were skipped.
+    outputs: RefCell<CachedOutputs>,
+    warned: RefCell<BTreeSet<String>>,
+}
+
+/// Everything that a component with declared inputs is made from.
 pub(crate) struct Key {
     facts: Vec<(IngredientKind, String, Vec<u8>)>,
     inputs: Context,
@@ -41,8 +55,8 @@ pub(crate) struct Key {
 impl Key {
     fn recipe(&self) -> Recipe<'_> {
         let mut recipe = Recipe::default();
-        for (what, name, value) in &self.facts {
-            recipe.add(*what, name, value.as_slice());
+        for (kind, name, value) in &self.facts {
+            recipe.add(*kind, name, value.as_slice());
         }
         recipe.add_context(&self.inputs);
         recipe.add_context(&self.source);
@@ -58,148 +72,202 @@ impl Key {
     }
 }
 
-/// What a component with declared inputs came to before.
-pub(crate) struct Earlier<'c> {
+/// What a key came to in an earlier round.
+pub(crate) struct Hit<'c> {
     key: Fingerprint,
-    settled: Settled,
+    result: StoreEntry,
     /// The images that lost their names, with their ids.
-    pub(crate) to_tag: Vec<(&'c Image, String)>,
+    pub(crate) to_restore: Vec<(&'c Image, String)>,
 }
 
-/// The name of a manifest that no image can have.
-pub(crate) fn hooks_of(component: &Component) -> String {
-    format!("hooks of {}", component.name)
-}
+impl<'a, E: Engine> HookCache<'a, E> {
+    pub(crate) fn new(
+        round: &'a Round<'a, E>,
+        images: &'a ImageLookup<'a, E>,
+        bases: &'a BaseImages<'a, E>,
+    ) -> Self {
+        let store = RefCell::new(Store::new(&round.workspace.root, round.ctx.store_limit));
+        let (outputs, warned) = (RefCell::default(), RefCell::default());
+        Self { round, images, bases, store, outputs, warned }
+    }
 
-impl<E: Engine> Round<'_, E> {
-    /// What a component is made from; none if its hooks declare no inputs.
+    /// The folders that a component gets under `dependency/`.
+    pub(crate) fn dependencies(&self, step: &Step) -> Vec<DependencyFolder> {
+        step.dependency_folders(self.round.workspace, &self.outputs.borrow())
+    }
+
+    /// Where the `generated/` of skipped components is.
+    pub(crate) fn outputs(&self) -> CachedOutputs {
+        self.outputs.borrow().clone()
+    }
+
+    /// Notes that a component's hooks are to run after all.
+    pub(crate) fn forget(&self, component: &Component) {
+        self.outputs.borrow_mut().remove(&component.name);
+    }
+
+    /// Everything that a component is made from; none if its inputs are not declared, or
+    /// cannot be read.
     pub(crate) fn key(&self, step: &Step, component: &Component) -> Result<Option<Key>, StepError> {
         let Some((file, inputs)) = &component.inputs else { return Ok(None) };
-        let root = &self.workspace.root;
         let mut warnings = Vec::new();
-        let paths = inputs.files(root, file, &mut warnings);
+        let paths = inputs.files(&self.round.workspace.root, file, &mut warnings);
         let paths = paths.map_err(|source| tree_error(component, source))?;
-        if self.state.borrow_mut().warned.insert(file.clone()) {
+        if self.warned.borrow_mut().insert(file.clone()) {
             for warning in warnings {
-                self.events.send(Event::Warning(warning));
+                self.round.warn(warning);
             }
         }
-        let mut facts = Vec::new();
-        for name in &inputs.variables {
-            let value = self.variables.get(OsStr::new(name));
-            let value = value.map_or(Vec::new(), |value| [b"=", value.as_bytes()].concat());
-            facts.push((IngredientKind::Variable, name.clone(), value));
-        }
+        let mut facts = self.variables(inputs);
         if inputs.head {
-            match git::head(root) {
-                Ok(commit) => {
-                    let commit = commit.unwrap_or_default();
-                    facts.push((IngredientKind::Commit, String::new(), commit.into_bytes()));
-                }
-                Err(error) => {
-                    if self.state.borrow_mut().warned.insert(format!("{file}: git:HEAD")) {
-                        let message =
-                            format!("git:HEAD cannot be read: {error}: hooks run at every build");
-                        self.events.send(Event::Warning(Problem::of_file(file, message)));
-                    }
-                    return Ok(None);
-                }
-            }
+            let Some(commit) = self.head(file) else { return Ok(None) };
+            facts.push((IngredientKind::Commit, String::new(), commit.into_bytes()));
         }
-        for (name, value) in &self.options.reading.build_args {
-            facts.push((IngredientKind::Arg, name.clone(), value.clone().into_bytes()));
-        }
-        if self.options.reading.whole_context {
-            facts.push((IngredientKind::Arg, "--whole-context".to_owned(), Vec::new()));
-        }
-        let state = self.state.borrow();
-        for image in &component.images {
-            facts.push((IngredientKind::Image, image.name.clone(), Vec::new()));
-            let digest = image.digest.as_bytes().to_vec();
-            facts.push((IngredientKind::Dockerfile, image.dockerfile.clone(), digest));
-            for name in image.uses.iter().filter_map(|used| self.local_name(used)) {
-                let base = state.fingerprints.get(name).map(ToString::to_string);
-                let is_own = component.images.iter().any(|image| image.name == name);
-                if let Some(base) = base.filter(|_| !is_own) {
-                    facts.push((IngredientKind::Base, name.to_owned(), base.into_bytes()));
-                }
-            }
-        }
+        facts.extend(self.build_args());
+        facts.extend(self.image_facts(component));
         let read = || {
-            let inputs = self.trees.inputs(&component.dir(), paths)?;
-            let source = self.trees.source(&component.dir(), &self.needed(step))?;
+            let inputs = self.round.trees.inputs(&component.dir(), paths)?;
+            let source =
+                self.round.trees.hook_context(&component.dir(), &self.dependencies(step))?;
             Ok(Key { facts, inputs, source })
         };
         read().map(Some).map_err(StepError::File)
     }
 
-    /// What a component came to, if it was made from just this before, its images are
-    /// still there, and what its hooks left is too: then nothing of it needs to run.
-    pub(crate) async fn settled<'c>(
+    fn variables(&self, inputs: &Inputs) -> Vec<(IngredientKind, String, Vec<u8>)> {
+        let fact = |name: &String| {
+            let value = self.round.ctx.variables.get(OsStr::new(name));
+            let value = value.map_or(Vec::new(), |value| [b"=", value.as_bytes()].concat());
+            (IngredientKind::Variable, name.clone(), value)
+        };
+        inputs.variables.iter().map(fact).collect()
+    }
+
+    /// The current commit, empty where there is none; none if git gives no answer.
+    fn head(&self, file: &str) -> Option<String> {
+        match git::head(&self.round.workspace.root) {
+            Ok(commit) => Some(commit.unwrap_or_default()),
+            Err(error) => {
+                if self.warned.borrow_mut().insert(format!("{file}: git:HEAD")) {
+                    let message =
+                        format!("git:HEAD cannot be read: {error}: hooks run at every build");
+                    self.round.warn(Problem::of_file(file, message));
+                }
+                None
+            }
+        }
+    }
+
+    fn build_args(&self) -> Vec<(IngredientKind, String, Vec<u8>)> {
+        let reading = &self.round.options.reading;
+        let args = reading.build_args.iter();
+        let args = args.map(|(name, value)| (name.clone(), value.clone().into_bytes()));
+        let whole = reading.whole_context.then(|| ("--whole-context".to_owned(), Vec::new()));
+        args.chain(whole).map(|(name, value)| (IngredientKind::Arg, name, value)).collect()
+    }
+
+    /// The component's images, their Dockerfiles, and their bases of other components.
+    fn image_facts(&self, component: &Component) -> Vec<(IngredientKind, String, Vec<u8>)> {
+        let mut facts = Vec::new();
+        for image in &component.images {
+            facts.push((IngredientKind::Image, image.name.clone(), Vec::new()));
+            let digest = image.dockerfile_digest.as_bytes().to_vec();
+            facts.push((IngredientKind::Dockerfile, image.dockerfile.clone(), digest));
+            for name in image.uses.iter().filter_map(|used| self.round.local_name(used)) {
+                let is_own = component.images.iter().any(|image| image.name == name);
+                let base = self.images.fingerprint(name).filter(|_| !is_own);
+                if let Some(base) = base {
+                    let base = base.to_string().into_bytes();
+                    facts.push((IngredientKind::Base, name.to_owned(), base));
+                }
+            }
+        }
+        facts
+    }
+
+    /// What a key came to, if the component's images are still in the engine and its folder
+    /// is as its hooks left it: then nothing of it needs to run.
+    pub(crate) async fn find<'c>(
         &self,
         component: &'c Component,
         key: &Key,
-    ) -> Result<Option<Earlier<'c>>, StepError> {
-        let fingerprint = key.fingerprint();
-        let Some(settled) = self.store.borrow_mut().find(&fingerprint, &self.trees) else {
-            return Ok(None);
-        };
-        let folder = self.trees.component(&component.dir()).map_err(StepError::File)?;
-        if !settled.outputs.is_same(&self.trees.outputs(&component.dir()))
-            || !settled.outputs.are_whole(&folder)
+    ) -> Result<Option<Hit<'c>>, StepError> {
+        let (key, trees) = (key.fingerprint(), self.round.trees);
+        let Some(result) = self.store.borrow_mut().find(&key, trees) else { return Ok(None) };
+        let folder = trees.component_files(&component.dir()).map_err(StepError::File)?;
+        if !result.outputs.is_same(&trees.outputs(&component.dir()))
+            || !result.outputs.are_unchanged_in(&folder)
         {
             return Ok(None);
         }
-        let mut to_tag: Vec<(&Image, String)> = Vec::new();
+        let mut to_restore: Vec<(&Image, String)> = Vec::new();
         for image in &component.images {
-            let Some(fingerprint) = settled.fingerprints.get(&image.name) else {
+            let Some(fingerprint) = result.fingerprints.get(&image.name) else {
                 return Ok(None);
             };
-            let (bases, _) = self.bases(image).await?;
-            let verdict = self.verdict(image, fingerprint, &bases).await;
-            match verdict.map_err(|source| image_error(image, source))? {
+            let (bases, _) = self.bases.ids(image).await?;
+            match self.images.compare(image, fingerprint, &bases).await? {
                 Decision::UpToDate => {}
-                Decision::Tag { id } => to_tag.push((image, id)),
+                Decision::Tag { id } => to_restore.push((image, id)),
                 Decision::Stale(_) => return Ok(None),
             }
         }
-        Ok(Some(Earlier { key: fingerprint, settled, to_tag }))
+        Ok(Some(Hit { key, result, to_restore }))
     }
 
-    /// Takes a component for what it came to before. False if one of its images is there no
-    /// more.
-    pub(crate) async fn restore(&self, earlier: &Earlier<'_>) -> Result<bool, StepError> {
-        for (image, id) in &earlier.to_tag {
-            if !self.tag(image, id).await? {
+    /// Takes a component for what it came to before; false if one of its images is gone.
+    pub(crate) async fn apply(
+        &self,
+        component: &Component,
+        hit: Hit<'_>,
+    ) -> Result<bool, StepError> {
+        for (image, id) in &hit.to_restore {
+            if !self.images.restore(image, id).await? {
                 return Ok(false);
             }
         }
+        self.expect(component, hit);
         Ok(true)
     }
 
-    /// Notes what a component came to.
-    pub(crate) fn note_settled(&self, component: &Component, earlier: Earlier<'_>) {
-        let Earlier { key, settled, .. } = earlier;
-        let mut round = self.state.borrow_mut();
-        if settled.has_generated() {
-            let kept = self.store.borrow().generated(&key);
-            round.kept.insert(component.name.clone(), kept.into());
+    /// Works on as if a component had been taken for what it came to before.
+    pub(crate) fn expect(&self, component: &Component, hit: Hit<'_>) {
+        for (image, id) in &hit.to_restore {
+            self.images.expect_restored(image, id);
         }
-        round.fingerprints.extend(settled.fingerprints);
+        if hit.result.has_generated() {
+            let generated = Store::generated(&hit.key);
+            self.outputs.borrow_mut().insert(component.name.clone(), generated.into());
+        }
+        for (image, fingerprint) in hit.result.fingerprints {
+            self.images.set_fingerprint(&image, fingerprint);
+        }
     }
 
-    /// Remembers what a key came to.
-    pub(crate) fn settle(&self, component: &Component, key: &Key) -> io::Result<()> {
-        let fingerprint = key.fingerprint();
-        let state = self.state.borrow();
-        let fingerprints: BTreeMap<_, _> = component
-            .images
-            .iter()
-            .filter_map(|image| {
-                Some((image.name.clone(), state.fingerprints.get(&image.name)?.clone()))
-            })
+    /// Keeps what a key came to.
+    pub(crate) fn keep(&self, component: &Component, key: &Key) -> io::Result<()> {
+        let images = component.images.iter();
+        let fingerprints: BTreeMap<String, Fingerprint> = images
+            .filter_map(|image| Some((image.name.clone(), self.images.fingerprint(&image.name)?)))
             .collect();
-        self.store.borrow_mut().keep(&fingerprint, &component.dir(), fingerprints, &self.trees)?;
-        state.records.set_manifest(&hooks_of(component), &key.manifest())
+        let (fingerprint, dir) = (key.fingerprint(), component.dir());
+        self.store.borrow_mut().insert(&fingerprint, &dir, fingerprints, self.round.trees)?;
+        self.round.records.borrow().set_manifest(&record_name(component), &key.manifest())
     }
+
+    /// What changed since a component's hooks ran last; nothing if that is not on record.
+    pub(crate) fn changes(&self, component: &Component, key: &Key) -> Vec<Change> {
+        let before = self.round.records.borrow().manifest(&record_name(component));
+        before.map(|before| key.manifest().changes_since(&before)).unwrap_or_default()
+    }
+
+    /// Removes what was used longest ago, above the store's limit.
+    pub(crate) fn tidy(&self) -> io::Result<()> {
+        self.store.borrow().evict()
+    }
+}
+
+/// The name of the manifest of a component's hooks: no image can have it.
+fn record_name(component: &Component) -> String {
+    format!("hooks of {}", component.name)
 }

@@ -1,166 +1,262 @@
-//! What the engine is asked before a round: about all images that it holds, or about those
-//! of the round alone.
-//!
-//! To list its images takes an engine as long as it has images, whosesoever they are: 0.1
-//! ms for each (Docker 20.10). A question about one takes half a millisecond. So all are
-//! asked for, and where there are few in the round, and the answer takes longer than
-//! questions about these would, they are asked for one by one as well: what comes first
-//! counts.
+//! The workspace's images in the engine: which exist, which of them we built, and under
+//! which names.
 
-use std::collections::BTreeSet;
-use std::future::pending;
-use std::time::Duration;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 
-use futures_util::future::try_join_all;
-use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::OnceCell;
 use xtask_core::dockerfile::provenance::ImageFacts;
+use xtask_core::image_reference;
 use xtask_core::staleness::engine_images::{
-    Bases, Decision, EngineImages, Standing, TrackedImage, Unproven,
+    Bases, Decision, EngineImages, Origin, OriginUnknown, TrackedImage,
 };
-use xtask_core::staleness::fingerprint::Fingerprint;
+use xtask_core::staleness::fingerprint::{Fingerprint, Manifest};
 use xtask_core::workspace::components::Image;
 
-use crate::build::executor::{Round, RoundState};
+use crate::build::round::Round;
+use crate::build::step_error::{StepError, image_error};
 use crate::engine::{Engine, EngineError, FoundImage};
 
-/// So many images are few.
-const FEW: usize = 64;
+/// What a round knows of the workspace's images.
+pub(crate) struct ImageLookup<'a, E> {
+    round: &'a Round<'a, E>,
+    known: RefCell<Known>,
+    /// Set once the engine has listed all images, if it had not before the round.
+    listed: OnceCell<()>,
+}
 
-/// What a question about one image takes.
-const QUESTION: Duration = Duration::from_micros(500);
+struct Known {
+    engine_images: EngineImages,
+    /// By image: the fingerprint of what is in the engine now, or will be.
+    fingerprints: BTreeMap<String, Fingerprint>,
+    /// By image and id, of images that are not on record: whether they proved to be ours.
+    proved: BTreeMap<(String, String), bool>,
+}
 
-/// Asks for all images, or for those of the `names` that will be known.
-pub(crate) async fn ask<E: Engine>(
-    engine: &E,
-    names: oneshot::Receiver<BTreeSet<String>>,
-) -> Result<EngineImages, EngineError> {
-    let started = Instant::now();
-    let few = async {
-        let Some(names) = names.await.ok().filter(are_few) else { return pending().await };
-        sleep_until(started + QUESTION * u32::try_from(names.len()).unwrap_or(u32::MAX)).await;
-        let mut engine_images = EngineImages::default();
-        ask_for(engine, &names, &mut engine_images).await?;
-        Ok(engine_images)
-    };
-    tokio::select! {
-        biased;
-        all = engine.engine_images() => all,
-        few = few => few,
+impl<'a, E: Engine> ImageLookup<'a, E> {
+    pub(crate) fn new(round: &'a Round<'a, E>, engine_images: EngineImages) -> Self {
+        let (fingerprints, proved) = (BTreeMap::new(), BTreeMap::new());
+        let known = RefCell::new(Known { engine_images, fingerprints, proved });
+        Self { round, known, listed: OnceCell::new() }
     }
-}
 
-/// Whether these are few enough to be asked for one by one.
-pub(crate) fn are_few(names: &BTreeSet<String>) -> bool {
-    names.len() <= FEW
-}
-
-/// Asks for these images one by one.
-pub(crate) async fn ask_for<E: Engine>(
-    engine: &E,
-    names: &BTreeSet<String>,
-    engine_images: &mut EngineImages,
-) -> Result<(), EngineError> {
-    let found = try_join_all(names.iter().map(|name| engine.image(name))).await?;
-    for (name, found) in names.iter().zip(found) {
-        engine_images.renew(name, found.and_then(|found| found.held));
+    pub(crate) fn into_engine_images(self) -> EngineImages {
+        self.known.into_inner().engine_images
     }
-    Ok(())
-}
 
-impl<E: Engine> Round<'_, E> {
-    /// What is to be done about an image. What is not there under its name may be
-    /// elsewhere, so the one on record, and then all that the engine holds, are asked for
-    /// before that is said: an image that others are made from is in no list.
-    pub(crate) async fn verdict(
+    /// The id of the image that has a name.
+    pub(crate) fn id(&self, name: &str) -> Option<String> {
+        self.known.borrow().engine_images.id(name).map(str::to_owned)
+    }
+
+    pub(crate) fn fingerprint(&self, name: &str) -> Option<Fingerprint> {
+        self.known.borrow().fingerprints.get(name).cloned()
+    }
+
+    /// Notes the fingerprint that an image has, or will have once it is built.
+    pub(crate) fn set_fingerprint(&self, name: &str, fingerprint: Fingerprint) {
+        self.known.borrow_mut().fingerprints.insert(name.to_owned(), fingerprint);
+    }
+
+    /// What the image that has a name was made from: the outer option is none if there is
+    /// no such image, the inner one if that is not on record.
+    #[expect(clippy::option_option, reason = "both are answers")]
+    pub(crate) fn manifest(&self, name: &str) -> Option<Option<Manifest>> {
+        let known = self.known.borrow();
+        let held = known.engine_images.get(name)?;
+        let manifest = self.round.records.borrow().manifest(name);
+        Some(manifest.filter(|manifest| held.has_fingerprint(&manifest.fingerprint)))
+    }
+
+    /// Whether an image is up to date, is there under another name, or must be built.
+    ///
+    /// Before an image counts as stale, the one on record is inspected, and then all images
+    /// are listed: an image without a name that others are made from is in no list.
+    pub(crate) async fn compare(
+        &self,
+        image: &Image,
+        wanted: &Fingerprint,
+        bases: &Bases,
+    ) -> Result<Decision, StepError> {
+        let decided = self.try_compare(image, wanted, bases).await;
+        decided.map_err(|source| image_error(image, source))
+    }
+
+    async fn try_compare(
         &self,
         image: &Image,
         wanted: &Fingerprint,
         bases: &Bases,
     ) -> Result<Decision, EngineError> {
         loop {
-            let verdict = {
-                let state = self.state.borrow();
-                let standing = |held: &TrackedImage| state.standing(image, wanted, &held.id);
-                state.engine_images.verdict(&image.name, wanted, bases, standing)
-            };
-            match verdict {
-                Err(Unproven(id)) => {
+            match self.compare_known(image, wanted, bases) {
+                Err(OriginUnknown(id)) => {
                     let is_ours = self.proves_itself(image, &id).await?;
-                    let key = (image.name.clone(), id);
-                    self.state.borrow_mut().proved.insert(key, is_ours);
+                    self.known.borrow_mut().proved.insert((image.name.clone(), id), is_ours);
                 }
                 Ok(Decision::Stale(_)) if self.finds_recorded(image, wanted).await? => {}
-                Ok(Decision::Stale(_)) if !self.state.borrow().engine_images.is_complete() => {
+                Ok(Decision::Stale(_)) if !self.known.borrow().engine_images.is_complete() => {
                     let list = async || {
-                        let all = self.engine.engine_images().await?;
-                        self.state.borrow_mut().engine_images.add_others(all);
+                        let all = self.round.engine.engine_images().await?;
+                        self.known.borrow_mut().engine_images.merge(all);
                         Ok::<_, EngineError>(())
                     };
                     self.listed.get_or_try_init(list).await?;
                 }
-                Ok(verdict) => return Ok(verdict),
+                Ok(decision) => return Ok(decision),
             }
         }
     }
 
-    /// Whether the image on record was not known to be there, and is.
+    fn compare_known(
+        &self,
+        image: &Image,
+        wanted: &Fingerprint,
+        bases: &Bases,
+    ) -> Result<Decision, OriginUnknown> {
+        let (known, records) = (self.known.borrow(), self.round.records.borrow());
+        let origin = |held: &TrackedImage| {
+            let recorded = records.origin(&image.name, wanted, &held.id);
+            let proved = known.proved.get(&(image.name.clone(), held.id.clone()));
+            match (recorded, proved) {
+                (Origin::Unknown, Some(true)) => Origin::Ours,
+                (Origin::Unknown, Some(false)) => Origin::Foreign,
+                (recorded, _) => recorded,
+            }
+        };
+        known.engine_images.decide(&image.name, wanted, bases, origin)
+    }
+
+    /// Whether the image on record was not known to be in the engine, and is.
     async fn finds_recorded(
         &self,
         image: &Image,
         wanted: &Fingerprint,
     ) -> Result<bool, EngineError> {
-        let id = {
-            let state = self.state.borrow();
-            let id = state.records.id(&image.name, wanted).map(str::to_owned);
-            id.filter(|id| !state.engine_images.has(id))
+        let id = self.round.records.borrow().id(&image.name, wanted).map(str::to_owned);
+        let Some(id) = id.filter(|id| !self.known.borrow().engine_images.contains(id)) else {
+            return Ok(false);
         };
-        let Some(id) = id else { return Ok(false) };
-        let held = self.engine.image(&id).await?.and_then(|found| found.held);
+        let held = self.round.engine.image(&id).await?.and_then(|found| found.held);
         let Some(held) = held.filter(|held| held.id == id) else { return Ok(false) };
-        self.state.borrow_mut().engine_images.add([], &held);
+        self.known.borrow_mut().engine_images.add([], &held);
         Ok(true)
     }
 
     /// Whether an image that is not on record is what its Dockerfile makes.
     async fn proves_itself(&self, image: &Image, id: &str) -> Result<bool, EngineError> {
-        let Some(made) = self.facts(id).await? else { return Ok(false) };
+        let engine = self.round.engine;
+        let Some(made) = engine.image(id).await? else { return Ok(false) };
+        let Some(made) = self.facts(made).await? else { return Ok(false) };
         let Some(base) = &image.provenance.base else {
-            return Ok(image.provenance.is_of(&made, None));
+            return Ok(image.provenance.matches(&made, None));
         };
         let used = image.uses.iter().find(|used| used.reference == *base);
-        let own = used.and_then(|used| self.local_name(used));
-        let own =
-            own.and_then(|name| self.state.borrow().engine_images.id(name).map(str::to_owned));
-        let id = own.unwrap_or_else(|| base.clone());
-        let Some(found) = self.engine.image(&id).await? else { return Ok(false) };
-        let base = self.facts(&found.id).await?.filter(|_| !found.has_onbuild);
-        Ok(base.is_some_and(|base| image.provenance.is_of(&made, Some(&base))))
+        let own = used.and_then(|used| self.round.local_name(used)).and_then(|name| self.id(name));
+        let base = engine.image(own.as_ref().unwrap_or(base)).await?;
+        let Some(base) = base.filter(|base| !base.has_onbuild) else { return Ok(false) };
+        let base = self.facts(base).await?;
+        Ok(base.is_some_and(|base| image.provenance.matches(&made, Some(&base))))
     }
 
-    async fn facts(&self, id: &str) -> Result<Option<ImageFacts>, EngineError> {
-        let Some(found) = self.engine.image(id).await? else { return Ok(None) };
-        // An engine that does not tell it in Docker's way proves nothing.
-        let history = match self.engine.history(id).await {
-            Err(EngineError::Refused(_) | EngineError::Lost(_)) => return Ok(None),
+    /// None if the engine does not tell the image's history as Docker does: it proves nothing.
+    async fn facts(&self, found: FoundImage) -> Result<Option<ImageFacts>, EngineError> {
+        let history = match self.round.engine.history(&found.id).await {
+            Err(
+                EngineError::Refused(_)
+                | EngineError::Lost(_)
+                | EngineError::InvalidResponse(_)
+                | EngineError::Timeout,
+            ) => return Ok(None),
             history => history?,
         };
         let FoundImage { layers, labels, has_onbuild, .. } = found;
         Ok(Some(ImageFacts { history, layers, labels, has_onbuild }))
     }
-}
 
-impl RoundState {
-    /// Whether an image with a fingerprint is one that we built: the record says so, or,
-    /// where there is none, the image itself.
-    fn standing(&self, image: &Image, fingerprint: &Fingerprint, id: &str) -> Standing {
-        match self.records.standing(&image.name, fingerprint, id) {
-            Standing::Unknown => match self.proved.get(&(image.name.clone(), id.to_owned())) {
-                Some(true) => Standing::Ours,
-                Some(false) => Standing::Foreign,
-                None => Standing::Unknown,
-            },
-            standing => standing,
+    /// Tags an image with its name again; false if the engine no longer has it.
+    pub(crate) async fn restore(&self, image: &Image, id: &str) -> Result<bool, StepError> {
+        let failed = |source| image_error(image, source);
+        if self.round.engine.image(id).await.map_err(failed)?.is_none() {
+            self.known.borrow_mut().engine_images.remove(id);
+            return Ok(false);
         }
+        self.round.engine.tag(id, &image.name, "latest").await.map_err(failed)?;
+        self.expect_restored(image, id);
+        Ok(true)
+    }
+
+    /// Takes an image for one that has its name again.
+    pub(crate) fn expect_restored(&self, image: &Image, id: &str) {
+        self.known.borrow_mut().engine_images.retag(id, &image.name);
+    }
+
+    /// Inspects an image that was just built, and sees to it that it has its name: another
+    /// checkout may have taken that since.
+    pub(crate) async fn inspect_built(
+        &self,
+        image: &Image,
+        id: &str,
+    ) -> Result<FoundImage, StepError> {
+        let (engine, failed) = (self.round.engine, |source| image_error(image, source));
+        let built = engine.image(id).await.map_err(failed)?;
+        let named = engine.image(&image.name).await.map_err(failed)?;
+        let found = match (built, named) {
+            (Some(built), Some(named)) if named.id == built.id => built,
+            (Some(built), _) => {
+                engine.tag(&built.id, &image.name, "latest").await.map_err(failed)?;
+                built
+            }
+            (None, Some(named)) => named,
+            (None, None) => {
+                let text = "the image that was built is not in the engine".to_owned();
+                return Err(failed(EngineError::Refused(text)));
+            }
+        };
+        self.known.borrow_mut().engine_images.set_latest(&image.name, found.held.clone());
+        Ok(found)
+    }
+
+    /// Records an image that is in the engine, and tags it with its other names: an engine
+    /// would look for those at a registry.
+    pub(crate) async fn record(
+        &self,
+        image: &Image,
+        fingerprint: &Fingerprint,
+        manifest: impl FnOnce() -> Manifest,
+    ) -> Result<(), StepError> {
+        self.set_fingerprint(&image.name, fingerprint.clone());
+        if let Some(id) = self.id(&image.name) {
+            let recorded =
+                self.round.records.borrow_mut().set(&image.name, fingerprint, id, manifest);
+            self.round.warn_unwritable(recorded);
+        }
+        self.tag_aliases(image).await
+    }
+
+    /// Records an image that was just built, at once.
+    pub(crate) async fn record_built(
+        &self,
+        image: &Image,
+        fingerprint: &Fingerprint,
+        manifest: &Manifest,
+        id: String,
+    ) -> Result<(), StepError> {
+        self.set_fingerprint(&image.name, fingerprint.clone());
+        let recorded =
+            self.round.records.borrow_mut().built(&image.name, fingerprint, id, manifest);
+        self.round.warn_unwritable(recorded);
+        self.tag_aliases(image).await
+    }
+
+    async fn tag_aliases(&self, image: &Image) -> Result<(), StepError> {
+        for alias in self.round.aliases(&image.name) {
+            if self.id(alias) != self.id(&image.name) {
+                let (repository, tag) = image_reference::repository_and_tag(alias);
+                let tagged = self.round.engine.tag(&image.name, repository, tag).await;
+                tagged.map_err(|source| image_error(image, source))?;
+            }
+        }
+        Ok(())
     }
 }

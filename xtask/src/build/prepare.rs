@@ -20,12 +20,14 @@ use xtask_core::workspace::registry_config::RegistryConfig;
 
 use crate::build::cancel::Cancellation;
 use crate::build::changed_since;
-use crate::build::image_lookup;
+use crate::build::hook_activity::HookActivity;
+use crate::build::inventory;
 use crate::build::options::BuildOptions;
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
 use crate::engine::{Engine, EngineError};
-use crate::event::{Event, Events};
+use crate::event::Event;
+use crate::event_channel::Events;
 use crate::system::records::{Records, read_memory};
 use crate::system::temp_dirs::TempDirs;
 use crate::system::{hook_outputs, state};
@@ -43,7 +45,7 @@ pub(crate) async fn get_ready<E: Engine>(
     let (send_names, names) = oneshot::channel();
     let ask = async {
         let engine = engine.await?;
-        let engine_images = image_lookup::ask(&engine, names).await?;
+        let engine_images = inventory::list_or_inspect(&engine, names).await?;
         Ok::<_, EngineError>((engine, engine_images))
     };
     let preparing = prepare(options, registry, ctx, send_names);
@@ -59,11 +61,12 @@ pub(crate) struct Prepared {
     pub(crate) plan: Plan,
     pub(crate) trees: Arc<TreeCache>,
     pub(crate) cancellation: Cancellation,
-    pub(crate) temporary_folders: RefCell<TempDirs>,
+    pub(crate) hook_activity: HookActivity,
+    pub(crate) temp_dirs: RefCell<TempDirs>,
 }
 
-/// Judges the workspace and reads what the plan will need. The `names` of its images are
-/// told as soon as they are known.
+/// Reads the workspace and the files that the plan needs. The `names` of its images are sent
+/// as soon as they are known.
 async fn prepare(
     options: &BuildOptions,
     registry: Option<&RegistryConfig>,
@@ -73,48 +76,51 @@ async fn prepare(
     let root = ctx.root.clone();
     let memory = tokio::task::spawn_blocking(move || read_memory(&root));
     let root = ctx.root.clone();
-    // What holds the events of a command keeps it from its end, and this may be left alone
-    // with a file that cannot be read.
-    let (sender, mut said) = mpsc::unbounded_channel();
+    // A sender of the command's events would keep the command from ending, should this hang at
+    // a file that cannot be read.
+    let (sender, mut events_of_thread) = mpsc::unbounded_channel();
     let events = Events::new(sender);
     let (options, registry) = (options.clone(), registry.cloned());
+    let interrupt = ctx.interrupt.clone();
     let preparing = tokio::task::spawn_blocking(move || {
         let (workspace, graph) =
             read_workspace(&root, &options.reading, registry.as_ref(), &events)?;
         let selected = select(&workspace, &graph, &options)?;
         let plan = Plan::new(&workspace, &graph, selected.as_ref());
         let named = registry.as_ref().map(RegistryConfig::names);
-        drop(names.send(plan.names(&workspace, named.as_ref())));
-        let mut folders = TempDirs::read(&workspace.root);
-        folders.check(&workspace, &plan.taking_part())?;
+        drop(names.send(plan.image_names(&workspace, named.as_ref())));
+        let mut temp_dirs = TempDirs::read(&workspace.root);
+        temp_dirs.check(&workspace, &plan.components_read())?;
         if !options.dry_run {
-            remove_leftovers(&mut folders, &events)?;
+            remove_leftovers(&mut temp_dirs, &events)?;
         }
         let memory = Handle::current().block_on(memory).unwrap_or_default();
-        // A dry run leaves them to the next build, which removes them first.
+        // A dry run leaves the folders of a killed build where they are; the next build removes
+        // them first.
         let trees =
-            TreeCache::new(&workspace.root, memory).without_temporary(folders.made().clone());
+            TreeCache::new(&workspace.root, memory).without_temporary(temp_dirs.made().clone());
         let trees = Arc::new(trees);
         hook_outputs::load(&workspace, &trees);
-        look_around(&workspace, &plan, &trees, &events);
+        read_contexts(&workspace, &plan, &trees, &events);
         Ok(Prepared {
             workspace: Arc::new(workspace),
             plan,
             trees,
-            cancellation: Cancellation::new(BTreeSet::new()),
-            temporary_folders: RefCell::new(folders),
+            cancellation: Cancellation::new(interrupt),
+            hook_activity: HookActivity::new(BTreeSet::new()),
+            temp_dirs: RefCell::new(temp_dirs),
         })
     });
-    let (patience, mut is_said) = (tokio::time::sleep(PATIENCE), false);
+    let (patience, mut has_waited) = (tokio::time::sleep(PATIENCE), false);
     tokio::pin!(patience);
     loop {
         tokio::select! {
-            event = said.recv() => match event {
-                Some(event) => ctx.events.send(event),
+            sent = events_of_thread.recv() => match sent {
+                Some(sent) => ctx.events.send(sent.event),
                 None => break,
             },
-            () = &mut patience, if !is_said => {
-                is_said = true;
+            () = &mut patience, if !has_waited => {
+                has_waited = true;
                 let what = "the workspace's files to be read, and for git".to_owned();
                 ctx.events.send(Event::WaitingFor { what });
             }
@@ -141,12 +147,17 @@ pub(crate) fn remove_leftovers(
 
 /// Walks and reads, on all cores, what the steps will look at one by one. What
 /// cannot be read is reported when its turn comes.
-pub(crate) fn look_around(workspace: &Workspace, plan: &Plan, trees: &TreeCache, events: &Events) {
+pub(crate) fn read_contexts(
+    workspace: &Workspace,
+    plan: &Plan,
+    trees: &TreeCache,
+    events: &Events,
+) {
     let mut selections = Vec::new();
     for step in &plan.steps {
         let component = &workspace.components[step.component];
         for image in component.images.iter().filter(|_| !component.has_hooks()) {
-            selections.push(step.selection(workspace, image, &BTreeMap::new()));
+            selections.push(step.context_spec(workspace, image, &BTreeMap::new()));
         }
     }
     selections.par_iter().for_each(|selection| drop(trees.context(selection)));
@@ -165,7 +176,7 @@ pub(crate) fn read_workspace(
     let mut problems = Vec::new();
     let mut workspace = Workspace::read(root, options, &mut problems);
     let named = registry.map(RegistryConfig::names);
-    workspace.widen_sources(named.as_ref());
+    workspace.widen_context_reads(named.as_ref());
     let graph = Graph::resolve(&workspace, named.as_ref(), &mut problems);
     for warning in &workspace.warnings {
         events.send(Event::Warning(warning.clone()));

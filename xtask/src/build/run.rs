@@ -1,17 +1,32 @@
-//! Runs a plan from its workspace on, or says what it would do.
+//! Runs a round, or says what it would do.
 
+use std::time::Instant;
+
+use xtask_core::staleness::engine_images::EngineImages;
 use xtask_core::workspace::registry_config::RegistryConfig;
 
-use crate::build::executor::Round;
+use crate::build::base_images::BaseImages;
+use crate::build::dry_run::DryRun;
+use crate::build::executor::{Executor, announce};
+use crate::build::hook_cache::HookCache;
+use crate::build::image::ImageBuilder;
+use crate::build::image_lookup::ImageLookup;
 use crate::build::mode::Mode;
 use crate::build::options::BuildOptions;
-use crate::build::prepare::get_ready;
+use crate::build::prepare::{Prepared, get_ready};
+use crate::build::round::Round;
+use crate::build::step::StepRunner;
+use crate::build::summary::{Completed, summarize};
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
 use crate::engine::{Engine, EngineError};
-use crate::event::PlannedStep;
+use crate::event::Event;
+use crate::outcome::{Outcome, PlannedStep};
 
-/// Builds with an engine that is still to answer.
+/// Even one CPU can work at one build while it waits for another.
+const FEWEST_JOBS: usize = 2;
+
+/// Builds, with an engine that is still to answer.
 pub async fn run_with<E: Engine>(
     engine: impl Future<Output = Result<E, EngineError>>,
     options: &BuildOptions,
@@ -20,19 +35,21 @@ pub async fn run_with<E: Engine>(
 ) -> Result<(), CommandError> {
     let registry = options.config_dir.as_deref().map(RegistryConfig::read).transpose()?;
     let _lock = ctx.lock("build").await?;
-    let (prepared, engine, engine_images) =
-        get_ready(engine, options, registry.as_ref(), ctx).await?;
-    let round =
-        Round::new(&prepared, &engine, engine_images, registry.as_ref(), options, mode, ctx);
-    let ended = if options.dry_run {
-        ctx.unless_interrupted(Box::pin(round.tell())).await
+    let (prepared, engine, images) = get_ready(engine, options, registry.as_ref(), ctx).await?;
+    let round = Round::new(&prepared, &engine, registry.as_ref(), options, mode, ctx);
+    let result = if options.dry_run {
+        ctx.unless_interrupted(Box::pin(preview_round(&round, images))).await.map(|steps| {
+            round.send(Event::Planned { steps });
+            // That saves time, and nothing else depends on it.
+            drop(round.save_digests());
+        })
     } else {
-        round.run().await
+        run_round(&round, &prepared, images).await.result
     };
     drop(round);
-    // Nobody should wait until a hundred thousand paths are freed.
+    // Freeing a hundred thousand paths takes a while.
     tokio::task::spawn_blocking(move || drop(prepared));
-    ended
+    result
 }
 
 /// What would be done with each component, in build order.
@@ -52,9 +69,71 @@ pub(crate) async fn preview_locked<E: Engine>(
     ctx: &CommandContext,
 ) -> Result<Vec<PlannedStep>, CommandError> {
     let registry = options.config_dir.as_deref().map(RegistryConfig::read).transpose()?;
-    let (prepared, engine, engine_images) =
-        get_ready(engine, options, registry.as_ref(), ctx).await?;
-    let round =
-        Round::new(&prepared, &engine, engine_images, registry.as_ref(), options, Mode::Build, ctx);
-    ctx.unless_interrupted(Box::pin(round.preview())).await
+    let (prepared, engine, images) = get_ready(engine, options, registry.as_ref(), ctx).await?;
+    let round = Round::new(&prepared, &engine, registry.as_ref(), options, Mode::Build, ctx);
+    ctx.unless_interrupted(Box::pin(preview_round(&round, images))).await
+}
+
+async fn preview_round<E: Engine>(
+    round: &Round<'_, E>,
+    engine_images: EngineImages,
+) -> Result<Vec<PlannedStep>, CommandError> {
+    let images = ImageLookup::new(round, engine_images);
+    let bases = BaseImages::new(round, &images);
+    let hook_cache = HookCache::new(round, &images, &bases);
+    let builder = ImageBuilder { round, images: &images, bases: &bases };
+    DryRun::new(round, &builder, &hook_cache).run().await
+}
+
+/// Runs the tasks of all steps, cleans up, and writes down what was learned.
+pub(crate) async fn run_round<E: Engine>(
+    round: &Round<'_, E>,
+    prepared: &Prepared,
+    engine_images: EngineImages,
+) -> Completed {
+    let Prepared { workspace, plan, cancellation, hook_activity, temp_dirs, .. } = prepared;
+    let started = Instant::now();
+    let jobs = match round.options.jobs {
+        Some(jobs) => jobs,
+        None => match round.engine.cpus().await {
+            Ok(cpus) => cpus.max(FEWEST_JOBS),
+            Err(error) => {
+                return Completed {
+                    result: Err(error.into()),
+                    outcomes: Vec::new(),
+                    engine_images,
+                };
+            }
+        },
+    };
+    announce(round, jobs);
+    let images = ImageLookup::new(round, engine_images);
+    let bases = BaseImages::new(round, &images);
+    let hook_cache = HookCache::new(round, &images, &bases);
+    let builder = ImageBuilder { round, images: &images, bases: &bases };
+    let runner =
+        StepRunner::new(round, &builder, &hook_cache, cancellation, hook_activity, temp_dirs);
+    let tasks = plan.tasks();
+    let executed = Executor::new(round, &runner, cancellation, &tasks, jobs).run().await;
+    let cleaned = runner.clean_up().map_err(CommandError::Unclean);
+    let ended = plan.steps.iter().zip(&executed.outcomes);
+    for (step, outcome) in ended.clone() {
+        let name = &round.component(step).name;
+        round.records.borrow_mut().set_unfinished(name, !outcome.is_good());
+    }
+    round.warn_unwritable(round.records.borrow_mut().write());
+    round.warn_unwritable(round.save_digests());
+    round.warn_unwritable(hook_cache.tidy());
+    let summary = summarize(workspace, plan, &tasks, &executed, started.elapsed());
+    round.send(Event::RoundFinished(summary));
+    let has_failed = executed.outcomes.contains(&Outcome::Failed);
+    let result = if cancellation.is_interrupted() {
+        cleaned.and(Err(CommandError::Interrupted))
+    } else if has_failed {
+        cleaned.and(Err(CommandError::Failed))
+    } else {
+        cleaned
+    };
+    let outcomes = ended.map(|(step, outcome)| (step.component, outcome.clone())).collect();
+    Completed { result, outcomes, engine_images: images.into_engine_images() }
 }

@@ -1,244 +1,259 @@
-//! The parts of one component's step.
+//! The tasks of one component's step.
 //!
-//! It begins with all that its images need: its dependencies are put under
-//! `dependency/` and its `build-pre.sh` runs. Its images follow, side by side where
-//! they are not made from each other, and then its `build-post.sh`. Only hooks need
-//! the dependencies on disk; for a component without a `build-pre.sh` they are streamed
-//! into the context, and copied only for its `build-post.sh`. A component that was settled before has
-//! nothing to do in any of its parts.
+//! A step begins with everything that its images need: its dependencies are copied to
+//! `dependency/` and its `build-pre.sh` runs. Its images follow, in parallel where they do
+//! not depend on each other, and then its `build-post.sh`. Only hooks need the dependencies
+//! on disk: for a component without a `build-pre.sh` they are streamed into the context, and
+//! copied for its `build-post.sh` alone. A component that comes from the hook cache has
+//! nothing to do in any of its tasks.
 
+use std::cell::{RefCell, RefMut};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use xtask_core::context::spec::ContextSpec;
+use xtask_core::paths::{POST_HOOK, PRE_HOOK};
 use xtask_core::plan::steps::{Step, Task, TaskKind};
+use xtask_core::problem::Problems;
 use xtask_core::workspace::components::Component;
 
-use crate::build::executor::Round;
-use crate::build::hook_cache::Key;
-use crate::build::hook_outputs::Before;
+use crate::build::cancel::Cancellation;
+use crate::build::hook_activity::HookActivity;
+use crate::build::hook_cache::{HookCache, Key};
+use crate::build::hook_outputs::{Before, OutputTracker};
+use crate::build::image::ImageBuilder;
 use crate::build::mode::{ContextCapture, Mode};
+use crate::build::round::Round;
 use crate::build::step_error::{StepError, tree_error};
 use crate::engine::Engine;
-use crate::event::{Event, Outcome};
+use crate::event::Event;
+use crate::outcome::Outcome;
 use crate::system::hook_outputs;
 use crate::system::hooks::{self, Hook};
-use crate::system::temp_dirs;
+use crate::system::temp_dirs::{self, TempDirs};
 
-/// What is known of a step that runs.
+/// How late the event of a change can arrive, the debounce included.
+const LATE: Duration = Duration::from_secs(1);
+
+/// Runs the tasks of a round's steps.
+pub(crate) struct StepRunner<'a, E> {
+    round: &'a Round<'a, E>,
+    builder: &'a ImageBuilder<'a, E>,
+    hook_cache: &'a HookCache<'a, E>,
+    outputs: OutputTracker<'a, E>,
+    cancellation: &'a Cancellation,
+    hook_activity: &'a HookActivity,
+    temp_dirs: &'a RefCell<TempDirs>,
+    /// By the step's place in the plan.
+    progress: RefCell<Vec<Progress>>,
+}
+
+/// What a step came to so far.
 #[derive(Default)]
-pub(crate) struct StepState {
-    pub(crate) started: Option<Instant>,
-    /// How it ended, once it did.
-    pub(crate) outcome: Option<Outcome>,
-    is_settled: bool,
+struct Progress {
+    is_cached: bool,
     has_built: bool,
     has_restored: bool,
+    /// What the component was made from before its hooks ran.
     key: Option<Key>,
-    /// The component's folder before its hooks ran.
+    /// Its folder before its hooks ran.
     before: Option<Before>,
 }
 
-/// The hooks of a component, as parts.
-pub(crate) const PRE_HOOK: &str = "build-pre.sh";
-pub(crate) const POST_HOOK: &str = "build-post.sh";
-
-/// News of a change may come so much later than the change, the debounce included.
-const LATE: Duration = Duration::from_secs(1);
-
-/// The name of a part under which its duration is remembered.
-pub(crate) fn part_name(component: &str, part: &str) -> String {
-    format!("{component}: {part}")
+impl Progress {
+    fn outcome(&self) -> Outcome {
+        match (self.has_built, self.has_restored) {
+            (true, _) => Outcome::Built,
+            (false, true) => Outcome::Restored,
+            (false, false) => Outcome::UpToDate,
+        }
+    }
 }
 
-impl<E: Engine> Round<'_, E> {
-    /// Runs one part, unless the round is to end.
-    pub(crate) async fn part(&self, place: usize, part: &Task) -> Result<(), StepError> {
-        let step = &self.plan.steps[part.step];
-        self.check(step)?;
-        let started = Instant::now();
-        match part.kind {
-            TaskKind::Begin => self.begin(part.step, step).await?,
-            TaskKind::Image(image) => {
-                tokio::select! {
-                    made = self.image_part(part.step, step, image) => {
-                        if let Err(error) = made {
-                            return Err(self.explain(step, error).await);
-                        }
-                    }
-                    () = self.stopped(step) => return self.check(step),
-                }
-            }
-            TaskKind::End => self.end_step(part.step, step).await?,
+impl<'a, E: Engine> StepRunner<'a, E> {
+    pub(crate) fn new(
+        round: &'a Round<'a, E>,
+        builder: &'a ImageBuilder<'a, E>,
+        hook_cache: &'a HookCache<'a, E>,
+        cancellation: &'a Cancellation,
+        hook_activity: &'a HookActivity,
+        temp_dirs: &'a RefCell<TempDirs>,
+    ) -> Self {
+        let progress = round.plan.steps.iter().map(|_| Progress::default()).collect();
+        Self {
+            round,
+            builder,
+            hook_cache,
+            outputs: OutputTracker { round },
+            cancellation,
+            hook_activity,
+            temp_dirs,
+            progress: RefCell::new(progress),
         }
-        self.took.borrow_mut().insert(place, started.elapsed());
-        Ok(())
     }
 
-    /// A step whose files change under its hands fails before it is heard that they did.
+    fn progress(&self, step: usize) -> RefMut<'_, Progress> {
+        RefMut::map(self.progress.borrow_mut(), |progress| &mut progress[step])
+    }
+
+    /// Runs one task. The last one of a step gives what the step came to.
+    pub(crate) async fn run(&self, task: &Task) -> Result<Option<Outcome>, StepError> {
+        let (place, step) = (task.step, &self.round.plan.steps[task.step]);
+        match task.kind {
+            TaskKind::Begin => self.begin(place, step).await.map(|()| None),
+            TaskKind::Image(image) => {
+                tokio::select! {
+                    made = self.image(place, step, image) => match made {
+                        Ok(()) => Ok(None),
+                        Err(error) => Err(self.explain(step, error).await),
+                    },
+                    () = self.cancellation.cancelled(step.component) => {
+                        self.cancellation.check(step.component).map(|()| None)
+                    }
+                }
+            }
+            TaskKind::End => self.end(place, step).await.map(Some),
+        }
+    }
+
+    /// A step whose files change while they are read fails before the change is seen.
     async fn explain(&self, step: &Step, error: StepError) -> StepError {
-        if self.trees.is_watched() && error.is_of_files() {
+        if self.round.trees.is_watched() && error.is_of_files() {
             tokio::select! {
-                () = self.stopped(step) => return self.check(step).err().unwrap_or(error),
+                () = self.cancellation.cancelled(step.component) => {
+                    return self.cancellation.check(step.component).err().unwrap_or(error);
+                }
                 () = tokio::time::sleep(LATE) => {}
             }
         }
         error
     }
 
-    /// Tells of a part that does something, and remembers how long it took.
-    pub(crate) async fn timed<T>(
-        &self,
-        component: &Component,
-        part: &str,
-        work: impl Future<Output = T>,
-    ) -> T {
-        let (component, part) = (component.name.clone(), part.to_owned());
-        self.events.send(Event::PartStarted { component: component.clone(), part: part.clone() });
-        let started = Instant::now();
-        let ended = work.await;
-        let duration = started.elapsed();
-        let name = part_name(&component, &part);
-        self.state.borrow_mut().records.set_duration(&name, duration);
-        self.events.send(Event::PartFinished { component, part, duration });
-        ended
-    }
-
     async fn begin(&self, place: usize, step: &Step) -> Result<(), StepError> {
-        let component = self.component(step);
-        self.steps.borrow_mut()[place].started = Some(Instant::now());
-        self.events.send(Event::StepStarted { component: component.name.clone() });
-        let key = self.key(step, component)?;
-        if let Some(key) = key.as_ref().filter(|_| !self.is_asked(step))
-            && let Some(earlier) = self.settled(component, key).await?
-            && self.restore(&earlier).await?
+        let component = self.round.component(step);
+        let key = self.hook_cache.key(step, component)?;
+        if let Some(key) = key.as_ref().filter(|_| !self.round.runs_hooks_anyway(step))
+            && let Some(hit) = self.hook_cache.find(component, key).await?
         {
-            {
-                let state = &mut self.steps.borrow_mut()[place];
-                (state.is_settled, state.has_restored) = (true, !earlier.to_tag.is_empty());
+            let has_restored = !hit.to_restore.is_empty();
+            if self.hook_cache.apply(component, hit).await? {
+                let mut progress = self.progress(place);
+                (progress.is_cached, progress.has_restored) = (true, has_restored);
+                return Ok(());
             }
-            self.note_settled(component, earlier);
-            return Ok(());
         }
         if component.has_hooks() {
             let before = self.begin_hooks(step, component).await?;
-            let state = &mut self.steps.borrow_mut()[place];
-            (state.key, state.before) = (key, Some(before));
+            let mut progress = self.progress(place);
+            (progress.key, progress.before) = (key, Some(before));
         }
         Ok(())
     }
 
     /// Runs a component's `build-pre.sh`, if it has one: once more if what was put aside
-    /// before it may have been the user's.
+    /// before it may be the user's.
     async fn begin_hooks(&self, step: &Step, component: &Component) -> Result<Before, StepError> {
-        let mut is_again = false;
+        let mut is_second_run = false;
         loop {
             {
-                let mut folders = self.temporary_folders.borrow_mut();
-                folders.begin(component).map_err(StepError::File)?;
-                self.warn_of(folders.save());
+                let mut temp_dirs = self.temp_dirs.borrow_mut();
+                temp_dirs.register(component).map_err(StepError::File)?;
+                self.round.warn_unwritable(temp_dirs.save());
             }
-            self.cancellation.hook_started(step.component);
-            let before = self.put_outputs_aside(component);
-            self.cancellation.hook_ended(step.component);
+            self.hook_activity.started(step.component);
+            let before = self.outputs.put_aside(component);
+            self.hook_activity.ended(step.component);
             let mut before = before?;
             if component.pre_hook.is_none() {
                 return Ok(before);
             }
             self.copy_dependencies(step, component).await?;
             let ran = self.hook(step, component, PRE_HOOK, component.pre_hook.as_deref()).await;
-            self.check(step)?;
-            let back = match ran {
-                Ok(()) => self.note_pre_outputs(component, &mut before)?,
-                Err(_) => self.note_pre_failure(component),
+            self.cancellation.check(step.component)?;
+            let put_back = match ran {
+                Ok(()) => self.outputs.pre_hook_ended(component, &mut before)?,
+                Err(_) => self.outputs.pre_hook_failed(component),
             };
-            if is_again || back.is_empty() {
+            if is_second_run || put_back.is_empty() {
                 return ran.map(|()| before);
             }
-            is_again = true;
-            let problems = self.temporary_folders.borrow_mut().remove(&component.dir());
+            is_second_run = true;
+            let problems = self.temp_dirs.borrow_mut().remove(&component.dir());
             if let Some(problem) = problems.into_iter().next() {
                 return Err(StepError::File(problem));
             }
-            self.trees.changed(Path::new(&component.dir()));
+            self.round.trees.invalidate_path(Path::new(&component.dir()));
         }
     }
 
-    /// Where what is sent for a step's images is noted, if that is all that is wanted.
-    fn shown(&self, step: &Step) -> Option<&ContextCapture> {
-        match self.mode {
+    /// Where a step's contexts are noted instead of being built.
+    fn capture(&self, step: &Step) -> Option<&'a ContextCapture> {
+        match self.round.mode {
             Mode::Show(capture) if step.is_named => Some(capture),
             _ => None,
         }
     }
 
-    async fn image_part(&self, place: usize, step: &Step, image: usize) -> Result<(), StepError> {
-        let component = self.component(step);
+    async fn image(&self, place: usize, step: &Step, image: usize) -> Result<(), StepError> {
+        let component = self.round.component(step);
         let image = &component.images[image];
-        if self.steps.borrow()[place].is_settled {
+        if self.progress(place).is_cached {
             let (component, image) = (component.name.clone(), image.name.clone());
-            self.events.send(Event::ImageUpToDate { component, image });
+            self.round.send(Event::ImageUpToDate { component, image });
             return Ok(());
         }
-        if let Some(capture) = self.shown(step) {
-            let context = self.context(step, component, image).await?;
+        let cached = self.hook_cache.outputs();
+        if let Some(capture) = self.capture(step) {
+            let context = self.builder.context(step, image, &cached).await?;
             return capture.add(image, context).map_err(StepError::File);
         }
-        let made = self.image(step, component, image).await?;
-        let state = &mut self.steps.borrow_mut()[place];
-        state.has_built |= made == Outcome::Built;
-        state.has_restored |= made == Outcome::Restored;
+        let outcome = self.builder.make(step, image, &cached).await?;
+        let mut progress = self.progress(place);
+        progress.has_built |= outcome == Outcome::Built;
+        progress.has_restored |= outcome == Outcome::Restored;
         Ok(())
     }
 
-    async fn end_step(&self, place: usize, step: &Step) -> Result<(), StepError> {
-        let component = self.component(step);
-        let is_settled = self.steps.borrow()[place].is_settled;
-        if component.has_hooks() && !is_settled && self.shown(step).is_none() {
+    async fn end(&self, place: usize, step: &Step) -> Result<Outcome, StepError> {
+        let component = self.round.component(step);
+        let is_cached = self.progress(place).is_cached;
+        if component.has_hooks() && !is_cached && self.capture(step).is_none() {
             if component.pre_hook.is_none() {
                 self.copy_dependencies(step, component).await?;
             }
             self.hook(step, component, POST_HOOK, component.post_hook.as_deref()).await?;
             let (key, before) = {
-                let state = &mut self.steps.borrow_mut()[place];
-                (state.key.take(), state.before.take())
+                let mut progress = self.progress(place);
+                (progress.key.take(), progress.before.take())
             };
             if let Some(before) = before {
-                let is_steady = self.note_outputs(component, &before)?;
-                self.cancellation.hooks_done(step.component, is_steady);
+                let is_steady = self.outputs.completed(component, &before)?;
+                self.hook_activity.completed(step.component, is_steady);
             }
             if let Some(key) = key
-                && let Some(after) = self.key(step, component)?
+                && let Some(after) = self.hook_cache.key(step, component)?
                 && after.fingerprint() == key.fingerprint()
             {
-                self.warn_of(self.settle(component, &key));
+                self.round.warn_unwritable(self.hook_cache.keep(component, &key));
             }
         }
-        let outcome = {
-            let state = &self.steps.borrow()[place];
-            match (state.has_built, state.has_restored) {
-                (true, _) => Outcome::Built,
-                (false, true) => Outcome::Restored,
-                (false, false) => Outcome::UpToDate,
-            }
-        };
-        self.finish(place, outcome);
-        Ok(())
+        Ok(self.progress(place).outcome())
     }
 
     async fn copy_dependencies(&self, step: &Step, component: &Component) -> Result<(), StepError> {
-        let at = self.workspace.root.join(component.dir());
-        let (trees, needed) = (Arc::clone(&self.trees), self.needed(step));
+        let to = self.round.workspace.root.join(component.dir());
+        let trees = Arc::clone(self.round.trees);
+        let dependencies = self.hook_cache.dependencies(step);
         let images = component.images.iter().map(|image| ContextSpec::own(component, image));
         let images: Vec<ContextSpec> = images.collect();
         let copying = tokio::task::spawn_blocking(move || {
-            let parts = trees.copied(&needed, &images)?;
-            temp_dirs::copy_parts(&parts, &at)
+            let parts = trees.dependency_copies(&dependencies, &images)?;
+            temp_dirs::copy_parts(&parts, &to)
         });
         let copied = copying.await.map_err(io::Error::other).flatten();
-        self.trees.forget();
+        self.round.trees.invalidate();
         copied.map_err(|source| tree_error(component, source))
     }
 
@@ -246,33 +261,60 @@ impl<E: Engine> Round<'_, E> {
         &self,
         step: &Step,
         component: &Component,
-        part: &str,
-        hook: Option<&str>,
+        name: &str,
+        path: Option<&str>,
     ) -> Result<(), StepError> {
-        if let Some(path) = hook {
-            let hook = Hook {
-                root: &self.workspace.root,
-                path,
-                component: &component.name,
-                variables: self.variables,
-                trace: match self.mode {
-                    Mode::Trace(file) if step.is_named => Some(file),
-                    _ => None,
-                },
-            };
-            let running = hooks::run(hook, self.events, self.stopped(step));
-            self.cancellation.hook_started(step.component);
-            let ended = tokio::select! {
-                ended = self.timed(component, part, running) => ended,
-                never = hook_outputs::give_signs(&self.workspace.root, &component.name) => {
-                    match never {}
-                }
-            };
-            self.cancellation.hook_ended(step.component);
-            self.trees.forget();
-            self.check(step)?;
-            ended?;
+        let Some(path) = path else { return self.cancellation.check(step.component) };
+        let root = &self.round.workspace.root;
+        let hook = Hook {
+            root,
+            path,
+            component: &component.name,
+            variables: &self.round.ctx.variables,
+            trace: match self.round.mode {
+                Mode::Trace(file) if step.is_named => Some(file),
+                _ => None,
+            },
+        };
+        let cancelled = self.cancellation.cancelled(step.component);
+        let running = hooks::run(hook, &self.round.ctx.events, cancelled);
+        self.hook_activity.started(step.component);
+        let ended = tokio::select! {
+            ended = self.round.timed(component, name, running) => ended,
+            never = hook_outputs::heartbeat(root, &component.name) => match never {},
+        };
+        self.hook_activity.ended(step.component);
+        self.round.trees.invalidate();
+        self.cancellation.check(step.component)?;
+        Ok(ended?)
+    }
+
+    /// Drops what a step came to, which is to be restarted.
+    pub(crate) fn reset(&self, place: usize, was_started: bool) {
+        *self.progress(place) = Progress::default();
+        let component = self.round.component(&self.round.plan.steps[place]);
+        if component.has_hooks() && was_started {
+            for problem in self.temp_dirs.borrow_mut().remove(&component.dir()) {
+                self.round.warn(problem);
+            }
+            self.round.trees.invalidate_path(Path::new(&component.dir()));
+            self.hook_cache.forget(component);
         }
-        self.check(step)
+    }
+
+    /// Restores what the hooks of a step that failed or was cancelled did not write.
+    pub(crate) fn hooks_interrupted(&self, step: &Step) {
+        let component = self.round.component(step);
+        if component.has_hooks() {
+            self.outputs.hooks_interrupted(component);
+        }
+    }
+
+    /// Removes the temporary folders that were made.
+    pub(crate) fn clean_up(&self) -> Result<(), Problems> {
+        let mut temp_dirs = self.temp_dirs.borrow_mut();
+        let removed = temp_dirs.remove_all();
+        self.round.warn_unwritable(temp_dirs.save());
+        removed
     }
 }

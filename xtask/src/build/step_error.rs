@@ -7,10 +7,10 @@ use xtask_core::dockerfile::excerpt;
 use xtask_core::escape;
 use xtask_core::problem::Problem;
 use xtask_core::regular_file;
-use xtask_core::workspace::components::Component;
+use xtask_core::workspace::components::{Component, Image};
 
 use crate::engine::EngineError;
-use crate::event::{ExcerptLine, Failure};
+use crate::outcome::{ExcerptLine, Failure};
 use crate::system::hooks::HookError;
 
 /// Why a component was not built.
@@ -154,4 +154,9 @@ impl StepError {
 
 pub(crate) fn tree_error(component: &Component, source: io::Error) -> StepError {
     StepError::Tree { component: component.name.clone(), source }
+}
+
+pub(crate) fn image_error(image: &Image, source: EngineError) -> StepError {
+    let (dockerfile, image) = (image.dockerfile.clone(), image.name.clone());
+    StepError::Image { dockerfile, image, source }
 }

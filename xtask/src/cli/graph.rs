@@ -1,73 +1,73 @@
-//! The options of `graph`, and what drawing they ask for.
+//! The options of `graph`, and the output that they select.
 
 use std::path::PathBuf;
 
 use clap::Args;
 use xtask_core::problem::Problem;
 
-use super::ReadingArgs;
+use crate::cli::shared_args::ReadingArgs;
 use crate::commands::graph::GraphOptions;
-use crate::report::graph::Format;
+use crate::report::graph::draw::Format;
 
 #[derive(Args, Debug)]
 pub(crate) struct GraphArgs {
-    /// Only these components and what they need
+    /// Show only these components and their dependencies
     #[arg(short = 's', long = "select", value_name = "COMPONENT", num_args = 1.., value_delimiter = ',')]
     components: Vec<String>,
 
-    /// What needs them, in place of what they need
+    /// Show dependents instead of dependencies
     #[arg(long)]
     dependents: bool,
 
-    /// Only so many steps from where it begins
+    /// Maximum depth below the selected components
     #[arg(long, value_name = "N")]
     depth: Option<usize>,
 
-    /// Only what lies between two components
+    /// Show only the dependency paths between two components
     #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["components", "dependents", "depth"])]
     between: Option<Vec<String>>,
 
-    /// The images of others too
+    /// Include external images
     #[arg(long)]
     external: bool,
 
-    /// With --dot: a node for each image, a cluster for each component
+    /// With --dot: draw one node per image and one cluster per component
     #[arg(long, requires = "dot")]
     images: bool,
 
-    /// Ask the engine what is stale, and show it in colours
+    /// Ask the engine which components are stale, and mark them
     #[arg(long)]
     stale: bool,
 
-    /// How long components took the last time, and the critical path by that
+    /// Show the duration of each component's last build, and the critical path
     #[arg(long)]
     durations: bool,
 
-    /// Mark what changed since a git revision, and what needs that
+    /// Mark components that changed since a git revision, and their dependents
     #[arg(long, value_name = "REV")]
     since: Option<String>,
 
-    /// For Graphviz, to standard output
+    /// Print Graphviz DOT
     #[arg(long, group = "format")]
     dot: bool,
 
-    /// For Mermaid, to standard output
+    /// Print a Mermaid flowchart
     #[arg(long, group = "format")]
     mermaid: bool,
 
-    /// For programs, to standard output
+    /// Print JSON
     #[arg(long, group = "format")]
     json: bool,
 
-    /// A picture
+    /// Write an SVG image
     #[arg(long, group = "format", value_name = "FILE")]
     svg: Option<PathBuf>,
 
-    /// A page with a picture that can be searched
+    /// Write a searchable HTML page
     #[arg(long, group = "format", value_name = "FILE")]
     html: Option<PathBuf>,
 
-    /// Exit with 1 if this file shows another graph; its name tells the format
+    /// Exit with code 1 if FILE is out of date; its extension sets the format
     #[arg(long, value_name = "FILE", conflicts_with_all = ["svg", "html"])]
     check: Option<PathBuf>,
 
@@ -75,19 +75,18 @@ pub(crate) struct GraphArgs {
     reading: ReadingArgs,
 }
 
-/// How to draw, and where to.
 pub(crate) struct GraphOutput {
     pub(crate) format: Format,
     pub(crate) has_images: bool,
     pub(crate) has_colors: bool,
-    /// Standard output if none.
+    /// `None` for standard output.
     pub(crate) file: Option<PathBuf>,
-    /// Compare with what the file holds.
+    /// Compare with the file instead of writing it.
     pub(crate) is_check: bool,
 }
 
 impl GraphArgs {
-    pub(crate) fn drawing(&self, has_colors: bool) -> Result<GraphOutput, Problem> {
+    pub(crate) fn output(&self, has_colors: bool) -> Result<GraphOutput, Problem> {
         let chosen = [
             (self.dot, Format::Dot),
             (self.mermaid, Format::Mermaid),
@@ -101,8 +100,8 @@ impl GraphArgs {
             (Some(format), _) => format,
             (None, None) => Format::Tree,
             (None, Some(file)) => Format::of_file(file).ok_or_else(|| {
-                let message = "--check cannot tell its format: name it .dot, .mmd, .json, .svg, \
-                               .html or .txt, or say --dot, --mermaid or --json";
+                let message = "--check cannot tell its format: use the extension .dot, .mmd, .json, \
+                               .svg, .html or .txt, or pass --dot, --mermaid or --json";
                 Problem::of_file(file.display().to_string(), message)
             })?,
         };

@@ -1,6 +1,5 @@
-//! The shell around the library: reads the command line and the environment,
-//! shows events, and turns results into exit codes. Nothing below it does any of
-//! these.
+//! The outermost layer: parses the command line, reads the environment, starts the UI, and
+//! maps results to exit codes. No code below does any of these.
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
@@ -15,7 +14,8 @@ use xtask_core::problem::{Problem, Problems};
 use xtask_core::workspace::components;
 
 use crate::build::options::BuildOptions;
-use crate::cli::{Cli, Command, ContextArgs, GraphArgs};
+use crate::cli::command_line::{Cli, Command, ContextArgs};
+use crate::cli::graph::GraphArgs;
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
 use crate::commands::context::ContextOptions;
@@ -24,101 +24,108 @@ use crate::commands::push::PushOptions;
 use crate::commands::watch::WatchOptions;
 use crate::commands::{self};
 use crate::engine::{Builder, Environment};
-use crate::event::Events;
+use crate::event::{Event, Output};
+use crate::event_channel::Events;
 use crate::report::context as report_context;
-use crate::report::graph;
+use crate::report::graph::draw as report_graph;
 use crate::system::hooks;
 use crate::system::signals::{self, Interrupt};
 use crate::ui::keyboard::{self, Keyboard};
-use crate::ui::{self, Progress, Results, keymap};
+use crate::ui::keymap;
+use crate::ui::options::Progress;
+use crate::ui::show;
+use crate::ui::workflow_commands::shown;
 
 const FAILED: u8 = 1;
 const WRONG: u8 = 2;
 
 const STANDARD_OUTPUT: &str = "standard output";
 
-/// Runs the command line that the process was given.
+/// Runs the tool with the process's arguments.
 pub fn main() -> ExitCode {
-    let cli = Cli::try_parse().unwrap_or_else(|error| refuse(error));
-    let ended = match tokio::runtime::Runtime::new() {
+    let cli = Cli::try_parse().unwrap_or_else(|error| exit_with_usage_error(error));
+    let result = match tokio::runtime::Runtime::new() {
         Ok(runtime) => {
-            let ended = runtime.block_on(run(cli));
-            // A thread that still reads files for a cancelled build is not waited for.
+            let result = runtime.block_on(run(cli));
+            // Do not wait for threads that still read files for a cancelled build.
             runtime.shutdown_background();
-            ended
+            result
         }
         Err(error) => Err(CommandError::Lock(error.into())),
     };
-    match ended {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // What failed in a round was its last word already.
+            // Failed components have been reported at the end of the round.
             if !matches!(error, CommandError::Failed) {
                 let title = Style::new().for_stderr().red().bold().apply_to("error");
-                complain(&format!("{title}: {}", escape::lines(&error.to_string())));
+                print_error(&format!("{title}: {}", escape::lines(&error.to_string())));
             }
             ExitCode::from(exit_code(&error))
         }
     }
 }
 
-/// Ends with what is wrong with the command line, which the error quotes: as it would be
-/// with all control characters written out.
-fn refuse(error: clap::Error) -> ! {
+/// Prints a usage error, the help or the version, and exits.
+///
+/// An error quotes arguments. If they contain control characters, they are escaped and parsed
+/// again, so that the message shows them as text.
+fn exit_with_usage_error(error: clap::Error) -> ! {
     let words = env::args_os().map(|word| escape::line(&word.to_string_lossy()).into_owned());
     let error = Cli::try_parse_from(words).err().unwrap_or(error);
     let message = error.render().ansi().to_string();
-    if ui::shown(&message, is_github()) == message {
+    if shown(&message, is_github()) == message {
         let printed = error.print().and_then(|()| io::stdout().flush());
         match printed {
-            // That is help, or the version.
+            // Help and version go to standard output.
             Err(lost) if !error.use_stderr() && lost.kind() != io::ErrorKind::BrokenPipe => {
-                complain(&format!("error: {}", CommandError::unwritten(STANDARD_OUTPUT, &lost)));
+                print_error(&format!("error: {}", CommandError::unwritten(STANDARD_OUTPUT, &lost)));
                 process::exit(FAILED.into());
             }
             _ => process::exit(error.exit_code()),
         }
     }
-    complain(error.render().to_string().trim_end());
+    print_error(error.render().to_string().trim_end());
     process::exit(error.exit_code())
 }
 
-/// An error that cannot be written is told by the exit code alone.
-fn complain(message: &str) {
-    drop(writeln!(io::stderr(), "{}", ui::shown(message, is_github())));
+/// If the message cannot be written, the exit code still reports the error.
+fn print_error(message: &str) {
+    drop(writeln!(io::stderr(), "{}", shown(message, is_github())));
 }
 
 fn is_set(name: &str) -> bool {
     env::var_os(name).is_some_and(|value| !value.is_empty())
 }
 
-/// Whether GitHub's runner reads all that is written.
+/// Whether the GitHub Actions runner parses the output.
 fn is_github() -> bool {
     is_set("GITHUB_ACTIONS")
 }
 
 async fn run(cli: Cli) -> Result<(), CommandError> {
     let root = root(cli.root.as_deref())?;
-    let end_at_once = || {
+    let on_second_interrupt = || {
         hooks::kill_all();
         keyboard::restore();
     };
-    let interrupt = Interrupt::install(end_at_once)
-        .map_err(|error| Problem::of_request(format!("signals cannot be handled: {error}")))
+    let interrupt = Interrupt::install(on_second_interrupt)
+        .map_err(|error| Problem::of_request(format!("cannot install signal handlers: {error}")))
         .map_err(Problems::from)?;
-    let (events, hearer) = Events::heard();
-    let how = cli.how(io::stderr().is_terminal(), is_github(), is_set("CI"));
-    let options = cli.reproduced();
-    console::set_colors_enabled_stderr(how.has_colors);
+    let (events, hearer) = Events::with_reader();
+    let ui_options = cli.ui_options(io::stderr().is_terminal(), is_github(), is_set("CI"));
+    let reproduce_options = cli.reproduce_options();
+    console::set_colors_enabled_stderr(ui_options.has_colors);
     let has_colors = cli.has_colors(console::colors_enabled());
     let is_watch = matches!(cli.command, Command::Watch(_));
     let keyboard =
-        if is_watch && how.progress == Progress::Terminal { Keyboard::open() } else { None };
+        if is_watch && ui_options.progress == Progress::Terminal { Keyboard::open() } else { None };
     let (_keyboard, keys) = keyboard.unzip();
-    let (wishes, looks) = keys.map(keymap::understand).unzip();
-    let shown_root = root.clone();
-    let shown = tokio::task::spawn_blocking(move || {
-        Handle::current().block_on(ui::show(how, &shown_root, &options, hearer, looks))
+    let (user_requests, ui_commands) = keys.map(keymap::dispatch).unzip();
+    let ui_root = root.clone();
+    let ui = tokio::task::spawn_blocking(move || {
+        let show = show::show(ui_options, &ui_root, &reproduce_options, hearer, ui_commands);
+        Handle::current().block_on(show)
     });
     let environment = environment(cli.builder.map(Builder::from));
     let proxies = environment.proxies(&events);
@@ -132,7 +139,7 @@ async fn run(cli: Cli) -> Result<(), CommandError> {
         interrupt,
         no_wait: cli.no_wait,
     };
-    let ended = match cli.command {
+    let result = match cli.command {
         Command::Build(args) => {
             let mut options = BuildOptions::from(args);
             ctx.add_proxies(&mut options.reading);
@@ -145,7 +152,7 @@ async fn run(cli: Cli) -> Result<(), CommandError> {
             if let Some(push) = &mut options.push {
                 ctx.add_proxies(&mut push.reading);
             }
-            commands::watch::run(&options, wishes, &ctx).await
+            commands::watch::run(&options, user_requests, &ctx).await
         }
         Command::Push(args) => {
             let mut options = PushOptions::from(args);
@@ -153,14 +160,14 @@ async fn run(cli: Cli) -> Result<(), CommandError> {
             commands::push::run(&options, &ctx).await
         }
         Command::Context(args) => context(args, &ctx).await,
-        Command::Graph(args) => draw(args, has_colors, &ctx).await,
+        Command::Graph(args) => graph(args, has_colors, &ctx).await,
     };
-    // The last sender goes with the setting; what is in the channel is shown first.
+    // Dropping the last sender ends the UI, after it has shown the events in the channel.
     drop(ctx);
-    let written = shown.await.map_err(io::Error::other).flatten();
+    let written = ui.await.map_err(io::Error::other).flatten();
     match written.map_err(|error| CommandError::unwritten(STANDARD_OUTPUT, &error)) {
-        Err(lost) if matches!(ended, Ok(()) | Err(CommandError::Failed)) => Err(lost),
-        _ => ended,
+        Err(lost) if matches!(result, Ok(()) | Err(CommandError::Failed)) => Err(lost),
+        _ => result,
     }
 }
 
@@ -169,52 +176,51 @@ async fn context(args: ContextArgs, ctx: &CommandContext) -> Result<(), CommandE
     let mut options = ContextOptions::from(args);
     ctx.add_proxies(&mut options.reading);
     let contexts = commands::context::run(&options, ctx).await?;
-    let text = if is_json {
-        escape::json(&format!("{:#}\n", report_context::document(&contexts)))
+    let output = if is_json {
+        Output::Document { document: report_context::document(&contexts) }
     } else {
         let all: Vec<String> = contexts
             .iter()
             .map(|context| report_context::lines(context).join("\n") + "\n")
             .collect();
-        ui::shown(&all.join("\n"), is_github())
+        Output::Text { text: all.join("\n") }
     };
-    print(&text)
+    ctx.events.send(Event::Output(output));
+    Ok(())
 }
 
-/// Writes what was asked for to standard output.
-fn print(text: &str) -> Result<(), CommandError> {
-    let mut results = Results::default();
-    results.write(text);
-    results.end().map_err(|error| CommandError::unwritten(STANDARD_OUTPUT, &error))
-}
-
-async fn draw(args: GraphArgs, has_colors: bool, ctx: &CommandContext) -> Result<(), CommandError> {
-    let how = args.drawing(has_colors).map_err(Problems::from)?;
+async fn graph(
+    args: GraphArgs,
+    has_colors: bool,
+    ctx: &CommandContext,
+) -> Result<(), CommandError> {
+    let output = args.output(has_colors).map_err(Problems::from)?;
     let mut options = GraphOptions::from(args);
     ctx.add_proxies(&mut options.reading);
     let chart = commands::graph::run(&options, ctx).await?;
-    let drawing = graph::draw(chart, how.format, how.has_images, how.has_colors);
-    match (how.file, how.is_check) {
-        (Some(file), true) => graph::check(&file, &drawing),
-        (Some(file), false) => graph::write(&file, &drawing),
-        (None, _) => print(&ui::shown(&drawing, is_github())),
-    }
+    let drawn = report_graph::draw(chart, output.format, output.has_images, output.has_colors);
+    let (Some(file), is_check) = (&output.file, output.is_check) else {
+        ctx.events.send(Event::Output(drawn));
+        return Ok(());
+    };
+    let text = report_graph::text(drawn);
+    if is_check { report_graph::check(file, &text) } else { report_graph::write(file, &text) }
 }
 
 fn root(named: Option<&Path>) -> Result<PathBuf, Problems> {
     let here = env::current_dir()
-        .map_err(|error| Problem::of_request(format!("the current folder is gone: {error}")))?;
+        .map_err(|error| Problem::of_request(format!("cannot get the current folder: {error}")))?;
     if let Some(named) = named {
         let root = here.join(named);
         if root.join("src").is_dir() {
             return Ok(root);
         }
-        let message = "there is no src/ in it: --root names the folder that holds src/";
+        let message = "has no src/: --root must name the folder that contains src/";
         return Err(Problem::of_file(named.display().to_string(), message).into());
     }
     components::find_root(&here).ok_or_else(|| {
         let message = format!(
-            "there is no src/ in {} or above it: go to the repository, or name it with --root",
+            "no src/ in {} or any parent folder: run this inside a repository, or pass --root",
             here.display()
         );
         Problem::of_request(message).into()

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{DEFAULT_RETRY, ReadingArgs};
 use crate::build::options::BuildOptions;
+use crate::cli::shared_args::{DEFAULT_RETRY, ReadingArgs};
 use crate::commands::push::PushOptions;
 use crate::commands::watch::WatchOptions;
 
@@ -14,43 +14,44 @@ pub(crate) struct WatchArgs {
     #[command(flatten)]
     pub(super) reading: ReadingArgs,
 
-    /// Only these components and what they need
+    /// Watch only these components and their dependencies
     #[arg(short = 's', long = "select", value_name = "COMPONENT", num_args = 1.., value_delimiter = ',')]
     components: Vec<String>,
 
-    /// How much to do at a time [default: the CPUs of the engine's host, at least 2]
+    /// Maximum parallel jobs [default: number of CPUs of the engine's host, at least 2]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
 
-    /// How long nothing must have changed before a build, in milliseconds
+    /// Quiet period before a rebuild, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 50)]
     debounce: u64,
 
-    /// Look at all files every so many milliseconds: for network mounts, where nobody tells
+    /// Poll for changes every MS milliseconds (1000 if omitted): for file systems without change
+    /// events
     #[arg(long, value_name = "MS", num_args = 0..=1, default_missing_value = "1000", require_equals = true)]
     poll: Option<u64>,
 
-    /// Build nothing before the first change
+    /// Skip the initial build and wait for a change
     #[arg(long)]
     no_initial: bool,
 
-    /// What the shell runs after a round in which nothing failed; it ends when the next begins
+    /// Shell command to run after a successful build; stopped before the next build
     #[arg(long, value_name = "COMMAND")]
     on_success: Option<String>,
 
-    /// What the shell runs after a round in which something failed
+    /// Shell command to run after a failed build
     #[arg(long, value_name = "COMMAND")]
     on_failure: Option<String>,
 
-    /// Push what was built
+    /// Push images after they are built
     #[arg(long, requires = "config")]
     push: bool,
 
-    /// Clear the terminal before each round
+    /// Clear the terminal before each build
     #[arg(long)]
     pub(crate) clear: bool,
 
-    /// Ring the terminal's bell after each round
+    /// Ring the terminal bell after each build
     #[arg(long)]
     pub(crate) notify: bool,
 }

@@ -111,7 +111,7 @@ pub async fn run(
     };
     let folders = TempDirs::read(&ctx.root);
     if !options.hooks {
-        folders.check(&workspace, &plan.taking_part())?;
+        folders.check(&workspace, &plan.components_read())?;
     }
     let trees = TreeCache::new(&ctx.root, read_memory(&ctx.root));
     let trees = trees.without_temporary(folders.made().clone());
@@ -126,7 +126,7 @@ pub async fn run(
         build::run_with(engine, &build, Mode::Show(&capture), ctx).await?;
     } else {
         for image in &images {
-            let context = at_rest(&workspace, step, image, &trees);
+            let context = context_without_generated(&workspace, step, image, &trees);
             let context = context.map_err(Problems::from)?;
             capture.add(image, context).map_err(CommandError::Unwritten)?;
         }
@@ -175,14 +175,14 @@ fn choose<'w>(
 }
 
 /// What is sent if no hook runs.
-fn at_rest(
+fn context_without_generated(
     workspace: &Workspace,
     step: &Step,
     image: &Image,
     trees: &TreeCache,
 ) -> Result<Context, Problem> {
     let own = ContextSpec::own(&workspace.components[step.component], image);
-    trees.at_rest(&own.with(needed(workspace, step)))
+    trees.context_without_generated(&own.with_dependencies(needed(workspace, step)))
 }
 
 fn needed(workspace: &Workspace, step: &Step) -> Vec<String> {
@@ -209,7 +209,7 @@ fn describe(
         needed.iter().map(|name| (format!("src/{name}"), Path::new(DEPENDENCY).join(name)));
     for (dir, at) in std::iter::once(own).chain(others) {
         let folder = workspace.root.join(&dir);
-        let tree = Tree::read_some(&folder, wanted, &[])
+        let tree = Tree::read_filtered(&folder, wanted, &[])
             .map_err(|error| Problem::of_file(&dir, error.to_string()))?;
         for entry in tree.entries().iter().filter(|entry| entry.kind != Kind::Folder) {
             let path = at.join(&entry.path).to_string_lossy().into_owned();

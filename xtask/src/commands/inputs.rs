@@ -90,7 +90,7 @@ fn check(component: &Component, reads: &TracedReads) -> Result<(), CommandError>
         let message = "is not there: make it of what 'cargo xtask inputs' prints";
         return Err(CommandError::Undeclared(Problem::of_file(file, message).into()));
     };
-    let missing = reads.uncovered(inputs);
+    let missing = reads.undeclared(inputs);
     let problems = missing.into_iter().map(|line| {
         Problem::of_file(&file, format!("hooks read what it does not declare: add '{line}'"))
     });

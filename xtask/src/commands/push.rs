@@ -21,7 +21,9 @@ use crate::build::run as build;
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
 use crate::engine::{DockerEngine, Engine, EngineError, PushRequest};
-use crate::event::{Event, Events, Expectation};
+use crate::event::Event;
+use crate::event_channel::Events;
+use crate::outcome::ImageState;
 
 /// How many images are on their way at a time.
 const AT_A_TIME: usize = 4;
@@ -77,7 +79,7 @@ pub(crate) fn tag(options: &PushOptions, registry: &RegistryConfig) -> Result<St
     match &options.tag {
         Some(tag) if image_reference::is_tag(tag) => Ok(tag.clone()),
         Some(tag) => Err(Problem::of_request(format!(
-            "'{tag}' is not a tag: letters, digits, '_', '.' and '-', at most 128"
+            "'{tag}' is not a valid tag: use at most 128 letters, digits, '_', '.' and '-'"
         ))),
         None => registry.tag.clone().ok_or_else(|| {
             let message = "is missing: give the images a tag there, or with --tag";
@@ -140,20 +142,20 @@ async fn find_stale(
         ..BuildOptions::default()
     };
     // The workspace was read and warned of before.
-    let ctx = &CommandContext { events: Events::unheard(), ..ctx.clone() };
+    let ctx = &CommandContext { events: Events::unread(), ..ctx.clone() };
     let steps = build::preview_locked(async { Ok(engine.clone()) }, &build, ctx).await?;
-    let planned: BTreeMap<&str, &Expectation> = steps
+    let planned: BTreeMap<&str, &ImageState> = steps
         .iter()
         .flat_map(|step| &step.images)
-        .map(|planned| (planned.image.as_str(), &planned.expectation))
+        .map(|planned| (planned.image.as_str(), &planned.state))
         .collect();
     let problems = images.iter().filter_map(|(place, image)| {
         let why = match planned.get(image.name.as_str())? {
-            Expectation::Stale(reasons) => {
+            ImageState::Stale { reasons } => {
                 reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
             }
-            Expectation::Restored => "its name was given to another image".to_owned(),
-            Expectation::UpToDate | Expectation::Undecided(_) => return None,
+            ImageState::Restored => "its name was given to another image".to_owned(),
+            ImageState::UpToDate | ImageState::Undecided { .. } => return None,
         };
         Some(Problem::of_request(format!(
             "image '{}' is stale ({why}): run 'cargo xtask build -s {}' first",

@@ -1,16 +1,16 @@
-//! One image's build: the context goes to the engine while its progress comes back as
-//! events.
+//! Builds one image: the context goes to the engine, its progress comes back as events.
 //!
-//! BuildKit asks for files, and has those of the last build: after a small change in a large
-//! context, little is sent, and nothing unpacked. The classic builder, and BuildKit behind
-//! TLS, get the context as an archive that is made while it is sent.
+//! BuildKit requests files over a session and keeps those of the last build: after a small
+//! change in a large context, little is sent and nothing is unpacked. The classic builder, and
+//! BuildKit behind TLS, get the context as a tar stream.
 //!
-//! The build is cancelled, in the engine too, by dropping the future: the
-//! connection closes and the engine stops what runs for it.
+//! Dropping the future cancels the build in the engine too: the connection closes, and the
+//! engine stops what runs for it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::error::Error as StdError;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
@@ -18,112 +18,95 @@ use bollard::auth::DockerCredentials;
 use bollard::models::{BuildInfo, BuildInfoAux};
 use bollard::query_parameters::{BuildImageOptions, BuildImageOptionsBuilder, BuilderVersion};
 use bytes::Bytes;
-use futures_util::{Stream as Answers, StreamExt};
+use futures_util::{Stream, StreamExt};
 use http_body_util::{Full, StreamBody};
 use hyper::Request;
 use hyper::body::{Body, Frame};
 use tokio_stream::wrappers::ReceiverStream;
-use xtask_core::context::build_context::Context;
 
-use super::{Builder, DockerEngine, EngineError, Logins, query, to_their_end, upload};
-use crate::engine::answer::{self, Part};
-use crate::engine::credentials::server_of;
-use crate::engine::file_sync::Files;
+use crate::engine::api::BuildRequest;
+use crate::engine::builder::Builder;
+use crate::engine::credentials::{Logins, server_of};
+use crate::engine::docker::DockerEngine;
+use crate::engine::error::{EngineError, invalid_request};
+use crate::engine::file_sync::FileSyncService;
 use crate::engine::progress::BuildProgress;
-use crate::engine::session::{Address, Session, unique_session};
+use crate::engine::response::{self, ResponseLine};
+use crate::engine::session::{Address, Session, unique_session_id};
 use crate::engine::sync_ledger::SyncLedger;
+use crate::engine::transfer::{query, without_leftover_bytes};
+use crate::engine::upload;
 use crate::engine::waiting::Wait;
-use crate::event::{Event, Events};
+use crate::event::Event;
+use crate::event_channel::Events;
 use crate::system::state;
 
-/// What is asked of the engine for one image.
-#[derive(Debug)]
-pub struct BuildRequest<'a> {
-    /// The workspace's.
-    pub root: &'a Path,
-    /// For the events.
-    pub component: &'a str,
-    /// The image's name, which becomes its `latest` tag.
-    pub image: &'a str,
-    /// The Dockerfile, relative to the context.
-    pub dockerfile: &'a str,
-    /// What the engine receives.
-    pub context: Context,
-    /// Values for the Dockerfile's `ARG`s.
-    pub build_args: &'a BTreeMap<String, String>,
-    /// What the image says of itself.
-    pub labels: &'a BTreeMap<&'static str, String>,
-    /// Run every instruction again.
-    pub no_cache: bool,
-    /// Logins, by registry.
-    pub credentials: &'a Logins,
-}
-
-/// Builds and tags one image, and tells its id.
-pub(crate) async fn run(
-    engine: &DockerEngine,
-    request: BuildRequest<'_>,
-    events: &Events,
-) -> Result<String, EngineError> {
-    let builder = engine.builder().await?;
-    let sent = Event::ContextSent {
-        component: request.component.to_owned(),
-        image: request.image.to_owned(),
-    };
-    let told = events.clone();
-    let is_sent = move || told.send(sent.clone());
-    let mut build = Build {
-        engine,
-        request: &request,
-        builder,
-        wait: engine
-            .waiting
-            .begin(format!("the engine at {} to begin image '{}'", engine.endpoint, request.image)),
-        progress: BuildProgress::new(request.component, request.image, events),
-    };
-    if builder == Builder::BuildKit
-        && let Some(address) = &engine.address
-        && let Some(shared) =
-            build.wait.answer(Shared::open(address, &request, is_sent.clone())).await?
-    {
-        let options = shared.options(options(&request));
-        let built = build.posted(address, &options, Full::new(Bytes::new())).await;
-        return shared.blame(built);
-    }
-    match build.streamed(is_sent.clone()).await {
-        Err(error) if builder == Builder::Classic && lost_a_cached_image(&error) => {
-            build.streamed(is_sent).await
+impl DockerEngine {
+    /// Builds and tags an image, and returns its ID.
+    pub(crate) async fn build_image(
+        &self,
+        request: BuildRequest<'_>,
+        events: &Events,
+    ) -> Result<String, EngineError> {
+        let builder = self.builder().await?;
+        let sent = Event::ContextSent {
+            component: request.component.to_owned(),
+            image: request.image.to_owned(),
+        };
+        let sent_events = events.clone();
+        let on_sent = move || sent_events.send(sent.clone());
+        let (endpoint, image) = (&self.endpoint, request.image);
+        let mut build = Build {
+            engine: self,
+            request: &request,
+            builder,
+            wait: self
+                .waiting
+                .begin(format!("the engine at {endpoint} to start building image '{image}'")),
+            progress: BuildProgress::new(request.component, request.image, events),
+        };
+        if builder == Builder::BuildKit
+            && let Some(address) = &self.address
+            && let Some(sync) =
+                build.wait.until(FileSyncSession::open(address, &request, on_sent.clone())).await?
+        {
+            let options = sync.options(options(&request));
+            let built = build.post(address, &options, Full::new(Bytes::new())).await;
+            return sync.explain(built);
         }
-        built => built,
+        match build.build_from_archive(on_sent.clone()).await {
+            Err(error) if builder == Builder::Classic && is_missing_cached_image(&error) => {
+                build.build_from_archive(on_sent).await
+            }
+            built => built,
+        }
     }
 }
 
-/// A build that is asked for.
 struct Build<'a> {
     engine: &'a DockerEngine,
     request: &'a BuildRequest<'a>,
     builder: Builder,
-    /// For the beginning of the answer.
+    /// For the start of the response.
     wait: Wait<'a>,
     progress: BuildProgress<'a>,
 }
 
 impl Build<'_> {
-    /// Builds from an archive that is made while it is sent.
-    async fn streamed(
+    async fn build_from_archive(
         &mut self,
-        is_sent: impl Fn() + Send + 'static,
+        on_sent: impl Fn() + Send + 'static,
     ) -> Result<String, EngineError> {
         let Self { engine, request, builder, .. } = *self;
         let logins = request.credentials;
         let mut options = options(request);
         let mut session = None;
         if builder == Builder::BuildKit {
-            let mut id = unique_session();
+            let mut id = unique_session_id();
             if let Some(address) = &engine.address {
                 let opening = Session::open(address, &id, None, logins.clone());
-                // Without one, the engine says what it misses.
-                session = self.wait.answer(opening).await?.ok();
+                // Without a session, the engine reports what it needs one for.
+                session = self.wait.until(opening).await?.ok();
             }
             if let Some(session) = &session {
                 session.id().clone_into(&mut id);
@@ -131,26 +114,26 @@ impl Build<'_> {
             options = options.version(BuilderVersion::BuilderBuildKit).session(&id);
         }
         let options = options.build();
-        let chunks = upload::stream(request.context.clone(), engine.is_local, is_sent);
+        let chunks = upload::stream(request.context.clone(), engine.is_local, on_sent);
         let chunks = ReceiverStream::new(chunks);
         let built = if let Some(address) = &engine.address {
             let body = StreamBody::new(chunks.map(|chunk| chunk.map(Frame::data)));
-            self.posted(address, &options, body).await
+            self.post(address, &options, body).await
         } else {
             let body = Some(bollard::body_try_stream(chunks));
-            let answers = engine.transfers.build_image(options, Some(logins.clone()), body);
-            let answers = to_their_end(answers).map(|answer| match answer {
-                Ok(info) => Ok(Part::Info(Box::new(info))),
+            let messages = engine.transfer_client.build_image(options, Some(logins.clone()), body);
+            let messages = without_leftover_bytes(messages).map(|message| match message {
+                Ok(info) => Ok(ResponseLine::Message(Box::new(info))),
                 Err(error) => Err(error.into()),
             });
-            self.follow(answers).await
+            self.follow(messages).await
         };
         drop(session);
         built
     }
 
-    /// Asks for the build on a connection of its own.
-    async fn posted<B>(
+    /// Requests the build on a new connection.
+    async fn post<B>(
         &mut self,
         address: &Address,
         options: &BuildImageOptions,
@@ -158,91 +141,91 @@ impl Build<'_> {
     ) -> Result<String, EngineError>
     where
         B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
-        let unsayable = |error: &dyn std::error::Error| EngineError::Refused(error.to_string());
         let mut request = Request::post(format!("/build?{}", query(options)?))
             .header("Host", address.host())
             .header("Content-Type", "application/x-tar");
-        // BuildKit asks for them in its session.
+        // BuildKit gets credentials from its session.
         if self.builder == Builder::Classic {
-            request = request.header("X-Registry-Config", logins_header(self.request.credentials));
+            request =
+                request.header("X-Registry-Config", registry_config(self.request.credentials));
         }
-        let request = request.body(body).map_err(|error| unsayable(&error))?;
-        let answers = self.wait.answer(answer::post(address, request)).await??;
-        self.follow(answers).await
+        let request = request.body(body).map_err(|error| invalid_request(&error))?;
+        let lines = self.wait.until(response::post(address, request)).await??;
+        self.follow(lines).await
     }
 
-    /// Follows a build to its end; gives the image's id.
+    /// Reports a build's progress until its end, and returns the image's ID.
     async fn follow(
         &mut self,
-        mut answers: impl Answers<Item = Result<Part<BuildInfo>, EngineError>> + Unpin,
+        mut lines: impl Stream<Item = Result<ResponseLine<BuildInfo>, EngineError>> + Unpin,
     ) -> Result<String, EngineError> {
-        let mut made = None;
-        let mut next = self.wait.answer(answers.next()).await?;
-        while let Some(part) = next {
-            match part {
-                Ok(Part::Info(info)) => match info.aux {
+        let mut id = None;
+        let mut next = self.wait.until(lines.next()).await?;
+        while let Some(line) = next {
+            match line {
+                Ok(ResponseLine::Message(info)) => match info.aux {
                     Some(BuildInfoAux::BuildKit(status)) => self.progress.buildkit(status),
-                    Some(BuildInfoAux::Default(image)) => made = image.id.or(made),
+                    Some(BuildInfoAux::Default(image)) => id = image.id.or(id),
                     None if self.builder == Builder::Classic => {
                         self.progress.classic(info.stream.as_deref().unwrap_or_default());
                     }
                     None => {}
                 },
-                Ok(Part::Skipped(bytes)) => self.progress.skipped(bytes),
+                Ok(ResponseLine::Oversized(bytes)) => self.progress.oversized_line(bytes),
                 Err(error) => {
                     self.progress.flush();
-                    return Err(self.progress.blame(error));
+                    return Err(self.progress.with_instruction(error));
                 }
             }
-            self.progress.room().await;
-            next = answers.next().await;
+            self.progress.wait_for_readers().await;
+            next = lines.next().await;
         }
-        self.progress.end();
-        made.ok_or_else(|| EngineError::Lost("it ended before the image was made".to_owned()))
+        self.progress.finish();
+        id.ok_or_else(|| EngineError::InvalidResponse("it has no image ID".to_owned()))
     }
 }
 
-/// The logins for the bases of a build, as the classic builder wants them.
-fn logins_header(logins: &Logins) -> String {
+/// The classic builder's header with the credentials for base images.
+fn registry_config(logins: &Logins) -> String {
     let by_server: BTreeMap<String, &DockerCredentials> =
         logins.iter().map(|(domain, login)| (server_of(domain), login)).collect();
     URL_SAFE.encode(serde_json::to_vec(&by_server).unwrap_or_default())
 }
 
-/// Whether the classic builder found an instruction's image in its cache that somebody
-/// removed before it could be used. The second time it is not found.
-fn lost_a_cached_image(error: &EngineError) -> bool {
+/// Whether the classic builder found an image in its cache that was removed before it was used.
+/// A second build does not find it.
+fn is_missing_cached_image(error: &EngineError) -> bool {
     let (EngineError::Instruction { message, .. } | EngineError::Refused(message)) = error else {
         return false;
     };
     message.starts_with("unable to find image \"sha256:")
 }
 
-/// A session with the files of an image, and where it is remembered what they are.
-struct Shared {
+/// A session that serves an image's context, and the record of what it serves.
+struct FileSyncSession {
     session: Session,
-    files: Files,
+    files: FileSyncService,
     record: PathBuf,
 }
 
-impl Shared {
-    /// None where files cannot be sent this way: a name is not UTF-8, or the engine, or
-    /// what stands before it, does not know sessions.
+impl FileSyncSession {
+    /// None if a name is not UTF-8, or if the engine or a proxy before it does not support
+    /// sessions.
     async fn open(
         address: &Address,
         request: &BuildRequest<'_>,
-        is_sent: impl Fn() + Send + Sync + 'static,
+        on_sent: impl Fn() + Send + Sync + 'static,
     ) -> Option<Self> {
-        let files = Files::new(&request.context, request.dockerfile, is_sent)?;
+        let files = FileSyncService::new(&request.context, request.dockerfile, on_sent)?;
         let folder = request.root.join(state::DIR).join("offers");
         let record = folder.join(request.image.replace('/', "%"));
-        let nonce = unique_session();
-        let offers = SyncLedger::next(state::read(&record), &nonce, files.offers());
-        // Nothing may be offered that is not remembered, but under a key of its own.
-        let written = state::write(&record, &offers).and_then(|()| state::identity(&folder));
-        let key = written.map_or(nonce, |folder| format!("{}-{folder}", offers.key()));
+        let new_key = unique_session_id();
+        let ledger = SyncLedger::extend_or_restart(state::read(&record), &new_key, files.entries());
+        // What cannot be recorded is served under a key that is never used again.
+        let written = state::write(&record, &ledger).and_then(|()| state::identity(&folder));
+        let key = written.map_or(new_key, |folder| format!("{}-{folder}", ledger.key()));
         let logins = request.credentials.clone();
         let session = Session::open(address, &key, Some(files.clone()), logins).await.ok()?;
         Some(Self { session, files, record })
@@ -253,8 +236,8 @@ impl Shared {
         options.session(self.session.id()).build()
     }
 
-    /// Says what is wrong with a file if that is what a build failed by.
-    fn blame(&self, built: Result<String, EngineError>) -> Result<String, EngineError> {
+    /// Replaces a build's error by the error of the file that it failed on, if there is one.
+    fn explain(&self, built: Result<String, EngineError>) -> Result<String, EngineError> {
         match self.files.failure() {
             Some(message) if built.is_err() => {
                 drop(fs::remove_file(&self.record));

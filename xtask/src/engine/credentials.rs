@@ -1,9 +1,9 @@
-//! Who we are at a registry.
+//! Registry credentials.
 //!
-//! The configured credentials hold for exactly the configured domain. For every other
-//! registry those of the docker CLI hold: of the helper that its `config.json` names for
-//! it, else what is in that file. Where there are none nobody is logged in. What keeps a
-//! login from being found is a warning, as the registry may not ask for one.
+//! The configured credentials are used for exactly the configured domain. Every other registry
+//! gets those of the docker CLI: from the credential helper that its `config.json` names for the
+//! registry, else from the file itself. Without any, access is anonymous. An error on the way is
+//! a warning, as the registry may allow anonymous access.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -20,52 +20,50 @@ use tokio::sync::Mutex;
 use xtask_core::problem::Problem;
 use xtask_core::workspace::registry_config::{DOCKER_HUB, RegistryConfig};
 
-use super::Environment;
-use crate::engine::docker_config::{DockerConfig, Login};
+use crate::engine::docker_config::{AuthConfig, DockerConfig};
+use crate::engine::endpoint::Environment;
 use crate::engine::waiting::Waiting;
-use crate::event::{Event, Events};
+use crate::event::Event;
+use crate::event_channel::Events;
 use crate::system::lines::shorten;
 
-/// Docker Hub's key in `config.json` and in login headers.
+/// Docker Hub's key in `config.json` and in authentication headers.
 pub(crate) const HUB_SERVER: &str = "https://index.docker.io/v1/";
 
-/// Tokens of helpers are good for longer than this, but not for as long as files can be
-/// watched.
-const FRESH: Duration = Duration::from_mins(15);
+/// Shorter than the lifetime of a helper's tokens: `watch` runs longer than they are valid.
+const CACHE_TTL: Duration = Duration::from_mins(15);
 
-/// A login is not longer.
-const LONGEST_ANSWER: u64 = 1 << 20;
+const MAX_HELPER_OUTPUT: u64 = 1 << 20;
 
-/// More words of a helper help nobody.
-const LONGEST_WORDS: usize = 1000;
+const MAX_HELPER_MESSAGE: usize = 1000;
 
-/// The user name by which a helper says that the secret is a token.
+/// The user name with which a helper marks its secret as an identity token.
 const TOKEN: &str = "<token>";
 
-/// Logins, by registry.
+/// Credentials by registry.
 pub type Logins = HashMap<String, DockerCredentials>;
 
-/// The docker CLI's logins that were asked for, so that each helper runs once, and the
+/// The docker CLI's credentials that were looked up, so that each helper runs once, and the
 /// warnings that were given.
 #[derive(Default)]
-pub(crate) struct Stored {
+pub(crate) struct LoginCache {
     logins: HashMap<String, (Instant, Option<DockerCredentials>)>,
     warned: BTreeSet<String>,
 }
 
-/// Without the secrets.
-impl fmt::Debug for Stored {
+/// Leaves out the secrets.
+impl fmt::Debug for LoginCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stored").finish_non_exhaustive()
+        f.debug_struct("LoginCache").finish_non_exhaustive()
     }
 }
 
-/// The credentials for each of the `domains` that has some.
+/// The credentials for those of the `domains` that have any.
 pub(crate) async fn find(
     environment: &Environment,
     domains: Vec<String>,
     configured: Option<&RegistryConfig>,
-    stored: &Mutex<Stored>,
+    cache: &Mutex<LoginCache>,
     waiting: &Waiting,
     events: &Events,
 ) -> Logins {
@@ -81,7 +79,7 @@ pub(crate) async fn find(
                 })
             }
             Some(_) | None => {
-                stored.lock().await.login(&domain, environment, waiting, events).await
+                cache.lock().await.get_or_find(&domain, environment, waiting, events).await
             }
         };
         if let Some(login) = login {
@@ -91,20 +89,20 @@ pub(crate) async fn find(
     found
 }
 
-impl Stored {
-    /// The login for a registry, as it was found a while ago or is found now.
-    async fn login(
+impl LoginCache {
+    async fn get_or_find(
         &mut self,
         domain: &str,
         environment: &Environment,
         waiting: &Waiting,
         events: &Events,
     ) -> Option<DockerCredentials> {
-        if let Some((_, login)) = self.logins.get(domain).filter(|(at, _)| at.elapsed() < FRESH) {
+        let is_fresh = |(at, _): &&(Instant, _)| at.elapsed() < CACHE_TTL;
+        if let Some((_, login)) = self.logins.get(domain).filter(is_fresh) {
             return login.clone();
         }
         let config = environment.docker_config(events);
-        let (login, problem) = ask(&config, domain, waiting).await;
+        let (login, problem) = find_in_docker_config(&config, domain, waiting).await;
         if let Some(problem) = problem
             && self.warned.insert(problem.clone())
         {
@@ -116,8 +114,8 @@ impl Stored {
     }
 }
 
-/// The login for a registry that the docker CLI has, and what may keep it from having one.
-async fn ask(
+/// The docker CLI's credentials for a registry, and what is wrong with its configuration.
+async fn find_in_docker_config(
     config: &DockerConfig,
     domain: &str,
     waiting: &Waiting,
@@ -126,20 +124,23 @@ async fn ask(
     let mut problem = None;
     let mut login = None;
     if let Some(helper) = config.helper(server) {
-        let mut wait = waiting.begin(format!("docker-credential-{helper} to give a login"));
-        match wait.answer(run(helper, server)).await {
-            Ok(Ok(kept)) => return (kept.map(|login| of_server(login, server)), None),
+        let mut wait = waiting.begin(format!("docker-credential-{helper} to return credentials"));
+        match wait.until(run_helper(helper, server)).await {
+            Ok(Ok(found)) => return (found.map(|login| of_server(login, server)), None),
             Ok(Err(error)) => problem = Some(error),
-            // The next question says that the user stopped it.
+            // The next call to the engine returns the interrupt.
             Err(_) => return (None, None),
         }
     }
-    // What the docker CLI falls back to. Others write Docker Hub's own name.
-    let kept = config.login(server).or_else(|| config.login(domain));
-    match kept.map(Login::credentials) {
+    // As the docker CLI does. Other programs write Docker Hub's domain.
+    let auth = config.auth(server).or_else(|| config.auth(domain));
+    match auth.map(AuthConfig::credentials) {
         Some(Ok(found)) => login = found.map(|login| of_server(login, server)),
         Some(Err(what)) => {
-            problem = Some(format!("auths: the login for {server} cannot be read: {what}"));
+            problem = Some(format!(
+                "auths: invalid credentials for {server}: {what}. Run 'docker login {server}' \
+                 again"
+            ));
         }
         None => {}
     }
@@ -150,39 +151,46 @@ fn of_server(login: DockerCredentials, server: &str) -> DockerCredentials {
     DockerCredentials { serveraddress: Some(server.to_owned()), ..login }
 }
 
-/// What a helper answers.
+/// What a helper prints.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Answer {
+struct HelperCredentials {
     #[serde(default)]
     username: String,
     #[serde(default)]
     secret: String,
 }
 
-/// Asks a helper for the login for a server; none if it has none. Dropping the future ends
-/// the helper and all that it started.
-async fn run(helper: &str, server: &str) -> Result<Option<DockerCredentials>, String> {
+/// Why a helper's output is not known.
+enum HelperError {
+    NotStarted(io::Error),
+    Output(io::Error),
+    Wait(io::Error),
+}
+
+/// Gets the credentials for a server from a helper; none if it has none. Dropping the future
+/// kills the helper and its children.
+async fn run_helper(helper: &str, server: &str) -> Result<Option<DockerCredentials>, String> {
     let program = format!("docker-credential-{helper}");
-    let (status, output, words) = match converse(&program, server).await {
-        Ok(ended) => ended,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(format!(
-                "'{helper}' is to keep logins, but there is no program {program} in PATH: \
-                 install it, or remove '{helper}' from credsStore and credHelpers"
-            ));
-        }
-        Err(error) => return Err(format!("{program} does not run: {error}")),
-    };
+    let (status, output, errors) =
+        get_output(&program, server).await.map_err(|error| match error {
+            HelperError::NotStarted(error) if error.kind() == io::ErrorKind::NotFound => format!(
+                "credential helper {program} is not in PATH: install it, or remove '{helper}' \
+                 from credsStore and credHelpers"
+            ),
+            HelperError::NotStarted(error) => format!("cannot start {program}: {error}"),
+            HelperError::Output(error) => format!("cannot read the output of {program}: {error}"),
+            HelperError::Wait(error) => format!("cannot wait for {program}: {error}"),
+        })?;
     if status.success() {
-        // What it wrote is a secret, understood or not.
-        let answer: Answer = serde_json::from_slice(&output)
-            .map_err(|_| format!("{program} gives no login for {server} but something else"))?;
+        // Not quoted: even invalid output may contain a secret.
+        let found: HelperCredentials = serde_json::from_slice(&output)
+            .map_err(|_| format!("{program} returned invalid credentials for {server}"))?;
         let mut login = DockerCredentials::default();
-        if answer.username == TOKEN {
-            login.identitytoken = Some(answer.secret);
+        if found.username == TOKEN {
+            login.identitytoken = Some(found.secret);
         } else {
-            (login.username, login.password) = (Some(answer.username), Some(answer.secret));
+            (login.username, login.password) = (Some(found.username), Some(found.secret));
         }
         return Ok(Some(login));
     }
@@ -190,25 +198,29 @@ async fn run(helper: &str, server: &str) -> Result<Option<DockerCredentials>, St
     if output.starts_with("credentials not found") {
         return Ok(None);
     }
-    // Helpers say what is wrong on either stream.
-    let is_login = output.starts_with('{');
-    let said = [String::from_utf8_lossy(&words).trim().to_owned(), output];
-    let said = said
+    // Helpers write their errors to either stream.
+    let is_secret = output.starts_with('{');
+    let messages = [String::from_utf8_lossy(&errors).trim().to_owned(), output];
+    let messages = messages
         .into_iter()
-        .zip([true, !is_login])
+        .zip([true, !is_secret])
         .filter(|(text, is_shown)| !text.is_empty() && *is_shown);
-    let mut said: Vec<String> = said.map(|(text, _)| shorten(text, LONGEST_WORDS)).collect();
-    if said.is_empty() {
-        said.push("it says nothing".to_owned());
+    let mut messages: Vec<String> =
+        messages.map(|(text, _)| shorten(text, MAX_HELPER_MESSAGE)).collect();
+    if messages.is_empty() {
+        messages.push("it printed no error".to_owned());
     }
     Err(format!(
-        "{program} gives no login for {server} ({status}): {}. 'docker login {server}' may help",
-        said.join("; ").replace('\n', " ")
+        "{program} returned no credentials for {server} ({status}): {}. Try 'docker login {server}'",
+        messages.join("; ").replace('\n', " ")
     ))
 }
 
-/// Runs a helper: how it ended, and what it wrote to its output and errors.
-async fn converse(program: &str, server: &str) -> io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
+/// Runs a helper: its exit status, standard output and standard error.
+async fn get_output(
+    program: &str,
+    server: &str,
+) -> Result<(ExitStatus, Vec<u8>, Vec<u8>), HelperError> {
     let mut child = Command::new(program)
         .arg("get")
         .stdin(Stdio::piped())
@@ -216,44 +228,46 @@ async fn converse(program: &str, server: &str) -> io::Result<(ExitStatus, Vec<u8
         .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true)
-        .spawn()?;
-    let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw));
+        .spawn()
+        .map_err(HelperError::NotStarted)?;
+    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    let mut guard = KillOnDrop(group);
     let input = child.stdin.take();
-    let ask = async {
+    let write = async {
         if let Some(mut input) = input {
-            // One that does not listen says why.
+            // A helper that closes its input reports why.
             drop(input.write_all(server.as_bytes()).await);
         }
     };
-    let (output, words) = (read(child.stdout.take()), read(child.stderr.take()));
-    let ((), output, words) = tokio::join!(ask, output, words);
-    let status = child.wait().await?;
-    group.0 = None;
-    Ok((status, output?, words?))
+    let (output, errors) = (read(child.stdout.take()), read(child.stderr.take()));
+    let ((), output, errors) = tokio::join!(write, output, errors);
+    let status = child.wait().await.map_err(HelperError::Wait)?;
+    guard.0 = None;
+    Ok((status, output.map_err(HelperError::Output)?, errors.map_err(HelperError::Output)?))
 }
 
-/// Reads to the end, or to where it is too much.
+/// Reads up to [`MAX_HELPER_OUTPUT`] bytes.
 async fn read(source: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if let Some(source) = source {
-        source.take(LONGEST_ANSWER).read_to_end(&mut bytes).await?;
+        source.take(MAX_HELPER_OUTPUT).read_to_end(&mut bytes).await?;
     }
     Ok(bytes)
 }
 
-/// A process group that ends when this is dropped.
-struct Group(Option<Pid>);
+/// A process group to kill when this is dropped.
+struct KillOnDrop(Option<Pid>);
 
-impl Drop for Group {
+impl Drop for KillOnDrop {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
-            // It fails only if the group has ended by itself.
+            // It fails only if the group has exited.
             let _ = kill_process_group(group, Signal::KILL);
         }
     }
 }
 
-/// What the docker CLI calls a registry.
+/// A registry's key in the docker CLI's config and in authentication headers.
 pub(crate) fn server_of(domain: &str) -> String {
     match domain {
         DOCKER_HUB => HUB_SERVER.to_owned(),
@@ -261,8 +275,8 @@ pub(crate) fn server_of(domain: &str) -> String {
     }
 }
 
-/// The registry that a reference names, by Docker's rule: what is before the
-/// first `/`, if it looks like a host; Docker Hub otherwise.
+/// The registry of a reference, by Docker's rule: what is before the first `/` if it looks like a
+/// host, else Docker Hub.
 pub(crate) fn domain_of(reference: &str) -> &str {
     match reference.split_once('/') {
         Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
@@ -270,8 +284,8 @@ pub(crate) fn domain_of(reference: &str) -> &str {
     }
 }
 
-/// The registries of several references, each once.
-pub fn domains_of<'a>(references: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+/// The registries of references, without duplicates.
+pub(crate) fn domains_of<'a>(references: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let mut domains: Vec<String> =
         references.into_iter().map(|reference| domain_of(reference).to_owned()).collect();
     domains.sort();

@@ -1,5 +1,5 @@
-//! The docker CLI's `config.json`: logins, the helpers that keep them, proxies, and the
-//! current context, as the CLI itself reads them.
+//! The docker CLI's `config.json`: credentials, credential helpers, proxies and the current
+//! context, read as the CLI reads them.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,24 +13,24 @@ use serde_json::Value;
 use xtask_core::problem::Problem;
 use xtask_core::regular_file;
 
-/// What it says, as far as we ask.
+/// The fields of `config.json` that are used here.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct DockerConfig {
     #[serde(rename = "currentcontext", alias = "currentContext")]
     pub(crate) current_context: Option<String>,
-    auths: Option<BTreeMap<String, Option<Login>>>,
+    auths: Option<BTreeMap<String, Option<AuthConfig>>>,
     #[serde(rename = "credhelpers", alias = "credHelpers")]
     cred_helpers: Option<BTreeMap<String, String>>,
     #[serde(rename = "credsstore", alias = "credsStore")]
     creds_store: Option<String>,
-    proxies: Option<BTreeMap<String, Option<Proxies>>>,
+    proxies: Option<BTreeMap<String, Option<ProxyConfig>>>,
 }
 
 /// An entry of `auths`.
 #[derive(Clone, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct Login {
+pub(crate) struct AuthConfig {
     auth: Option<String>,
     username: Option<String>,
     password: Option<String>,
@@ -38,16 +38,16 @@ pub(crate) struct Login {
     registrytoken: Option<String>,
 }
 
-/// Without the secrets.
-impl std::fmt::Debug for Login {
+/// Leaves out the secrets.
+impl std::fmt::Debug for AuthConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Login").finish_non_exhaustive()
+        f.debug_struct("AuthConfig").finish_non_exhaustive()
     }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-struct Proxies {
+struct ProxyConfig {
     #[serde(rename = "httpproxy", alias = "httpProxy")]
     http_proxy: Option<String>,
     #[serde(rename = "httpsproxy", alias = "httpsProxy")]
@@ -61,24 +61,24 @@ struct Proxies {
 }
 
 impl DockerConfig {
-    /// Reads the file; one that is not there says nothing.
+    /// Reads the file; a missing one is empty.
     pub(crate) fn read(file: &Path) -> Result<Self, Problem> {
-        let wrong = |error: &dyn std::error::Error| {
+        let ignored = |what: &str, error: &dyn std::error::Error| {
             let message = format!(
-                "cannot be read, so there are no logins and proxies from it: {error}. Correct \
-                 it, or let DOCKER_CONFIG name another folder"
+                "{what}, so its credentials and proxies are not used: {error}. Fix it, or set \
+                 DOCKER_CONFIG to another folder"
             );
             Problem::of_file(file.display().to_string(), message)
         };
         match regular_file::read(file) {
             Ok(text) if text.trim_ascii().is_empty() => Ok(Self::default()),
-            Ok(text) => Self::parse(&text).map_err(|error| wrong(&error)),
+            Ok(text) => Self::parse(&text).map_err(|error| ignored("is invalid", &error)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(wrong(&error)),
+            Err(error) => Err(ignored("cannot be read", &error)),
         }
     }
 
-    /// As Go reads it: the case of names does not count, nor what follows the object.
+    /// Like Go, ignores the case of names and everything after the object.
     fn parse(text: &[u8]) -> serde_json::Result<Self> {
         let mut config = Value::deserialize(&mut serde_json::Deserializer::from_slice(text))?;
         fold_names(&mut config);
@@ -87,30 +87,29 @@ impl DockerConfig {
                 value.as_object_mut().into_iter().flatten().for_each(|(_, it)| fold_names(it));
             }
         }
-        // The place of what is wrong is known only while the text is read.
+        // Only an error of parsing the text has a line and column.
         let of_text = || serde_json::from_slice::<Self>(text).err();
         serde_json::from_value(config).map_err(|error| of_text().unwrap_or(error))
     }
 
-    /// The helper that keeps the login for a server: its own, else the one for all. A
-    /// server may be excepted by a helper without a name.
+    /// The credential helper for a server: its own, else the default. An empty name excludes the
+    /// server from the default.
     pub(crate) fn helper(&self, server: &str) -> Option<&str> {
         let own = self.cred_helpers.as_ref().and_then(|helpers| helpers.get(server));
         own.or(self.creds_store.as_ref()).map(String::as_str).filter(|name| !name.is_empty())
     }
 
-    /// The login for a server in the file itself, under its name or, failing that, a URL
-    /// or path that begins with it.
-    pub(crate) fn login(&self, server: &str) -> Option<&Login> {
+    /// The entry of `auths` for a server: the key is its name or, failing that, a URL or path with
+    /// that host.
+    pub(crate) fn auth(&self, server: &str) -> Option<&AuthConfig> {
         let auths = self.auths.as_ref()?;
-        let login = auths.get(server).or_else(|| {
-            auths.iter().find(|(key, _)| host_of(key) == server).map(|(_, login)| login)
-        });
-        login?.as_ref()
+        let auth = auths
+            .get(server)
+            .or_else(|| auths.iter().find(|(key, _)| host_of(key) == server).map(|(_, auth)| auth));
+        auth?.as_ref()
     }
 
-    /// The build arguments that make an engine's proxies known to builds, each in upper and
-    /// lower case.
+    /// The build arguments for an engine's proxies, each in upper and lower case.
     pub(crate) fn proxies(&self, engine: &str) -> BTreeMap<String, String> {
         let Some(all) = &self.proxies else { return BTreeMap::new() };
         let own = all.get(engine).or_else(|| all.get("default"));
@@ -133,13 +132,13 @@ impl DockerConfig {
     }
 }
 
-impl Login {
-    /// As an engine takes it; none if it is empty, and an error says what is wrong with it.
+impl AuthConfig {
+    /// The credentials, or none if it is empty; the error says what is invalid.
     pub(crate) fn credentials(&self) -> Result<Option<DockerCredentials>, &'static str> {
         let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
         let (mut username, mut password) = (given(&self.username), given(&self.password));
         if let Some(auth) = given(&self.auth) {
-            // Go passes over line breaks, and JSON holds nothing but text.
+            // Go's decoder skips line breaks, and its JSON encoder replaces what is not UTF-8.
             let decoded = STANDARD.decode(auth.replace(['\r', '\n'], "")).ok();
             let decoded = decoded.map(|it| String::from_utf8_lossy(&it).into_owned());
             let parts = decoded.as_deref().and_then(|text| text.split_once(':'));
@@ -163,7 +162,7 @@ impl Login {
     }
 }
 
-/// Makes the names of an object's fields lower case.
+/// Converts the names of an object's fields to lower case.
 fn fold_names(value: &mut Value) {
     if let Value::Object(fields) = value {
         let folded = std::mem::take(fields).into_iter();
@@ -190,11 +189,11 @@ mod tests {
     }
 
     fn user(config: &DockerConfig, server: &str) -> Option<String> {
-        config.login(server)?.credentials().unwrap()?.username
+        config.auth(server)?.credentials().unwrap()?.username
     }
 
     #[test]
-    fn a_login_is_found_under_every_key_that_names_its_server() {
+    fn credentials_are_found_under_every_key_that_names_their_server() {
         let keys = ["h:5", "h:5/", "h:5/v2/", "http://h:5", "https://h:5/v1/", "https://u@h:5"];
         for key in keys {
             let config = config(&format!(r#"{{"auths":{{"{key}":{{"username":"me"}}}}}}"#));
@@ -207,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_read_as_go_reads_it() {
+    fn the_file_is_read_as_go_reads_it() {
         let text = r#"{"Auths":{"H":{"userName":"me"}},"CREDSSTORE":"s",
             "proxies":{"Default":{"HTTPProxy":"not"},"default":{"HTTPProxy":"p"}}} trailing"#;
         let config = config(text);
@@ -219,10 +218,10 @@ mod tests {
     }
 
     #[test]
-    fn a_login_comes_in_several_forms() {
+    fn credentials_are_read_in_all_their_forms() {
         let login = |text: &str| {
             let config = config(&format!(r#"{{"auths":{{"h":{text}}}}}"#));
-            config.login("h").map(Login::credentials)
+            config.auth("h").map(AuthConfig::credentials)
         };
         let text = r#"{"auth":"dXNlcjpwOnc=","username":"not","password":"this"}"#;
         let found = login(text).unwrap().unwrap().unwrap();
@@ -242,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_has_its_own_helper_or_the_one_for_all_or_none() {
+    fn a_server_has_its_own_helper_the_default_or_none() {
         let config = config(r#"{"credsStore":"all","credHelpers":{"a":"own","b":""}}"#);
         assert_eq!(config.helper("a"), Some("own"));
         assert_eq!(config.helper("b"), None);

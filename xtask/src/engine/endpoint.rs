@@ -1,5 +1,5 @@
-//! Where the engine is: `DOCKER_HOST`, else the current Docker context, else the
-//! platform's socket, as the docker CLI decides it.
+//! Finds the engine as the docker CLI does: `DOCKER_HOST`, else the current Docker context, else
+//! the default socket.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,38 +10,40 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Deserialize;
 use xtask_core::regular_file;
 
-use super::{Builder, EngineError};
+use crate::engine::builder::Builder;
 use crate::engine::docker_config::DockerConfig;
-use crate::event::{Event, Events};
+use crate::engine::error::EngineError;
+use crate::event::Event;
+use crate::event_channel::Events;
 
 const DEFAULT_CONTEXT: &str = "default";
 const DEFAULT_SOCKET: &str = "unix:///var/run/docker.sock";
 
-/// What the user's environment says of the engine.
+/// The environment variables and options that select the engine.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     /// `DOCKER_HOST`.
-    pub host: Option<String>,
+    pub(crate) host: Option<String>,
     /// `DOCKER_CONTEXT`.
-    pub context: Option<String>,
+    pub(crate) context: Option<String>,
     /// `DOCKER_CONFIG`, else `~/.docker`.
-    pub config_dir: Option<PathBuf>,
-    /// Whether `DOCKER_TLS_VERIFY` says anything.
-    pub has_tls: bool,
-    /// The builder that was asked for; none lets the engine decide.
-    pub builder: Option<Builder>,
-    /// Whether it was said that Docker's config cannot be read.
-    pub is_warned: Arc<AtomicBool>,
+    pub(crate) config_dir: Option<PathBuf>,
+    /// Whether `DOCKER_TLS_VERIFY` is set and not empty.
+    pub(crate) has_tls: bool,
+    /// The builder to use; none to detect it.
+    pub(crate) builder: Option<Builder>,
+    /// Whether the warning about Docker's config was given. Clones share it.
+    pub(crate) is_warned: Arc<AtomicBool>,
 }
 
 impl Environment {
-    /// The build arguments that Docker's config gives to every build: its proxies.
-    pub fn proxies(&self, events: &Events) -> BTreeMap<String, String> {
+    /// The proxies in Docker's config, as build arguments.
+    pub(crate) fn proxies(&self, events: &Events) -> BTreeMap<String, String> {
         let endpoint = resolve(self).unwrap_or_default();
         self.docker_config(events).proxies(&endpoint)
     }
 
-    /// Docker's config; one that cannot be read is empty, which is said once.
+    /// Docker's config. An unreadable one is empty, with a single warning.
     pub(crate) fn docker_config(&self, events: &Events) -> DockerConfig {
         let read = self.config_file().map(|file| DockerConfig::read(&file));
         match read.transpose() {
@@ -78,7 +80,7 @@ struct DockerEndpoint {
     host: String,
 }
 
-/// The address of the engine, as a URL.
+/// The engine's URL.
 pub(crate) fn resolve(environment: &Environment) -> Result<String, EngineError> {
     if let Some(host) = environment.host.as_deref().filter(|host| !host.is_empty()) {
         return Ok(host.to_owned());
@@ -110,7 +112,8 @@ fn host_of_context(dir: &Path, name: &str) -> Result<String, EngineError> {
         .map(|meta| meta.endpoints.docker.host)
         .ok_or_else(|| {
             EngineError::Endpoint(format!(
-                "the Docker context '{name}' does not exist: see 'docker context ls', or set DOCKER_HOST"
+                "the Docker context '{name}' does not exist: see 'docker context ls', or set \
+                 DOCKER_HOST"
             ))
         })
 }
@@ -120,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_host_wins_over_the_context_and_the_context_over_the_socket() {
+    fn docker_host_overrides_the_context_which_overrides_the_default_socket() {
         let dir = tempfile::tempdir().unwrap();
         let meta = dir.path().join("contexts/meta/abc");
         fs::create_dir_all(&meta).unwrap();

@@ -1,8 +1,8 @@
-//! What is in a context, as BuildKit is told of it before it asks for files: sorted by
-//! path, each folder before what is in it, with what the file system says of each.
+//! The list of a context's files that BuildKit gets before it requests any of them: sorted by
+//! path, each folder before its contents, with the metadata of each.
 //!
-//! A context can have very many files, so only their order is kept here. What is told of
-//! one is made when it is told.
+//! A context can have very many files, so only their order is stored. Metadata is read when it is
+//! sent.
 
 use std::cmp::Ordering;
 use std::ffi::OsStr;
@@ -13,114 +13,112 @@ use std::path::{Path, PathBuf};
 
 use bollard_buildkit_proto::fsutil::types::Stat;
 use rustix::fs::{major, minor};
-use xtask_core::context::build_context::{Context, ContextEntry, FirstNames, Place};
+use xtask_core::context::build_context::{Context, ContextEntry, EntryIndex, HardLinks};
 use xtask_core::context::tree::Kind;
-use xtask_core::context::verified_reader::changed;
-use xtask_core::regular_file::naming;
+use xtask_core::context::verified_reader::changed_while_sending;
+use xtask_core::regular_file::with_path;
 
-use crate::engine::sync_ledger::SyncedFolder;
+use crate::engine::sync_ledger::SyncEntry;
 
-/// The mode of a folder that is told of only because something is in it.
-const MADE_UP: u32 = 0o755;
+/// The mode of a folder that is not an entry of the context.
+const PARENT_MODE: u32 = 0o755;
 
-/// What Go's `os.FileMode` calls a folder, a link, a device, one of characters, and a fifo.
-const FOLDER: u32 = 1 << 31;
-const LINK: u32 = 1 << 27;
-const DEVICE: u32 = 1 << 26;
-const FIFO: u32 = 1 << 25;
-const CHARACTERS: u32 = 1 << 21;
-/// Its bits beside those of permission, and what the file system calls them.
-const SPECIAL: [(u32, u32); 3] = [(0o4000, 1 << 23), (0o2000, 1 << 22), (0o1000, 1 << 20)];
+/// The type bits of Go's `os.FileMode`.
+const MODE_DIR: u32 = 1 << 31;
+const MODE_SYMLINK: u32 = 1 << 27;
+const MODE_DEVICE: u32 = 1 << 26;
+const MODE_NAMED_PIPE: u32 = 1 << 25;
+const MODE_CHAR_DEVICE: u32 = 1 << 21;
+/// The setuid, setgid and sticky bits of Unix and of Go's `os.FileMode`.
+const SPECIAL_BITS: [(u32, u32); 3] = [(0o4000, 1 << 23), (0o2000, 1 << 22), (0o1000, 1 << 20)];
 
-/// Some or all of a context, in the order in which it is told of.
+/// Some or all files of a context, in the order of the protocol.
 #[derive(Debug, Default)]
 pub(crate) struct FileList {
     context: Option<Context>,
-    rows: Vec<Row>,
+    files: Vec<ListedFile>,
 }
 
 #[derive(Debug)]
-enum Row {
-    Entry(Place),
-    /// A folder that holds entries and is none.
-    Folder(PathBuf),
+enum ListedFile {
+    Entry(EntryIndex),
+    /// A folder that contains entries but is not one.
+    Parent(PathBuf),
 }
 
 impl FileList {
-    /// What is wanted of a context; none if anything has a name that the protocol cannot
-    /// say.
+    /// Lists the entries of a context that `is_wanted`; none if a name or link target is not
+    /// UTF-8, which the protocol requires.
     pub(crate) fn new(
         context: &Context,
         is_wanted: impl Fn(&ContextEntry<'_>) -> bool,
     ) -> Option<Self> {
-        let mut places = Vec::new();
-        for place in context.places() {
-            let item = context.item(place)?;
+        let mut indices = Vec::new();
+        for index in context.indices() {
+            let item = context.item(index)?;
             if is_wanted(&item) {
                 item.path().to_str()?;
                 if item.entry.kind == Kind::Link {
-                    fs::read_link(item.part.source(item.entry)).ok()?.to_str()?;
+                    fs::read_link(item.part.source_path(item.entry)).ok()?.to_str()?;
                 }
-                places.push(place);
+                indices.push(index);
             }
         }
-        let item = |place: &Place| context.item(*place);
-        // Nearly sorted, as each part is sorted.
-        places.sort_by(|a, b| item(a).zip(item(b)).map_or(Ordering::Equal, by_path));
-        let mut rows = Vec::with_capacity(places.len());
-        let mut above = PathBuf::new();
-        for place in places {
-            let path = item(&place)?.path();
+        let item = |index: &EntryIndex| context.item(*index);
+        // Fast, as each part of the context is sorted.
+        indices.sort_by(|a, b| item(a).zip(item(b)).map_or(Ordering::Equal, by_path));
+        let mut files = Vec::with_capacity(indices.len());
+        let mut previous = PathBuf::new();
+        for index in indices {
+            let path = item(&index)?.path();
             let folders = path.ancestors().skip(1).filter(|it| !it.as_os_str().is_empty());
-            let missing: Vec<&Path> = folders.take_while(|it| !above.starts_with(it)).collect();
-            rows.extend(missing.into_iter().rev().map(|it| Row::Folder(it.to_owned())));
-            rows.push(Row::Entry(place));
-            above = path;
+            let missing: Vec<&Path> = folders.take_while(|it| !previous.starts_with(it)).collect();
+            files.extend(missing.into_iter().rev().map(|it| ListedFile::Parent(it.to_owned())));
+            files.push(ListedFile::Entry(index));
+            previous = path;
         }
-        Some(Self { context: Some(context.clone()), rows })
+        Some(Self { context: Some(context.clone()), files })
     }
 
-    /// How many there are.
     pub(crate) fn len(&self) -> usize {
-        self.rows.len()
+        self.files.len()
     }
 
-    /// The file that is asked for by its place in the order.
-    pub(crate) fn get(&self, place: usize) -> Option<ContextEntry<'_>> {
-        match self.rows.get(place)? {
-            Row::Entry(place) => self.item(*place),
-            Row::Folder(_) => None,
+    /// The entry at a position in the list, by which the engine requests it.
+    pub(crate) fn get(&self, position: usize) -> Option<ContextEntry<'_>> {
+        match self.files.get(position)? {
+            ListedFile::Entry(index) => self.item(*index),
+            ListedFile::Parent(_) => None,
         }
     }
 
-    fn item(&self, place: Place) -> Option<ContextEntry<'_>> {
-        self.context.as_ref()?.item(place)
+    fn item(&self, index: EntryIndex) -> Option<ContextEntry<'_>> {
+        self.context.as_ref()?.item(index)
     }
 
-    /// What is told of each.
+    /// The metadata of each file.
     ///
     /// # Errors
-    /// A link is not what it was.
+    /// A link changed since the context was read.
     pub(crate) fn stats(&self) -> impl Iterator<Item = io::Result<Stat>> {
-        let mut first_names = FirstNames::default();
-        self.rows.iter().map(move |row| match row {
-            Row::Folder(path) => Ok(Stat {
+        let mut hard_links = HardLinks::default();
+        self.files.iter().map(move |file| match file {
+            ListedFile::Parent(path) => Ok(Stat {
                 path: path.to_string_lossy().into_owned(),
-                mode: FOLDER | MADE_UP,
+                mode: MODE_DIR | PARENT_MODE,
                 ..Stat::default()
             }),
-            Row::Entry(place) => {
-                let item = self.item(*place).ok_or_else(changed)?;
-                let source = item.part.source(item.entry);
-                stat(&item, &source, &mut first_names).map_err(naming(&source))
+            ListedFile::Entry(index) => {
+                let item = self.item(*index).ok_or_else(changed_while_sending)?;
+                let source = item.part.source_path(item.entry);
+                stat(&item, &source, &mut hard_links).map_err(with_path(&source))
             }
         })
     }
 
-    /// The contents that they offer.
-    pub(crate) fn offers(&self) -> impl Iterator<Item = SyncedFolder> {
-        let items = (0..self.len()).filter_map(|place| self.get(place));
-        items.filter(|item| item.entry.kind == Kind::File).map(|item| SyncedFolder {
+    pub(crate) fn files(&self) -> impl Iterator<Item = SyncEntry> {
+        let items = (0..self.len()).filter_map(|position| self.get(position));
+        items.filter(|item| item.entry.kind == Kind::File).map(|item| SyncEntry {
             path: item.path(),
             size: item.entry.size(),
             modified: item.entry.modified(),
@@ -128,57 +126,56 @@ impl FileList {
         })
     }
 
-    /// The folders that they offer.
-    pub(crate) fn folders(&self) -> impl Iterator<Item = SyncedFolder> {
-        self.rows.iter().filter_map(|row| match row {
-            Row::Folder(path) => Some(SyncedFolder::folder(path.clone(), MADE_UP)),
-            Row::Entry(place) => {
-                let item = self.item(*place).filter(|item| item.entry.kind == Kind::Folder)?;
-                Some(SyncedFolder::folder(item.path(), item.entry.mode))
+    pub(crate) fn folders(&self) -> impl Iterator<Item = SyncEntry> {
+        self.files.iter().filter_map(|file| match file {
+            ListedFile::Parent(path) => Some(SyncEntry::folder(path.clone(), PARENT_MODE)),
+            ListedFile::Entry(index) => {
+                let item = self.item(*index).filter(|item| item.entry.kind == Kind::Folder)?;
+                Some(SyncEntry::folder(item.path(), item.entry.mode))
             }
         })
     }
 }
 
 fn by_path((a, b): (ContextEntry<'_>, ContextEntry<'_>)) -> Ordering {
-    a.part.names(a.entry).cmp(b.part.names(b.entry))
+    a.part.path_components(a.entry).cmp(b.part.path_components(b.entry))
 }
 
-fn stat(item: &ContextEntry<'_>, source: &Path, first_names: &mut FirstNames) -> io::Result<Stat> {
+fn stat(item: &ContextEntry<'_>, source: &Path, hard_links: &mut HardLinks) -> io::Result<Stat> {
     let ContextEntry { entry, digest, .. } = item;
-    let special = SPECIAL.into_iter().filter(|(own, _)| entry.mode & own != 0);
+    let special = SPECIAL_BITS.into_iter().filter(|(unix, _)| entry.mode & unix != 0);
     let mut stat = Stat {
         path: text(item.path().as_os_str()),
-        mode: special.fold(entry.mode & 0o777, |mode, (_, theirs)| mode | theirs),
+        mode: special.fold(entry.mode & 0o777, |mode, (_, go)| mode | go),
         mod_time: entry.modified(),
         ..Stat::default()
     };
     match entry.kind {
-        Kind::File => match first_names.before(item) {
+        Kind::File => match hard_links.first_path(item) {
             Some(first) => stat.linkname = text(first.as_os_str()),
             None => stat.size = entry.size().try_into().map_err(io::Error::other)?,
         },
-        Kind::Folder => stat.mode |= FOLDER,
-        Kind::Fifo => stat.mode |= FIFO,
+        Kind::Folder => stat.mode |= MODE_DIR,
+        Kind::Fifo => stat.mode |= MODE_NAMED_PIPE,
         Kind::Link => {
             let target = fs::read_link(source)?;
             if blake3::hash(target.as_os_str().as_bytes()) != *digest {
-                return Err(changed());
+                return Err(changed_while_sending());
             }
             stat.linkname = text(target.as_os_str());
             stat.size = stat.linkname.len().try_into().map_err(io::Error::other)?;
-            stat.mode |= LINK;
+            stat.mode |= MODE_SYMLINK;
         }
-        Kind::Characters(number) | Kind::Blocks(number) => {
-            let is_characters = matches!(entry.kind, Kind::Characters(_));
-            stat.mode |= if is_characters { DEVICE | CHARACTERS } else { DEVICE };
+        Kind::CharDevice(number) | Kind::BlockDevice(number) => {
+            let is_char = matches!(entry.kind, Kind::CharDevice(_));
+            stat.mode |= if is_char { MODE_DEVICE | MODE_CHAR_DEVICE } else { MODE_DEVICE };
             (stat.devmajor, stat.devminor) = (major(number).into(), minor(number).into());
         }
     }
     Ok(stat)
 }
 
-/// Of a name that can be said, as all were.
+/// All names are UTF-8 here: [`FileList::new`] checks them.
 fn text(name: &OsStr) -> String {
     name.to_string_lossy().into_owned()
 }

@@ -1,12 +1,11 @@
-//! The files of a context one by one, as BuildKit asks for them.
+//! Serves the files of a context one by one, as BuildKit requests them.
 //!
-//! The protocol is that of `fsutil`, which BuildKit receives files with. It is told of
-//! everything in the context, sorted by path, what it is, its size and its time. It asks
-//! for the files that differ from what it has, by their place in that order; each is sent
-//! in pieces, the last of them empty.
+//! The protocol is `fsutil`'s. BuildKit first receives the path, kind, size and time of every
+//! file, sorted by path. It then requests the files that differ from its cache, by their position
+//! in that list; each is sent in packets, of which the last one is empty.
 //!
-//! It asks three times for a build: for the Dockerfile, for `.dockerignore`, and for the
-//! context. What is ignored was decided before, so the second time there is nothing.
+//! A build makes three requests: for the Dockerfile, for `.dockerignore`, and for the context. The
+//! ignore rules were applied before, so the second gets an empty list.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -22,66 +21,69 @@ use tonic::{Request, Response, Status, Streaming};
 use xtask_core::context::build_context::Context;
 use xtask_core::context::verified_reader::VerifiedReader;
 use xtask_core::digest::Digest;
-use xtask_core::regular_file::naming;
+use xtask_core::regular_file::with_path;
 
 use crate::engine::file_list::FileList;
-use crate::engine::sync_ledger::SyncedFolder;
+use crate::engine::sync_ledger::SyncEntry;
 
-/// Big enough that a packet costs nothing beside the copying.
+/// Large enough to make a packet's cost negligible.
 const CHUNK: usize = 256 * 1024;
 const PACKETS_IN_FLIGHT: usize = 16;
 
-/// So many files are read at a time.
+/// Files that are read in parallel.
 const READERS: usize = 4;
 
 type Packets = Sender<Result<Packet, Status>>;
 
-/// What the engine may ask for.
+/// The file sync service of a session.
 #[derive(Clone)]
-pub(crate) struct Files {
+pub(crate) struct FileSyncService {
     context: Arc<FileList>,
     dockerfile: Arc<FileList>,
-    /// What went wrong with one of them.
+    /// Why a file could not be sent.
     failure: Arc<Mutex<Option<String>>>,
-    is_sent: Arc<dyn Fn() + Send + Sync>,
+    on_sent: Arc<dyn Fn() + Send + Sync>,
 }
 
-impl Files {
-    /// Those of a context; none if one has a name that the protocol cannot say.
+impl FileSyncService {
+    /// Calls `on_sent` when the engine has the whole context. None if a name or link target is not
+    /// UTF-8.
     pub(crate) fn new(
         context: &Context,
         dockerfile: &str,
-        is_sent: impl Fn() + Send + Sync + 'static,
+        on_sent: impl Fn() + Send + Sync + 'static,
     ) -> Option<Self> {
         let all = FileList::new(context, |item| !item.is_ignored)?;
-        let own = FileList::new(context, |item| item.path() == Path::new(dockerfile))?;
+        let dockerfile = FileList::new(context, |item| item.path() == Path::new(dockerfile))?;
         Some(Self {
             context: Arc::new(all),
-            dockerfile: Arc::new(own),
+            dockerfile: Arc::new(dockerfile),
             failure: Arc::default(),
-            is_sent: Arc::new(is_sent),
+            on_sent: Arc::new(on_sent),
         })
     }
 
-    /// What they offer. Of the folders that the Dockerfile lies in, nothing is copied.
-    pub(crate) fn offers(&self) -> impl Iterator<Item = SyncedFolder> {
-        self.context.folders().chain(self.context.offers()).chain(self.dockerfile.offers())
+    /// Everything that is served, without the Dockerfile's folders: no `COPY` reads those.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = SyncEntry> {
+        self.context.folders().chain(self.context.files()).chain(self.dockerfile.files())
     }
 
-    /// What went wrong with one of them, if that was it.
+    /// Why a file could not be sent, if that happened.
     pub(crate) fn failure(&self) -> Option<String> {
         self.failure.lock().ok()?.clone()
     }
 }
 
-impl fmt::Debug for Files {
+impl fmt::Debug for FileSyncService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Files").field("context", &self.context.len()).finish_non_exhaustive()
+        f.debug_struct("FileSyncService")
+            .field("context", &self.context.len())
+            .finish_non_exhaustive()
     }
 }
 
 #[tonic::async_trait]
-impl FileSync for Files {
+impl FileSync for FileSyncService {
     type DiffCopyStream = ReceiverStream<Result<Packet, Status>>;
 
     async fn diff_copy(
@@ -90,36 +92,36 @@ impl FileSync for Files {
     ) -> Result<Response<Self::DiffCopyStream>, Status> {
         let named = request.metadata().get("dir-name");
         let is_dockerfile = named.is_some_and(|name| name == "dockerfile");
-        let mut wanted = request.metadata().get_all("followpaths").iter();
+        let mut paths = request.metadata().get_all("followpaths").iter();
         let is_ignore_file = !is_dockerfile
-            && wanted.any(|path| path.to_str().is_ok_and(|path| path.ends_with(".dockerignore")));
-        let told = match (is_dockerfile, is_ignore_file) {
+            && paths.any(|path| path.to_str().is_ok_and(|path| path.ends_with(".dockerignore")));
+        let list = match (is_dockerfile, is_ignore_file) {
             (true, _) => Arc::clone(&self.dockerfile),
             (_, true) => Arc::default(),
             _ => Arc::clone(&self.context),
         };
-        let (packets, answer) = mpsc::channel(PACKETS_IN_FLIGHT);
-        let (ask, asked) = mpsc::unbounded_channel();
-        let (files, all, list) = (self.clone(), Arc::clone(&told), packets.clone());
-        tokio::task::spawn_blocking(move || files.tell(&all, &list));
-        let asked = Arc::new(Mutex::new(asked));
+        let (packets, response) = mpsc::channel(PACKETS_IN_FLIGHT);
+        let (queue, requests) = mpsc::unbounded_channel();
+        let (service, stats, output) = (self.clone(), Arc::clone(&list), packets.clone());
+        tokio::task::spawn_blocking(move || service.send_stats(&stats, &output));
+        let requests = Arc::new(Mutex::new(requests));
         for _ in 0..READERS {
-            let (files, told, asked, data) =
-                (self.clone(), Arc::clone(&told), Arc::clone(&asked), packets.clone());
-            tokio::task::spawn_blocking(move || files.send_some(&told, &asked, &data));
+            let (service, list, requests, output) =
+                (self.clone(), Arc::clone(&list), Arc::clone(&requests), packets.clone());
+            tokio::task::spawn_blocking(move || service.send_requested(&list, &requests, &output));
         }
-        let is_sent = Arc::clone(&self.is_sent);
+        let on_sent = Arc::clone(&self.on_sent);
         let is_context = !is_dockerfile && !is_ignore_file;
         tokio::spawn(async move {
-            let is_done = listen(request.into_inner(), &ask).await;
+            let is_done = queue_requests(request.into_inner(), &queue).await;
             if is_done {
                 drop(packets.send(Ok(packet(PacketType::PacketFin))).await);
             }
             if is_done && is_context {
-                is_sent();
+                on_sent();
             }
         });
-        Ok(Response::new(ReceiverStream::new(answer)))
+        Ok(Response::new(ReceiverStream::new(response)))
     }
 
     type TarStreamStream = ReceiverStream<Result<Packet, Status>>;
@@ -128,7 +130,7 @@ impl FileSync for Files {
         &self,
         _: Request<Streaming<Packet>>,
     ) -> Result<Response<Self::TarStreamStream>, Status> {
-        Err(Status::unimplemented("files are sent one by one"))
+        Err(Status::unimplemented("tar streams"))
     }
 }
 
@@ -136,12 +138,12 @@ fn packet(kind: PacketType) -> Packet {
     Packet { r#type: kind.into(), ..Packet::default() }
 }
 
-/// Takes what the engine asks for, to the end; tells whether it has all it wants. Nothing
-/// may wait here: many small requests that are not taken look like an attack to h2.
-async fn listen(mut packets: Streaming<Packet>, ask: &UnboundedSender<u32>) -> bool {
+/// Queues the engine's requests; returns whether it got everything. It never waits for a reader:
+/// h2 treats many small unread frames as an attack.
+async fn queue_requests(mut packets: Streaming<Packet>, queue: &UnboundedSender<u32>) -> bool {
     while let Ok(Some(packet)) = packets.message().await {
         match packet.r#type() {
-            PacketType::PacketReq if ask.send(packet.id).is_ok() => {}
+            PacketType::PacketReq if queue.send(packet.id).is_ok() => {}
             PacketType::PacketFin => return true,
             _ => return false,
         }
@@ -149,10 +151,9 @@ async fn listen(mut packets: Streaming<Packet>, ask: &UnboundedSender<u32>) -> b
     false
 }
 
-impl Files {
-    /// Tells of everything.
-    fn tell(&self, all: &FileList, packets: &Packets) {
-        for stat in all.stats() {
+impl FileSyncService {
+    fn send_stats(&self, list: &FileList, packets: &Packets) {
+        for stat in list.stats() {
             let stat = match stat {
                 Ok(stat) => Some(stat),
                 Err(error) => return self.fail(&error, packets),
@@ -165,15 +166,21 @@ impl Files {
         drop(packets.blocking_send(Ok(packet(PacketType::PacketStat))));
     }
 
-    /// Sends what is asked for, one of several to do so, until nothing more is.
-    fn send_some(&self, told: &FileList, asked: &Mutex<UnboundedReceiver<u32>>, packets: &Packets) {
-        let next = || asked.lock().ok()?.blocking_recv();
+    /// Sends requested files until the queue ends. Several threads share the queue.
+    fn send_requested(
+        &self,
+        list: &FileList,
+        requests: &Mutex<UnboundedReceiver<u32>>,
+        packets: &Packets,
+    ) {
+        let next = || requests.lock().ok()?.blocking_recv();
         while let Some(id) = next() {
-            let Some(item) = usize::try_from(id).ok().and_then(|place| told.get(place)) else {
+            let Some(item) = usize::try_from(id).ok().and_then(|position| list.get(position))
+            else {
                 return;
             };
-            let source = item.part.source(item.entry);
-            match send(&source, item.digest, id, packets).map_err(naming(&source)) {
+            let source = item.part.source_path(item.entry);
+            match send_file(&source, item.digest, id, packets).map_err(with_path(&source)) {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => return self.fail(&error, packets),
@@ -190,15 +197,15 @@ impl Files {
     }
 }
 
-/// Sends a file; false if nobody listens any more.
-fn send(source: &Path, digest: Digest, id: u32, packets: &Packets) -> io::Result<bool> {
-    let mut whole = VerifiedReader::open(source)?;
+/// Sends a file; false if the stream was closed.
+fn send_file(source: &Path, digest: Digest, id: u32, packets: &Packets) -> io::Result<bool> {
+    let mut reader = VerifiedReader::open(source)?;
     loop {
-        let size = usize::try_from(whole.left()).map_or(CHUNK, |left| left.min(CHUNK));
+        let size = usize::try_from(reader.remaining()).map_or(CHUNK, |left| left.min(CHUNK));
         let mut data = vec![0; size];
-        whole.read_exact(&mut data)?;
+        reader.read_exact(&mut data)?;
         if data.is_empty() {
-            whole.check_end(digest)?;
+            reader.verify(digest)?;
         }
         let is_last = data.is_empty();
         let packet = Packet { id, data, ..packet(PacketType::PacketData) };

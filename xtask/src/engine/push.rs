@@ -1,8 +1,8 @@
-//! Pushing one image, until it is there or cannot be.
+//! Pushes one image, with retries.
 //!
-//! What may pass (a registry that restarts, a limit on requests, a server's own
-//! error) is tried again with growing pauses; what will not pass by itself (a
-//! wrong password, a missing right, an unknown repository) fails at once.
+//! A transient error (a registry that restarts, a rate limit, an internal error of a server) is
+//! retried with exponential backoff. A permanent one (a wrong password, a missing permission, an
+//! unknown repository) fails at once.
 
 use std::time::{Duration, Instant};
 
@@ -11,39 +11,39 @@ use bollard::models::PushImageInfo;
 use bollard::query_parameters::PushImageOptionsBuilder;
 use futures_util::StreamExt;
 
-use super::{
-    DockerEngine, Engine, EngineError, Logins, credentials, query, to_their_end, transfer,
-};
-use crate::engine::answer::Transfer;
-use crate::engine::passing::may_pass;
-use crate::event::{Event, Events};
+use crate::engine::api::Engine;
+use crate::engine::credentials::{self, Logins};
+use crate::engine::docker::DockerEngine;
+use crate::engine::error::EngineError;
+use crate::engine::response::TransferStatus;
+use crate::engine::retry::is_transient;
+use crate::engine::transfer::{query, transfer, without_leftover_bytes};
+use crate::event::Event;
+use crate::event_channel::Events;
 
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+const FIRST_DELAY: Duration = Duration::from_millis(500);
+const MAX_DELAY: Duration = Duration::from_secs(8);
 
-/// What is pushed where.
+/// A request to push an image of the engine to a registry.
 #[derive(Clone, Debug)]
-pub struct PushRequest {
-    /// The image in the engine.
-    pub image: String,
+pub(crate) struct PushRequest {
+    pub(crate) image: String,
     /// `domain/namespace/image`.
-    pub repository: String,
-    /// The tag there.
-    pub tag: String,
+    pub(crate) repository: String,
+    pub(crate) tag: String,
 }
 
 impl PushRequest {
-    /// The whole reference.
-    pub fn reference(&self) -> String {
+    pub(crate) fn reference(&self) -> String {
         format!("{}:{}", self.repository, self.tag)
     }
 }
 
 impl DockerEngine {
-    /// Tags and pushes an image; the answer is its manifest's digest. What may
-    /// pass is tried again until `retry_for` after the first failure: an engine tries for a
-    /// while by itself before it gives up.
-    pub async fn push(
+    /// Tags and pushes an image, and returns its manifest's digest. Transient errors are retried
+    /// until `retry_for` after the first one, not after the start: an engine retries for a while
+    /// itself before it returns an error.
+    pub(crate) async fn push(
         &self,
         request: &PushRequest,
         logins: &Logins,
@@ -52,25 +52,25 @@ impl DockerEngine {
     ) -> Result<String, EngineError> {
         self.tag(&request.image, &request.repository, &request.tag).await?;
         let login = logins.get(credentials::domain_of(&request.repository));
-        let mut failed = None;
-        let mut pause = FIRST_PAUSE;
+        let mut first_failure = None;
+        let mut delay = FIRST_DELAY;
         loop {
             let error = match self.push_once(request, login).await {
                 Ok(digest) => return Ok(digest),
                 Err(error) => error,
             };
-            let since = *failed.get_or_insert_with(Instant::now);
-            let is_passing = matches!(&error, EngineError::Refused(text) if may_pass(text));
-            if !is_passing || since.elapsed() + pause > retry_for {
+            let since = *first_failure.get_or_insert_with(Instant::now);
+            let may_retry = matches!(&error, EngineError::Refused(text) if is_transient(text));
+            if !may_retry || since.elapsed() + delay > retry_for {
                 return Err(error);
             }
             events.send(Event::PushRetried {
                 reference: request.reference(),
                 reason: error.to_string(),
-                delay: pause,
+                delay,
             });
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            tokio::time::sleep(delay).await;
+            delay = (delay * 2).min(MAX_DELAY);
         }
     }
 
@@ -81,31 +81,33 @@ impl DockerEngine {
     ) -> Result<String, EngineError> {
         let options = PushImageOptionsBuilder::default().tag(&request.tag).build();
         let mut wait = self.waiting.begin(format!("the engine to push {}", request.reference()));
-        let mut answers = if let Some(address) = &self.address {
+        let mut statuses = if let Some(address) = &self.address {
             let path = format!("/images/{}/push?{}", request.repository, query(&options)?);
-            wait.answer(transfer(address, &path, login)).await??
+            wait.until(transfer(address, &path, login)).await??
         } else {
-            let answers =
-                self.transfers.push_image(&request.repository, Some(options), login.cloned());
-            let status = |info: PushImageInfo| Transfer::new(info.status);
-            to_their_end(answers).map(move |it| it.map(status).map_err(EngineError::from)).boxed()
+            let statuses =
+                self.transfer_client.push_image(&request.repository, Some(options), login.cloned());
+            let status = |info: PushImageInfo| TransferStatus::new(info.status);
+            without_leftover_bytes(statuses)
+                .map(move |it| it.map(status).map_err(EngineError::from))
+                .boxed()
         };
         let pushed = async {
             let mut digest = None;
-            while let Some(answer) = answers.next().await {
-                let status = answer?.status.unwrap_or_default();
+            while let Some(status) = statuses.next().await {
+                let status = status?.status.unwrap_or_default();
                 digest = digest_in(&status).or(digest);
             }
             Ok::<_, EngineError>(digest)
         };
-        // An engine that tries again by itself says so every second, and nothing else.
-        wait.answer(pushed)
+        // One wait for all of it: an engine that retries sends a status every second.
+        wait.until(pushed)
             .await??
-            .ok_or_else(|| EngineError::Lost("the push ended without a digest".to_owned()))
+            .ok_or_else(|| EngineError::InvalidResponse("it has no digest".to_owned()))
     }
 }
 
-/// `v1: digest: sha256:0c3c… size: 735`: the only place that tells the digest.
+/// The digest in `v1: digest: sha256:0c3c… size: 735`. No field of the API has it.
 fn digest_in(status: &str) -> Option<String> {
     let (_, rest) = status.split_once(": digest: ")?;
     let digest = rest.split(' ').next()?;

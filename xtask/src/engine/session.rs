@@ -1,9 +1,8 @@
-//! A BuildKit session: a second connection, on which the engine asks us, by gRPC, for
-//! the files of a context and for logins.
+//! A BuildKit session: a second connection, over which the engine requests the files of a
+//! context and registry credentials by gRPC.
 //!
-//! It begins as an HTTP request that is upgraded. The client crate can do that, but serves
-//! no files there, so it is spoken here, on a connection of our own: to a local socket, or
-//! to a port without TLS.
+//! It starts as an HTTP request with an upgrade. The client crate supports sessions, but not the
+//! file sync service, so they are implemented here, for Unix sockets and TCP without TLS.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -32,101 +31,98 @@ use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status};
 use xtask_core::workspace::registry_config::DOCKER_HUB;
 
-use super::Logins;
 use crate::engine::credentials::HUB_SERVER;
-use crate::engine::file_sync::Files;
+use crate::engine::credentials::Logins;
+use crate::engine::file_sync::FileSyncService;
 
-/// h2 takes it for an attack if half as much as this, counted generously, waits in small
-/// pieces: requests for files are small, and there can be one for each.
+/// h2 treats many small unread frames as an attack, in proportion to this size. The engine sends
+/// a small request for every file that it needs.
 const WINDOW: u32 = 64 << 20;
 
-/// An answer with a longer head is none to a request for a session.
-const LONGEST_HEAD: usize = 64 << 10;
+const MAX_RESPONSE_HEAD: usize = 64 << 10;
 
-/// The calls that we answer, as the engine is told; the last one only with files.
+/// The gRPC methods that are announced to the engine; the last one only with files.
 const METHODS: [&str; 2] =
     ["/moby.filesync.v1.Auth/Credentials", "/moby.filesync.v1.FileSync/DiffCopy"];
 
-/// Where an engine takes connections of our own.
+/// Where to connect to an engine without the client crate.
 #[derive(Clone, Debug)]
 pub(crate) enum Address {
-    /// A local socket.
-    Socket(PathBuf),
-    /// A host and a port.
-    Port(String),
+    Unix(PathBuf),
+    /// `HOST:PORT`.
+    Tcp(String),
 }
 
 impl Address {
-    /// Of an endpoint, if we can speak to it.
-    pub(crate) fn of(endpoint: &str, has_tls: bool) -> Option<Self> {
+    /// None for an endpoint that needs TLS or SSH, or has no port.
+    pub(crate) fn of_endpoint(endpoint: &str, has_tls: bool) -> Option<Self> {
         if let Some(path) = endpoint.strip_prefix("unix://") {
-            return Some(Self::Socket(path.into()));
+            return Some(Self::Unix(path.into()));
         }
         let rest = ["tcp://", "http://"].iter().find_map(|scheme| endpoint.strip_prefix(scheme))?;
-        let port = rest.split('/').next().filter(|port| port.contains(':') && !has_tls)?;
-        Some(Self::Port(port.to_owned()))
+        let host = rest.split('/').next().filter(|host| host.contains(':') && !has_tls)?;
+        Some(Self::Tcp(host.to_owned()))
     }
 
-    /// As an HTTP request names it.
+    /// The `Host` header.
     pub(crate) fn host(&self) -> &str {
         match self {
-            Self::Socket(_) => "docker",
-            Self::Port(port) => port,
+            Self::Unix(_) => "docker",
+            Self::Tcp(host) => host,
         }
     }
 }
 
-/// It ends when it is dropped.
+/// An open session. Dropping it closes the connection.
 #[derive(Debug)]
 pub(crate) struct Session {
-    /// The connection itself: whoever serves it has another handle.
+    /// A duplicate of the server's handle.
     connection: OwnedFd,
     id: String,
 }
 
 impl Session {
-    /// Opens one for an engine, which keeps files under a `key`; without files it is for
-    /// logins only.
+    /// Opens a session. The engine caches `files` under the `key`; without files, the session
+    /// serves only credentials.
     pub(crate) async fn open(
         address: &Address,
         key: &str,
-        files: Option<Files>,
+        files: Option<FileSyncService>,
         logins: Logins,
     ) -> io::Result<Self> {
         match address {
-            Address::Socket(path) => {
-                Self::begin(UnixStream::connect(path).await?, key, files, logins).await
+            Address::Unix(path) => {
+                Self::start(UnixStream::connect(path).await?, key, files, logins).await
             }
-            Address::Port(port) => {
-                let stream = TcpStream::connect(port).await?;
+            Address::Tcp(host) => {
+                let stream = TcpStream::connect(host).await?;
                 stream.set_nodelay(true)?;
-                Self::begin(stream, key, files, logins).await
+                Self::start(stream, key, files, logins).await
             }
         }
     }
 
-    async fn begin(
+    async fn start(
         mut served: impl AsyncRead + AsyncWrite + Connected + AsFd + Unpin + Send + 'static,
         key: &str,
-        files: Option<Files>,
+        files: Option<FileSyncService>,
         logins: Logins,
     ) -> io::Result<Self> {
-        let id = unique_session();
+        let id = unique_session_id();
         upgrade(&mut served, &id, key, files.is_some()).await?;
         let connection = served.as_fd().try_clone_to_owned()?;
         let server = Server::builder()
             .initial_connection_window_size(WINDOW)
             .initial_stream_window_size(WINDOW)
-            .add_service(HealthServer::new(Healthy))
-            .add_service(AuthServer::new(KnownLogins(logins)))
+            .add_service(HealthServer::new(HealthService))
+            .add_service(AuthServer::new(AuthService(logins)))
             .add_optional_service(files.map(FileSyncServer::new))
             .serve_with_incoming(stream::iter([Ok::<_, io::Error>(served)]));
-        // It ends with the connection. The engine says what is wrong if it ends early.
+        // It ends with the connection. If it ends early, the build returns the engine's error.
         tokio::spawn(async { drop(server.await) });
         Ok(Self { connection, id })
     }
 
-    /// What the engine knows it by.
     pub(crate) fn id(&self) -> &str {
         &self.id
     }
@@ -138,8 +134,8 @@ impl Drop for Session {
     }
 }
 
-/// A session id must differ from every other one that the engine knows.
-pub(crate) fn unique_session() -> String {
+/// An ID that no other session of the engine has.
+pub(crate) fn unique_session_id() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -162,24 +158,24 @@ async fn upgrade(
     }
     request.push_str("\r\n");
     connection.write_all(request.as_bytes()).await?;
-    let mut answer = Vec::new();
-    // By the byte: what follows is for another reader.
-    while !answer.ends_with(b"\r\n\r\n") {
-        answer.push(connection.read_u8().await?);
-        if answer.len() > LONGEST_HEAD {
+    let mut head = Vec::new();
+    // Byte by byte: what follows the head is for the gRPC server.
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(connection.read_u8().await?);
+        if head.len() > MAX_RESPONSE_HEAD {
             break;
         }
     }
-    if answer.starts_with(b"HTTP/1.1 101") {
+    if head.starts_with(b"HTTP/1.1 101") {
         return Ok(());
     }
     Err(io::Error::other("the engine refused a session"))
 }
 
-struct Healthy;
+struct HealthService;
 
 #[tonic::async_trait]
-impl Health for Healthy {
+impl Health for HealthService {
     async fn check(
         &self,
         _: Request<HealthCheckRequest>,
@@ -204,11 +200,11 @@ impl Health for Healthy {
     }
 }
 
-struct KnownLogins(Logins);
+struct AuthService(Logins);
 
-/// The engine fetches tokens itself, with the credentials, from a client that does not.
+/// If the client fetches no tokens, the engine does, with the client's credentials.
 #[tonic::async_trait]
-impl Auth for KnownLogins {
+impl Auth for AuthService {
     async fn credentials(
         &self,
         request: Request<CredentialsRequest>,
@@ -258,10 +254,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_of_our_own_need_a_socket_or_a_port_without_tls() {
-        let address = |endpoint: &str, has_tls| match Address::of(endpoint, has_tls) {
-            Some(Address::Socket(path)) => path.display().to_string(),
-            Some(Address::Port(port)) => port,
+    fn sessions_need_a_unix_socket_or_a_tcp_port_without_tls() {
+        let address = |endpoint: &str, has_tls| match Address::of_endpoint(endpoint, has_tls) {
+            Some(Address::Unix(path)) => path.display().to_string(),
+            Some(Address::Tcp(host)) => host,
             None => String::new(),
         };
         assert_eq!(address("unix:///run/docker.sock", true), "/run/docker.sock");
@@ -273,17 +269,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_login_for_docker_hub_is_found_under_the_names_that_engines_use() {
+    async fn docker_hub_s_credentials_are_found_under_all_names_that_engines_use() {
         let login = DockerCredentials {
             username: Some("me".to_owned()),
             password: Some("secret".to_owned()),
             ..DockerCredentials::default()
         };
-        let logins = KnownLogins(Logins::from([(DOCKER_HUB.to_owned(), login)]));
+        let logins = AuthService(Logins::from([(DOCKER_HUB.to_owned(), login)]));
         for host in ["docker.io", "registry-1.docker.io", HUB_SERVER] {
             let request = Request::new(CredentialsRequest { host: host.to_owned() });
-            let answer = logins.credentials(request).await.unwrap().into_inner();
-            assert_eq!((answer.username.as_str(), answer.secret.as_str()), ("me", "secret"));
+            let response = logins.credentials(request).await.unwrap().into_inner();
+            assert_eq!((response.username.as_str(), response.secret.as_str()), ("me", "secret"));
         }
     }
 }

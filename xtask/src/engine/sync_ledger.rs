@@ -1,18 +1,18 @@
-//! What an engine was offered of an image's files, so that it never takes an old file
-//! for a new one.
+//! The record of what an engine was sent of an image's files, so that it never uses an old file
+//! in place of a new one.
 //!
-//! BuildKit keeps the files that it received under a key. The next time it asks only for
-//! those whose path, kind, mode, size or time of modification are others. Size and time
-//! do not tell contents: a file can be written twice within one tick of the clock, or be
-//! given its old time. And a folder that was a folder before is never counted as changed,
-//! whatever its mode: its new mode is written to the disk, but the checksums by which
-//! `COPY` finds its cache keep the old one. So whatever was offered under a key is
-//! remembered with the digest of its contents, a folder with its mode in place of contents:
-//! every version, as the engine may keep several states of the files. If a path comes again
-//! with a size and time that stood for other contents, that key is given up, and the engine
-//! begins from nothing under a new one. So it does if this record was lost. A copy of it
-//! knows nothing of what was offered since: whoever keeps the record makes where it lies a
-//! part of the key.
+//! BuildKit caches the files that it received under a key, and then requests only those whose
+//! path, kind, mode, size or modification time differ. Size and time do not identify contents: a
+//! file can be written twice within one tick of the clock, or get its old time back. And a folder
+//! never counts as changed because of its mode: the new mode is written to the disk, but the
+//! checksums that `COPY` is cached by keep the old one.
+//!
+//! So everything that was served under a key is recorded with the digest of its contents (for a
+//! folder, of its mode), in all its versions, as the engine may keep several states of the files.
+//! If a path comes again with a size and time that stood for other contents, that key is given up,
+//! and the engine starts empty under a new one; likewise if the record is lost. A copy of the
+//! record would lack what was served since, so the caller makes the identity of the record's
+//! folder a part of the key.
 
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
@@ -22,77 +22,75 @@ use serde::{Deserialize, Serialize};
 use xtask_core::digest::Digest;
 use xtask_core::digest::FieldHasher;
 
-/// So many digests more than files there may be before a key is given up for them.
-const SPARE: usize = 10_000;
+/// A key is given up when its record has this many entries more than twice the number of files.
+const MAX_OLD_ENTRIES: usize = 10_000;
 
-/// As much of a digest as chance does not find twice.
-type Short = [u8; 16];
+/// The first half of a digest, which is enough to avoid collisions.
+type ShortDigest = [u8; 16];
 
-/// Changes whenever other things are remembered: what an older record lacks was offered
-/// all the same.
+/// To be incremented whenever more is recorded: an older record lacks what was served.
 const FORMAT: u32 = 2;
 
-/// What was offered under a key.
+/// What was served under a key.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct SyncLedger {
     format: u32,
     key: String,
-    /// The digest of contents, by that of path, size and time.
-    seen: HashMap<Short, Short>,
+    /// The digest of the contents, by the digest of path, size and time.
+    served: HashMap<ShortDigest, ShortDigest>,
 }
 
-/// A file or folder as the engine tells them apart, and what is in it.
+/// A file or folder by what the engine compares, and the digest of its contents.
 #[derive(Clone, Debug)]
-pub(crate) struct SyncedFolder {
-    /// Its path in the context.
+pub(crate) struct SyncEntry {
+    /// The path in the context.
     pub(crate) path: PathBuf,
-    /// In bytes.
     pub(crate) size: u64,
-    /// When it was modified, in nanoseconds.
+    /// In nanoseconds since the epoch.
     pub(crate) modified: i64,
-    /// Of its contents.
     pub(crate) digest: Digest,
 }
 
-impl SyncedFolder {
-    /// A folder, of which the engine looks at nothing but the path.
+impl SyncEntry {
+    /// The engine compares nothing but the path of a folder.
     pub(crate) fn folder(path: PathBuf, mode: u32) -> Self {
         Self { path, size: 0, modified: 0, digest: blake3::hash(&mode.to_le_bytes()) }
     }
 }
 
 impl SyncLedger {
-    /// The offers that are to be made now: those that were made `before` and these, or
-    /// these alone under a key that is made of a `nonce` never used before.
-    pub(crate) fn next(
-        before: Option<Self>,
-        nonce: &str,
-        offers: impl Iterator<Item = SyncedFolder>,
+    /// Adds entries to the `last` ledger, or starts one under a key that was never used if they
+    /// contradict it.
+    pub(crate) fn extend_or_restart(
+        last: Option<Self>,
+        new_key: &str,
+        entries: impl Iterator<Item = SyncEntry>,
     ) -> Self {
-        let offers: HashMap<Short, Short> = offers.map(|offer| offer.entry()).collect();
-        let usable = before.filter(|before| {
-            let is_kept = |(name, digest)| before.seen.get(name).is_none_or(|seen| seen == digest);
-            before.format == FORMAT
-                && before.seen.len() <= 2 * offers.len() + SPARE
-                && offers.iter().all(is_kept)
+        let entries: HashMap<_, _> = entries.map(|entry| entry.digests()).collect();
+        let usable = last.filter(|last| {
+            let is_consistent =
+                |(name, digest)| last.served.get(name).is_none_or(|served| served == digest);
+            last.format == FORMAT
+                && last.served.len() <= 2 * entries.len() + MAX_OLD_ENTRIES
+                && entries.iter().all(is_consistent)
         });
         match usable {
-            Some(mut before) => {
-                before.seen.extend(offers);
-                before
+            Some(mut last) => {
+                last.served.extend(entries);
+                last
             }
-            None => Self { format: FORMAT, key: nonce.to_owned(), seen: offers },
+            None => Self { format: FORMAT, key: new_key.to_owned(), served: entries },
         }
     }
 
-    /// What the engine keeps the files under.
+    /// The key under which the engine caches the files.
     pub(crate) fn key(&self) -> &str {
         &self.key
     }
 }
 
-impl SyncedFolder {
-    fn entry(&self) -> (Short, Short) {
+impl SyncEntry {
+    fn digests(&self) -> (ShortDigest, ShortDigest) {
         let mut fields = FieldHasher::default();
         fields.add(self.path.as_os_str().as_bytes());
         fields.add(&self.size.to_le_bytes());
@@ -101,8 +99,8 @@ impl SyncedFolder {
     }
 }
 
-fn short(digest: Digest) -> Short {
-    let mut short = Short::default();
+fn short(digest: Digest) -> ShortDigest {
+    let mut short = ShortDigest::default();
     short.copy_from_slice(&digest.as_bytes()[..16]);
     short
 }
@@ -111,31 +109,26 @@ fn short(digest: Digest) -> Short {
 mod tests {
     use super::*;
 
-    fn offer(path: &str, modified: i64, contents: &str) -> SyncedFolder {
+    fn file(path: &str, modified: i64, contents: &str) -> SyncEntry {
         let size = u64::try_from(contents.len()).unwrap();
-        SyncedFolder {
-            path: path.into(),
-            size,
-            modified,
-            digest: blake3::hash(contents.as_bytes()),
-        }
+        SyncEntry { path: path.into(), size, modified, digest: blake3::hash(contents.as_bytes()) }
     }
 
-    /// The keys under which files are offered, one time after the other.
+    /// The keys of successive builds with these files.
     fn keys(times: &[&[(&str, i64, &str)]]) -> Vec<String> {
-        let mut before = None;
+        let mut last = None;
         let mut keys = Vec::new();
         for (time, files) in times.iter().enumerate() {
-            let offers = files.iter().map(|(path, modified, text)| offer(path, *modified, text));
-            let next = SyncLedger::next(before, &time.to_string(), offers);
+            let entries = files.iter().map(|(path, modified, text)| file(path, *modified, text));
+            let next = SyncLedger::extend_or_restart(last, &time.to_string(), entries);
             keys.push(next.key().to_owned());
-            before = Some(next);
+            last = Some(next);
         }
         keys
     }
 
     #[test]
-    fn a_key_is_kept_while_size_and_time_tell_contents() {
+    fn a_key_is_kept_while_size_and_time_identify_contents() {
         let files = [("a", 1, "x"), ("b", 1, "y")];
         assert_eq!(keys(&[&files, &files]), ["0", "0"]);
         assert_eq!(keys(&[&files, &[("a", 2, "z")], &files]), ["0", "0", "0"]);
@@ -144,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_given_up_when_they_do_not() {
+    fn a_key_is_given_up_when_size_and_time_do_not_identify_contents() {
         assert_eq!(keys(&[&[("a", 1, "x")], &[("a", 1, "y")]]), ["0", "1"]);
         let (x, y, z) = (("a", 1, "x"), ("a", 2, "y"), ("a", 1, "z"));
         assert_eq!(keys(&[&[x], &[y], &[z], &[y]]), ["0", "0", "2", "2"]);
@@ -152,34 +145,37 @@ mod tests {
     }
 
     #[test]
-    fn it_is_given_up_when_a_folder_has_another_mode() {
-        let mut before = None;
+    fn a_key_is_given_up_when_the_mode_of_a_folder_changes() {
+        let mut last = None;
         let mut keys = Vec::new();
         for (time, mode) in [0o755, 0o755, 0o700, 0o755, 0o2755].into_iter().enumerate() {
-            let offers = [SyncedFolder::folder("d".into(), mode), offer("d/f", 1, "x")];
-            let next = SyncLedger::next(before, &time.to_string(), offers.into_iter());
+            let entries = [SyncEntry::folder("d".into(), mode), file("d/f", 1, "x")];
+            let next = SyncLedger::extend_or_restart(last, &time.to_string(), entries.into_iter());
             keys.push(next.key().to_owned());
-            before = Some(next);
+            last = Some(next);
         }
         assert_eq!(keys, ["0", "0", "2", "3", "4"]);
     }
 
     #[test]
-    fn a_record_of_another_format_is_not_used() {
-        let offers = || std::iter::once(offer("a", 1, "x"));
-        let old = SyncLedger { format: FORMAT - 1, ..SyncLedger::next(None, "old", offers()) };
-        assert_eq!(SyncLedger::next(Some(old), "new", offers()).key(), "new");
+    fn a_ledger_of_another_format_is_not_used() {
+        let entries = || std::iter::once(file("a", 1, "x"));
+        let old = SyncLedger {
+            format: FORMAT - 1,
+            ..SyncLedger::extend_or_restart(None, "old", entries())
+        };
+        assert_eq!(SyncLedger::extend_or_restart(Some(old), "new", entries()).key(), "new");
     }
 
     #[test]
-    fn it_is_given_up_when_versions_pile_up() {
-        let mut before = None;
-        for time in 0..SPARE + 4 {
-            let offers = std::iter::once(offer("a", i64::try_from(time).unwrap(), "x"));
-            before = Some(SyncLedger::next(before, &time.to_string(), offers));
+    fn a_key_is_given_up_when_it_has_too_many_old_versions() {
+        let mut last = None;
+        for time in 0..MAX_OLD_ENTRIES + 4 {
+            let entries = std::iter::once(file("a", i64::try_from(time).unwrap(), "x"));
+            last = Some(SyncLedger::extend_or_restart(last, &time.to_string(), entries));
         }
-        let before = before.unwrap();
-        assert_eq!(before.key(), (SPARE + 3).to_string());
-        assert_eq!(before.seen.len(), 1);
+        let last = last.unwrap();
+        assert_eq!(last.key(), (MAX_OLD_ENTRIES + 3).to_string());
+        assert_eq!(last.served.len(), 1);
     }
 }

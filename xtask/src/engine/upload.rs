@@ -1,10 +1,11 @@
-//! A context on its way to the engine, as an archive that is made while it is sent.
+//! A context as a tar archive that is written while it is sent.
 //!
-//! To an engine behind a local socket it goes as it is, to others compressed, as quickly as
-//! that can be done. On a link of 100 Mbit/s text then takes two thirds of the time; on one
-//! of 1 Gbit/s an engine unpacks so slowly that it takes a third more (the `far` benchmark).
-//! Who builds over a network is nearer to the first.
+//! A local socket gets it uncompressed, any other endpoint with the fastest gzip level. On a
+//! link of 100 Mbit/s text then takes two thirds of the time; on one of 1 Gbit/s it takes a
+//! third more, because engines decompress so slowly (the `far` benchmark). Builds over a network
+//! are closer to the first case.
 
+use std::error::Error as StdError;
 use std::io::{self, Write};
 
 use bytes::Bytes;
@@ -14,21 +15,37 @@ use tokio::sync::mpsc::{self, Sender};
 use xtask_core::context::archive;
 use xtask_core::context::build_context::Context;
 
-use super::CONTEXT_MARK;
-
-/// Big enough that the channel costs nothing beside the copying.
+/// Large enough to make the channel's cost negligible.
 const CHUNK: usize = 256 * 1024;
 const CHUNKS_IN_FLIGHT: usize = 4;
 
-/// Makes the archive on a thread of its own while it is sent; says when it `is_sent`.
+/// An error that ended the archive. Its type tells it from errors of the connection, wherever
+/// it ends up in the HTTP client's chain of errors.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct ContextError(io::Error);
+
+impl ContextError {
+    pub(crate) fn wrap(error: io::Error) -> io::Error {
+        io::Error::new(error.kind(), Self(error))
+    }
+
+    /// Finds it in one link of a chain: `io::Error` has what it wraps in a place of its own.
+    pub(crate) fn find<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e Self> {
+        let wrapped = error.downcast_ref::<io::Error>()?.get_ref()?;
+        wrapped.downcast_ref()
+    }
+}
+
+/// Writes the archive on a thread of its own; calls `on_sent` at its end.
 pub(crate) fn stream(
     context: Context,
     is_local: bool,
-    is_sent: impl Fn() + Send + 'static,
+    on_sent: impl Fn() + Send + 'static,
 ) -> mpsc::Receiver<io::Result<Bytes>> {
     let (sender, receiver) = mpsc::channel(CHUNKS_IN_FLIGHT);
     tokio::task::spawn_blocking(move || {
-        let out = io::BufWriter::with_capacity(CHUNK, Link(sender.clone()));
+        let out = io::BufWriter::with_capacity(CHUNK, ChannelWriter(sender.clone()));
         let written = if is_local {
             archive::write(&context, out)
         } else {
@@ -36,20 +53,17 @@ pub(crate) fn stream(
             archive::write(&context, &mut out).and_then(|()| out.finish()?.flush())
         };
         match written {
-            Ok(()) => is_sent(),
-            Err(error) => {
-                // A stream that merely ends would look complete to the engine.
-                let marked = io::Error::new(error.kind(), format!("{CONTEXT_MARK}{error}"));
-                drop(sender.blocking_send(Err(marked)));
-            }
+            Ok(()) => on_sent(),
+            // A stream that merely ends would look complete to the engine.
+            Err(error) => drop(sender.blocking_send(Err(ContextError::wrap(error)))),
         }
     });
     receiver
 }
 
-struct Link(Sender<io::Result<Bytes>>);
+struct ChannelWriter(Sender<io::Result<Bytes>>);
 
-impl Write for Link {
+impl Write for ChannelWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self.0.blocking_send(Ok(Bytes::copy_from_slice(bytes))) {
             Ok(()) => Ok(bytes.len()),

@@ -1,21 +1,21 @@
-//! Waits for answers of the engine and of registries.
+//! Waits for responses of the engine, registries and credential helpers.
 //!
-//! An engine can accept a connection and never answer. So each wait is announced if it
-//! lasts, and ends when the user presses Ctrl-C. Waits for the same thing that last at the
-//! same time are announced once.
+//! An engine can accept a connection and never respond. So a long wait is announced, and every
+//! wait ends at Ctrl-C. Concurrent waits for the same thing are announced once.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::EngineError;
-use crate::event::{Event, Events};
+use crate::engine::error::EngineError;
+use crate::event::Event;
+use crate::event_channel::Events;
 use crate::system::signals::Interrupt;
 
-/// After so long it is said what is waited for.
+/// How long a wait lasts before it is announced.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Begins waits; its clones know of each other's announcements.
+/// Starts waits. Clones share which waits are announced.
 #[derive(Clone, Debug)]
 pub(crate) struct Waiting {
     events: Events,
@@ -30,13 +30,14 @@ impl Waiting {
         Self { events, interrupt, announced: Arc::default(), patience: PATIENCE }
     }
 
-    /// A wait for one answer or more, described as in "waiting: for WHAT".
+    /// A wait that is announced as "waiting: for WHAT".
     pub(crate) fn begin(&self, what: impl Into<String>) -> Wait<'_> {
         Wait { waiting: self, what: what.into(), is_announced: false }
     }
 }
 
-/// A wait; what it announced may be announced again once it is over.
+/// A wait for one or more futures, announced at most once. Dropping it allows another
+/// announcement.
 pub(crate) struct Wait<'a> {
     waiting: &'a Waiting,
     what: String,
@@ -44,25 +45,25 @@ pub(crate) struct Wait<'a> {
 }
 
 impl Wait<'_> {
-    /// Waits for an answer.
-    pub(crate) async fn answer<T>(
+    /// Waits until a future completes, or for Ctrl-C.
+    pub(crate) async fn until<T>(
         &mut self,
-        answer: impl Future<Output = T>,
+        future: impl Future<Output = T>,
     ) -> Result<T, EngineError> {
         let Waiting { interrupt, patience, .. } = self.waiting;
-        // The future of a build is large, and would be here twice.
-        let mut answer = Box::pin(answer);
+        // Boxed, as a build's future is large and would be part of this one twice.
+        let mut future = Box::pin(future);
         tokio::select! {
             biased;
             () = interrupt.wait() => return Err(EngineError::Interrupted),
-            answer = &mut answer => return Ok(answer),
+            output = &mut future => return Ok(output),
             () = tokio::time::sleep(*patience), if !self.is_announced => {}
         }
         self.announce();
         tokio::select! {
             biased;
             () = self.waiting.interrupt.wait() => Err(EngineError::Interrupted),
-            answer = &mut answer => Ok(answer),
+            output = &mut future => Ok(output),
         }
     }
 
@@ -92,8 +93,11 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
+    use crate::event_channel::TimedEvent;
 
-    fn waiting(patience: Duration) -> (Waiting, UnboundedReceiver<Event>, watch::Sender<bool>) {
+    fn waiting(
+        patience: Duration,
+    ) -> (Waiting, UnboundedReceiver<TimedEvent>, watch::Sender<bool>) {
         let (sender, events) = unbounded_channel();
         let (stop, interrupt) = Interrupt::manual();
         let waiting = Waiting { patience, ..Waiting::new(&Events::new(sender), &interrupt) };
@@ -101,45 +105,47 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn waits_that_last_are_announced_once_and_end_at_an_interrupt() {
+    async fn long_waits_are_announced_once_and_end_at_an_interrupt() {
         let (waiting, mut events, stop) = waiting(Duration::ZERO);
-        let wait = async |what| waiting.begin(what).answer(pending::<()>()).await;
+        let wait = async |what| waiting.begin(what).until(pending::<()>()).await;
         let interrupted = async {
-            let mut said = Vec::new();
-            while said.len() < 2 {
-                if let Some(Event::WaitingFor { what }) = events.recv().await {
-                    said.push(what);
+            let mut announced = Vec::new();
+            while announced.len() < 2 {
+                if let Some(TimedEvent { event: Event::WaitingFor { what }, .. }) =
+                    events.recv().await
+                {
+                    announced.push(what);
                 }
             }
             stop.send_replace(true);
-            said
+            announced
         };
-        let (ended, other, same, said) =
+        let (first, second, third, announced) =
             tokio::join!(wait("it"), wait("it"), wait("that"), interrupted);
-        for ended in [ended, other, same] {
-            assert!(matches!(ended, Err(EngineError::Interrupted)));
+        for result in [first, second, third] {
+            assert!(matches!(result, Err(EngineError::Interrupted)));
         }
-        assert_eq!(said, ["it", "that"]);
+        assert_eq!(announced, ["it", "that"]);
         assert!(events.try_recv().is_err());
     }
 
     #[tokio::test]
-    async fn a_quick_answer_is_not_announced_and_a_later_wait_is_again() {
+    async fn a_short_wait_is_not_announced_and_a_later_wait_is_announced_again() {
         let (quick, mut events, _stop) = waiting(Duration::from_hours(1));
-        assert_eq!(quick.begin("it").answer(ready(7)).await.unwrap(), 7);
+        assert_eq!(quick.begin("it").until(ready(7)).await.unwrap(), 7);
         assert!(events.try_recv().is_err());
         let (waiting, mut events, _stop) = waiting(Duration::ZERO);
         for _ in 0..2 {
             let mut wait = waiting.begin("it");
-            // The answer comes with the announcement, and the next one without.
-            let announced = wait.answer(events.recv()).await.unwrap();
-            assert!(matches!(announced, Some(Event::WaitingFor { .. })));
-            let (sender, answer) = tokio::sync::oneshot::channel();
+            // The first future completes with the announcement, the second without another.
+            let announced = wait.until(events.recv()).await.unwrap().unwrap();
+            assert!(matches!(announced.event, Event::WaitingFor { .. }));
+            let (sender, receiver) = tokio::sync::oneshot::channel();
             let late = tokio::spawn(async move {
                 tokio::task::yield_now().await;
                 sender.send(())
             });
-            wait.answer(answer).await.unwrap().unwrap();
+            wait.until(receiver).await.unwrap().unwrap();
             late.await.unwrap().unwrap();
             assert!(events.try_recv().is_err());
         }

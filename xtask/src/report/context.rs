@@ -1,10 +1,11 @@
-//! What is in a context, for people and for programs.
+//! The contents of a build context, as text and as JSON.
 //!
-//! The document's `version` changes whenever a program that reads it would have to. It
-//! holds `contexts`, one an image: `component`, `image`, `dockerfile`, `files` (each with
-//! `path`, `kind`, `mode` in octal and `bytes`), `bytes`, `left_out` (each with the `file`
-//! and `line` that say so, `files`, `bytes` and an `example`), `unread`, the same for what no
-//! instruction of the Dockerfile can read, and `hooks` that would run before.
+//! The JSON document's `version` changes with every incompatible change. `contexts` has an
+//! object for each image: `component`, `image`, `dockerfile`, `files` (each with `path`,
+//! `kind`, `mode` in octal and `bytes`), `bytes`, `left_out` (for each ignore pattern its
+//! `file` and `line`, and the `files`, `bytes` and an `example` that it excludes), `unread`
+//! (the same for files that no instruction of the Dockerfile reads), and `hooks` (those that
+//! would run before the build).
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -15,16 +16,14 @@ use xtask_core::context::tree::Kind;
 use xtask_core::escape;
 
 use crate::commands::context::{ImageContext, LeftOut};
+use crate::event::VERSION;
 
-/// Changes with the shape of the document.
-const VERSION: u32 = 1;
+/// A folder gets a hint if it has at least this percentage of all bytes,
+const HINT_PERCENT: u64 = 60;
+/// and at least this many.
+const HINT_BYTES: u64 = 10 << 20;
 
-/// A folder is worth a word if so many hundredths of all bytes are in it,
-const MUCH: u64 = 60;
-/// and if these are so many.
-const LARGE: u64 = 10 << 20;
-
-/// The files, largest first, and what makes them so many.
+/// The files, largest first, followed by totals by folder, excluded files and hints.
 pub(crate) fn lines(contents: &ImageContext) -> Vec<String> {
     let mut items: Vec<ContextEntry<'_>> = contents.context.items().collect();
     items.sort_by_key(|item| std::cmp::Reverse(item.entry.size()));
@@ -46,7 +45,7 @@ pub(crate) fn lines(contents: &ImageContext) -> Vec<String> {
             Kind::Folder => "/",
             Kind::Link => "@",
             Kind::Fifo => "|",
-            Kind::File | Kind::Characters(_) | Kind::Blocks(_) => "",
+            Kind::File | Kind::CharDevice(_) | Kind::BlockDevice(_) => "",
         };
         lines.push(format!("{size:>10}  {mode:04o}  {}{mark}", path.display()));
     }
@@ -65,35 +64,35 @@ pub(crate) fn lines(contents: &ImageContext) -> Vec<String> {
     let mut left_out: Vec<String> = Vec::new();
     for (line, out) in &contents.left_out {
         let file = contents.ignore_file.as_deref().unwrap_or_default();
-        left_out.push(missing(out, &format!("{file}:{line}")));
+        left_out.push(excluded(out, &format!("{file}:{line}")));
     }
     if contents.unread.files > 0 {
-        left_out.push(missing(&contents.unread, "no instruction can read it"));
+        left_out.push(excluded(&contents.unread, "not read by any instruction"));
     }
     if !left_out.is_empty() {
-        lines.extend([String::new(), "left out".to_owned()]);
+        lines.extend([String::new(), "excluded".to_owned()]);
         lines.extend(left_out);
     }
-    lines.extend(advice(contents, total));
+    lines.extend(hints(contents, total));
     lines.iter().map(|line| escape::line(line).into_owned()).collect()
 }
 
-fn missing(out: &LeftOut, why: &str) -> String {
+fn excluded(out: &LeftOut, why: &str) -> String {
     let (size, files) = (bytes(out.bytes), counted(out.files));
     let more = if out.files > 1 { " …" } else { "" };
     format!("{size:>10}  {why}  {files}: {}{more}", out.example)
 }
 
-fn advice(contents: &ImageContext, total: u64) -> Vec<String> {
+fn hints(contents: &ImageContext, total: u64) -> Vec<String> {
     let mut lines = Vec::new();
-    if let Some((folder, size)) = dominating(&contents.context, total) {
+    if let Some((folder, size)) = largest_folder(&contents.context, total) {
         let file = contents.ignore_file.clone().unwrap_or_else(|| {
             let own = contents.dockerfile.split("/build/").next().unwrap_or_default();
             format!("{own}/.dockerignore")
         });
         lines.push(String::new());
         lines.push(format!(
-            "advice: {}/ is {} of {}. If the image does not need it, a line '{}' in {file} leaves it out",
+            "hint: {}/ is {} of {}; if the image does not need it, add '{}' to {file}",
             folder.display(),
             bytes(size),
             bytes(total),
@@ -103,15 +102,15 @@ fn advice(contents: &ImageContext, total: u64) -> Vec<String> {
     if !contents.hooks.is_empty() {
         lines.push(String::new());
         lines.push(format!(
-            "note: {} would run before: what they make comes on top, and --hooks runs them",
+            "note: files that these hooks would add are not listed: {}; use --hooks to run them",
             contents.hooks.join(", ")
         ));
     }
     lines
 }
 
-/// The deepest folder that holds most of the bytes.
-fn dominating(context: &Context, total: u64) -> Option<(PathBuf, u64)> {
+/// The deepest folder that has most of the bytes.
+fn largest_folder(context: &Context, total: u64) -> Option<(PathBuf, u64)> {
     let mut sizes: BTreeMap<PathBuf, u64> = BTreeMap::new();
     for item in context.items() {
         for folder in item.path().ancestors().skip(1) {
@@ -119,12 +118,12 @@ fn dominating(context: &Context, total: u64) -> Option<(PathBuf, u64)> {
         }
     }
     sizes.remove(Path::new(""));
-    let is_much = |size: &u64| *size >= LARGE && *size * 100 >= total * MUCH;
-    let much = sizes.into_iter().filter(|(_, size)| is_much(size));
-    much.max_by_key(|(folder, _)| folder.components().count())
+    let is_large = |size: &u64| *size >= HINT_BYTES && *size * 100 >= total * HINT_PERCENT;
+    let large = sizes.into_iter().filter(|(_, size)| is_large(size));
+    large.max_by_key(|(folder, _)| folder.components().count())
 }
 
-/// By the first part of their paths: how many files and bytes.
+/// The number of files and bytes by top-level folder, and by dependency.
 fn folders(context: &Context) -> BTreeMap<PathBuf, (usize, u64)> {
     let mut found: BTreeMap<PathBuf, (usize, u64)> = BTreeMap::new();
     for item in context.items().filter(|item| item.entry.kind != Kind::Folder) {
@@ -148,7 +147,7 @@ fn counted(files: usize) -> String {
     if files == 1 { "1 file".to_owned() } else { format!("{files} files") }
 }
 
-/// A size with three digits or four.
+/// A size in the largest unit of which there is at least one.
 fn bytes(size: u64) -> String {
     let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
     match units.iter().find(|(_, shift)| size >> shift > 0) {
@@ -160,20 +159,20 @@ fn bytes(size: u64) -> String {
     }
 }
 
-/// All of it as one document.
+/// The JSON document.
 pub(crate) fn document(contexts: &[ImageContext]) -> Value {
-    let contexts: Vec<Value> = contexts.iter().map(one).collect();
+    let contexts: Vec<Value> = contexts.iter().map(context).collect();
     json!({ "version": VERSION, "contexts": contexts })
 }
 
-fn one(contents: &ImageContext) -> Value {
+fn context(contents: &ImageContext) -> Value {
     let file = |item: ContextEntry<'_>| {
         let kind = match item.entry.kind {
             Kind::Folder => "folder",
             Kind::Link => "link",
             Kind::File => "file",
             Kind::Fifo => "fifo",
-            Kind::Characters(_) | Kind::Blocks(_) => "device",
+            Kind::CharDevice(_) | Kind::BlockDevice(_) => "device",
         };
         let path = item.path();
         let mode = format!("{:04o}", item.entry.mode);

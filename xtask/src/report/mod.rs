@@ -1,6 +1,8 @@
-//! Documents that commands print or write: plans, contexts, timings, the graph.
+//! The documents that commands print or write: plans, contexts, timings and graphs.
 
 pub(crate) mod context;
 pub(crate) mod graph;
 pub(crate) mod plan;
+pub(crate) mod sanitize;
+pub(crate) mod text;
 pub(crate) mod timings;

@@ -1,6 +1,6 @@
-//! `--timings`: when each component of a round waited, ran its hooks, sent its
-//! contexts and built, as a page that needs nothing but itself, and as a trace for
-//! the viewers of Chrome's trace format (`chrome://tracing`, Perfetto).
+//! `--timings`: when each component of a round waited, ran its hooks, sent its contexts and
+//! built, as a self-contained HTML page and in Chrome's trace format (`chrome://tracing`,
+//! Perfetto).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,16 +11,17 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use xtask_core::escape;
 
-use crate::event::{Event, Summary};
+use crate::event::Event;
+use crate::outcome::Summary;
+use crate::report::text;
 use crate::system::state;
-use crate::ui::text;
 
 const PAGE: &str = include_str!("timings.html");
 
-/// Where the data goes in the page.
-const PLACE: &str = "/*DATA*/null";
+/// Replaced by the data.
+const PLACEHOLDER: &str = "/*DATA*/null";
 
-/// What has been seen of a round.
+/// The timings of a round, recorded from its events.
 pub(crate) struct Timings {
     started: Instant,
     steps: BTreeMap<String, TimedStep>,
@@ -32,7 +33,7 @@ struct TimedStep {
     end: f64,
     outcome: String,
     spans: Vec<Span>,
-    /// The parts that run, and when they began.
+    /// The start times of the running parts.
     open: BTreeMap<String, f64>,
 }
 
@@ -48,9 +49,9 @@ impl Timings {
         Self { started: Instant::now(), steps: BTreeMap::new() }
     }
 
-    /// Notes when an event came; at the end of a round the files are written, and
-    /// their place is given.
-    pub(crate) fn note(&mut self, event: &Event, root: &Path) -> Option<io::Result<String>> {
+    /// Records the time of an event. At the end of a round, writes the files and returns the
+    /// path of the page.
+    pub(crate) fn record(&mut self, event: &Event, root: &Path) -> Option<io::Result<String>> {
         let now = self.started.elapsed().as_secs_f64();
         if let Event::RoundStarted { .. } = event {
             *self = Self::new();
@@ -61,22 +62,21 @@ impl Timings {
         let step = self.steps.entry(event.component()?.to_owned()).or_default();
         match event {
             Event::StepStarted { .. } => *step = TimedStep { start: now, ..TimedStep::default() },
-            Event::PartStarted { part, .. } => drop(step.open.insert(part.clone(), now)),
+            Event::TaskStarted { task: part, .. } => drop(step.open.insert(part.clone(), now)),
             Event::ContextSent { image, .. } => {
                 let start = step.open.insert(image.clone(), now).unwrap_or(now);
                 let name = format!("{image}: context");
                 step.spans.push(Span { kind: "send", name, start, end: now });
             }
-            Event::PartFinished { part, .. } => {
+            Event::TaskFinished { task: part, .. } => {
                 let start = step.open.remove(part).unwrap_or(now);
                 let is_hook = ["build-pre.sh", "build-post.sh"].contains(&part.as_str());
                 let kind = if is_hook { "hook" } else { "build" };
                 step.spans.push(Span { kind, name: part.clone(), start, end: now });
             }
-            Event::StepFinished { outcome, duration, .. } => {
+            Event::StepFinished { outcome, .. } => {
                 step.end = now;
-                let (text, _) = text::outcome(outcome, *duration);
-                text.split(" in ").next().unwrap_or_default().clone_into(&mut step.outcome);
+                step.outcome = text::state(outcome).0;
             }
             _ => {}
         }
@@ -86,10 +86,9 @@ impl Timings {
     fn write(&self, root: &Path, summary: &Summary) -> io::Result<String> {
         let dir = root.join(state::DIR);
         fs::create_dir_all(&dir)?;
-        // A name with `</script>` in it would end the script, and one with `<!--` keep it
-        // from its end.
+        // In a script, `</script>` and `<!--` in a name would be taken for markup.
         let data = self.data(summary).to_string().replace('<', "\\u003c");
-        fs::write(dir.join("timings.html"), PAGE.replace(PLACE, &data))?;
+        fs::write(dir.join("timings.html"), PAGE.replace(PLACEHOLDER, &data))?;
         fs::write(dir.join("timings.json"), escape::json(&self.trace().to_string()))?;
         Ok(format!("{}/timings.html", state::DIR))
     }
@@ -118,7 +117,7 @@ impl Timings {
         })
     }
 
-    /// The "complete events" of Chrome's trace event format, a thread a component.
+    /// "Complete events" of Chrome's trace event format, with one thread per component.
     fn trace(&self) -> Value {
         let mut events = Vec::new();
         for (thread, (component, step)) in self.steps.iter().enumerate() {

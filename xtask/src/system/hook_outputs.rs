@@ -1,12 +1,11 @@
-//! What hooks left in their components, on disk: the record, and where it is put aside
-//! while they run again.
+//! Files that hooks left in their components: the record of them, and where they are moved while
+//! hooks run again.
 //!
-//! `target/xtask/outputs/COMPONENT` is the record. What is put aside lies in
-//! `target/xtask/aside/COMPONENT/` until the hooks ran, and what they did not make again in
-//! `target/xtask/removed/COMPONENT/` until they run once more: nothing is lost that was
-//! the user's after all. A build that was killed leaves things aside; the next one puts
-//! them back first. It is recorded, too, when hooks begin, so that what was left by some
-//! that failed or were killed is known.
+//! The record is `target/xtask/outputs/COMPONENT`. The files are in `target/xtask/aside/COMPONENT/`
+//! while hooks run. Those that the hooks did not make again stay in
+//! `target/xtask/removed/COMPONENT/` until the next run, so that a file of the user among them is
+//! not lost. A killed build leaves files aside, and the next one puts them back first. The start of
+//! a run is recorded too, so that files of failed or killed hooks are known.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -23,27 +22,27 @@ use xtask_core::context::build_context::{Context, ContextEntry};
 use xtask_core::context::hook_outputs::HookOutputs;
 use xtask_core::context::tree::Kind;
 use xtask_core::context::tree_cache::TreeCache;
-use xtask_core::regular_file::naming;
+use xtask_core::regular_file::with_path;
 use xtask_core::workspace::components::{Component, Workspace};
 
 use crate::system::state::{self, DIR};
 
-/// So often a build whose hook runs gives a sign of life.
-const SIGN: Duration = Duration::from_millis(200);
+/// The interval at which a build updates the time of the record while a hook runs.
+const HEARTBEAT: Duration = Duration::from_millis(200);
 
-/// What is recorded of the hooks of a component.
+/// The record of a component's hooks.
 #[derive(Debug, Default, Deserialize, Serialize)]
-pub struct Record {
-    /// What they left when they came to their end last.
-    pub outputs: HookOutputs,
-    /// What was in the component's folder before they ran, as long as they have not come to
-    /// their end: whatever else is there may be theirs.
+pub(crate) struct Record {
+    /// The files that they left when they last completed.
+    pub(crate) outputs: HookOutputs,
+    /// The paths in the component's folder before a run that has not completed: all others may be
+    /// outputs.
     #[serde(serialize_with = "write_paths", deserialize_with = "read_paths")]
-    pub before: Option<BTreeSet<PathBuf>>,
+    pub(crate) before: Option<BTreeSet<PathBuf>>,
 }
 
-/// Paths need not be UTF-8.
-#[expect(clippy::ref_option, reason = "serde gives it so")]
+/// Writes paths as bytes, as they need not be UTF-8.
+#[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
 fn write_paths<S: Serializer>(
     paths: &Option<BTreeSet<PathBuf>>,
     serializer: S,
@@ -62,61 +61,61 @@ fn read_paths<'d, D: Deserializer<'d>>(
     Ok(paths.map(|paths| paths.into_iter().map(path).collect()))
 }
 
-/// What is recorded of the hooks of a component.
-pub fn read(root: &Path, component: &str) -> Record {
-    state::read(&place(root, "outputs", component)).unwrap_or_default()
+/// Reads a component's record; an empty one if there is none.
+pub(crate) fn read(root: &Path, component: &str) -> Record {
+    state::read(&state_path(root, "outputs", component)).unwrap_or_default()
 }
 
-/// Records it.
-pub fn write(root: &Path, component: &str, record: &Record) -> io::Result<()> {
-    state::write(&place(root, "outputs", component), record)
+/// Writes a component's record.
+pub(crate) fn write(root: &Path, component: &str, record: &Record) -> io::Result<()> {
+    state::write(&state_path(root, "outputs", component), record)
 }
 
-/// Gives signs of life while a component's hook runs, for the next build in case this one
-/// is killed. Never ends.
-pub async fn give_signs(root: &Path, component: &str) -> Infallible {
-    let record = place(root, "outputs", component);
+/// Updates the time of a component's record while its hook runs, so that the next build knows when
+/// this one was killed. Never completes.
+pub(crate) async fn heartbeat(root: &Path, component: &str) -> Infallible {
+    let record = state_path(root, "outputs", component);
     loop {
-        tokio::time::sleep(SIGN).await;
+        tokio::time::sleep(HEARTBEAT).await;
         let record = File::options().append(true).open(&record);
-        // Without it less is known of what a killed hook left.
+        // Without it, fewer outputs of a killed hook are recognized.
         drop(record.and_then(|record| record.set_modified(SystemTime::now())));
     }
 }
 
-/// A little after the last sign of life of the build that wrote a component's record.
-pub fn last_sign(root: &Path, component: &str) -> SystemTime {
-    let record = fs::metadata(place(root, "outputs", component));
-    record.and_then(|it| it.modified()).map_or(UNIX_EPOCH, |last| last + SIGN * 5)
+/// A time shortly after the last heartbeat of the build that wrote a component's record.
+pub(crate) fn last_heartbeat(root: &Path, component: &str) -> SystemTime {
+    let record = fs::metadata(state_path(root, "outputs", component));
+    record.and_then(|it| it.modified()).map_or(UNIX_EPOCH, |last| last + HEARTBEAT * 5)
 }
 
-/// Tells `trees` what hooks left in the components of a workspace.
-pub fn load(workspace: &Workspace, trees: &TreeCache) {
-    let hooked = workspace.components.iter().filter(|component| component.has_hooks());
-    for component in hooked {
+/// Adds the recorded outputs of a workspace's components to `trees`.
+pub(crate) fn load(workspace: &Workspace, trees: &TreeCache) {
+    let with_hooks = workspace.components.iter().filter(|component| component.has_hooks());
+    for component in with_hooks {
         trees.set_outputs(&component.dir(), read(&workspace.root, &component.name).outputs);
     }
 }
 
-fn place(root: &Path, what: &str, component: &str) -> PathBuf {
-    root.join(DIR).join(what).join(component)
+fn state_path(root: &Path, kind: &str, component: &str) -> PathBuf {
+    root.join(DIR).join(kind).join(component)
 }
 
-/// Puts aside what hooks left in a component's folder, of which `found` is what is in it
-/// now. What changed since is not theirs any more.
+/// Moves the files that hooks left out of a component's folder, whose contents are `found`. A file
+/// that changed since no longer counts as an output.
 ///
 /// # Errors
-/// Something cannot be moved; what was is back.
-pub fn put_aside(
+/// A file cannot be moved; those that were moved are back.
+pub(crate) fn put_aside(
     root: &Path,
     component: &Component,
     found: &Context,
     outputs: &HookOutputs,
 ) -> io::Result<()> {
-    let aside = place(root, "aside", &component.name);
+    let aside = state_path(root, "aside", &component.name);
     if aside.symlink_metadata().is_ok() {
-        // It could not be put back, and may be the user's.
-        return Err(naming(&aside)(io::Error::from(ErrorKind::AlreadyExists)));
+        // An earlier build could not put its files back, and they may be the user's.
+        return Err(with_path(&aside)(io::Error::from(ErrorKind::AlreadyExists)));
     }
     let moved = move_aside(&root.join(component.dir()), &aside, found, outputs);
     if moved.is_err() {
@@ -131,9 +130,9 @@ fn move_aside(
     found: &Context,
     outputs: &HookOutputs,
 ) -> io::Result<()> {
-    let is_whole = |item: &ContextEntry<'_>| outputs.has(&item.entry.path, &item.value());
+    let is_whole = |item: &ContextEntry<'_>| outputs.matches(&item.entry.path, &item.value());
     let whole: Vec<ContextEntry<'_>> = found.items().filter(is_whole).collect();
-    // What is in a folder goes before the folder.
+    // The contents of a folder before the folder.
     for entry in whole.iter().rev().map(|item| item.entry) {
         let (from, to) = (folder.join(&entry.path), aside.join(&entry.path));
         let moved = if entry.kind == Kind::Folder {
@@ -144,8 +143,8 @@ fn move_aside(
         } else {
             fs::create_dir_all(to.parent().unwrap_or(aside)).and_then(|()| rename(&from, &to))
         };
-        match moved.map_err(naming(&from)) {
-            // Something else was put into a folder of theirs.
+        match moved.map_err(with_path(&from)) {
+            // The folder contains a file that is not an output.
             Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             moved => moved?,
@@ -154,7 +153,7 @@ fn move_aside(
     Ok(())
 }
 
-/// Moves a file or link, to another file system if need be: `target` may be a link.
+/// Moves a file or link, also to another file system: `target` may be a link.
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
     match fs::rename(from, to) {
         Err(error) if error.kind() == ErrorKind::CrossesDevices => {}
@@ -173,21 +172,21 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::remove_file(from)
 }
 
-/// Puts back what was put aside, is not there again, and `is_wanted`; the rest is kept for
-/// one more run. Gives the files that are back, or nothing if nothing was aside.
-pub fn put_back(
+/// Puts back the files that are aside, were not made again, and are wanted by `is_wanted`; keeps
+/// the others until the next run. Returns the files that are back, or none if none were aside.
+pub(crate) fn put_back(
     root: &Path,
     component: &Component,
     is_wanted: impl Fn(&Path) -> bool,
 ) -> io::Result<Option<Vec<PathBuf>>> {
     let mut back = Vec::new();
-    let aside = place(root, "aside", &component.name);
+    let aside = state_path(root, "aside", &component.name);
     let folder = root.join(component.dir());
     let mut open = vec![PathBuf::new()];
     let mut folders = Vec::new();
     while let Some(at) = open.pop() {
         let entries = match fs::read_dir(aside.join(&at)) {
-            // Where this user may not look, nothing was put aside either.
+            // Nothing was moved to a folder that this user cannot read.
             Err(_) if folders.is_empty() => return Ok(None),
             entries => entries?,
         };
@@ -213,15 +212,15 @@ pub fn put_back(
         fs::create_dir_all(folder.join(at))?;
         fs::set_permissions(folder.join(at), fs::metadata(aside.join(at))?.permissions())?;
     }
-    let removed = place(root, "removed", &component.name);
+    let removed = state_path(root, "removed", &component.name);
     remove(&removed)?;
     fs::create_dir_all(removed.parent().unwrap_or(root))?;
     fs::rename(aside, removed).map(|()| Some(back))
 }
 
-/// Whether nothing is at a path of a folder, nor anything but folders above it.
+/// Whether a path in a folder does not exist, and only folders are above it.
 fn is_free(folder: &Path, path: &Path) -> bool {
-    // Below a file the error is another one.
+    // Below a file the error is `NotADirectory`.
     let is_there = |at: &Path| folder.join(at).symlink_metadata();
     let mut there = path.ancestors().map(is_there).skip_while(|at| {
         at.as_ref().is_err_and(|error| {

@@ -1,10 +1,9 @@
-//! A component's own scripts, run around its build.
+//! Runs a component's hooks.
 //!
-//! A hook's working directory is the workspace root and its `$0` is relative to
-//! it. It is run by its `#!` line whether or not it is executable, so that no
-//! mode in the tree is changed; a text without one is run by `/bin/sh`, as a
-//! shell would run it. It is the leader of a process group of its own, so that
-//! all that it started ends with it when the round is cancelled.
+//! A hook's working directory is the workspace root, and its `$0` is relative to it. It is run
+//! with the interpreter of its `#!` line even if it is not executable, so that no mode in the tree
+//! needs to change; a text without one is run with `/bin/sh`, as a shell does. It leads a process
+//! group of its own, so that its children end with it when the round is cancelled.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -21,94 +20,69 @@ use tokio::sync::watch;
 use xtask_core::regular_file;
 use xtask_core::workspace::hook_script::{self, HookScriptError};
 
-use crate::event::{Event, Events, Stream};
+use crate::event::{Event, Stream};
+use crate::event_channel::Events;
 use crate::system::strace::TRACER;
 
-/// How long a cancelled hook may clean up after itself.
-const GRACE: Duration = Duration::from_secs(3);
-/// So many bytes of a line are passed on.
-const LONGEST: usize = 64 << 10;
-/// How long output is awaited from what a finished hook left running.
+/// The time between SIGTERM and SIGKILL for a cancelled hook.
+const GRACE_PERIOD: Duration = Duration::from_secs(3);
+/// Longer lines are cut.
+const MAX_LINE: usize = 64 << 10;
+/// How long to read the output of processes that a finished hook left running.
 const DRAIN: Duration = Duration::from_millis(500);
 
-/// Why a hook did not succeed.
+/// Why a hook did not succeed. `hook` is its path relative to the root.
 #[derive(Debug, thiserror::Error)]
-pub enum HookError {
-    /// It cannot be read.
+pub(crate) enum HookError {
     #[error("{hook}: {reason}")]
-    Unreadable {
-        /// The hook, relative to the root.
-        hook: String,
-        /// Why not.
-        reason: String,
-    },
-    /// It cannot be run as it is.
+    Unreadable { hook: String, reason: String },
     #[error("{hook}{}: {source}", source.line().map(|line| format!(":{line}")).unwrap_or_default())]
-    Unfit {
-        /// The hook, relative to the root.
+    InvalidScript { hook: String, source: HookScriptError },
+    #[error("{hook}:1: cannot start the interpreter '{interpreter}': {source}")]
+    Interpreter {
         hook: String,
-        /// Why not.
-        source: HookScriptError,
-    },
-    /// Nobody knows how it ended.
-    #[error("{hook}: cannot be waited for: {source}")]
-    Lost {
-        /// The hook, relative to the root.
-        hook: String,
-        /// Why not.
-        source: io::Error,
-    },
-    /// Its interpreter does not start.
-    #[error("{hook}:1: '{interpreter}' does not start: {source}")]
-    NoInterpreter {
-        /// The hook, relative to the root.
-        hook: String,
-        /// What its `#!` line names.
+        /// The command of the `#!` line.
         interpreter: String,
-        /// Why not.
         source: io::Error,
     },
-    /// It ended with anything but 0.
+    #[error("{hook}: cannot start {} to trace it: {source}", TRACER[0])]
+    Tracer { hook: String, source: io::Error },
+    #[error("{hook}: cannot wait for it to exit: {source}")]
+    Wait { hook: String, source: io::Error },
     #[error("{hook}: failed with {status}")]
-    Failed {
-        /// The hook, relative to the root.
-        hook: String,
-        /// How it ended.
-        status: ExitStatus,
-    },
+    Failed { hook: String, status: ExitStatus },
 }
 
 impl HookError {
     /// The hook, relative to the root.
-    pub fn hook(&self) -> &str {
+    pub(crate) fn hook(&self) -> &str {
         match self {
             Self::Unreadable { hook, .. }
-            | Self::Unfit { hook, .. }
-            | Self::Lost { hook, .. }
-            | Self::NoInterpreter { hook, .. }
+            | Self::InvalidScript { hook, .. }
+            | Self::Interpreter { hook, .. }
+            | Self::Tracer { hook, .. }
+            | Self::Wait { hook, .. }
             | Self::Failed { hook, .. } => hook,
         }
     }
 }
 
-/// A hook that is to run.
+/// A hook to run.
 #[derive(Clone, Copy, Debug)]
-pub struct Hook<'a> {
-    /// The workspace's root.
-    pub root: &'a Path,
-    /// The hook, relative to the root.
-    pub path: &'a str,
-    /// The component, for the events.
-    pub component: &'a str,
-    /// The whole environment.
-    pub variables: &'a BTreeMap<OsString, OsString>,
-    /// Where its system calls are written down, if they are to be.
-    pub trace: Option<&'a Path>,
+pub(crate) struct Hook<'a> {
+    pub(crate) root: &'a Path,
+    /// Relative to the root.
+    pub(crate) path: &'a str,
+    pub(crate) component: &'a str,
+    /// The complete environment.
+    pub(crate) variables: &'a BTreeMap<OsString, OsString>,
+    /// The file to which its system calls are traced, if they are.
+    pub(crate) trace: Option<&'a Path>,
 }
 
-/// Runs a hook to its end; its output becomes events of its component. Dropping
-/// the future kills the hook at once: to be gentle, signal `cancelled`.
-pub async fn run(
+/// Runs a hook, and sends its output as events of its component. Dropping the future kills the
+/// hook at once; `cancelled` stops it with a grace period.
+pub(crate) async fn run(
     hook: Hook<'_>,
     events: &Events,
     cancelled: impl Future<Output = ()>,
@@ -116,31 +90,31 @@ pub async fn run(
     let Hook { root, path, component, .. } = hook;
     let interpreter = interpreter_of(root, path)?;
     let mut child = start(&hook, &interpreter)?;
-    let _known = RunningHooks::new(&child);
-    // What is left of the output once the hook has ended is little, and is not held up.
-    let (is_over, over) = watch::channel(false);
-    let output = forward(child.stdout.take(), Stream::Out, component, events, over.clone());
-    let errors = forward(child.stderr.take(), Stream::Err, component, events, over);
+    let _registration = RunningHook::register(&child);
+    // After the exit little output is left, so it no longer waits for readers.
+    let (has_exited, exited) = watch::channel(false);
+    let output = forward(child.stdout.take(), Stream::Stdout, component, events, exited.clone());
+    let errors = forward(child.stderr.take(), Stream::Stderr, component, events, exited);
     let output = async { tokio::join!(output, errors) };
     tokio::pin!(output, cancelled);
     let mut is_drained = false;
-    let ended = loop {
+    let status = loop {
         tokio::select! {
-            ended = child.wait() => break ended,
+            status = child.wait() => break status,
             _ = &mut output, if !is_drained => is_drained = true,
             () = &mut cancelled => break stop(&mut child).await,
         }
     };
-    is_over.send_replace(true);
+    has_exited.send_replace(true);
     if !is_drained {
-        // What a hook leaves running may hold its output open for ever.
+        // Processes that the hook left running can keep its output open forever.
         drop(tokio::time::timeout(DRAIN, output).await);
     }
     let hook = path.to_owned();
-    match ended {
+    match status {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(HookError::Failed { hook, status }),
-        Err(source) => Err(HookError::Lost { hook, source }),
+        Err(source) => Err(HookError::Wait { hook, source }),
     }
 }
 
@@ -151,7 +125,7 @@ fn interpreter_of(root: &Path, hook: &str) -> Result<Vec<String>, HookError> {
         reason: regular_file::explain(&path, &error),
     })?;
     hook_script::interpreter(&script)
-        .map_err(|source| HookError::Unfit { hook: hook.to_owned(), source })
+        .map_err(|source| HookError::InvalidScript { hook: hook.to_owned(), source })
 }
 
 fn start(hook: &Hook<'_>, interpreter: &[String]) -> Result<Child, HookError> {
@@ -172,18 +146,21 @@ fn start(hook: &Hook<'_>, interpreter: &[String]) -> Result<Child, HookError> {
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
-        .map_err(|source| HookError::NoInterpreter {
-            hook: hook.path.to_owned(),
-            interpreter: interpreter.join(" "),
-            source,
+        .map_err(|source| {
+            let (traced, hook) = (hook.trace.is_some(), hook.path.to_owned());
+            if traced {
+                HookError::Tracer { hook, source }
+            } else {
+                HookError::Interpreter { hook, interpreter: interpreter.join(" "), source }
+            }
         })
 }
 
-/// Asks the whole group to end, and ends it if it does not.
+/// Terminates the process group, and kills it after the grace period.
 async fn stop(child: &mut Child) -> io::Result<ExitStatus> {
     signal_group(child, Signal::TERM);
-    if let Ok(ended) = tokio::time::timeout(GRACE, child.wait()).await {
-        return ended;
+    if let Ok(status) = tokio::time::timeout(GRACE_PERIOD, child.wait()).await {
+        return status;
     }
     signal_group(child, Signal::KILL);
     child.wait().await
@@ -191,7 +168,7 @@ async fn stop(child: &mut Child) -> io::Result<ExitStatus> {
 
 fn signal_group(child: &Child, signal: Signal) {
     if let Some(group) = group_of(child) {
-        // It fails only if the group has ended by itself.
+        // It fails only if the group has exited.
         let _ = kill_process_group(group, signal);
     }
 }
@@ -200,29 +177,29 @@ fn group_of(child: &Child) -> Option<Pid> {
     child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
 }
 
-/// The process groups of the hooks that run.
+/// The process groups of running hooks.
 static GROUPS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
-/// A group is known as long as this lives.
-struct RunningHooks(Option<Pid>);
+/// An entry in [`GROUPS`], which is removed when this is dropped.
+struct RunningHook(Option<Pid>);
 
-impl RunningHooks {
-    fn new(child: &Child) -> Self {
+impl RunningHook {
+    fn register(child: &Child) -> Self {
         let group = group_of(child);
         GROUPS.lock().unwrap_or_else(PoisonError::into_inner).extend(group);
         Self(group)
     }
 }
 
-impl Drop for RunningHooks {
+impl Drop for RunningHook {
     fn drop(&mut self) {
         let mut groups = GROUPS.lock().unwrap_or_else(PoisonError::into_inner);
         groups.retain(|group| Some(*group) != self.0);
     }
 }
 
-/// Ends all hooks that run, at once: for a process that is about to end.
-pub fn kill_all() {
+/// Kills all running hooks, before the process exits.
+pub(crate) fn kill_all() {
     for group in GROUPS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         let _ = kill_process_group(*group, Signal::KILL);
     }
@@ -233,23 +210,23 @@ async fn forward(
     stream: Stream,
     component: &str,
     events: &Events,
-    mut over: watch::Receiver<bool>,
+    mut exited: watch::Receiver<bool>,
 ) {
     let Some(source) = source else { return };
     let mut reader = BufReader::new(source);
     while let Ok(Some(line)) = next_line(&mut reader).await {
         tokio::select! {
-            () = events.room() => {}
-            _ = over.wait_for(|is_over| *is_over) => {}
+            () = events.wait_for_reader() => {}
+            _ = exited.wait_for(|has_exited| *has_exited) => {}
         }
         events.send(Event::Log { component: component.to_owned(), image: None, stream, line });
     }
 }
 
-/// The next line, if there is one. However long it is, no more is kept than is passed on.
+/// The next line, if there is one, in bounded memory.
 async fn next_line(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<String>> {
-    let (mut line, mut left_out, mut is_whole) = (Vec::new(), 0, false);
-    while !is_whole {
+    let (mut line, mut omitted, mut is_complete) = (Vec::new(), 0, false);
+    while !is_complete {
         let read = match reader.fill_buf().await {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             read => read?,
@@ -259,21 +236,21 @@ async fn next_line(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Optio
         }
         let end = read.iter().position(|byte| *byte == b'\n');
         let more = &read[..end.unwrap_or(read.len())];
-        let kept = more.len().min(LONGEST - line.len());
+        let kept = more.len().min(MAX_LINE - line.len());
         line.extend_from_slice(&more[..kept]);
-        left_out += more.len() - kept;
-        is_whole = end.is_some();
-        let used = more.len() + usize::from(is_whole);
+        omitted += more.len() - kept;
+        is_complete = end.is_some();
+        let used = more.len() + usize::from(is_complete);
         reader.consume(used);
     }
-    if line.is_empty() && !is_whole {
+    if line.is_empty() && !is_complete {
         return Ok(None);
     }
     let text = String::from_utf8_lossy(&line);
-    Ok(Some(match left_out {
+    Ok(Some(match omitted {
         0 => text.trim_end().to_owned(),
-        // What was cut may end in the middle of a letter.
-        _ => format!("{} … ({left_out} more bytes)", text.trim_end_matches('\u{fffd}')),
+        // The cut may be in the middle of a character.
+        _ => format!("{} … ({omitted} more bytes)", text.trim_end_matches('\u{fffd}')),
     }))
 }
 
@@ -291,11 +268,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_a_long_line_only_the_beginning_is_kept() {
+    async fn only_the_start_of_a_long_line_is_kept() {
         assert_eq!(lines(b"one\r\n\nthree").await, ["one", "", "three"]);
-        let longest = "x".repeat(LONGEST);
+        let longest = "x".repeat(MAX_LINE);
         assert_eq!(lines(format!("{longest}\nend\n").as_bytes()).await, [&longest, "end"]);
-        let cut = "x".repeat(LONGEST - 1);
+        let cut = "x".repeat(MAX_LINE - 1);
         let found = lines(format!("{cut}\u{e4}bcd\nend\n").as_bytes()).await;
         assert_eq!(found, [format!("{cut} … (4 more bytes)"), "end".to_owned()]);
     }

@@ -1,12 +1,11 @@
-//! One command at a time in a workspace.
+//! The workspace lock: one command at a time.
 //!
-//! Builds put folders into the tree and take them away again, so two of them
-//! would pull the rug from under each other. The lock is the operating system's,
-//! on a file under `target/xtask/`: it is free as soon as its holder is gone,
-//! however it went. The file's text tells the others whom they wait for.
+//! Builds create folders in the tree and remove them again, so concurrent builds would break each
+//! other. The lock is the operating system's, on a file under `target/xtask/`, so it is released
+//! however its holder ends. The file's text names the holder.
 //!
-//! Where no such file can be made or locked, as on a read-only file system, commands
-//! run without a lock, which is a warning.
+//! If the file cannot be opened or locked, as on a read-only file system, commands run without a
+//! lock, with a warning.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -14,73 +13,75 @@ use std::path::Path;
 
 use xtask_core::problem::Problem;
 
-use crate::event::{Event, Events};
+use crate::event::Event;
+use crate::event_channel::Events;
 
-/// Where the lock lies, relative to the root.
-pub const FILE: &str = "target/xtask/lock";
+/// The lock file, relative to the root.
+const FILE: &str = "target/xtask/lock";
 
-/// Why the workspace is not ours.
+/// Why the workspace is not locked for a command.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// `--no-wait` was given and somebody else is at work.
-    #[error("the workspace is busy: {holder}. Wait for it, or leave out --no-wait")]
+    /// Another command holds the lock, and `--no-wait` was given.
+    #[error(
+        "the workspace is locked by {holder}: wait until it finishes, or run without --no-wait"
+    )]
     Busy {
-        /// What it says of itself.
+        /// The command and its process ID.
         holder: String,
     },
-    /// Its holder cannot be waited for.
-    #[error("{FILE}: {0}")]
+    /// Waiting for the lock failed.
+    #[error("{FILE}: cannot wait for the lock: {0}")]
     Io(#[from] io::Error),
 }
 
-/// The workspace is ours as long as this lives.
+/// Holds the lock until it is dropped.
 #[derive(Debug)]
-pub struct Lock {
-    /// None where nothing can be locked.
+pub(crate) struct Lock {
+    /// None if the file cannot be locked.
     file: Option<File>,
 }
 
 impl Lock {
-    /// Takes the lock for `command`; waits for whoever has it, unless `no_wait`.
-    pub async fn take(
+    /// Takes the lock for `command`; waits for its holder, unless `no_wait`.
+    pub(crate) async fn take(
         root: &Path,
         command: &str,
         no_wait: bool,
         events: &Events,
     ) -> Result<Self, LockError> {
-        let without = |error: &io::Error| {
+        let without = |what: &str, error: &io::Error| {
             let message = format!(
-                "cannot be locked: {error}. Another command that runs in this workspace at the \
-                 same time is not waited for"
+                "{what}: {error}. Do not run another xtask command in this workspace at the same \
+                 time"
             );
             events.send(Event::Warning(Problem::of_file(FILE, message)));
             Ok(Self { file: None })
         };
         let mut file = match open(&root.join(FILE)) {
             Ok(file) => file,
-            Err(error) => return without(&error),
+            Err(error) => return without("cannot be opened", &error),
         };
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let holder = holder(&mut file);
+                let holder = read_holder(&mut file);
                 if no_wait {
                     return Err(LockError::Busy { holder });
                 }
-                events.send(Event::Waiting { holder });
-                file = wait(file).await?;
+                events.send(Event::WaitingForLock { holder });
+                file = wait_for_lock(file).await?;
             }
-            Err(TryLockError::Error(error)) => return without(&error),
+            Err(TryLockError::Error(error)) => return without("cannot be locked", &error),
         }
-        // Without its text, on a full disk or in another user's file, it locks as well.
-        drop(introduce(&mut file, command));
+        // The lock works without the text: on a full disk, or in another user's file.
+        drop(write_holder(&mut file, command));
         Ok(Self { file: Some(file) })
     }
 }
 
 impl Drop for Lock {
-    /// Closing the file is not enough: a process that was forked a moment ago, and runs no
-    /// program of its own yet, has it open too.
+    /// Closing the file is not enough: a child process has it open too between fork and exec.
     fn drop(&mut self) {
         if let Some(file) = &self.file {
             drop(file.unlock());
@@ -88,7 +89,7 @@ impl Drop for Lock {
     }
 }
 
-/// A file that may only be read, as another user's, can be locked too.
+/// A read-only file, such as another user's, can be locked too.
 fn open(path: &Path) -> io::Result<File> {
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir)?;
@@ -98,19 +99,19 @@ fn open(path: &Path) -> io::Result<File> {
     opened.or_else(|error| File::open(path).map_err(|_| error))
 }
 
-fn introduce(file: &mut File, command: &str) -> io::Result<()> {
+fn write_holder(file: &mut File, command: &str) -> io::Result<()> {
     file.set_len(0)?;
     file.rewind()?;
     write!(file, "'{command}' (process {})", std::process::id())
 }
 
-fn holder(file: &mut File) -> String {
+fn read_holder(file: &mut File) -> String {
     let mut text = String::new();
     let is_read = file.read_to_string(&mut text).is_ok();
     if is_read && !text.is_empty() { text } else { "another command".to_owned() }
 }
 
-async fn wait(file: File) -> io::Result<File> {
+async fn wait_for_lock(file: File) -> io::Result<File> {
     let waiting = tokio::task::spawn_blocking(move || file.lock().map(|()| file));
     waiting.await.map_err(io::Error::other)?
 }
@@ -123,11 +124,11 @@ mod tests {
 
     use super::*;
 
-    /// The lock file is open in a child between its fork and its exec.
+    /// A child process has the lock file open between fork and exec.
     #[tokio::test]
-    async fn it_is_free_once_dropped_while_processes_are_started() {
+    async fn it_is_released_when_dropped_while_processes_start() {
         let dir = tempfile::tempdir().unwrap();
-        let events = Events::unheard();
+        let events = Events::unread();
         let is_over = AtomicBool::new(false);
         let take = || Lock::take(dir.path(), "test", true, &events);
         let taken = thread::scope(|scope| {
@@ -149,13 +150,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn two_hold_it_one_after_the_other() {
+    async fn only_one_command_holds_it_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
-        let events = Events::unheard();
+        let events = Events::unread();
         let first = Lock::take(dir.path(), "first", true, &events).await.unwrap();
         let second = Lock::take(dir.path(), "second", true, &events).await;
         let refused = second.unwrap_err().to_string();
-        assert!(refused.starts_with("the workspace is busy: 'first' (process "), "{refused}");
+        assert!(refused.starts_with("the workspace is locked by 'first' (process "), "{refused}");
         drop(first);
         assert!(Lock::take(dir.path(), "third", true, &events).await.is_ok());
     }

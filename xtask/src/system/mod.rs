@@ -1,16 +1,16 @@
-//! What is outside the process, but for engines: hooks, git, the watched file system, the
-//! lock, signals, temporary folders, and the tool's own state.
+//! The process's surroundings except engines: hooks, git, the watched file system, the lock,
+//! signals, temporary folders, and the tool's own state.
 
-pub mod git;
-pub mod hook_outputs;
-pub mod hooks;
+pub(crate) mod git;
+pub(crate) mod hook_outputs;
+pub(crate) mod hooks;
 pub(crate) mod lines;
-pub mod lock;
-pub mod post_build_command;
-pub mod records;
+pub(crate) mod lock;
+pub(crate) mod post_build_command;
+pub(crate) mod records;
 pub mod signals;
-pub mod state;
-pub mod store;
+pub(crate) mod state;
+pub(crate) mod store;
 pub(crate) mod strace;
-pub mod temp_dirs;
-pub mod watcher;
+pub(crate) mod temp_dirs;
+pub(crate) mod watcher;

@@ -1,5 +1,5 @@
-//! What a user wants to be done after a round: one command of the shell at a time,
-//! which may as well be a server that runs until the next round.
+//! The command that `watch` runs after a round. It can be a server, which runs until the next
+//! round.
 
 use std::io;
 use std::path::Path;
@@ -9,26 +9,24 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
 
-/// How long it may clean up after itself.
-const GRACE: Duration = Duration::from_secs(3);
+/// The time between SIGTERM and SIGKILL.
+const GRACE_PERIOD: Duration = Duration::from_secs(3);
 
-/// The components of a round that were built, and their images.
+/// The names of the components that a round built, and of their images.
 #[derive(Debug, Default)]
-pub struct Built {
-    /// The components' names.
-    pub components: Vec<String>,
-    /// The images' names.
-    pub images: Vec<String>,
+pub(crate) struct Built {
+    pub(crate) components: Vec<String>,
+    pub(crate) images: Vec<String>,
 }
 
-/// The command that runs, if one does.
+/// The running command, if there is one.
 #[derive(Debug, Default)]
-pub struct PostBuildCommand(Option<Child>);
+pub(crate) struct PostBuildCommand(Option<Child>);
 
 impl PostBuildCommand {
-    /// Starts a command in the workspace's root. What was built is in `XTASK_COMPONENTS`
-    /// and `XTASK_IMAGES`, separated by spaces.
-    pub fn start(&mut self, command: &str, root: &Path, built: &Built) -> io::Result<()> {
+    /// Starts a command in the workspace's root, with the names in `XTASK_COMPONENTS` and
+    /// `XTASK_IMAGES`, separated by spaces.
+    pub(crate) fn start(&mut self, command: &str, root: &Path, built: &Built) -> io::Result<()> {
         let child = Command::new("/bin/sh")
             .args(["-c", command])
             .current_dir(root)
@@ -42,14 +40,14 @@ impl PostBuildCommand {
         Ok(())
     }
 
-    /// Ends the command with all that it started.
-    pub async fn stop(&mut self) {
+    /// Stops the command and its children.
+    pub(crate) async fn stop(&mut self) {
         let Some(mut child) = self.0.take() else { return };
         let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let Some(group) = group else { return };
-        // It fails only if the group has ended by itself.
+        // It fails only if the group has exited.
         let _ = kill_process_group(group, Signal::TERM);
-        if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
+        if tokio::time::timeout(GRACE_PERIOD, child.wait()).await.is_err() {
             let _ = kill_process_group(group, Signal::KILL);
             drop(child.wait().await);
         }

@@ -1,21 +1,21 @@
-//! Ctrl-C, SIGTERM and SIGHUP, as a value that can be waited for.
+//! Ctrl-C, SIGTERM and SIGHUP, as a value that can be awaited.
 //!
-//! The first signal asks: whoever waits stops what it does and cleans up. The
-//! second does not ask, it ends the process.
+//! The first signal requests a stop: running work ends and cleans up. The second one exits the
+//! process.
 
 use tokio::sync::watch;
 
 /// The exit code of an interrupted process, by the shells' convention.
-pub const EXIT_CODE: i32 = 130;
+pub(crate) const EXIT_CODE: i32 = 130;
 
-/// Whether the user wants to stop.
+/// A request to stop. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Interrupt(watch::Receiver<bool>);
 
 impl Interrupt {
-    /// Takes over the signals. `on_second` runs just before the second one ends
-    /// the process.
-    pub fn install(on_second: impl Fn() + Send + 'static) -> Result<Self, ctrlc::Error> {
+    /// Installs the signal handlers. `on_second` runs just before the second signal exits the
+    /// process.
+    pub(crate) fn install(on_second: impl Fn() + Send + 'static) -> Result<Self, ctrlc::Error> {
         let (sender, receiver) = watch::channel(false);
         ctrlc::set_handler(move || {
             if sender.send_replace(true) {
@@ -26,21 +26,19 @@ impl Interrupt {
         Ok(Self(receiver))
     }
 
-    /// One that comes when `true` is sent, for those who handle signals themselves.
+    /// An interrupt that is requested by sending `true`, instead of by signals.
     pub fn manual() -> (watch::Sender<bool>, Self) {
         let (sender, receiver) = watch::channel(false);
         (sender, Self(receiver))
     }
 
-    /// Whether a signal has come.
-    pub fn has_come(&self) -> bool {
+    pub(crate) fn is_requested(&self) -> bool {
         *self.0.borrow()
     }
 
-    /// Waits for a signal.
-    pub async fn wait(&self) {
+    pub(crate) async fn wait(&self) {
         let mut receiver = self.0.clone();
-        if receiver.wait_for(|come| *come).await.is_err() {
+        if receiver.wait_for(|is_requested| *is_requested).await.is_err() {
             std::future::pending::<()>().await;
         }
     }

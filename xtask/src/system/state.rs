@@ -1,9 +1,8 @@
-//! `target/xtask/`: what is kept from run to run.
+//! `target/xtask/`: state that is kept between runs.
 //!
-//! All of it may be lost, and none of it is believed without a look: a file that
-//! is not there, broken, half written or of another version reads as nothing. What
-//! cannot be written (a full disk) costs time at the next run and no more, so it is
-//! a warning.
+//! All of it can be lost, and all of it is verified: a file that is missing, corrupt, incomplete
+//! or of another version reads as none. A file that cannot be written (a full disk) only makes the
+//! next run slower, so it is a warning.
 
 use std::fs;
 use std::io;
@@ -19,10 +18,10 @@ use xtask_core::regular_file;
 use xtask_core::staleness::fingerprint::FORMAT;
 
 /// The folder, relative to the root.
-pub const DIR: &str = "target/xtask";
+pub(crate) const DIR: &str = xtask_core::paths::STATE;
 
-/// Reads what [`write`] wrote; nothing if it is not just that.
-pub fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+/// Reads a file of [`write`]; none if it is not exactly what was written.
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     let bytes = regular_file::read_whole(path).ok()?;
     let (digest, rest) = bytes.split_at_checked(32)?;
     if blake3::hash(rest) != *<&[u8; 32]>::try_from(digest).ok()? {
@@ -32,27 +31,27 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     (format == FORMAT).then_some(value)
 }
 
-/// Writes a value in one piece, with the folders above it.
-pub fn write<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
+/// Writes a value atomically, and creates the folders above it.
+pub(crate) fn write<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
     let rest = postcard::to_allocvec(&(FORMAT, value)).map_err(io::Error::other)?;
     replace(path, &[blake3::hash(&rest).as_bytes(), rest.as_slice()].concat())
 }
 
-/// The warning for what cannot be written.
-pub fn unwritable(error: &io::Error) -> Problem {
+/// The warning for state that cannot be written.
+pub(crate) fn unwritable(error: &io::Error) -> Problem {
     let message = format!("cannot be written, so the next build takes longer: {error}");
     Problem::of_file(DIR, message)
 }
 
-/// What tells a folder from every copy of it: its number, and when it was made, which no
-/// program can set.
-pub fn identity(folder: &Path) -> io::Result<String> {
+/// Identifies a folder, and none of its copies: its inode and its creation time, which no program
+/// can set.
+pub(crate) fn identity(folder: &Path) -> io::Result<String> {
     let metadata = fs::metadata(folder)?;
-    let made = metadata.created().ok().and_then(|made| made.duration_since(UNIX_EPOCH).ok());
-    Ok(format!("{}-{}", metadata.ino(), made.unwrap_or_default().as_nanos()))
+    let created = metadata.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    Ok(format!("{}-{}", metadata.ino(), created.unwrap_or_default().as_nanos()))
 }
 
-/// Puts a whole file in the place of another: whoever reads sees one of the two.
+/// Replaces a file atomically.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -72,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_copy_of_a_folder_is_another_one() {
+    fn a_new_folder_has_another_identity() {
         let dir = tempfile::tempdir().unwrap();
         let [one, two] = ["one", "two"].map(|name| dir.path().join(name));
         fs::create_dir(&one).unwrap();
@@ -85,9 +84,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_broken_reads_as_nothing() {
+    fn a_corrupt_file_reads_as_none() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("deep/state");
+        let path = dir.path().join("folder/state");
         assert_eq!(read::<u32>(&path), None);
         write(&path, &7_u32).unwrap();
         assert_eq!(read(&path), Some(7_u32));

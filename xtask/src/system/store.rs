@@ -1,9 +1,9 @@
-//! What hooks made, by what they made it from: `target/xtask/store/KEY/`.
+//! The outputs of hooks by the key of their inputs: `target/xtask/store/KEY/`.
 //!
-//! A component with declared inputs whose key is the same as once before need not
-//! run its hooks: its `generated/` is here. Folders appear in one piece, and one
-//! whose contents are not what they were is not used. The store is kept below a
-//! size; what was used longest ago goes first, and nothing that this round used.
+//! If a component with declared inputs has the key of an earlier build, its hooks need not run: its
+//! `generated/` is here. Entries are written atomically, and one whose contents changed is not
+//! used. The store is kept below a size limit: entries that this round did not use are removed,
+//! least recently used first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -23,61 +23,64 @@ use xtask_core::staleness::fingerprint::{Fingerprint, Recipe};
 use crate::system::state::{self, DIR};
 use crate::system::temp_dirs;
 
-/// What a component with declared inputs came to.
+/// The file of an entry, beside its `generated/`.
+const ENTRY: &str = "settled";
+
+/// The result of building a component with declared inputs.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Settled {
+pub(crate) struct StoreEntry {
     /// The fingerprints of its images, by name.
-    pub fingerprints: BTreeMap<String, Fingerprint>,
-    /// What its hooks left in its folder.
-    pub outputs: HookOutputs,
-    /// Of what is in its `generated/`, if there was one.
+    pub(crate) fingerprints: BTreeMap<String, Fingerprint>,
+    /// The files that its hooks left in its folder.
+    pub(crate) outputs: HookOutputs,
+    /// The fingerprint of its `generated/`, if there was one.
     generated: Option<Fingerprint>,
-    /// In bytes.
+    /// The size of its `generated/` in bytes.
     size: u64,
 }
 
-impl Settled {
-    /// Whether the hooks made a `generated/`.
-    pub fn has_generated(&self) -> bool {
+impl StoreEntry {
+    pub(crate) fn has_generated(&self) -> bool {
         self.generated.is_some()
     }
 }
 
 /// The store of a workspace.
 #[derive(Debug)]
-pub struct Store {
+pub(crate) struct Store {
     root: PathBuf,
     /// In bytes.
     limit: u64,
+    /// The keys that this round used.
     used: BTreeSet<String>,
 }
 
 impl Store {
-    /// The store of the workspace at `root`, kept below `limit` bytes.
-    pub fn new(root: &Path, limit: u64) -> Self {
+    /// The store of the workspace at `root`, limited to `limit` bytes.
+    pub(crate) fn new(root: &Path, limit: u64) -> Self {
         Self { root: root.to_owned(), limit, used: BTreeSet::new() }
     }
 
-    /// What is kept for a key, if it is still whole.
-    pub fn find(&mut self, key: &Fingerprint, trees: &TreeCache) -> Option<Settled> {
-        let settled: Settled = state::read(&self.path(key).join("settled"))?;
-        if settled.generated.is_some() {
-            let contents = trees.folder(&self.generated(key)).ok()?;
-            if Some(digest(&contents)) != settled.generated {
+    /// The entry of a key, if its contents are unchanged.
+    pub(crate) fn find(&mut self, key: &Fingerprint, trees: &TreeCache) -> Option<StoreEntry> {
+        let entry: StoreEntry = state::read(&self.path(key).join(ENTRY))?;
+        if entry.generated.is_some() {
+            let contents = trees.folder(&Self::generated(key)).ok()?;
+            if Some(digest(&contents)) != entry.generated {
                 return None;
             }
         }
         self.used.insert(key.to_string());
-        Some(settled)
+        Some(entry)
     }
 
-    /// Where a key's `generated/` is kept, relative to the root.
-    pub fn generated(&self, key: &Fingerprint) -> String {
+    /// The path of a key's `generated/`, relative to the root.
+    pub(crate) fn generated(key: &Fingerprint) -> String {
         format!("{DIR}/store/{key}/generated")
     }
 
-    /// Keeps the `generated/` of the component in `dir`, and what its images came to.
-    pub fn keep(
+    /// Stores the `generated/` of the component in `dir`, and the fingerprints of its images.
+    pub(crate) fn insert(
         &mut self,
         key: &Fingerprint,
         dir: &str,
@@ -89,51 +92,50 @@ impl Store {
         let unfinished = folder.with_extension("new");
         remove(&unfinished)?;
         fs::create_dir_all(&unfinished)?;
-        let own = self.root.join(dir);
-        let is_there = own.join(GENERATED).is_dir();
-        if is_there {
-            // As dependents get it: from here links would lead elsewhere.
+        let component = self.root.join(dir);
+        let has_generated = component.join(GENERATED).is_dir();
+        if has_generated {
+            // As dependents get it: a relative link would lead elsewhere from here.
             let wanted = |path: &Path| Wanted::itself_if(path.starts_with(GENERATED));
-            let tree = Arc::new(Tree::followed(&own, wanted, &[])?);
+            let tree = Arc::new(Tree::read_following_links(&component, wanted, &[])?);
             let part = ContextPart::without(dir.to_owned(), tree, &[]);
             temp_dirs::copy_parts(&[part], &unfinished)?;
         }
         fs::rename(&unfinished, &folder)?;
         let outputs = trees.outputs(dir);
-        let mut settled = Settled { fingerprints, outputs, generated: None, size: 0 };
-        if is_there {
-            let contents = trees.folder(&self.generated(key));
+        let mut entry = StoreEntry { fingerprints, outputs, generated: None, size: 0 };
+        if has_generated {
+            let contents = trees.folder(&Self::generated(key));
             let contents = contents.map_err(|problem| io::Error::other(problem.to_string()))?;
-            settled.generated = Some(digest(&contents));
-            settled.size = contents.size();
+            entry.generated = Some(digest(&contents));
+            entry.size = contents.size();
         }
         self.used.insert(key.to_string());
-        state::write(&folder.join("settled"), &settled)
+        state::write(&folder.join(ENTRY), &entry)
     }
 
-    /// Notes what was used, and removes what was not for the longest time until the
-    /// rest is below the limit.
-    pub fn tidy(&self) -> io::Result<()> {
+    /// Updates the times of used entries, and removes the least recently used ones above the limit.
+    pub(crate) fn evict(&self) -> io::Result<()> {
         if self.used.is_empty() {
             return Ok(());
         }
-        let Ok(entries) = fs::read_dir(self.root.join(DIR).join("store")) else { return Ok(()) };
+        let Ok(folders) = fs::read_dir(self.root.join(DIR).join("store")) else { return Ok(()) };
         let now = SystemTime::now();
         let mut total = 0;
         let mut unused = Vec::new();
-        for entry in entries {
-            let entry = entry?;
-            let (path, name) = (entry.path(), entry.file_name());
-            let file = path.join("settled");
-            let Some(settled) = state::read::<Settled>(&file) else {
+        for folder in folders {
+            let folder = folder?;
+            let (path, name) = (folder.path(), folder.file_name());
+            let file = path.join(ENTRY);
+            let Some(entry) = state::read::<StoreEntry>(&file) else {
                 remove(&path)?;
                 continue;
             };
-            total += settled.size;
+            total += entry.size;
             if name.to_str().is_some_and(|name| self.used.contains(name)) {
                 File::options().append(true).open(&file)?.set_modified(now)?;
             } else {
-                unused.push((fs::metadata(&file)?.modified()?, path, settled.size));
+                unused.push((fs::metadata(&file)?.modified()?, path, entry.size));
             }
         }
         unused.sort();

@@ -1,26 +1,23 @@
-//! What a hook read, from a trace of its system calls, and the `build/inputs` that
-//! this would take.
+//! The files that a hook read, from a trace of its system calls, and the `build/inputs` that
+//! declares them.
 //!
-//! A file counts as read once it was opened for reading or run; one that was only
-//! looked for (`test -e`) does not, and neither does one that the hook made itself.
-//! Files are proposed one by one, because other files beside them do not matter to
-//! the hook. Only where it listed a folder do new files matter, and a glob stands
-//! for them: the folder's whole contents if it read all of these, or all files of
-//! one ending.
+//! A file counts as read if it was opened for reading or executed. A test whether it exists
+//! (`test -e`) does not count, and neither does a file that the hook made. Files are proposed one
+//! by one, because their neighbours do not matter to the hook. New files matter only in a folder
+//! that it listed, which gets a glob: for all files of the folder if it read all of them, or for
+//! all files with one extension.
 //!
-//! A trace is what `strace` writes with [`TRACER`]: a process id, a call, and its
-//! result, where `-y` puts the path behind each descriptor, also behind the one
-//! that an `open` returns. The clock is read without a system call, so it is known
-//! only by the programs that tell it.
+//! A trace is the output of `strace` with [`TRACER`]: a process ID, a call, and its result, where
+//! `--decode-fds` adds the path of each descriptor, including the one that an `open` returns. The
+//! clock is read without a system call, so only programs that print it are recognized.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use xtask_core::workspace::inputs::{Inputs, is_never_taken};
+use xtask_core::workspace::inputs::{Inputs, is_never_input};
 
-/// The program that traces, and how: the file of the trace follows, and then the
-/// command.
+/// The tracing command, to be followed by the trace's file and the traced command.
 pub(crate) const TRACER: [&str; 8] = [
     "strace",
     "--follow-forks",
@@ -32,27 +29,27 @@ pub(crate) const TRACER: [&str; 8] = [
     "--output",
 ];
 
-/// What hooks did that their results may depend on.
+/// What the results of hooks may depend on.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct TracedReads {
     /// The files that were read, relative to the root.
     files: BTreeSet<PathBuf>,
     /// The folders that were listed, relative to the root.
     listed: BTreeSet<PathBuf>,
-    /// Whether git's own files were read.
+    /// Whether files in `.git` were read.
     has_git: bool,
-    /// What no file can declare.
-    others: BTreeSet<String>,
+    /// What `build/inputs` cannot declare.
+    undeclarable: BTreeSet<String>,
 }
 
 impl TracedReads {
-    /// Reads a trace of what ran in the workspace at `root` for a component.
+    /// Parses a trace of a component's hooks in the workspace at `root`.
     pub(crate) fn parse(trace: &str, root: &Path, component: &str) -> Self {
         let mut parser = Parser {
             root,
-            own: Path::new("src").join(component),
-            here: BTreeMap::new(),
-            begun: BTreeMap::new(),
+            component_dir: Path::new("src").join(component),
+            cwds: BTreeMap::new(),
+            unfinished: BTreeMap::new(),
             written: BTreeSet::new(),
             reads: Self::default(),
         };
@@ -62,8 +59,8 @@ impl TracedReads {
         parser.reads
     }
 
-    /// The lines of a `build/inputs` that covers all that was read, for hooks with
-    /// these texts in this environment.
+    /// The lines of a `build/inputs` that declares everything that was read. `scripts` are the
+    /// texts of the hooks; `is_set` tells whether an environment variable is set.
     pub(crate) fn proposal(
         &self,
         root: &Path,
@@ -101,13 +98,14 @@ impl TracedReads {
         lines.sort();
         lines.extend(variables(scripts, is_set).iter().map(|name| format!("env:{name}")));
         lines.extend(self.has_git.then(|| "git:HEAD".to_owned()));
-        lines.extend(self.others.iter().map(|other| format!("# cannot be declared: {other}")));
+        lines.extend(self.undeclarable.iter().map(|it| format!("# cannot be declared: {it}")));
         lines
     }
 
-    /// What was read and is not declared, as lines that would declare it.
-    pub(crate) fn uncovered(&self, inputs: &Inputs) -> Vec<String> {
-        let files = self.files.iter().filter(|file| !inputs.covers(file)).map(|file| escaped(file));
+    /// The lines that `inputs` lacks.
+    pub(crate) fn undeclared(&self, inputs: &Inputs) -> Vec<String> {
+        let files =
+            self.files.iter().filter(|file| !inputs.declares(file)).map(|file| escaped(file));
         let git = (self.has_git && !inputs.mentions_head).then(|| "git:HEAD".to_owned());
         files.chain(git).collect()
     }
@@ -115,24 +113,24 @@ impl TracedReads {
 
 struct Parser<'a> {
     root: &'a Path,
-    own: PathBuf,
-    /// The working folder of each process.
-    here: BTreeMap<String, PathBuf>,
-    /// Calls whose result comes later, by process.
-    begun: BTreeMap<String, String>,
+    component_dir: PathBuf,
+    /// The working directory of each process.
+    cwds: BTreeMap<String, PathBuf>,
+    /// The start of each process's call that was interrupted by another process's line.
+    unfinished: BTreeMap<String, String>,
     written: BTreeSet<PathBuf>,
     reads: TracedReads,
 }
 
 impl Parser<'_> {
-    /// A call may be cut in two by another process's.
+    /// Joins the two lines of an interrupted call.
     fn line(&mut self, line: &str) {
         let Some((process, rest)) = line.split_once(' ') else { return };
         let rest = rest.trim_start();
         if let Some(start) = rest.strip_suffix(" <unfinished ...>") {
-            self.begun.insert(process.to_owned(), start.to_owned());
+            self.unfinished.insert(process.to_owned(), start.to_owned());
         } else if let Some((_, end)) = rest.split_once(" resumed>") {
-            let start = self.begun.remove(process).unwrap_or_default();
+            let start = self.unfinished.remove(process).unwrap_or_default();
             self.call(process, &format!("{start}{end}"));
         } else {
             self.call(process, rest);
@@ -145,8 +143,8 @@ impl Parser<'_> {
         if result.trim_start().starts_with('-') && name != "connect" {
             return;
         }
-        if let Some(here) = between(arguments, "AT_FDCWD<", '>') {
-            self.here.insert(process.to_owned(), unescaped(here).into());
+        if let Some(cwd) = between(arguments, "AT_FDCWD<", '>') {
+            self.cwds.insert(process.to_owned(), unescaped(cwd).into());
         }
         match name {
             "open" | "openat" | "openat2" | "creat" => {
@@ -154,39 +152,39 @@ impl Parser<'_> {
                     let path = PathBuf::from(unescaped(path));
                     let is_written = name == "creat"
                         || ["O_WRONLY", "O_TRUNC", "O_CREAT"].iter().any(|f| arguments.contains(f));
-                    self.opened(&path, is_written);
+                    self.record_open(&path, is_written);
                 }
             }
-            "execve" | "execveat" => self.executed(process, arguments),
+            "execve" | "execveat" => self.record_exec(process, arguments),
             "chdir" => {
                 if let Some(path) = between(arguments, "\"", '"') {
-                    let here = self.absolute(process, &unescaped(path));
-                    self.here.insert(process.to_owned(), here);
+                    let cwd = self.absolute(process, &unescaped(path));
+                    self.cwds.insert(process.to_owned(), cwd);
                 }
             }
             "getdents64" => {
                 let listed = between(arguments, "<", '>').map(unescaped);
-                if let Some(path) = listed.and_then(|path| self.outside(Path::new(&path))) {
+                if let Some(path) = listed.and_then(|path| self.input_path(Path::new(&path))) {
                     self.reads.listed.insert(path);
                 }
             }
             "rename" | "renameat" | "renameat2" => {
                 let to = arguments.rsplit('"').nth(1).map(unescaped).unwrap_or_default();
                 let to = self.absolute(process, &to);
-                self.opened(&to, true);
+                self.record_open(&to, true);
             }
-            "connect" => self.connected(arguments),
+            "connect" => self.record_connect(arguments),
             _ => {}
         }
     }
 
-    fn opened(&mut self, path: &Path, is_written: bool) {
+    fn record_open(&mut self, path: &Path, is_written: bool) {
         let Ok(inside) = path.strip_prefix(self.root) else { return };
         if inside.starts_with(".git") {
             self.reads.has_git |= !is_written;
         } else if is_written {
             self.written.insert(inside.to_owned());
-        } else if let Some(file) = self.outside(path)
+        } else if let Some(file) = self.input_path(path)
             && path.is_file()
             && !self.written.contains(&file)
         {
@@ -194,17 +192,17 @@ impl Parser<'_> {
         }
     }
 
-    fn executed(&mut self, process: &str, arguments: &str) {
+    fn record_exec(&mut self, process: &str, arguments: &str) {
         let Some(program) = between(arguments, "\"", '"').map(unescaped) else { return };
         let path = self.absolute(process, &program);
         if path.ends_with("date") {
-            self.reads.others.insert("the clock (it runs date)".to_owned());
+            self.reads.undeclarable.insert("the clock (it runs date)".to_owned());
         }
-        self.opened(&path, false);
+        self.record_open(&path, false);
     }
 
-    fn connected(&mut self, arguments: &str) {
-        let other = if arguments.contains("AF_INET") {
+    fn record_connect(&mut self, arguments: &str) {
+        let what = if arguments.contains("AF_INET") {
             let port = between(arguments, "htons(", ')').unwrap_or("?");
             let quoted = between(arguments, "inet_addr(\"", '"');
             let address = quoted.or_else(|| between(arguments, "AF_INET6, \"", '"')).unwrap_or("?");
@@ -215,13 +213,13 @@ impl Parser<'_> {
                 _ => return,
             }
         };
-        self.reads.others.insert(other);
+        self.reads.undeclarable.insert(what);
     }
 
     fn absolute(&self, process: &str, path: &str) -> PathBuf {
-        let here = self.here.get(process).map_or(self.root, PathBuf::as_path);
+        let cwd = self.cwds.get(process).map_or(self.root, PathBuf::as_path);
         let mut absolute = PathBuf::new();
-        for part in here.join(path).components() {
+        for part in cwd.join(path).components() {
             match part {
                 Component::ParentDir => drop(absolute.pop()),
                 Component::CurDir => {}
@@ -232,12 +230,12 @@ impl Parser<'_> {
     }
 
     /// A path that can be an input, relative to the root.
-    fn outside(&self, path: &Path) -> Option<PathBuf> {
+    fn input_path(&self, path: &Path) -> Option<PathBuf> {
         let inside = path.strip_prefix(self.root).ok()?;
         let is_input = !inside.as_os_str().is_empty()
             && inside != Path::new("src")
-            && !inside.starts_with(&self.own)
-            && !is_never_taken(inside);
+            && !inside.starts_with(&self.component_dir)
+            && !is_never_input(inside);
         is_input.then(|| inside.to_owned())
     }
 }
@@ -253,7 +251,7 @@ fn between<'t>(text: &'t str, start: &str, end: char) -> Option<&'t str> {
     Some(&rest[..end])
 }
 
-/// A C string, as far as paths need it: `\"`, `\\`, `\n`, and bytes in octal.
+/// Unescapes the parts of a C string that occur in paths: `\"`, `\\`, `\n`, and bytes in octal.
 fn unescaped(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.bytes().peekable();
@@ -282,7 +280,7 @@ fn unescaped(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// A line of `build/inputs` that is just this path.
+/// A line of `build/inputs` that matches only this path.
 fn escaped(path: &Path) -> String {
     let mut line = String::new();
     for letter in path.to_string_lossy().chars() {
@@ -301,7 +299,7 @@ fn files_below(root: &Path, folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(root.join(folder)).into_iter().flatten().flatten() {
         let path = folder.join(entry.file_name());
-        if is_never_taken(&path) {
+        if is_never_input(&path) {
             continue;
         }
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -313,10 +311,9 @@ fn files_below(root: &Path, folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The variables that shell scripts name and do not set themselves, as far as they
-/// are set from outside.
+/// The environment variables that shell scripts use and do not assign.
 fn variables(scripts: &[String], is_set: impl Fn(&str) -> bool) -> BTreeSet<String> {
-    const EVERYWHERE: [&str; 9] =
+    const STANDARD: [&str; 9] =
         ["HOME", "IFS", "LANG", "OLDPWD", "PATH", "PWD", "SHELL", "TMPDIR", "USER"];
     let mut found = BTreeSet::new();
     for script in scripts {
@@ -330,7 +327,7 @@ fn variables(scripts: &[String], is_set: impl Fn(&str) -> bool) -> BTreeSet<Stri
                 line.strip_prefix(name).is_some_and(|rest| rest.starts_with('='))
                     || line.strip_prefix("for ").is_some_and(|rest| rest.starts_with(name))
             });
-            if is_name && !is_assigned && !EVERYWHERE.contains(&name) && is_set(name) {
+            if is_name && !is_assigned && !STANDARD.contains(&name) && is_set(name) {
                 found.insert(name.to_owned());
             }
         }
@@ -378,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_is_proposed_and_what_was_made_is_not() {
+    fn files_that_were_read_are_proposed_and_files_that_were_made_are_not() {
         let root = root();
         let scripts = ["echo $WORD ${OTHER-x} $1 $HOME\nOTHER=2\n".to_owned()];
         let lines = reads(root.path(), TRACE).proposal(root.path(), &scripts, |_| true);
@@ -409,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_proposed_covers_what_was_read() {
+    fn the_proposal_declares_everything_that_was_read() {
         let root = root();
         for name in ["a*b", "a[b]c", "#c", "~d", "e{f}"] {
             fs::write(root.path().join(name), "").unwrap();
@@ -417,13 +414,13 @@ mod tests {
             let reads = reads(root.path(), &trace);
             let lines = reads.proposal(root.path(), &[], |_| true).join("\n");
             let inputs = Inputs::parse(&lines, "inputs").unwrap();
-            assert!(reads.uncovered(&inputs).is_empty(), "{lines}");
-            assert_eq!(reads.uncovered(&Inputs::default()).len(), 1, "{lines}");
+            assert!(reads.undeclared(&inputs).is_empty(), "{lines}");
+            assert_eq!(reads.undeclared(&Inputs::default()).len(), 1, "{lines}");
         }
     }
 
     #[test]
-    fn no_trace_makes_it_panic() {
+    fn a_malformed_trace_does_not_panic() {
         for end in 0..TRACE.len() {
             if TRACE.is_char_boundary(end) {
                 drop(reads(Path::new("/w"), &TRACE[end..]));

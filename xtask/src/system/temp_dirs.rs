@@ -1,12 +1,11 @@
-//! The two folders of a component that exist during a round only: `dependency/`,
-//! which we fill, and `generated/`, which its hooks fill.
+//! The folders of a component that exist only during a round: `dependency/`, which the tool
+//! fills, and `generated/`, which the component's hooks fill.
 //!
-//! Only what a round made is removed. So it is recorded, under `target/xtask/`, for which
-//! components a round makes these folders, before it does; the record of a component goes
-//! when its folders are removed, be it by the next round where this one was killed. A
-//! folder, file or link of that name that is not on record was made by the user or another
-//! program: then nothing is done at all, and it is named. So are files that git tracks, on
-//! record or not.
+//! Only what a round made is removed. So a round records, under `target/xtask/`, for which
+//! components it makes these folders, before it does. A component's record is removed with its
+//! folders: after a killed round, by the next one. A folder, file or link of that name that is not
+//! on record was made by the user or another program: then the command fails and names it. Files
+//! that git tracks are treated the same way, on record or not.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -26,24 +25,24 @@ use xtask_core::workspace::components::{Component, Workspace};
 use crate::system::git::Repository;
 use crate::system::state::{self, DIR};
 
-/// So many files of a folder are named.
-const NAMED: usize = 3;
+/// The number of files of a folder that an error names.
+const MAX_NAMED: usize = 3;
 
-/// For which components a round made temporary folders that are not removed yet.
+/// The components whose temporary folders exist or may exist.
 #[derive(Debug)]
-pub struct TempDirs {
+pub(crate) struct TempDirs {
     root: PathBuf,
     /// The components' folders, relative to the root.
     made: BTreeSet<String>,
-    /// The same, of an earlier round that was killed. Its hooks may live on for a moment
-    /// and make them again before this round's begin.
+    /// The same of a killed round. Its hooks may still run, and make the folders again before this
+    /// round's hooks start.
     left: BTreeSet<String>,
     is_saved: bool,
 }
 
 impl TempDirs {
     /// Reads the record of the workspace at `root`.
-    pub fn read(root: &Path) -> Self {
+    pub(crate) fn read(root: &Path) -> Self {
         let made = state::read(&Self::file(root)).unwrap_or_default();
         Self { root: root.to_owned(), made, left: BTreeSet::new(), is_saved: true }
     }
@@ -52,9 +51,9 @@ impl TempDirs {
         root.join(DIR).join("temporary")
     }
 
-    /// Writes the record. If that fails none is left: what it names may be gone by the next
-    /// round, and the user may have made folders in the same places.
-    pub fn save(&mut self) -> io::Result<()> {
+    /// Writes the record, or removes it if that fails: by the next round the folders that an old
+    /// record names may be gone, and the user may have made others in their place.
+    pub(crate) fn save(&mut self) -> io::Result<()> {
         if std::mem::replace(&mut self.is_saved, true) {
             return Ok(());
         }
@@ -67,32 +66,32 @@ impl TempDirs {
     }
 
     /// The components' folders that are on record, relative to the root.
-    pub fn made(&self) -> &BTreeSet<String> {
+    pub(crate) fn made(&self) -> &BTreeSet<String> {
         &self.made
     }
 
-    /// Refuses temporary folders that are not on record, of the components that take part
-    /// in a round, and files that git tracks in any that a round would remove.
-    pub fn check(
+    /// Fails on temporary folders that are not on record, of the components of a round, and on
+    /// tracked files in any folder that the round would remove.
+    pub(crate) fn check(
         &self,
         workspace: &Workspace,
         taking_part: &BTreeSet<usize>,
     ) -> Result<(), Problems> {
         let taking_part = taking_part.iter().map(|place| workspace.components[*place].dir());
         let dirs: BTreeSet<String> = taking_part.chain(self.made.iter().cloned()).collect();
-        let found: Vec<Found> = dirs.par_iter().flat_map_iter(|dir| self.find(dir)).collect();
+        let found: Vec<Existing> = dirs.par_iter().flat_map_iter(|dir| self.find(dir)).collect();
         let (tracked, mut problems) = self.tracked(&found);
         for folder in found {
             let none = BTreeSet::new();
             let tracked = tracked.get(&folder).unwrap_or(&none);
             problems.extend(tracked.iter().map(|file| {
                 let path = Path::new(&folder.path()).join(file);
-                // Joined with nothing, a path ends in a slash.
+                // Joined with an empty path, it ends in a slash.
                 let path = path.to_string_lossy().trim_end_matches('/').to_owned();
                 Problem::of_file(
                     path,
-                    "is tracked by git in a folder that every build empties: move it, or \
-                     'git rm --cached' it",
+                    "is tracked by git in a folder that every build removes: move it, or run \
+                     'git rm --cached' on it",
                 )
             }));
             if !self.made.contains(&folder.dir) {
@@ -102,28 +101,28 @@ impl TempDirs {
         Problems::check(problems)
     }
 
-    /// Removes what an earlier round left behind, before a new one begins. Gives the
-    /// components' folders that it was in.
-    pub fn remove_leftovers(&mut self) -> Result<BTreeSet<String>, Problems> {
+    /// Removes the folders of a killed round, and returns the folders of their components.
+    pub(crate) fn remove_leftovers(&mut self) -> Result<BTreeSet<String>, Problems> {
         let left = self.made.clone();
         self.remove_all()?;
         self.left.clone_from(&left);
         Ok(left)
     }
 
-    /// Moves what a killed round left in `generated/` to where it is kept until the next one
-    /// that is killed: since then somebody may have put files there. Gives what was moved.
-    pub fn keep_leftovers(&self) -> Vec<Problem> {
+    /// Moves the `generated/` folders of a killed round aside, where they are kept until the next
+    /// time: the user may have put files there since. Returns a warning for each.
+    pub(crate) fn keep_leftovers(&self) -> Vec<Problem> {
         let left = self.made.iter().flat_map(|dir| self.find(dir));
         let moved = left.filter(|folder| folder.name == GENERATED).filter_map(|folder| {
             let to = Path::new(DIR).join("removed").join(&folder.dir).join(GENERATED);
             let full = self.root.join(&to);
             let parent = full.parent()?;
-            // Where it cannot be kept, it is removed with the rest.
+            // A folder that cannot be moved is removed with the others.
             remove(&full).and_then(|()| fs::create_dir_all(parent)).ok()?;
             fs::rename(self.root.join(folder.path()), &full).ok()?;
             let message = format!(
-                "was left by a build that was killed: it is in {} until that happens again",
+                "was left by a killed build: it was moved to {}, and is kept there until this happens \
+                 again",
                 to.display()
             );
             Some(Problem::of_file(folder.path(), message))
@@ -131,16 +130,16 @@ impl TempDirs {
         moved.collect()
     }
 
-    /// Puts a component on record, whose step makes temporary folders from now on.
-    pub fn begin(&mut self, component: &Component) -> Result<(), Problem> {
+    /// Records a component whose step is going to make temporary folders.
+    pub(crate) fn register(&mut self, component: &Component) -> Result<(), Problem> {
         let dir = component.dir();
         if self.made.contains(&dir) {
             return Ok(());
         }
         let problem = if self.left.contains(&dir) {
-            self.remove_found(&dir).into_iter().next()
+            self.remove_existing(&dir).into_iter().next()
         } else {
-            // Made since the round began.
+            // The user may have made one since the round started.
             self.find(&dir).iter().find_map(|it| self.foreign(it, &BTreeSet::new()))
         };
         if let Some(problem) = problem {
@@ -151,13 +150,13 @@ impl TempDirs {
         Ok(())
     }
 
-    /// Removes the temporary folders of a component, if they are on record; gives what
-    /// cannot be removed, and stays on record.
-    pub fn remove(&mut self, dir: &str) -> Vec<Problem> {
+    /// Removes the temporary folders of a component, if they are on record. Returns those that
+    /// cannot be removed, which stay on record.
+    pub(crate) fn remove(&mut self, dir: &str) -> Vec<Problem> {
         if !self.made.contains(dir) {
             return Vec::new();
         }
-        let problems = self.remove_found(dir);
+        let problems = self.remove_existing(dir);
         if problems.is_empty() {
             self.made.remove(dir);
             self.is_saved = false;
@@ -165,33 +164,36 @@ impl TempDirs {
         problems
     }
 
-    /// The same for all components.
-    pub fn remove_all(&mut self) -> Result<(), Problems> {
+    /// Removes all temporary folders on record.
+    pub(crate) fn remove_all(&mut self) -> Result<(), Problems> {
         let dirs = self.made.clone();
         Problems::check(dirs.iter().flat_map(|dir| self.remove(dir)).collect())
     }
 
-    fn remove_found(&self, dir: &str) -> Vec<Problem> {
-        let remove = |folder: Found| {
+    fn remove_existing(&self, dir: &str) -> Vec<Problem> {
+        let remove = |folder: Existing| {
             let error = remove(&self.root.join(folder.path())).err()?;
-            let message = format!("cannot be removed: {error}. Remove it by hand");
+            let message = format!("cannot be removed: {error}. Remove it manually");
             Some(Problem::of_file(folder.path(), message))
         };
         self.find(dir).into_iter().filter_map(remove).collect()
     }
 
-    /// What is in the place of temporary folders.
-    fn find(&self, dir: &str) -> Vec<Found> {
-        let folders = TEMPORARY.map(|name| Found { dir: dir.to_owned(), name });
-        let is_there = |it: &Found| self.root.join(it.path()).symlink_metadata().is_ok();
+    /// What exists in place of a component's temporary folders.
+    fn find(&self, dir: &str) -> Vec<Existing> {
+        let folders = TEMPORARY.map(|name| Existing { dir: dir.to_owned(), name });
+        let is_there = |it: &Existing| self.root.join(it.path()).symlink_metadata().is_ok();
         folders.into_iter().filter(is_there).collect()
     }
 
-    /// The files that git tracks, relative to each folder, and where git does not answer. A
-    /// component may lie in a repository of its own.
-    fn tracked(&self, found: &[Found]) -> (BTreeMap<Found, BTreeSet<PathBuf>>, Vec<Problem>) {
-        let mut repositories: BTreeMap<Repository, BTreeMap<PathBuf, &Found>> = BTreeMap::new();
-        for folder in found {
+    /// The tracked files, relative to each folder, and the errors of git. A component can be in a
+    /// repository of its own.
+    fn tracked(
+        &self,
+        existing: &[Existing],
+    ) -> (BTreeMap<Existing, BTreeSet<PathBuf>>, Vec<Problem>) {
+        let mut repositories: BTreeMap<Repository, BTreeMap<PathBuf, &Existing>> = BTreeMap::new();
+        for folder in existing {
             let dir = self.root.join(&folder.dir);
             let dir = dir.canonicalize().unwrap_or(dir);
             if let Some(repository) = Repository::of(&dir)
@@ -201,7 +203,7 @@ impl TempDirs {
                 repositories.entry(repository).or_default().insert(path, folder);
             }
         }
-        let mut tracked: BTreeMap<Found, BTreeSet<PathBuf>> = BTreeMap::new();
+        let mut tracked: BTreeMap<Existing, BTreeSet<PathBuf>> = BTreeMap::new();
         let mut problems = Vec::new();
         for (repository, folders) in repositories {
             let paths: Vec<PathBuf> = folders.keys().cloned().collect();
@@ -220,7 +222,7 @@ impl TempDirs {
                 Err(error) => {
                     let paths: Vec<String> = folders.values().map(|it| it.path()).collect();
                     problems.push(Problem::of_request(format!(
-                        "{}: whether git tracks files there is not known: {error}",
+                        "{}: cannot determine whether git tracks files there: {error}",
                         paths.join(", ")
                     )));
                 }
@@ -229,8 +231,8 @@ impl TempDirs {
         (tracked, problems)
     }
 
-    /// Why something that is not on record is in the way, besides what git tracks of it.
-    fn foreign(&self, folder: &Found, tracked: &BTreeSet<PathBuf>) -> Option<Problem> {
+    /// The error for something that is not on record, besides its tracked files.
+    fn foreign(&self, folder: &Existing, tracked: &BTreeSet<PathBuf>) -> Option<Problem> {
         let path = self.root.join(folder.path());
         let metadata = path.symlink_metadata().ok()?;
         let files = if metadata.is_dir() { files_below(&path) } else { Vec::new() };
@@ -239,44 +241,44 @@ impl TempDirs {
             return None;
         }
         let what = if metadata.is_symlink() {
-            "is a link that no build made".to_owned()
+            "is a symbolic link that no build created".to_owned()
         } else if !metadata.is_dir() {
-            "is a file that no build made".to_owned()
+            "is a file that no build created".to_owned()
         } else if files.is_empty() {
-            "is a folder that no build made".to_owned()
+            "is a folder that no build created".to_owned()
         } else {
-            let named = files.iter().take(NAMED).map(|file| file.display().to_string());
+            let named = files.iter().take(MAX_NAMED).map(|file| file.display().to_string());
             let mut named: Vec<String> = named.collect();
-            if files.len() > NAMED {
+            if files.len() > MAX_NAMED {
                 named.push("…".to_owned());
             }
             let noun = if files.len() == 1 { "file" } else { "files" };
-            format!("holds {} {noun} that no build made ({})", files.len(), named.join(", "))
+            format!("contains {} {noun} that no build created ({})", files.len(), named.join(", "))
         };
         let message = format!(
-            "{what}: builds make a folder of this name and remove it afterwards. Move it \
-             elsewhere, or remove it"
+            "{what}: builds create a folder of this name and remove it afterwards. Move it elsewhere, \
+             or remove it"
         );
         Some(Problem::of_file(folder.path(), message))
     }
 }
 
-/// Something in the place of a temporary folder.
+/// A temporary folder, or something in its place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Found {
+struct Existing {
     /// The component's folder, relative to the root.
     dir: String,
     name: &'static str,
 }
 
-impl Found {
+impl Existing {
     /// Relative to the root.
     fn path(&self) -> String {
         format!("{}/{}", self.dir, self.name)
     }
 }
 
-/// All but folders, as far as they can be listed.
+/// All files in a folder, as far as they can be listed.
 fn files_below(folder: &Path) -> Vec<PathBuf> {
     let Ok(tree) = Tree::read(folder, &[]) else { return Vec::new() };
     let files = tree.entries().iter().filter(|entry| entry.kind != Kind::Folder);
@@ -292,10 +294,10 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Copies what a component needs to where its hooks look for it.
-pub fn copy_parts(parts: &[ContextPart], to: &Path) -> io::Result<()> {
+/// Copies a component's dependencies to where its hooks read them.
+pub(crate) fn copy_parts(parts: &[ContextPart], to: &Path) -> io::Result<()> {
     for part in parts {
-        let copies = part.entries().map(|entry| (entry, part.source(entry), part.path(entry)));
+        let copies = part.entries().map(|entry| (entry, part.source_path(entry), part.path(entry)));
         copy(copies, to)?;
     }
     Ok(())
@@ -316,24 +318,24 @@ fn copy<'a>(
         match entry.kind {
             Kind::Folder => {
                 fs::create_dir_all(&target)?;
-                // The folder may be a link.
+                // The metadata of the folder itself: `source` may be a link to it.
                 folders.push((target, fs::metadata(&source)?));
             }
             Kind::Link => symlink(fs::read_link(&source)?, &target)?,
             Kind::File => {
                 fs::copy(&source, &target)?;
-                // A file that its owner may not write keeps its mode, and its time all the same.
+                // Not opened for writing: the copy may be read-only.
                 let times = fs::FileTimes::new().set_modified(fs::metadata(&source)?.modified()?);
                 fs::File::open(&target)?.set_times(times)?;
             }
             Kind::Fifo => make(&target, FileType::Fifo, entry.mode, 0)?,
-            Kind::Characters(number) => {
+            Kind::CharDevice(number) => {
                 make(&target, FileType::CharacterDevice, entry.mode, number)?;
             }
-            Kind::Blocks(number) => make(&target, FileType::BlockDevice, entry.mode, number)?,
+            Kind::BlockDevice(number) => make(&target, FileType::BlockDevice, entry.mode, number)?,
         }
     }
-    // Last, and from the inside out: a folder may be read-only.
+    // Last, and subfolders first: a folder may be read-only.
     for (target, metadata) in folders.into_iter().rev() {
         let mode = fs::Permissions::from_mode(metadata.permissions().mode() | 0o700);
         fs::set_permissions(&target, mode)?;

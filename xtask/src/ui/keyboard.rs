@@ -1,8 +1,7 @@
-//! Single keys, from a terminal that otherwise gives whole lines.
+//! Reads single keys from the terminal.
 //!
-//! Only what a key does is taken away from the terminal, not Ctrl-C and Ctrl-Z. A
-//! process in the background must not touch its terminal, or it is stopped: there
-//! are no keys then.
+//! Line buffering and echo are turned off; Ctrl-C and Ctrl-Z keep working. A background
+//! process that touches its terminal is stopped, so keys are read only in the foreground.
 
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
@@ -17,20 +16,20 @@ use rustix::termios::{
 };
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
-/// How the terminal was.
+/// The terminal's settings before they were changed.
 static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
 
-/// Begins what a key sends that is no character.
+/// The first byte that a key such as an arrow sends.
 const ESCAPE: u8 = 0x1b;
 
-/// In the background, the terminal is asked again after that long.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How often a background process checks whether it is in the foreground again.
+const FOREGROUND_CHECK: Duration = Duration::from_secs(1);
 
-/// Takes single keys as long as it lives.
+/// Restores the terminal when it is dropped.
 pub(crate) struct Keyboard(());
 
 impl Keyboard {
-    /// The keyboard and what is typed on it; none without a terminal to read from.
+    /// Starts reading keys; none without a terminal, or in the background.
     pub(crate) fn open() -> Option<(Self, UnboundedReceiver<char>)> {
         let stdin = io::stdin();
         if !stdin.is_terminal() || !is_in_foreground() {
@@ -47,7 +46,7 @@ impl Keyboard {
         thread::spawn(move || {
             while let Some(keys) = read() {
                 for key in keys {
-                    // Nobody hears it any more.
+                    // The receiver is gone once the command ends.
                     let _ = sender.send(key);
                 }
             }
@@ -62,35 +61,35 @@ impl Drop for Keyboard {
     }
 }
 
-/// Leaves the terminal as it was found, if it is another now.
+/// Restores the terminal's settings, if they were changed.
 pub(crate) fn restore() {
     if let Some(before) = BEFORE.lock().unwrap_or_else(PoisonError::into_inner).take()
         && is_in_foreground()
     {
-        // A terminal that is gone is no reason to fail.
+        // The terminal may have been closed.
         let _ = tcsetattr(io::stdin(), OptionalActions::Now, &before);
     }
 }
 
-/// The next keys; none once the terminal is gone.
+/// The next keys; none once the terminal is closed.
 fn read() -> Option<Vec<char>> {
     let stdin = io::stdin();
     loop {
-        let mut wanted = [PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN)];
-        match poll(&mut wanted, None) {
+        let mut polled = [PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN)];
+        match poll(&mut polled, None) {
             Err(rustix::io::Errno::INTR) => continue,
             Err(_) => return None,
             Ok(_) => {}
         }
         if !is_in_foreground() {
-            thread::sleep(PATIENCE);
+            thread::sleep(FOREGROUND_CHECK);
             continue;
         }
         let mut bytes = [0; 16];
         match rustix::io::read(&stdin, &mut bytes) {
             Err(rustix::io::Errno::INTR) => {}
             Err(_) | Ok(0) => return None,
-            // An arrow and its like are several bytes, and mean nothing here.
+            // Arrow and function keys send several bytes, and have no meaning here.
             Ok(_) if bytes[0] == ESCAPE => {}
             Ok(count) => return Some(bytes[..count].iter().copied().map(char::from).collect()),
         }

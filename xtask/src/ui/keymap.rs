@@ -1,21 +1,20 @@
-//! What each key means while a workspace is watched.
+//! The keys of `watch`.
 
 use rustix::process::{Signal, getpid, kill_process};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use crate::commands::watch::UserRequest;
 
-/// What there is to say of the keys.
 pub(crate) const HELP: [&str; 6] = [
     "Enter  build what is stale",
-    "f      build everything again",
-    "p      pause, or go on",
-    "l      show what failed last",
+    "f      rebuild everything",
+    "p      pause or resume",
+    "l      show the last failures",
     "g      show all components",
     "q      quit",
 ];
 
-/// Something to be shown.
+/// A request to show something.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum UiCommand {
     Logs,
@@ -23,26 +22,26 @@ pub(crate) enum UiCommand {
     Help,
 }
 
-/// Sorts keys into what the loop is asked and what is to be shown.
-pub(crate) fn understand(
+/// Turns keys into requests for the watch loop and commands for the UI.
+pub(crate) fn dispatch(
     mut keys: UnboundedReceiver<char>,
 ) -> (UnboundedReceiver<UserRequest>, UnboundedReceiver<UiCommand>) {
-    let (wish, wishes) = mpsc::unbounded_channel();
-    let (look, looks) = mpsc::unbounded_channel();
+    let (request, requests) = mpsc::unbounded_channel();
+    let (command, commands) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Some(key) = keys.recv().await {
-            // Whoever hears it no more has come to an end.
+            // Sending fails only once the receiver has ended; the key then has no effect.
             match key {
-                '\n' | '\r' => drop(wish.send(UserRequest::Build)),
-                'f' => drop(wish.send(UserRequest::Force)),
-                'p' => drop(wish.send(UserRequest::Pause)),
-                'l' => drop(look.send(UiCommand::Logs)),
-                'g' => drop(look.send(UiCommand::Graph)),
-                '?' | 'h' => drop(look.send(UiCommand::Help)),
+                '\n' | '\r' => drop(request.send(UserRequest::Build)),
+                'f' => drop(request.send(UserRequest::Force)),
+                'p' => drop(request.send(UserRequest::Pause)),
+                'l' => drop(command.send(UiCommand::Logs)),
+                'g' => drop(command.send(UiCommand::Graph)),
+                '?' | 'h' => drop(command.send(UiCommand::Help)),
                 'q' => drop(kill_process(getpid(), Signal::INT)),
                 _ => {}
             }
         }
     });
-    (wishes, looks)
+    (requests, commands)
 }

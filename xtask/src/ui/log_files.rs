@@ -1,5 +1,5 @@
-//! The log of each component, `target/xtask/logs/NAME.log`: all that its hooks and
-//! instructions wrote, of the last round in which it wrote anything.
+//! The log file of each component, `target/xtask/logs/NAME.log`: the output of its hooks and
+//! instructions from the last round in which there was any.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File};
@@ -12,10 +12,10 @@ use xtask_core::{escape, regular_file};
 use crate::event::Event;
 use crate::system::state;
 
-/// How many lines a failure shows.
-const SHOWN: usize = 20;
+/// How many lines of the log a failure shows.
+const MAX_LAST_LINES: usize = 20;
 
-/// The logs of a round; one that cannot be written is not.
+/// The logs of a round. Write errors are ignored.
 pub(crate) struct Logs {
     dir: PathBuf,
     open: HashMap<String, Log>,
@@ -32,12 +32,11 @@ impl Logs {
         Self { dir: root.join(state::DIR).join("logs"), open: HashMap::new() }
     }
 
-    /// Writes down what an event says.
-    pub(crate) fn note(&mut self, event: &Event) {
+    pub(crate) fn record(&mut self, event: &Event) {
         match event {
             Event::Instruction { component, text, .. } => self.line(component, text, false),
             Event::Log { component, line, .. } => self.line(component, line, true),
-            // The log of another run is kept until there is something to write.
+            // The file of an earlier round is kept until there is something to write.
             Event::StepStarted { component } => drop(self.open.remove(component)),
             Event::StepFinished { component, .. } => {
                 if let Some(file) = self.open.get_mut(component).and_then(|log| log.file.as_mut()) {
@@ -48,13 +47,13 @@ impl Logs {
         }
     }
 
-    /// The last lines that a component wrote.
-    pub(crate) fn last(&self, component: &str) -> Vec<String> {
+    /// The last lines of a component's output.
+    pub(crate) fn last_lines(&self, component: &str) -> Vec<String> {
         let log = self.open.get(component);
         log.map(|log| log.last.iter().cloned().collect()).unwrap_or_default()
     }
 
-    /// Where a component's log is, relative to the root.
+    /// The path of a component's log file, relative to the workspace root.
     pub(crate) fn path(component: &str) -> String {
         format!("{}/logs/{}", state::DIR, file_name(component))
     }
@@ -71,7 +70,7 @@ impl Logs {
             drop(writeln!(file, "{plain}"));
         }
         if is_output {
-            if log.last.len() == SHOWN {
+            if log.last.len() == MAX_LAST_LINES {
                 log.last.pop_front();
             }
             log.last.push_back(plain.into_owned());
@@ -79,7 +78,7 @@ impl Logs {
     }
 }
 
-/// A component's name, of which no character leads elsewhere or must not be shown.
+/// The component's name without control characters and path separators.
 fn file_name(component: &str) -> String {
     format!("{}.log", escape::line(component).replace('/', "%"))
 }

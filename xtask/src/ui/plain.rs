@@ -1,51 +1,51 @@
-//! Events as lines, each with its component in front: for pipes, files, and systems
-//! that keep logs.
+//! One line per event, prefixed with its component: for pipes, files and CI logs.
 
 use std::fmt::Display;
 
 use console::Style;
 use xtask_core::escape;
 
-use crate::event::{Event, InstructionState};
+use crate::event::{Event, InstructionStatus};
 use crate::report::plan;
-use crate::ui::text;
-use crate::ui::{Failed, UiOptions, View, failure_lines, paint};
+use crate::report::text;
+use crate::ui::options::UiOptions;
+use crate::ui::view::{Failed, View, failure_lines, paint};
 
-/// Long names are not worth more of a line than this.
-const WIDEST_NAME: usize = 24;
+/// Longer component names are not aligned.
+const MAX_NAME_WIDTH: usize = 24;
 
 pub(crate) struct Plain {
-    how: UiOptions,
+    options: UiOptions,
     name_width: usize,
 }
 
 impl Plain {
-    pub(crate) fn new(how: UiOptions) -> Self {
-        Self { how, name_width: 0 }
+    pub(crate) fn new(options: UiOptions) -> Self {
+        Self { options, name_width: 0 }
     }
 
     fn print(&self, event: &Event) {
         for line in self.lines(event) {
-            self.how.print(&line);
+            self.options.print(&line);
         }
     }
 
-    /// What there is to say about an event.
+    /// The lines for an event, without a line break.
     pub(crate) fn lines(&self, event: &Event) -> Vec<String> {
         let bold = |style: Style| style.bold();
         let line = match event {
             Event::Warning(problem) => {
                 self.titled("warning", &bold(Style::new().yellow()), problem)
             }
-            Event::Waiting { holder } => {
-                let text = format!("for {holder} to end");
+            Event::WaitingForLock { holder } => {
+                let text = format!("for {holder} to finish");
                 self.titled("waiting", &bold(Style::new().cyan()), text)
             }
             Event::WaitingFor { what } => {
                 self.titled("waiting", &bold(Style::new().cyan()), format!("for {what}"))
             }
             Event::RoundStarted { components, .. } if components.is_empty() => {
-                self.titled("nothing", &Style::new(), "there is nothing to build")
+                self.titled("note", &Style::new(), "nothing to build")
             }
             Event::StepStarted { component } => {
                 self.line(component, "building", &bold(Style::new().cyan()))
@@ -53,20 +53,20 @@ impl Plain {
             Event::Pulling { component, reference } => {
                 self.line(component, &format!("pulling {reference}"), &Style::new())
             }
-            Event::Instruction { component, text, state, .. }
-                if *state != InstructionState::Done =>
+            Event::Instruction { component, text, status, .. }
+                if *status != InstructionStatus::Done =>
             {
-                let mark = if *state == InstructionState::Cached { "CACHED " } else { "" };
+                let mark = if *status == InstructionStatus::Cached { "CACHED " } else { "" };
                 self.line(component, &format!("{mark}{text}"), &Style::new().bold())
             }
             Event::Log { component, line, .. } => {
-                let text = escape::log(line, self.how.has_colors);
+                let text = escape::log(line, self.options.has_colors);
                 self.line(component, &text, &Style::new())
             }
             Event::ImageStale { component, image, reasons } => {
                 let text = format!("image {image}: {}", text::reasons(reasons));
                 let mut lines = vec![self.line(component, &text, &Style::new().dim())];
-                for line in plan::details(reasons).filter(|_| self.how.is_verbose) {
+                for line in plan::details(reasons).filter(|_| self.options.is_verbose) {
                     lines.push(self.line(component, &line, &Style::new().dim()));
                 }
                 return lines;
@@ -76,7 +76,7 @@ impl Plain {
                 self.line(component, &text, &Style::new().dim())
             }
             Event::ImageBuilt { component, image } => {
-                self.line(component, &format!("image {image}"), &Style::new().green())
+                self.line(component, &format!("image {image} built"), &Style::new().green())
             }
             Event::StepFailed(failure) => {
                 let style = bold(Style::new().red());
@@ -96,8 +96,10 @@ impl Plain {
                 let text = format!("{components} components{pause}");
                 self.titled("watching", &bold(Style::new().cyan()), text)
             }
-            Event::Stuck { reason } => self.titled("error", &bold(Style::new().red()), reason),
-            Event::Changed { paths, components } => {
+            Event::WatchError { message } => {
+                self.titled("error", &bold(Style::new().red()), message)
+            }
+            Event::FilesChanged { paths, components } => {
                 let text = text::changes(paths, components);
                 self.titled("changed", &bold(Style::new().cyan()), text)
             }
@@ -106,7 +108,7 @@ impl Plain {
             }
             Event::PushRetried { reference, reason, delay } => {
                 let delay = text::seconds(*delay);
-                let text = format!("{reference}: {reason}; trying again in {delay}");
+                let text = format!("{reference}: {reason}; retrying in {delay}");
                 self.titled("retry", &bold(Style::new().yellow()), text)
             }
             Event::PushFailed { reference, reason } => {
@@ -115,11 +117,12 @@ impl Plain {
             }
             Event::RoundStarted { .. }
             | Event::Instruction { .. }
-            | Event::WorkspaceRead { .. }
+            | Event::WorkspaceLoaded { .. }
             | Event::Planned { .. }
+            | Event::Output(_)
             | Event::Proposed { .. }
-            | Event::PartStarted { .. }
-            | Event::PartFinished { .. }
+            | Event::TaskStarted { .. }
+            | Event::TaskFinished { .. }
             | Event::ContextSent { .. }
             | Event::Pushed { .. } => return Vec::new(),
         };
@@ -128,12 +131,12 @@ impl Plain {
 
     fn line(&self, component: &str, text: &str, style: &Style) -> String {
         let name = format!("{component:width$} |", width = self.name_width);
-        let name = paint(&Style::new().dim(), &name, self.how.has_colors);
-        format!("{name} {}", paint(style, text, self.how.has_colors))
+        let name = paint(&Style::new().dim(), &name, self.options.has_colors);
+        format!("{name} {}", paint(style, text, self.options.has_colors))
     }
 
     fn titled(&self, title: &str, style: &Style, text: impl Display) -> String {
-        format!("{}: {text}", paint(style, title, self.how.has_colors))
+        format!("{}: {text}", paint(style, title, self.options.has_colors))
     }
 }
 
@@ -141,14 +144,14 @@ impl View for Plain {
     fn event(&mut self, event: &Event) {
         if let Event::RoundStarted { components, .. } = event {
             let widths = components.iter().map(|planned| planned.component.chars().count());
-            self.name_width = widths.max().unwrap_or(0).min(WIDEST_NAME);
+            self.name_width = widths.max().unwrap_or(0).min(MAX_NAME_WIDTH);
         }
         self.print(event);
     }
 
     fn failures(&mut self, failures: &[Failed]) {
-        for line in failure_lines(failures, self.how.has_colors) {
-            self.how.print(&line);
+        for line in failure_lines(failures, self.options.has_colors) {
+            self.options.print(&line);
         }
     }
 }

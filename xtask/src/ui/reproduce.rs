@@ -1,4 +1,4 @@
-//! The command that repeats what failed, for a shell.
+//! The shell command that reproduces a failure.
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
@@ -7,12 +7,12 @@ use std::str;
 
 use xtask_core::escape;
 
-/// The options that a build was given and that decide what it does.
+/// The options of the build that affect its result.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options(Vec<(&'static str, Option<OsString>)>);
 
 impl Options {
-    /// Adds an option without a value, if it was given.
+    /// Adds a flag if it was given.
     pub(crate) fn flag(&mut self, name: &'static str, is_given: bool) {
         if is_given {
             self.0.push((name, None));
@@ -27,7 +27,7 @@ impl Options {
     }
 }
 
-/// What builds a component again with the same options.
+/// The command that builds a component with the same options.
 pub(crate) fn command(component: &str, options: &Options) -> String {
     let mut command = format!("cargo xtask build{}", option("-s", OsStr::new(component)));
     for (name, value) in &options.0 {
@@ -39,14 +39,14 @@ pub(crate) fn command(component: &str, options: &Options) -> String {
     command
 }
 
-/// What begins with `-` would be taken for an option if it stood alone.
+/// A value that begins with `-` needs `=`, or it would be taken for an option.
 fn option(name: &str, value: &OsStr) -> String {
-    let between = if value.as_bytes().starts_with(b"-") { '=' } else { ' ' };
-    format!(" {name}{between}{}", quoted(value.as_bytes()))
+    let separator = if value.as_bytes().starts_with(b"-") { '=' } else { ' ' };
+    format!(" {name}{separator}{}", quoted(value.as_bytes()))
 }
 
-/// One word for a shell. With characters that must not be shown it takes the form of
-/// POSIX's `$'…'`, in which bytes can be written as numbers.
+/// Quotes a word for a shell. A word with control characters takes POSIX's `$'…'` form, in
+/// which bytes can be written as octal escapes.
 fn quoted(word: &[u8]) -> Cow<'_, str> {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(byte);
     match str::from_utf8(word) {
@@ -54,12 +54,12 @@ fn quoted(word: &[u8]) -> Cow<'_, str> {
         Ok(shown) if !shown.contains(escape::is_control) => {
             format!("'{}'", shown.replace('\'', "'\\''")).into()
         }
-        _ => format!("$'{}'", numbered(word)).into(),
+        _ => format!("$'{}'", octal_escaped(word)).into(),
     }
 }
 
-fn numbered(word: &[u8]) -> String {
-    let number = |byte: &u8| format!("\\{byte:03o}");
+fn octal_escaped(word: &[u8]) -> String {
+    let octal = |byte: &u8| format!("\\{byte:03o}");
     let mut out = String::new();
     for chunk in word.utf8_chunks() {
         for letter in chunk.valid().chars() {
@@ -67,12 +67,12 @@ fn numbered(word: &[u8]) -> String {
                 '\'' | '\\' => out.extend(['\\', letter]),
                 _ if escape::is_control(letter) => {
                     let bytes = letter.to_string().into_bytes();
-                    out.extend(bytes.iter().map(number));
+                    out.extend(bytes.iter().map(octal));
                 }
                 _ => out.push(letter),
             }
         }
-        out.extend(chunk.invalid().iter().map(number));
+        out.extend(chunk.invalid().iter().map(octal));
     }
     out
 }

@@ -1,19 +1,19 @@
-//! The last lines of a terminal, drawn again and again below what scrolls by.
+//! The live area: lines at the bottom of the terminal that are redrawn in place, below the
+//! lines that scroll past.
 //!
-//! The cursor stays at the end of the last line, so that the `^C` of an interrupted
-//! user lands there and breaks nothing; there is always room for it. Lines are
-//! cut to the terminal's width. If that shrinks, lines that are there already are
-//! folded by the terminal, and take more rows.
+//! The cursor stays at the end of the last line, where the `^C` that a terminal echoes does
+//! no harm; lines are truncated so that it fits. When the terminal gets narrower, it wraps
+//! lines that are already drawn, so erasing counts rows rather than lines.
 
 use std::io::Write;
 
 use console::{Term, measure_text_width, truncate_str};
 
-/// Room for `^C`, and for terminals that fold a line that just fits.
+/// Columns kept free for `^C`, and for terminals that wrap a line that just fits.
 const MARGIN: usize = 3;
 
-/// Of a terminal that does not know its size.
-const FEWEST_COLUMNS: usize = 10;
+/// Assumed where a terminal reports fewer.
+const MIN_COLUMNS: usize = 10;
 
 pub(crate) struct Screen {
     term: Term,
@@ -21,20 +21,19 @@ pub(crate) struct Screen {
 }
 
 impl Screen {
-    /// On standard error, with nothing drawn.
     pub(crate) fn new() -> Self {
         Self { term: Term::buffered_stderr(), lines: Vec::new() }
     }
 
-    /// Lets a line scroll by above what is drawn.
-    pub(crate) fn say(&mut self, line: &str) {
+    /// Prints a line above the live area.
+    pub(crate) fn print(&mut self, line: &str) {
         self.erase();
         self.write(line);
         self.write("\n");
         self.redraw();
     }
 
-    /// Draws other lines in place of those that are drawn.
+    /// Replaces the lines of the live area.
     pub(crate) fn draw(&mut self, lines: Vec<String>) {
         if lines.is_empty() && self.lines.is_empty() {
             return;
@@ -44,7 +43,7 @@ impl Screen {
         self.redraw();
     }
 
-    /// Empties the terminal.
+    /// Clears the whole terminal.
     pub(crate) fn clear(&mut self) {
         self.lines.clear();
         drop(self.term.clear_screen());
@@ -73,10 +72,10 @@ impl Screen {
     }
 
     fn columns(&self) -> usize {
-        usize::from(self.term.size().1).max(FEWEST_COLUMNS)
+        usize::from(self.term.size().1).max(MIN_COLUMNS)
     }
 
-    /// A terminal that is gone is no reason to fail.
+    /// Errors are ignored: a closed terminal must not fail the build.
     fn write(&mut self, text: &str) {
         drop(self.term.write_all(text.as_bytes()));
     }

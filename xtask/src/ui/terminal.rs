@@ -1,6 +1,6 @@
-//! Events on a terminal: what is over scrolls up as single lines, what runs is below,
-//! one line each, under a line on the whole. Nothing takes over the screen, so that
-//! scrolling back and copying work.
+//! Progress on a terminal: finished steps scroll past as single lines; below them are a
+//! header with totals and one line per running step, updated in place. The alternate screen
+//! is not used, so that scrolling back and copying work.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -8,24 +8,26 @@ use std::time::{Duration, Instant};
 use console::Style;
 use xtask_core::escape;
 
-use crate::event::{Event, InstructionState, Outcome, PlannedComponent};
+use crate::event::{Event, InstructionStatus, PlannedComponent};
+use crate::outcome::Outcome;
+use crate::report::text;
 use crate::ui::keymap::{HELP, UiCommand};
+use crate::ui::options::UiOptions;
 use crate::ui::plain::Plain;
 use crate::ui::screen::Screen;
-use crate::ui::text;
-use crate::ui::{Failed, UiOptions, View, failure_lines, paint};
+use crate::ui::view::{Failed, View, failure_lines, paint};
 
-/// How often what runs is drawn anew.
+/// Refresh interval while steps run.
 const FAST: Duration = Duration::from_millis(100);
 
-/// How often that nothing runs.
+/// Refresh interval while `watch` is idle.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// More lines than this would push what is over off the screen.
-const MOST_LINES: usize = 16;
+/// More running steps than this would push finished ones off the screen.
+const MAX_LINES: usize = 16;
 
 pub(crate) struct Terminal {
-    how: UiOptions,
+    options: UiOptions,
     plain: Plain,
     screen: Screen,
     is_drawn: bool,
@@ -35,13 +37,14 @@ pub(crate) struct Terminal {
     running: BTreeMap<String, Running>,
     done: BTreeSet<String>,
     has_built: bool,
-    /// While changes are waited for.
+    /// The status while `watch` waits for changes.
     idle: Option<String>,
+    /// When the last round ended, and its result.
     last: Option<(Instant, String)>,
-    /// What is watched, and how it was last.
+    /// The watched components, and their last outcomes.
     watched: Vec<PlannedComponent>,
     outcomes: BTreeMap<String, Outcome>,
-    /// The changes that the round is for.
+    /// The changes that triggered the round.
     cause: String,
 }
 
@@ -53,10 +56,10 @@ struct Running {
 }
 
 impl Terminal {
-    pub(crate) fn new(how: UiOptions) -> Self {
+    pub(crate) fn new(options: UiOptions) -> Self {
         Self {
-            how,
-            plain: Plain::new(how),
+            options,
+            plain: Plain::new(options),
             screen: Screen::new(),
             is_drawn: false,
             started: Instant::now(),
@@ -73,12 +76,12 @@ impl Terminal {
         }
     }
 
-    fn say(&mut self, line: &str) {
-        self.screen.say(&self.how.shown(line));
+    fn print(&mut self, line: &str) {
+        self.screen.print(&self.options.shown(line));
     }
 
     fn paint(&self, style: &Style, text: &str) -> String {
-        paint(style, text, self.how.has_colors)
+        paint(style, text, self.options.has_colors)
     }
 
     fn begin(&mut self, components: &[PlannedComponent], jobs: usize) {
@@ -116,12 +119,12 @@ impl Terminal {
             Outcome::Restored => "restored".to_owned(),
             Outcome::Failed => format!("failed after {}", text::seconds(duration)),
             Outcome::Cancelled => "cancelled".to_owned(),
-            Outcome::Outdated | Outcome::NotTried { .. } => text::outcome(outcome, duration).0,
+            Outcome::Outdated | Outcome::NotRun { .. } => text::outcome(outcome, duration).0,
         };
         let (_, style) = text::outcome(outcome, duration);
         let dim = Style::new().dim();
         let line = format!("{} {component} {}", self.paint(&style, mark), self.paint(&dim, &text));
-        self.say(&line);
+        self.print(&line);
     }
 
     fn header(&self) -> String {
@@ -146,8 +149,8 @@ impl Terminal {
         self.planned.iter().filter(move |(name, _)| is_waiting(name)).map(|(_, planned)| planned)
     }
 
-    /// How long the rest takes if everything takes as long as it did last: no less
-    /// than the longest chain, and than all work shared among the jobs.
+    /// The estimated remaining time, by the durations of previous builds: the longest remaining
+    /// step or the total work divided by the jobs, whichever is longer.
     fn left(&self) -> Option<Duration> {
         let known: Vec<Duration> = self.waiting().filter_map(|planned| planned.estimate).collect();
         let running = self.running.values().map(|running| {
@@ -176,40 +179,43 @@ impl Terminal {
             return;
         }
         let mut lines = vec![self.header()];
-        for (component, running) in self.running.iter().take(MOST_LINES) {
+        for (component, running) in self.running.iter().take(MAX_LINES) {
             let time = text::seconds(running.started.elapsed());
             let Running { instruction, last_line, .. } = running;
             let dim = self.paint(&Style::new().dim(), last_line);
             lines.push(format!("  {component} {time} {instruction} {dim}"));
         }
-        let hidden = self.running.len().saturating_sub(MOST_LINES);
+        let hidden = self.running.len().saturating_sub(MAX_LINES);
         if hidden > 0 {
             lines.push(format!("  and {hidden} more"));
         }
-        let lines = lines.iter().map(|line| self.how.shown(line)).collect();
+        let lines = lines.iter().map(|line| self.options.shown(line)).collect();
         self.screen.draw(lines);
     }
 
     fn wait(&mut self, is_paused: bool, components: usize) {
-        let word = if is_paused { "paused with" } else { "watching" };
-        self.idle = Some(format!("{word} {components} components"));
+        self.idle = Some(if is_paused {
+            format!("paused ({components} components)")
+        } else {
+            format!("watching {components} components")
+        });
         self.cause.clear();
         self.draw();
     }
 
-    /// The components that are watched, each after those that it needs.
+    /// The watched components in dependency order, with their states and dependencies.
     fn graph(&self) -> Vec<String> {
         let width = |planned: &PlannedComponent| planned.component.chars().count();
         let width = self.watched.iter().map(width).max().unwrap_or_default();
-        let line = |PlannedComponent { component, needs, .. }: &PlannedComponent| {
+        let line = |PlannedComponent { component, dependencies, .. }: &PlannedComponent| {
             let (mark, (text, style)) = match self.outcomes.get(component) {
                 _ if self.running.contains_key(component) => {
-                    ("▸", ("being built".to_owned(), Style::new().cyan()))
+                    ("▸", ("building".to_owned(), Style::new().cyan()))
                 }
                 Some(outcome) => (mark(outcome), text::state(outcome)),
                 None => (" ", ("not built yet".to_owned(), Style::new().dim())),
             };
-            let needs = match needs.join(", ") {
+            let needs = match dependencies.join(", ") {
                 needs if needs.is_empty() => needs,
                 needs => self.paint(&Style::new().dim(), &format!(" ← {needs}")),
             };
@@ -229,23 +235,23 @@ impl View for Terminal {
         match event {
             Event::RoundStarted { components, jobs, .. } if !components.is_empty() => {
                 self.idle = None;
-                if self.how.clears {
+                if self.options.clears {
                     self.screen.clear();
                 }
                 self.begin(components, *jobs);
             }
-            Event::WorkspaceRead { components } => self.watched.clone_from(components),
+            Event::WorkspaceLoaded { components } => self.watched.clone_from(components),
             Event::Watching { is_paused, components, .. } => self.wait(*is_paused, *components),
-            Event::Changed { paths, components } => {
+            Event::FilesChanged { paths, components } => {
                 let text = text::changes(paths, components);
                 self.cause = format!(" · {text}");
                 let title = self.paint(&Style::new().cyan().bold(), "changed");
-                self.say(&format!("{title}: {text}"));
+                self.print(&format!("{title}: {text}"));
             }
             Event::StepStarted { component } => self.start(component),
-            Event::Instruction { component, text, state, .. } => {
+            Event::Instruction { component, text, status, .. } => {
                 if let Some(running) = self.running.get_mut(component)
-                    && *state != InstructionState::Done
+                    && *status != InstructionStatus::Done
                 {
                     running.instruction.clone_from(text);
                     running.last_line.clear();
@@ -256,7 +262,7 @@ impl View for Terminal {
                     running.instruction = format!("pulling {reference}");
                 }
             }
-            Event::PartStarted { component, part } => {
+            Event::TaskStarted { component, task: part } => {
                 if let Some(running) = self.running.get_mut(component) {
                     running.instruction.clone_from(part);
                 }
@@ -268,7 +274,7 @@ impl View for Terminal {
             }
             Event::StepFailed(failure) => {
                 let title = self.paint(&Style::new().red().bold(), "error");
-                self.say(&format!("{title}: {}", failure.message));
+                self.print(&format!("{title}: {}", failure.message));
             }
             Event::StepFinished { component, outcome, duration } => {
                 self.finish(component, outcome, *duration);
@@ -277,25 +283,25 @@ impl View for Terminal {
                 self.clear();
                 let style = text::summary_style(summary);
                 let text = self.paint(&style, &text::summary(summary));
-                self.say(&text);
+                self.print(&text);
                 self.last = Some((Instant::now(), text::result(summary)));
             }
             Event::ImageStale { component, image, reasons } => {
                 let name =
                     if component == image { component } else { &format!("{component}: {image}") };
                 let text = format!("  {name}: {}", text::reasons(reasons));
-                self.say(&self.paint(&Style::new().dim(), &text));
+                self.print(&self.paint(&Style::new().dim(), &text));
             }
             Event::ImageUpToDate { .. } | Event::ImageBuilt { .. } => {}
             other => {
                 for line in self.plain.lines(other) {
-                    self.say(&line);
+                    self.print(&line);
                 }
             }
         }
     }
 
-    fn pace(&self) -> Option<Duration> {
+    fn refresh_interval(&self) -> Option<Duration> {
         match (&self.idle, self.is_drawn) {
             (Some(_), _) => Some(SLOW),
             (None, true) => Some(FAST),
@@ -303,15 +309,15 @@ impl View for Terminal {
         }
     }
 
-    fn look(&mut self, look: UiCommand, failures: &[Failed]) {
-        let lines = match look {
+    fn execute(&mut self, command: UiCommand, failures: &[Failed]) {
+        let lines = match command {
             UiCommand::Help => HELP.map(str::to_owned).to_vec(),
             UiCommand::Graph => self.graph(),
-            UiCommand::Logs if failures.is_empty() => vec!["nothing has failed".to_owned()],
-            UiCommand::Logs => failure_lines(failures, self.how.has_colors),
+            UiCommand::Logs if failures.is_empty() => vec!["no failures".to_owned()],
+            UiCommand::Logs => failure_lines(failures, self.options.has_colors),
         };
         for line in lines {
-            self.say(&line);
+            self.print(&line);
         }
     }
 
@@ -325,8 +331,8 @@ impl View for Terminal {
     }
 
     fn failures(&mut self, failures: &[Failed]) {
-        for line in failure_lines(failures, self.how.has_colors) {
-            self.say(&line);
+        for line in failure_lines(failures, self.options.has_colors) {
+            self.print(&line);
         }
     }
 }
@@ -336,11 +342,10 @@ fn mark(outcome: &Outcome) -> &'static str {
         Outcome::Built => "✓",
         Outcome::UpToDate | Outcome::Restored => "=",
         Outcome::Failed => "✗",
-        Outcome::Cancelled | Outcome::Outdated | Outcome::NotTried { .. } => "-",
+        Outcome::Cancelled | Outcome::Outdated | Outcome::NotRun { .. } => "-",
     }
 }
 
-/// Since when something is so.
 fn ago(time: Duration) -> String {
     match time.as_secs() {
         seconds @ 0..60 => format!("{seconds}s ago"),
@@ -349,7 +354,7 @@ fn ago(time: Duration) -> String {
     }
 }
 
-/// Whole seconds, or minutes if these are many.
+/// Rounded to whole seconds, or to minutes from 100 seconds on.
 fn roughly(duration: Duration) -> String {
     match duration.as_secs() {
         seconds @ 0..=99 => format!("{seconds}s"),

@@ -1,9 +1,9 @@
-//! A context as a tar archive, made while it is read.
+//! Streams a context as a tar archive.
 //!
-//! Its entries come part by part and sorted by path, with the times that files have, so
-//! that an unchanged tree makes the same bytes: engines know an archive again, and do not
-//! unpack it twice. A file that is not what was digested any more is an error that names
-//! it, never a truncated archive.
+//! Entries are written part by part, sorted by path, with the modification times of the
+//! files. So an unchanged tree yields the same bytes, which lets engines reuse an archive
+//! that they unpacked before. A file that changed since it was digested is an error that
+//! names it, never a truncated archive.
 
 use std::fs;
 use std::io::{self, Write};
@@ -12,31 +12,31 @@ use std::thread;
 
 use rustix::fs::{major, minor};
 
-use crate::context::build_context::{Context, ContextEntry, FirstNames};
+use crate::context::build_context::{Context, ContextEntry, HardLinks};
 use crate::context::read_ahead::ReadAhead;
 use crate::context::tree::Kind;
-use crate::context::verified_reader::{VerifiedReader, changed};
+use crate::context::verified_reader::{VerifiedReader, changed_while_sending};
 use crate::paths::DEPENDENCY;
-use crate::regular_file::naming;
+use crate::regular_file::with_path;
 
-/// Writes all of it.
+/// Writes a context to `out`.
 ///
 /// # Errors
-/// A file cannot be read, or changed since it was digested; or `out` takes no more.
+/// A file cannot be read, a file changed since it was digested, or `out` fails.
 pub fn write(context: &Context, out: impl Write) -> io::Result<()> {
     let mut archive = tar::Builder::new(out);
     if context.has_dependencies() {
-        let mut header = header_of(0o755, 0, Kind::Folder);
+        let mut header = new_header(0o755, 0, Kind::Folder);
         archive.append_data(&mut header, DEPENDENCY, io::empty())?;
     }
-    let mut first_names = FirstNames::default();
+    let mut hard_links = HardLinks::default();
     thread::scope(|scope| {
         let mut ahead = ReadAhead::start(scope, context);
         for item in context.items() {
-            let source = item.part.source(item.entry);
+            let source = item.part.source_path(item.entry);
             let read = ahead.take(&item).transpose();
-            read.and_then(|read| append(&mut archive, &item, read, &mut first_names))
-                .map_err(naming(&source))?;
+            read.and_then(|read| append(&mut archive, &item, read, &mut hard_links))
+                .map_err(with_path(&source))?;
         }
         Ok::<_, io::Error>(())
     })?;
@@ -47,15 +47,15 @@ fn append<W: Write>(
     archive: &mut tar::Builder<W>,
     item: &ContextEntry<'_>,
     read: Option<Vec<u8>>,
-    first_names: &mut FirstNames,
+    hard_links: &mut HardLinks,
 ) -> io::Result<()> {
     let ContextEntry { part, entry, digest, .. } = item;
-    let (path, source) = (item.path(), part.source(entry));
+    let (path, source) = (item.path(), part.source_path(entry));
     let seconds = entry.modified().div_euclid(1_000_000_000);
-    let mut header = header_of(entry.mode, seconds, entry.kind);
+    let mut header = new_header(entry.mode, seconds, entry.kind);
     match entry.kind {
         Kind::File => {
-            if let Some(first) = first_names.before(item) {
+            if let Some(first) = hard_links.first_path(item) {
                 header.set_entry_type(tar::EntryType::Link);
                 return archive.append_link(&mut header, &path, first);
             }
@@ -63,19 +63,19 @@ fn append<W: Write>(
                 header.set_size(contents.len() as u64);
                 return archive.append_data(&mut header, &path, &contents[..]);
             }
-            let mut whole = VerifiedReader::open(&source)?;
-            header.set_size(whole.left());
-            archive.append_data(&mut header, &path, &mut whole)?;
-            return whole.check_end(*digest);
+            let mut reader = VerifiedReader::open(&source)?;
+            header.set_size(reader.remaining());
+            archive.append_data(&mut header, &path, &mut reader)?;
+            return reader.verify(*digest);
         }
         Kind::Link => {
             let target = fs::read_link(&source)?;
             if blake3::hash(target.as_os_str().as_bytes()) != *digest {
-                return Err(changed());
+                return Err(changed_while_sending());
             }
             return archive.append_link(&mut header, &path, target);
         }
-        Kind::Characters(number) | Kind::Blocks(number) => {
+        Kind::CharDevice(number) | Kind::BlockDevice(number) => {
             header.set_device_major(major(number))?;
             header.set_device_minor(minor(number))?;
         }
@@ -84,15 +84,15 @@ fn append<W: Write>(
     archive.append_data(&mut header, &path, io::empty())
 }
 
-fn header_of(mode: u32, modified: i64, kind: Kind) -> tar::Header {
+fn new_header(mode: u32, modified: i64, kind: Kind) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(match kind {
         Kind::Folder => tar::EntryType::Directory,
         Kind::File => tar::EntryType::Regular,
         Kind::Link => tar::EntryType::Symlink,
         Kind::Fifo => tar::EntryType::Fifo,
-        Kind::Characters(_) => tar::EntryType::Char,
-        Kind::Blocks(_) => tar::EntryType::Block,
+        Kind::CharDevice(_) => tar::EntryType::Char,
+        Kind::BlockDevice(_) => tar::EntryType::Block,
     });
     header.set_size(0);
     header.set_mode(mode);
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_file_of_more_than_8_gib_has_its_size_in_its_header() {
-        let mut header = header_of(0o644, 0, Kind::File);
+        let mut header = new_header(0o644, 0, Kind::File);
         header.set_size(9 << 30);
         header.set_cksum();
         let read = tar::Archive::new(&header.as_bytes()[..]);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_what_was_digested_is_not_sent() {
+    fn a_file_that_changed_since_it_was_digested_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("f"), "1").unwrap();
         let part = ContextPart::without(
@@ -133,6 +133,6 @@ mod tests {
         write(&context, io::sink()).unwrap();
         fs::write(dir.path().join("f"), "2").unwrap();
         let error = write(&context, io::sink()).unwrap_err().to_string();
-        assert!(error.ends_with("/f: changed while it was sent: build again"), "{error}");
+        assert!(error.ends_with("/f: changed while it was sent: run the build again"), "{error}");
     }
 }

@@ -1,15 +1,16 @@
-//! What the engine receives for a build: parts of trees.
+//! Build contexts: the files that the engine receives for a build.
 //!
-//! A context is the component's own folder and, under `dependency/NAME/`, the
-//! folders of what it needs, less what `.dockerignore` leaves out and what no
-//! instruction can read. A dependency's own `dependency/` is not carried along. The
-//! Dockerfile is always sent: without it there is nothing to build.
+//! A context consists of the component's own folder and, under `dependency/NAME/`, the
+//! folders of its dependencies, without what `.dockerignore` excludes and without what no
+//! instruction can read. The `dependency/` folders of dependencies are not included. The
+//! Dockerfile is always sent, even if it is ignored.
 //!
-//! Entries are owned by 0:0, and without the write bits of group and others, so that two
-//! people's checkouts are the same. Links are links and not followed, but those of a
-//! dependency that lead out of its folder; fifos and devices are what they are, as the docker CLI sends them. The names of one file in one part are
-//! hard links to the first of them. Which are is no part of a context's digest: the
-//! contents are the same, and no clone or copy keeps it.
+//! Entries are owned by 0:0 and have no write permission for group and others, so that all
+//! checkouts yield the same context. Symbolic links are sent as links, except for those of a
+//! dependency that leave its folder. Named pipes and devices are sent as such, as the docker
+//! CLI does. Several names of one file in one part are sent as hard links to the first. This
+//! does not affect the context's digest: the contents are the same, and clones and copies do
+//! not preserve hard links.
 
 use std::collections::{HashMap, hash_map};
 use std::ffi::OsStr;
@@ -22,59 +23,60 @@ use rustix::fs::{Access, access};
 use rustix::io::Errno;
 
 use crate::context::dockerignore::Dockerignore;
-use crate::context::hook_outputs::HookOutputs;
-use crate::context::tree::{Entry, Kind, Tree, top};
+use crate::context::tree::{Entry, Kind, Tree, first_component};
 use crate::digest::Digest;
 use crate::digest::FieldHasher;
 use crate::paths::{DEPENDENCY, GENERATED, TEMPORARY};
 
-/// A tree, or some of it, at a place in a context.
+/// A tree, or a part of one, at a path in a context.
 #[derive(Clone, Debug)]
 pub struct ContextPart {
-    /// The folder as people call it, relative to the workspace root.
+    /// The path of the folder that is shown to users, relative to the workspace root.
     pub shown: String,
+    /// The path in the context.
     at: PathBuf,
     tree: Arc<Tree>,
-    kept: Vec<u32>,
-    /// The Dockerfile, if it is kept although it is ignored.
+    /// The indices of the entries that are included, sorted.
+    included: Vec<u32>,
+    /// The index of the Dockerfile, if it is included although it is ignored.
     ignored: Option<u32>,
 }
 
-/// What the engine receives for one image, every file of it digested. What is sent
-/// later must still have these digests.
+/// The entries that the engine receives for one image, with their digests. Sending checks
+/// that the files still have these digests.
 #[derive(Clone, Debug)]
 pub struct Context {
     parts: Vec<ContextPart>,
     digest: Digest,
 }
 
-/// Where an entry of a context is found again.
+/// Identifies an entry of a [`Context`].
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub struct EntryIndex {
     part: usize,
-    kept: usize,
+    position: usize,
 }
 
 /// One entry of a context.
 #[derive(Clone, Copy, Debug)]
 pub struct ContextEntry<'a> {
-    /// The part that it is from.
+    /// The part that contains it.
     pub part: &'a ContextPart,
-    /// What it is there.
+    /// The entry of the part's tree.
     pub entry: &'a Entry,
-    /// Of its contents.
+    /// The digest of its contents.
     pub digest: Digest,
-    /// Whether no instruction may see it: it is the Dockerfile, and ignored.
+    /// Whether it is an ignored Dockerfile, which instructions must not be able to read.
     pub is_ignored: bool,
 }
 
 impl ContextEntry<'_> {
-    /// Where it is in the context.
+    /// Its path in the context.
     pub fn path(&self) -> PathBuf {
         self.part.path(self.entry)
     }
 
-    /// All that counts of it besides its path.
+    /// Its type, mode and digest, encoded for fingerprints and comparisons.
     pub fn value(&self) -> [u8; 37] {
         let mut value = [0; 37];
         value[0] = match self.entry.kind {
@@ -82,15 +84,15 @@ impl ContextEntry<'_> {
             Kind::Link => b'l',
             Kind::File => b'f',
             Kind::Fifo => b'p',
-            Kind::Characters(_) => b'c',
-            Kind::Blocks(_) => b'b',
+            Kind::CharDevice(_) => b'c',
+            Kind::BlockDevice(_) => b'b',
         };
         value[1..5].copy_from_slice(&self.entry.mode.to_le_bytes());
         value[5..].copy_from_slice(self.digest.as_bytes());
         value
     }
 
-    /// Its path as people call it, relative to the workspace root.
+    /// Its path that is shown to users, relative to the workspace root.
     pub fn shown(&self) -> String {
         let path = self.entry.path.display();
         match self.part.shown.as_str() {
@@ -103,163 +105,182 @@ impl ContextEntry<'_> {
 
 impl ContextPart {
     /// A component's own folder, for the Dockerfile at `dockerfile` in it.
-    pub fn own(shown: String, tree: Arc<Tree>, ignore: &Dockerignore, dockerfile: &Path) -> Self {
-        let mut part = Self { shown, at: PathBuf::new(), tree, kept: Vec::new(), ignored: None };
+    pub(crate) fn own(
+        shown: String,
+        tree: Arc<Tree>,
+        ignore: &Dockerignore,
+        dockerfile: &Path,
+    ) -> Self {
+        let mut part =
+            Self { shown, at: PathBuf::new(), tree, included: Vec::new(), ignored: None };
         part.keep(ignore, |entry| !entry.path.as_os_str().is_empty());
-        if let Some(place) = part.tree.find(dockerfile).and_then(|place| u32::try_from(place).ok())
-            && let Err(before) = part.kept.binary_search(&place)
+        if let Some(index) = part.tree.find(dockerfile).and_then(|index| u32::try_from(index).ok())
+            && let Err(position) = part.included.binary_search(&index)
         {
-            part.kept.insert(before, place);
-            part.ignored = Some(place);
+            part.included.insert(position, index);
+            part.ignored = Some(index);
         }
         part
     }
 
-    /// What a component gets of another that it needs: all of its folder but what is
-    /// there during a round only.
-    pub fn dependency(name: &str, shown: String, tree: Arc<Tree>, ignore: &Dockerignore) -> Self {
+    /// The folder of a dependency, without the folders that exist only during a round.
+    pub(crate) fn dependency(
+        name: &str,
+        shown: String,
+        tree: Arc<Tree>,
+        ignore: &Dockerignore,
+    ) -> Self {
         let at = Path::new(DEPENDENCY).join(name);
-        let mut part = Self { shown, at, tree, kept: Vec::new(), ignored: None };
+        let mut part = Self { shown, at, tree, included: Vec::new(), ignored: None };
         part.keep(ignore, |entry| {
-            let top = top(&entry.path);
+            let top = first_component(&entry.path);
             TEMPORARY.iter().all(|name| top != name.as_bytes())
         });
         part
     }
 
-    /// The `generated/` of another component that it needs: in its `tree`, or, once
-    /// it `is_kept` elsewhere, the whole of that.
-    pub fn generated(
+    /// The `generated/` of a dependency: a folder in `tree`, or, if it `is_cached` elsewhere,
+    /// all of `tree`.
+    pub(crate) fn generated(
         name: &str,
         shown: String,
         tree: Arc<Tree>,
-        is_kept: bool,
+        is_cached: bool,
         ignore: &Dockerignore,
     ) -> Self {
         let at = Path::new(DEPENDENCY).join(name);
-        let (at, shown) = if is_kept {
+        let (at, shown) = if is_cached {
             (at.join(GENERATED), format!("{shown}/{GENERATED}"))
         } else {
             (at, shown)
         };
-        let mut part = Self { shown, at, tree, kept: Vec::new(), ignored: None };
-        part.keep(ignore, |entry| is_kept || top(&entry.path) == GENERATED.as_bytes());
-        part
-    }
-
-    /// A whole tree, as it is now, without the folders of these names at its top.
-    pub fn without(shown: String, tree: Arc<Tree>, left_out: &[&str]) -> Self {
-        let mut part = Self { shown, at: PathBuf::new(), tree, kept: Vec::new(), ignored: None };
-        part.keep(&Dockerignore::default(), |entry| {
-            let top = top(&entry.path);
-            !top.is_empty() && left_out.iter().all(|name| top != name.as_bytes())
+        let mut part = Self { shown, at, tree, included: Vec::new(), ignored: None };
+        part.keep(ignore, |entry| {
+            is_cached || first_component(&entry.path) == GENERATED.as_bytes()
         });
         part
     }
 
-    /// Keeps what is wanted and not ignored. An ignored folder is kept as the parent
-    /// of what is kept in it.
+    /// A whole tree, except for top-level entries of these names.
+    pub fn without(shown: String, tree: Arc<Tree>, excluded: &[&str]) -> Self {
+        let mut part =
+            Self { shown, at: PathBuf::new(), tree, included: Vec::new(), ignored: None };
+        part.keep(&Dockerignore::default(), |entry| {
+            let top = first_component(&entry.path);
+            !top.is_empty() && excluded.iter().all(|name| top != name.as_bytes())
+        });
+        part
+    }
+
+    /// Includes the entries that are wanted and not ignored. An ignored folder is included if
+    /// an entry in it is.
     fn keep(&mut self, ignore: &Dockerignore, is_wanted: impl Fn(&Entry) -> bool) {
         let mut ignored: Vec<u32> = Vec::new();
-        for (place, entry) in (0u32..).zip(self.tree.entries()) {
+        for (index, entry) in (0u32..).zip(self.tree.entries()) {
             if !is_wanted(entry) {
                 continue;
             }
-            // What is in a closed folder, and may not be ignored, cannot be left out.
+            // An unreadable folder may contain entries that are not ignored: include it, so
+            // that reading it fails.
             let is_left_out = |path: &str| {
-                ignore.ignores(path) && !(entry.is_closed && ignore.may_keep_below(path))
+                ignore.ignores(path) && !(entry.is_unreadable && ignore.may_keep_below(path))
             };
             let is_ignored = !ignore.is_empty() && is_left_out(&self.path(entry).to_string_lossy());
             if is_ignored {
                 if entry.kind == Kind::Folder {
-                    ignored.push(place);
+                    ignored.push(index);
                 }
                 continue;
             }
-            let is_above =
-                |above: &u32| entry.path.starts_with(&self.tree.entries()[*above as usize].path);
-            self.kept.extend(ignored.drain(..).filter(is_above));
-            self.kept.push(place);
+            let is_parent =
+                |index: &u32| entry.path.starts_with(&self.tree.entries()[*index as usize].path);
+            self.included.extend(ignored.drain(..).filter(is_parent));
+            self.included.push(index);
         }
     }
 
-    /// What it keeps, sorted by path.
+    /// The included entries, sorted by path.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.kept.iter().map(|place| &self.tree.entries()[*place as usize])
+        self.included.iter().map(|index| &self.tree.entries()[*index as usize])
     }
 
-    /// The same, as far as they are digested.
+    /// The included entries that are digested.
     fn items(&self) -> impl Iterator<Item = ContextEntry<'_>> {
-        (0..self.kept.len()).filter_map(|kept| self.item(kept))
+        (0..self.included.len()).filter_map(|position| self.item(position))
     }
 
-    fn item(&self, kept: usize) -> Option<ContextEntry<'_>> {
-        let place = *self.kept.get(kept)?;
-        let entry = self.tree.entries().get(place as usize)?;
-        let is_ignored = self.ignored == Some(place);
+    fn item(&self, position: usize) -> Option<ContextEntry<'_>> {
+        let index = *self.included.get(position)?;
+        let entry = self.tree.entries().get(index as usize)?;
+        let is_ignored = self.ignored == Some(index);
         Some(ContextEntry { part: self, entry, digest: entry.digest()?, is_ignored })
     }
 
-    /// Leaves out what hooks left in the tree, as long as it is that.
-    pub fn leave_out(&mut self, outputs: &HookOutputs) -> io::Result<()> {
-        let path = |place: &u32| self.tree.entries()[*place as usize].path.as_path();
-        let places = self.kept.iter().copied().filter(|place| outputs.has_path(path(place)));
-        let places: Vec<u32> = places.collect();
-        self.tree.digest(&places)?;
-        let left: Vec<bool> = (0..self.kept.len())
-            .map(|kept| {
-                let item = self.item(kept);
-                item.is_none_or(|item| !outputs.has(&item.entry.path, &item.value()))
+    /// Excludes entries by path and value; only those that `may_be_excluded` are digested.
+    pub(crate) fn exclude(
+        &mut self,
+        may_be_excluded: impl Fn(&Path) -> bool,
+        is_excluded: impl Fn(&Path, &[u8]) -> bool,
+    ) -> io::Result<()> {
+        let path = |index: &u32| self.tree.entries()[*index as usize].path.as_path();
+        let candidates = self.included.iter().copied();
+        let candidates: Vec<u32> =
+            candidates.filter(|index| may_be_excluded(path(index))).collect();
+        self.tree.digest(&candidates)?;
+        let is_included: Vec<bool> = (0..self.included.len())
+            .map(|position| {
+                let item = self.item(position);
+                item.is_none_or(|item| !is_excluded(&item.entry.path, &item.value()))
             })
             .collect();
-        self.retain(&left);
+        self.retain(&is_included);
         Ok(())
     }
 
-    /// Keeps only those that are wanted, by their place among [`ContextPart::entries`].
-    pub fn retain(&mut self, wanted: &[bool]) {
+    /// Excludes entries, given a flag for each of [`ContextPart::entries`].
+    pub(crate) fn retain(&mut self, wanted: &[bool]) {
         let mut wanted = wanted.iter();
-        self.kept.retain(|_| wanted.next() == Some(&true));
+        self.included.retain(|_| wanted.next() == Some(&true));
     }
 
-    /// Keeps only what this user may read, all of it digested.
-    pub fn retain_readable(&mut self) -> io::Result<()> {
-        self.kept = self.tree.digest_readable(&self.kept)?;
+    /// Digests all entries, and excludes those that the user has no permission to read.
+    pub(crate) fn retain_readable(&mut self) -> io::Result<()> {
+        self.included = self.tree.digest_readable(&self.included)?;
         Ok(())
     }
 
-    /// Takes out what this user may not read, and gives that.
-    pub fn take_unreadable(&mut self) -> Vec<&Entry> {
+    /// Excludes and returns the entries that the user has no permission to read.
+    pub(crate) fn take_unreadable(&mut self) -> Vec<&Entry> {
         let tree = &self.tree;
         let is_readable = |entry: &Entry| match entry.kind {
-            Kind::Folder => !entry.is_closed,
-            Kind::File => access(tree.source(entry), Access::READ_OK) != Err(Errno::ACCESS),
+            Kind::Folder => !entry.is_unreadable,
+            Kind::File => access(tree.source_path(entry), Access::READ_OK) != Err(Errno::ACCESS),
             _ => true,
         };
-        let (kept, left_out): (Vec<u32>, Vec<u32>) =
-            self.kept.iter().partition(|place| is_readable(&tree.entries()[**place as usize]));
-        self.kept = kept;
-        left_out.into_iter().map(|place| &tree.entries()[place as usize]).collect()
+        let (readable, unreadable): (Vec<u32>, Vec<u32>) =
+            self.included.iter().partition(|index| is_readable(&tree.entries()[**index as usize]));
+        self.included = readable;
+        unreadable.into_iter().map(|index| &tree.entries()[index as usize]).collect()
     }
 
-    /// The digest of what is at a path of the tree, if it is there.
-    pub fn digest(&self, path: &Path) -> io::Result<Option<Digest>> {
-        let Some(place) = self.tree.find(path) else { return Ok(None) };
-        self.tree.digest(&u32::try_from(place).into_iter().collect::<Vec<_>>())?;
-        Ok(self.tree.entries()[place].digest())
+    /// The digest of the entry at a path of the tree; `None` if there is none.
+    pub(crate) fn digest(&self, path: &Path) -> io::Result<Option<Digest>> {
+        let Some(index) = self.tree.find(path) else { return Ok(None) };
+        self.tree.digest(&u32::try_from(index).into_iter().collect::<Vec<_>>())?;
+        Ok(self.tree.entries()[index].digest())
     }
 
-    /// Where an entry of it is now.
-    pub fn source(&self, entry: &Entry) -> PathBuf {
-        self.tree.source(entry)
+    /// The path of an entry in the file system.
+    pub fn source_path(&self, entry: &Entry) -> PathBuf {
+        self.tree.source_path(entry)
     }
 
-    /// The names that make up its path.
-    pub fn names<'a>(&'a self, entry: &'a Entry) -> impl Iterator<Item = &'a OsStr> {
+    /// The components of an entry's path in the context.
+    pub fn path_components<'a>(&'a self, entry: &'a Entry) -> impl Iterator<Item = &'a OsStr> {
         self.at.iter().chain(entry.path.iter())
     }
 
-    /// Where an entry of it is in the context.
+    /// The path of an entry in the context.
     pub fn path(&self, entry: &Entry) -> PathBuf {
         match (self.at.as_os_str().is_empty(), entry.path.as_os_str().is_empty()) {
             (_, true) => self.at.clone(),
@@ -270,10 +291,10 @@ impl ContextPart {
 }
 
 impl Context {
-    /// Digests what the parts keep.
+    /// Combines parts and digests their entries.
     pub fn read(parts: Vec<ContextPart>) -> io::Result<Self> {
         for part in &parts {
-            part.tree.digest(&part.kept)?;
+            part.tree.digest(&part.included)?;
         }
         let mut context = Self { parts, digest: Digest::from_bytes([0; 32]) };
         let mut fields = FieldHasher::default();
@@ -287,45 +308,48 @@ impl Context {
         Ok(context)
     }
 
-    /// Of every path, kind, mode and content in it.
+    /// The digest of all paths, types, modes and contents.
     pub fn digest(&self) -> Digest {
         self.digest
     }
 
-    /// Whether anything is in it that a component needs.
+    /// Whether it contains anything under `dependency/`.
     pub fn has_dependencies(&self) -> bool {
-        self.parts.iter().any(|part| part.at.starts_with(DEPENDENCY) && !part.kept.is_empty())
+        self.parts.iter().any(|part| part.at.starts_with(DEPENDENCY) && !part.included.is_empty())
     }
 
-    /// What is in it, part by part, sorted by path.
+    /// All entries, part by part, each part sorted by path.
     pub fn items(&self) -> impl Iterator<Item = ContextEntry<'_>> {
         self.parts.iter().flat_map(ContextPart::items)
     }
 
-    /// Where everything in it is found again, in the same order.
-    pub fn places(&self) -> impl Iterator<Item = Place> {
+    /// The indices of all entries, in the order of [`Context::items`].
+    pub fn indices(&self) -> impl Iterator<Item = EntryIndex> {
         let parts = self.parts.iter().enumerate();
-        parts.flat_map(|(part, it)| (0..it.kept.len()).map(move |kept| Place { part, kept }))
+        parts.flat_map(|(part, entries)| {
+            (0..entries.included.len()).map(move |position| EntryIndex { part, position })
+        })
     }
 
-    /// What is at a place of it.
-    pub fn item(&self, place: Place) -> Option<ContextEntry<'_>> {
-        self.parts.get(place.part)?.item(place.kept)
+    /// The entry at an index.
+    pub fn item(&self, index: EntryIndex) -> Option<ContextEntry<'_>> {
+        self.parts.get(index.part)?.item(index.position)
     }
 
-    /// All its files together, in bytes.
+    /// The total size of all files, in bytes.
     pub fn size(&self) -> u64 {
         self.items().map(|item| item.entry.size()).sum()
     }
 }
 
-/// The first names of the files that have several, by part, device and inode.
+/// Finds the files with several names: the first path of each, by part, device and inode.
 #[derive(Debug, Default)]
-pub struct FirstNames(HashMap<(String, u64, u64), (PathBuf, Digest)>);
+pub struct HardLinks(HashMap<(String, u64, u64), (PathBuf, Digest)>);
 
-impl FirstNames {
-    /// The path of the same file earlier in the same part, if there is one.
-    pub fn before(&mut self, item: &ContextEntry<'_>) -> Option<PathBuf> {
+impl HardLinks {
+    /// The path of an earlier entry of the same part that is a hard link to the same file.
+    /// Must be called for all entries, in order.
+    pub fn first_path(&mut self, item: &ContextEntry<'_>) -> Option<PathBuf> {
         let (device, inode) = item.entry.inode?;
         let (first, digest) = match self.0.entry((item.part.shown.clone(), device, inode)) {
             hash_map::Entry::Occupied(known) => known.into_mut(),
@@ -338,10 +362,9 @@ impl FirstNames {
     }
 }
 
-/// The ignore file that holds for a Dockerfile, relative to the context: the
-/// Dockerfile's own (`NAME.dockerfile.dockerignore`) takes the place of
-/// `.dockerignore`.
-pub fn ignore_files(dockerfile: &Path) -> [PathBuf; 2] {
+/// The possible ignore files for a Dockerfile, relative to the context. The first one that
+/// exists applies: `NAME.dockerfile.dockerignore`, or else `.dockerignore`.
+pub(crate) fn ignore_files(dockerfile: &Path) -> [PathBuf; 2] {
     let mut own = dockerfile.as_os_str().as_bytes().to_vec();
     own.extend(b".dockerignore");
     [PathBuf::from(OsStr::from_bytes(&own)), PathBuf::from(".dockerignore")]
@@ -362,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn dependencies_are_put_below_without_their_own() {
+    fn dependencies_are_included_without_their_own_dependencies() {
         let dir = tempfile::tempdir().unwrap();
         for file in ["y", "dependency/c/z", "generated/g"] {
             let path = dir.path().join(file);
@@ -382,23 +405,24 @@ mod tests {
     }
 
     #[test]
-    fn it_does_not_matter_where_what_hooks_made_is_kept() {
-        let [own, kept] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    fn cached_hook_outputs_equal_those_in_the_folder() {
+        let [own, cache] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         fs::create_dir(own.path().join("generated")).unwrap();
         fs::write(own.path().join("generated/g"), "x").unwrap();
-        fs::write(kept.path().join("g"), "x").unwrap();
-        let items = |folder: &Path, is_kept| {
+        fs::write(cache.path().join("g"), "x").unwrap();
+        let items = |folder: &Path, is_cached| {
             let ignore = Dockerignore::default();
-            let part = ContextPart::generated("b", "src/b".into(), tree(folder), is_kept, &ignore);
+            let part =
+                ContextPart::generated("b", "src/b".into(), tree(folder), is_cached, &ignore);
             let context = Context::read(vec![part]).unwrap();
             context.items().map(|item| (item.shown(), item.digest)).collect::<Vec<_>>()
         };
         assert_eq!(items(own.path(), false).len(), 2);
-        assert_eq!(items(own.path(), false), items(kept.path(), true));
+        assert_eq!(items(own.path(), false), items(cache.path(), true));
     }
 
     #[test]
-    fn the_dockerfile_is_sent_even_if_ignored_and_links_stay_links() {
+    fn an_ignored_dockerfile_is_sent_and_links_stay_links() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("build")).unwrap();
         fs::write(dir.path().join("build/a.dockerfile"), "FROM scratch\n").unwrap();

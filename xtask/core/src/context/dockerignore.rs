@@ -1,125 +1,123 @@
-//! `.dockerignore` as Docker reads it: which files of a context folder a build
-//! never sees.
+//! `.dockerignore` with Docker's semantics.
 //!
-//! The rules are those of Docker's documentation of `.dockerignore`, which names
-//! Go's `filepath.Match` and `filepath.Clean`, and, where that is silent, those
-//! of moby's `patternmatcher`, which every Docker client since 23 walks a context
-//! with (older ones, of each pattern, look at one of the folders above a path only):
+//! The rules are those of Docker's documentation of `.dockerignore`, which refers to Go's
+//! `filepath.Match` and `filepath.Clean`. Where it leaves something open, they are those of
+//! moby's `patternmatcher`, as used by Docker clients since 23 (older clients compare each
+//! pattern with only one of a path's parent folders):
 //!
-//! - A line is a pattern, relative to the context root. A byte order mark and
-//!   white space around it are dropped; so are blank lines, and lines whose first
-//!   column is `#`. `!` makes an exception. `.` and `/` match nothing.
-//! - The last pattern that matches decides, and one that matched a folder goes on
-//!   matching below it. A pattern is asked only where it would change the answer,
-//!   folder by folder from the top: after `a/b`, the exception `!a` does not bring
-//!   `a/b` back, because `a` was never ignored; `!a/b` does.
-//! - `*` and `?` are any run and any one character within a name, `[a-z]` and
-//!   `[^a-z]` are one character in or out of a class (a slash, too, is out of
-//!   it), and a backslash takes the meaning from what follows.
-//! - `**` is any number of whole folders, wherever it stands: `a**b` matches `ab`
-//!   and `ax/b`, not `axb`. At the end it is any text, and so it is in front of
-//!   nothing but plain text: `**b` matches `ab`.
+//! - Each line is a pattern, relative to the context root. A byte order mark at the start of
+//!   the file and surrounding white space are removed. Blank lines, and lines with `#` in the
+//!   first column, are skipped. `!` marks an exception. `.` and `/` match nothing.
+//! - The last matching pattern wins. A pattern that matches a folder also matches everything
+//!   below it. Patterns are evaluated for each folder from the top down, and only where they
+//!   would change the result: after `a/b`, the exception `!a` does not re-include `a/b`,
+//!   because `a` was not ignored; `!a/b` does.
+//! - `*` matches any text and `?` any character, except slashes. `[a-z]` and `[^a-z]` match
+//!   one character that is, or is not, in the class; `[^a-z]` matches a slash. A backslash
+//!   escapes the next character.
+//! - `**` matches any number of whole folders, even next to other text: `a**b` matches `ab`
+//!   and `ax/b`, but not `axb`. It matches any text at the end of a pattern, and at the start
+//!   if the rest has no special characters: `**b` matches `ab`.
 //!
-//! `globset` cannot say this: it matches bytes where Go matches characters (`?`
-//! is not `é`, `[à-é]` is not a range), knows no escapes in a class, takes `[!`
-//! for a negation and `{a,b}` for a choice, and reads a `**` beside other text as
-//! `*`. No translation makes up for the first, so the patterns are matched here.
+//! `globset` does not fit: it matches bytes where Go matches characters (`?` does not match
+//! `é`, and `[à-é]` is not a range), has no escapes in classes, treats `[!` as a negation and
+//! `{a,b}` as alternatives, and a `**` next to other text as `*`. The first difference cannot
+//! be solved by translating patterns, so this module matches them itself.
 //!
-//! A client saves itself the walk of an ignored folder where, by its text, no
-//! exception lies in it. The classic one, and BuildKit's of old, take the text of a
-//! wildcard for a name, and so lose what the exception names: after `a`, `!*/b`
-//! brings `a/b` back for a newer BuildKit, and not for them. Here it does.
+//! Clients skip an ignored folder if no exception can apply below it. The classic client and
+//! older versions of BuildKit decide this by comparing the text of the exception, including
+//! its wildcards, with the folder's name, so they miss some: after `a`, the exception `!*/b`
+//! re-includes `a/b` only with newer versions of BuildKit. It does here as well.
 //!
-//! Docker turns a pattern into a regular expression. Where that leaks (`\d`
-//! becomes any digit, `[*]` and `[[:alpha:]]` something else than they say; beside
-//! a wildcard `^` is an anchor, `|` a choice of patterns, `{2}` a repetition, and a
-//! byte order mark in front is dropped) the pattern is an error rather than a guess.
-//! So is, wherever it stands, a line that is no pattern: Docker finds some of these
-//! only when it comes to ask them.
+//! Docker translates patterns to regular expressions. Where a pattern would not match as
+//! written because of that, it is an error here: `\d` becomes any digit, `[*]` and
+//! `[[:alpha:]]` change their meaning, and next to a wildcard `^` is an anchor, `|` separates
+//! alternatives, `{2}` is a repetition, and a leading byte order mark is dropped. Malformed
+//! patterns are errors too, even those that Docker would only detect when it evaluates them.
 //!
-//! `docker.txt` holds thousands of random cases as Docker itself decided them.
+//! `docker.txt` contains thousands of random cases with the results of Docker itself.
 
 use crate::path_pattern::Pattern;
 
-/// What a `.dockerignore` says. The default ignores nothing.
+/// The rules of a `.dockerignore`. The default ignores nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Dockerignore {
     rules: Vec<Rule>,
 }
 
-/// A line that is no pattern.
+/// An invalid line.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct DockerignoreError {
-    /// The line, from 1.
+    /// The line, starting at 1.
     pub line: usize,
-    /// The pattern and what is wrong with it.
+    /// The pattern, and what is wrong with it.
     pub message: String,
 }
 
 /// One line of the file.
 #[derive(Clone, Debug)]
 struct Rule {
-    /// From 1.
+    /// Starting at 1.
     line: usize,
     is_exception: bool,
     pattern: Pattern,
 }
 
 impl Dockerignore {
-    /// Reads the text of a `.dockerignore`.
+    /// Parses a `.dockerignore`.
     ///
     /// # Errors
-    /// The first line that is no pattern.
+    /// The first invalid line.
     pub fn parse(text: &str) -> Result<Self, DockerignoreError> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut rules = Vec::new();
         for (index, line) in text.split('\n').enumerate() {
-            let written = normalize(line);
-            let rule = parse_rule(&written, index + 1).map_err(|reason| DockerignoreError {
+            let normalized = normalize(line);
+            let rule = parse_rule(&normalized, index + 1).map_err(|reason| DockerignoreError {
                 line: index + 1,
-                message: format!("bad pattern '{}': {reason}", line.trim()),
+                message: format!("invalid pattern '{}': {reason}", line.trim()),
             })?;
             rules.extend(rule);
         }
         Ok(Self { rules })
     }
 
-    /// Whether nothing at all is ignored.
+    /// Whether there are no rules.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }
 
-    /// Whether a build never sees a path: slash separated, below the root.
+    /// Whether a path is excluded from the context. Paths are relative to the context root.
     #[must_use]
     pub fn ignores(&self, path: &str) -> bool {
         self.decisive(path).is_some()
     }
 
-    /// The line by which a build never sees a path, from 1; none if it does.
+    /// The line that excludes a path, starting at 1; `None` if it is not excluded.
     #[must_use]
     pub fn line_for(&self, path: &str) -> Option<usize> {
         self.decisive(path).map(|index| self.rules[index].line)
     }
 
-    /// Whether a build may see a path, or anything below it.
+    /// Whether the context may include a path, or anything below it.
     #[must_use]
     pub fn may_keep(&self, path: &str) -> bool {
         self.is_empty() || !self.ignores(path) || self.may_keep_below(path)
     }
 
-    /// Whether an exception could bring back anything below a folder. Where none
-    /// could, an ignored folder need not be walked.
+    /// Whether an exception may re-include anything below a folder. If not, and the folder is
+    /// ignored, it need not be walked.
     #[must_use]
     pub fn may_keep_below(&self, folder: &str) -> bool {
         let below = format!("{folder}/");
         let later = self.decisive(folder).map_or(0, |index| index + 1);
         let mut exceptions = self.rules[later..].iter().filter(|rule| rule.is_exception);
-        exceptions.any(|exception| exception.pattern.may_go_on(&below))
+        exceptions.any(|exception| exception.pattern.may_match_below(&below))
     }
 
-    /// The pattern by which a path is ignored, found as Docker's walk finds it.
+    /// The index of the rule that excludes a path, evaluated in the order of Docker's walk.
     fn decisive(&self, path: &str) -> Option<usize> {
         let folders = path.match_indices('/').map(|(end, _)| &path[..end]);
         let mut has_matched = vec![false; self.rules.len()];
@@ -127,8 +125,8 @@ impl Dockerignore {
         for path in folders.chain([path]) {
             decisive = None;
             for (index, rule) in self.rules.iter().enumerate() {
-                let is_asked = rule.is_exception == decisive.is_some();
-                has_matched[index] |= is_asked && rule.pattern.matches(path);
+                let is_relevant = rule.is_exception == decisive.is_some();
+                has_matched[index] |= is_relevant && rule.pattern.matches(path);
                 if has_matched[index] {
                     decisive = (!rule.is_exception).then_some(index);
                 }
@@ -138,7 +136,7 @@ impl Dockerignore {
     }
 }
 
-/// A line as Docker's reader of the file hands it on; empty for no pattern.
+/// Normalizes a line like Docker's `ignorefile.ReadAll`; empty for no pattern.
 fn normalize(line: &str) -> String {
     let trimmed = if line.starts_with('#') { "" } else { line.trim() };
     let (mark, path) = match trimmed.strip_prefix('!') {
@@ -150,7 +148,7 @@ fn normalize(line: &str) -> String {
     format!("{mark}{}", relative.unwrap_or(&path))
 }
 
-/// Go's `filepath.Clean`, but nothing for nothing.
+/// Go's `filepath.Clean`, except that an empty path stays empty.
 fn clean(path: &str) -> String {
     let root = if path.starts_with('/') { "/" } else { "" };
     let mut names: Vec<&str> = Vec::new();
@@ -170,10 +168,10 @@ fn clean(path: &str) -> String {
     }
 }
 
-/// Trims, cleans and looks for the mark once more, as Docker's matcher does with
-/// what the reader hands it: `/!a` is an exception, too.
-fn parse_rule(written: &str, line: usize) -> Result<Option<Rule>, String> {
-    let cleaned = clean(written.trim());
+/// Trims, cleans and checks for `!` a second time, like Docker's `patternmatcher.New`: so
+/// `/!a` is an exception too.
+fn parse_rule(normalized: &str, line: usize) -> Result<Option<Rule>, String> {
+    let cleaned = clean(normalized.trim());
     let (is_exception, path) = match cleaned.strip_prefix('!') {
         Some("") => return Err("nothing follows the '!'".to_owned()),
         Some(path) => (true, path),

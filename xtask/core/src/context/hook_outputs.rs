@@ -1,50 +1,51 @@
-//! What a component's hooks wrote into its folder, outside of the temporary ones.
+//! Files that hooks wrote into their component's folder, outside of its temporary folders.
 //!
-//! A hook that copies `version/` into its component finds the copy there at its next run,
-//! and may copy into that; a fresh clone has none. So what hooks add is recorded: it is no
-//! source of the component as long as it is what the hooks left, and it is not there when
-//! they run again.
+//! A hook that copies `version/` into its component would find the copy in its next run, and
+//! might copy into it, whereas a fresh clone has none. So the outputs of hooks are recorded.
+//! An output is not a source of the component while it is unchanged, and it is moved away
+//! before the hooks run again.
 //!
-//! A file that appears while a hook runs may as well be one that the user just saved. What is a copy
-//! of another file of the workspace, and what the hook made at two runs is certainly the
-//! hook's; anything else is put back if the hook does not make it again.
+//! A file that appears while a hook runs may also have been saved by the user. It is certain
+//! to be an output if it is a copy of another file of the workspace, or if two runs of the
+//! hook wrote it. Other files are moved back if the hook does not write them again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::context::build_context::Context;
+use crate::context::build_context::{Context, ContextPart};
 
-/// The files, folders and links that hooks added, relative to the component's folder.
+/// The files, folders and links that hooks added, by path relative to the component's folder.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(from = "Vec<Written>", into = "Vec<Written>")]
+#[serde(from = "Vec<Serialized>", into = "Vec<Serialized>")]
 pub struct HookOutputs(BTreeMap<PathBuf, Output>);
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 struct Output {
-    /// What it is and what is in it.
+    /// Its type, mode and digest: see `ContextEntry::value`.
     value: Vec<u8>,
-    /// Whether it is the hook's beyond doubt.
+    /// Whether it was certainly written by a hook, and not by the user.
     is_certain: bool,
-    /// Whether `build-post.sh` made it.
-    is_late: bool,
+    /// Whether `build-post.sh` wrote it.
+    is_from_post_hook: bool,
 }
 
-/// A path, which need not be UTF-8, and what is there.
-type Written = (Vec<u8>, Output);
+/// The serialized form. Paths are bytes, because they need not be UTF-8.
+type Serialized = (Vec<u8>, Output);
 
-impl From<Vec<Written>> for HookOutputs {
-    fn from(written: Vec<Written>) -> Self {
-        let outputs = written.into_iter();
+impl From<Vec<Serialized>> for HookOutputs {
+    fn from(serialized: Vec<Serialized>) -> Self {
+        let outputs = serialized.into_iter();
         Self(outputs.map(|(path, output)| (OsString::from_vec(path).into(), output)).collect())
     }
 }
 
-impl From<HookOutputs> for Vec<Written> {
+impl From<HookOutputs> for Vec<Serialized> {
     fn from(outputs: HookOutputs) -> Self {
         let outputs = outputs.0.into_iter();
         outputs.map(|(path, output)| (path.into_os_string().into_vec(), output)).collect()
@@ -52,23 +53,23 @@ impl From<HookOutputs> for Vec<Written> {
 }
 
 impl HookOutputs {
-    /// What was added to a component's folder between two looks. It is certainly a hook's if
-    /// it was one's at the run before.
-    pub fn between(before: &Context, after: &Context, earlier: &Self) -> Self {
+    /// The entries that were added to a component's folder between two snapshots. An entry is
+    /// certain if it was an output of an earlier run as well.
+    pub fn added_between(before: &Context, after: &Context, earlier: &Self) -> Self {
         let before: BTreeSet<&Path> =
             before.items().map(|item| item.entry.path.as_path()).collect();
         let added = after.items().filter(|item| !before.contains(item.entry.path.as_path()));
         let outputs = added.map(|item| {
             let path = item.entry.path.clone();
-            let is_certain = earlier.has_path(&path);
-            (path, Output { value: item.value().to_vec(), is_certain, is_late: false })
+            let is_certain = earlier.contains(&path);
+            (path, Output { value: item.value().to_vec(), is_certain, is_from_post_hook: false })
         });
         Self(outputs.collect())
     }
 
-    /// What may be left of hooks that did not come to their end: all that was not there
-    /// `before` they ran, and to which nothing was done after their `end`. What of it is
-    /// certain is known from `earlier` runs.
+    /// The possible outputs of hooks that were interrupted: entries that did not exist `before`
+    /// and were not changed after the hooks' `end`. Those that are certain are known from
+    /// `earlier` runs.
     pub fn of_interrupted(
         before: &BTreeSet<PathBuf>,
         found: &Context,
@@ -77,34 +78,35 @@ impl HookOutputs {
     ) -> Self {
         let new = found.items().filter(|item| {
             let path = &item.entry.path;
-            let is_late = item.entry.is_changed_after(end) && !earlier.has_path(path);
-            !before.contains(path) && !is_late
+            let is_too_new = item.entry.is_changed_after(end) && !earlier.contains(path);
+            !before.contains(path) && !is_too_new
         });
         let outputs = new.map(|item| {
             let path = item.entry.path.clone();
-            let (is_certain, is_late) = (earlier.is_certain(&path), earlier.is_late(&path));
-            (path, Output { value: item.value().to_vec(), is_certain, is_late })
+            let (is_certain, is_from_post_hook) =
+                (earlier.is_certain(&path), earlier.is_from_post_hook(&path));
+            (path, Output { value: item.value().to_vec(), is_certain, is_from_post_hook })
         });
         Self(outputs.collect())
     }
 
-    /// Adds what is still there of others.
-    pub fn add(&mut self, others: Self, after: &Context) {
-        let there: BTreeMap<&Path, Vec<u8>> =
+    /// Adds those of the `others` that still exist in the folder, with their current contents.
+    pub fn add_existing(&mut self, others: Self, after: &Context) {
+        let existing: BTreeMap<&Path, Vec<u8>> =
             after.items().map(|item| (item.entry.path.as_path(), item.value().to_vec())).collect();
         for (path, mut output) in others.0 {
-            if let Some(value) = there.get(path.as_path()) {
+            if let Some(value) = existing.get(path.as_path()) {
                 output.value.clone_from(value);
                 self.0.insert(path, output);
             }
         }
     }
 
-    /// Notes that those are certain for which something holds, and the folders in which
-    /// nothing else is.
-    pub fn ascertain(&mut self, holds: impl Fn(&Path) -> bool) {
+    /// Marks the outputs that satisfy a condition as certain, and the folders that contain no
+    /// other outputs.
+    pub fn mark_certain(&mut self, condition: impl Fn(&Path) -> bool) {
         for (path, output) in &mut self.0 {
-            output.is_certain |= holds(path);
+            output.is_certain |= condition(path);
         }
         let paths: Vec<PathBuf> = self.0.keys().rev().cloned().collect();
         for folder in paths {
@@ -120,85 +122,89 @@ impl HookOutputs {
         }
     }
 
-    /// Those that are certain.
+    /// The outputs that are certain.
     pub fn certain(self) -> Self {
         Self(self.0.into_iter().filter(|(_, output)| output.is_certain).collect())
     }
 
-    /// The same, made after the images.
-    pub fn late(mut self) -> Self {
-        self.0.values_mut().for_each(|output| output.is_late = true);
+    /// Marks all outputs as written by `build-post.sh`, after the images were built.
+    pub fn mark_from_post_hook(mut self) -> Self {
+        self.0.values_mut().for_each(|output| output.is_from_post_hook = true);
         self
     }
 
-    /// Whether what is at a path was made after the images.
-    pub fn is_late(&self, path: &Path) -> bool {
-        self.0.get(path).is_some_and(|output| output.is_late)
+    /// Whether the output at a path was written by `build-post.sh`.
+    pub fn is_from_post_hook(&self, path: &Path) -> bool {
+        self.0.get(path).is_some_and(|output| output.is_from_post_hook)
     }
 
-    /// Those that are still as hooks left them, of what is `found`. What changed since is
-    /// not theirs any more.
-    pub fn whole(&self, found: &Context) -> Self {
-        let whole = found.items().filter(|item| self.has(&item.entry.path, &item.value()));
-        let whole = whole.filter_map(|item| self.0.get_key_value(&item.entry.path));
-        Self(whole.map(|(path, output)| (path.clone(), output.clone())).collect())
+    /// The outputs that are unchanged in `found`. A changed file belongs to the user.
+    pub fn unchanged_in(&self, found: &Context) -> Self {
+        let unchanged = found.items().filter(|item| self.matches(&item.entry.path, &item.value()));
+        let unchanged = unchanged.filter_map(|item| self.0.get_key_value(&item.entry.path));
+        Self(unchanged.map(|(path, output)| (path.clone(), output.clone())).collect())
     }
 
-    /// The topmost of them that a path is, or is in.
-    pub fn top<'p>(&self, path: &'p Path) -> Option<&'p Path> {
-        path.ancestors().filter(|above| self.has_path(above)).last()
+    /// The topmost output that contains a path, or is at this path.
+    pub fn topmost<'p>(&self, path: &'p Path) -> Option<&'p Path> {
+        path.ancestors().filter(|above| self.contains(above)).last()
     }
 
-    /// The topmost folders of theirs in which something else is too, each with the first
-    /// such path; what `is_source` is expected there.
-    pub fn shared(
+    /// The topmost output folders that also contain other entries, each with the first such
+    /// entry. Entries that satisfy `is_source` are ignored.
+    pub fn mixed_folders(
         &self,
         found: &Context,
         is_source: impl Fn(&Path) -> bool,
     ) -> BTreeMap<PathBuf, PathBuf> {
         let mut shared = BTreeMap::new();
-        for item in found.items().filter(|item| !self.has(&item.entry.path, &item.value())) {
+        for item in found.items().filter(|item| !self.matches(&item.entry.path, &item.value())) {
             let path = &item.entry.path;
-            if let Some(top) = self.top(path).filter(|_| !is_source(path)) {
+            if let Some(top) = self.topmost(path).filter(|_| !is_source(path)) {
                 shared.entry(top.to_owned()).or_insert_with(|| path.clone());
             }
         }
         shared
     }
 
-    /// Both these and others.
-    pub fn join(mut self, others: Self) -> Self {
+    /// Adds all of the `others`, which replace outputs at the same paths.
+    pub fn merge(mut self, others: Self) -> Self {
         self.0.extend(others.0);
         self
     }
 
-    /// The paths of those that are not certain.
+    /// The paths of the outputs that are not certain.
     pub fn uncertain(&self) -> impl Iterator<Item = &Path> {
         let uncertain = self.0.iter().filter(|(_, output)| !output.is_certain);
         uncertain.map(|(path, _)| path.as_path())
     }
 
-    /// Whether there are none.
+    /// Excludes those that are unchanged from a part of a context.
+    pub(crate) fn exclude_from(&self, part: &mut ContextPart) -> io::Result<()> {
+        part.exclude(|path| self.contains(path), |path, value| self.matches(path, value))
+    }
+
+    /// Whether there are no outputs.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether hooks left just this at a path.
-    pub fn has(&self, path: &Path, value: &[u8]) -> bool {
+    /// Whether hooks wrote exactly this entry.
+    pub fn matches(&self, path: &Path, value: &[u8]) -> bool {
         self.0.get(path).is_some_and(|known| known.value == value)
     }
 
-    /// Whether hooks left anything at a path, whatever it is now.
-    pub fn has_path(&self, path: &Path) -> bool {
+    /// Whether hooks wrote to a path, even if it changed since.
+    pub fn contains(&self, path: &Path) -> bool {
         self.0.contains_key(path)
     }
 
-    /// Whether what is at a path is certainly a hook's.
+    /// Whether the output at a path is certain.
     pub fn is_certain(&self, path: &Path) -> bool {
         self.0.get(path).is_some_and(|output| output.is_certain)
     }
 
-    /// Whether hooks left the same.
+    /// Whether the paths and contents are the same.
     pub fn is_same(&self, other: &Self) -> bool {
         let values = |it: &Self| -> Vec<(PathBuf, Vec<u8>)> {
             it.0.iter().map(|(path, output)| (path.clone(), output.value.clone())).collect()
@@ -206,15 +212,15 @@ impl HookOutputs {
         values(self) == values(other)
     }
 
-    /// Whether all that hooks left is in a component's folder as they left it.
-    pub fn are_whole(&self, folder: &Context) -> bool {
-        let found = folder.items().filter(|item| self.has(&item.entry.path, &item.value()));
+    /// Whether all outputs exist unchanged in a component's folder.
+    pub fn are_unchanged_in(&self, folder: &Context) -> bool {
+        let found = folder.items().filter(|item| self.matches(&item.entry.path, &item.value()));
         found.count() == self.0.len()
     }
 
-    /// Those for which something holds, and the others.
-    pub fn partition(self, holds: impl Fn(&Path) -> bool) -> (Self, Self) {
-        let (with, without) = self.0.into_iter().partition(|(path, _)| holds(path));
+    /// Splits the outputs into those that satisfy a condition, and the others.
+    pub fn partition(self, condition: impl Fn(&Path) -> bool) -> (Self, Self) {
+        let (with, without) = self.0.into_iter().partition(|(path, _)| condition(path));
         (Self(with), Self(without))
     }
 }

@@ -1,25 +1,25 @@
-//! Which links of a folder are followed where it is put at another place.
+//! Decides which symbolic links are replaced by their targets when a folder is copied.
 //!
-//! Under `dependency/NAME/` a link that leads out of the component's folder would lead
-//! nowhere, or to something else. So there is what it leads to in its place: a file, or a
-//! folder with all in it. A link that leads to the same thing from its new place stays a
-//! link; so does one to nothing, to a device, to what the kernel makes up, and to a folder
-//! that it lies in itself, by whatever links that came about: following ends.
+//! In `dependency/NAME/`, a link that leaves the component's folder would be broken, or
+//! point to something else. So it is replaced by its target: a file, or a folder with its
+//! contents. A link that works the same way in the copy stays a link. So does a dangling
+//! link, and one to a device, to a kernel file system (such as `/proc`), or to a folder that
+//! contains the link, directly or through other links: following it would not end.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-/// Nothing in these is a file that anybody wrote.
-const MADE_UP: [&str; 3] = ["/proc", "/sys", "/dev"];
+/// File systems whose files are provided by the kernel.
+const KERNEL: [&str; 3] = ["/proc", "/sys", "/dev"];
 
-/// Follows the links of one folder.
+/// Resolves the links of one folder during a walk.
 #[derive(Debug)]
 pub(crate) struct LinkFollower {
     folder: PathBuf,
-    /// Where the links lie that were followed to where the walk is, really.
+    /// The canonical parents of the links that were followed to the current folder.
     parents: Vec<PathBuf>,
-    /// Where the links that leave the folder lead, or would if anything were there.
+    /// The targets of links that leave the folder, including dangling ones.
     pub(crate) targets: BTreeSet<PathBuf>,
 }
 
@@ -28,7 +28,7 @@ impl LinkFollower {
         Self { folder: folder.to_owned(), parents: Vec::new(), targets: BTreeSet::new() }
     }
 
-    /// What is to be in the place of a link at a path of the folder, if it is followed.
+    /// The canonical target of the link at a path of the folder; `None` if it stays a link.
     pub(crate) fn target(&mut self, at: &Path) -> Option<PathBuf> {
         let link = self.folder.join(at);
         let text = fs::read_link(&link).ok()?;
@@ -37,59 +37,61 @@ impl LinkFollower {
             self.targets.extend(resolve(&parent, &text).filter(|_| may_leave(at, &text)));
             return None;
         };
-        let is_same = |there: PathBuf| {
-            fs::canonicalize(self.folder.join(there)).is_ok_and(|there| there == target)
+        let is_same = |path: PathBuf| {
+            fs::canonicalize(self.folder.join(path)).is_ok_and(|path| path == target)
         };
         let above = at.parent().unwrap_or(Path::new(""));
         if text.is_relative() && resolve(above, &text).is_some_and(is_same) {
             return None;
         }
-        let is_made_up = MADE_UP.iter().any(|made_up| target.starts_with(made_up));
+        let is_kernel = KERNEL.iter().any(|folder| target.starts_with(folder));
         let mut inside = self.parents.iter().chain([&parent]);
-        if is_made_up || inside.any(|parent| parent.starts_with(&target)) {
+        if is_kernel || inside.any(|parent| parent.starts_with(&target)) {
             return None;
         }
         self.targets.insert(target.clone());
         Some(target)
     }
 
-    /// Goes into what is in the place of a link.
+    /// Enters the folder that the link at a path points to.
     pub(crate) fn enter(&mut self, at: &Path) {
         let link = self.folder.join(at);
         self.parents.extend(link.parent().and_then(|parent| fs::canonicalize(parent).ok()));
     }
 
-    /// Comes back.
+    /// Leaves the folder that was entered last.
     pub(crate) fn leave(&mut self) {
         self.parents.pop();
     }
 }
 
-/// Whether a link at a path of a folder may lead out of it, by its text alone.
+/// Whether a link at a path of a folder may leave the folder, judged by its text alone.
 pub(crate) fn may_leave(at: &Path, text: &Path) -> bool {
-    let is_back = |name: Component<'_>| name == Component::ParentDir;
-    let mut names = text.components().skip_while(|it| is_back(*it) || *it == Component::CurDir);
-    let goes_back = names.any(is_back);
+    let is_parent = |name: Component<'_>| name == Component::ParentDir;
+    let mut names =
+        text.components().skip_while(|name| is_parent(*name) || *name == Component::CurDir);
+    let has_later_parent = names.any(is_parent);
     let above = at.parent().unwrap_or(Path::new(""));
-    text.is_absolute() || goes_back || resolve(above, text).is_none()
+    text.is_absolute() || has_later_parent || resolve(above, text).is_none()
 }
 
-/// Where a text leads from a folder, if that is not above where the folder's path begins.
+/// Resolves the text of a link in a folder; `None` if it goes above the first component of
+/// the folder's path.
 fn resolve(from: &Path, text: &Path) -> Option<PathBuf> {
-    let mut place = from.to_owned();
+    let mut path = from.to_owned();
     for name in text.components() {
         match name {
-            Component::RootDir => place = PathBuf::from("/"),
+            Component::RootDir => path = PathBuf::from("/"),
             Component::ParentDir => {
-                if !place.pop() {
+                if !path.pop() {
                     return None;
                 }
             }
-            Component::Normal(name) => place.push(name),
+            Component::Normal(name) => path.push(name),
             Component::CurDir | Component::Prefix(_) => {}
         }
     }
-    Some(place)
+    Some(path)
 }
 
 #[cfg(test)]
@@ -97,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_says_whether_a_link_may_leave() {
+    fn links_that_may_leave_are_recognized_by_their_text() {
         for (at, text, may) in [
             ("l", "f", false),
             ("d/l", "../f", false),

@@ -1,4 +1,4 @@
-//! Folders as they are now, and what of them an engine receives for a build.
+//! Folder snapshots, and the build contexts that are made from them.
 
 pub mod archive;
 pub mod build_context;

@@ -1,9 +1,8 @@
-//! Takes away from a context what no instruction can read.
+//! Removes the files from a context that no instruction can read.
 //!
-//! Links are sent as they are, but builders follow those that a source names or
-//! passes through, inside the context. So where a link that can be read leads to
-//! something that would not be sent, or a source may pass through a link, nothing is
-//! certain.
+//! Symbolic links are sent as links, but builders follow those that a source names or passes
+//! through, within the context. So if a readable link points to something that would not be
+//! sent, or a source may pass through a link, the context cannot be pruned safely.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -12,36 +11,37 @@ use crate::context::build_context::ContextPart;
 use crate::context::tree::Kind;
 use crate::dockerfile::context_reads::{ContextReads, Reach};
 
-/// Keeps what can be read, the folders above it, and what is sent `always`; tells whether
-/// that is certain. `on_disk` says where a path of the context lies.
-pub(crate) fn reduce(
+/// Keeps the readable entries, their parent folders, and the paths in `always`. Returns
+/// whether the result is safe to use. `on_disk` maps a path of the context to its path in the
+/// file system.
+pub(crate) fn prune(
     parts: &mut [ContextPart],
-    sources: &ContextReads,
+    reads: &ContextReads,
     always: &[PathBuf],
     on_disk: impl Fn(&Path) -> Option<PathBuf>,
 ) -> bool {
-    let wanted: Option<Vec<Vec<bool>>> =
-        parts.iter().map(|part| readable(part, sources, always)).collect();
-    let Some(wanted) = wanted else { return false };
-    for (part, wanted) in parts.iter_mut().zip(&wanted) {
-        part.retain(wanted);
+    let readable: Option<Vec<Vec<bool>>> =
+        parts.iter().map(|part| readable(part, reads, always)).collect();
+    let Some(readable) = readable else { return false };
+    for (part, readable) in parts.iter_mut().zip(&readable) {
+        part.retain(readable);
     }
-    !parts.iter().any(|part| leads_out(part, sources, &on_disk))
+    !parts.iter().any(|part| has_unsafe_link(part, reads, &on_disk))
 }
 
-/// Which entries are wanted; none if a source may pass through a link.
-fn readable(part: &ContextPart, sources: &ContextReads, always: &[PathBuf]) -> Option<Vec<bool>> {
-    let mut wanted = Vec::new();
-    // The last folder of which all or nothing can be read.
+/// For each entry, whether to keep it; `None` if a source may pass through a link.
+fn readable(part: &ContextPart, reads: &ContextReads, always: &[PathBuf]) -> Option<Vec<bool>> {
+    let mut keep = Vec::new();
+    // The last folder that is readable as a whole, or not at all.
     let mut folder: Option<(PathBuf, bool)> = None;
     for entry in part.entries() {
         let path = part.path(entry);
-        let known = folder.as_ref().filter(|(folder, _)| path.starts_with(folder));
-        let is_read = match known {
+        let parent = folder.as_ref().filter(|(folder, _)| path.starts_with(folder));
+        let is_read = match parent {
             Some((_, is_read)) => *is_read,
-            None => match sources.reach(&path) {
-                Reach::Above if entry.kind == Kind::Link => return None,
-                Reach::Above => entry.kind == Kind::Folder,
+            None => match reads.reach(&path) {
+                Reach::Parent if entry.kind == Kind::Link => return None,
+                Reach::Parent => entry.kind == Kind::Folder,
                 reach => {
                     let is_read = reach == Reach::Read;
                     if entry.kind == Kind::Folder {
@@ -51,42 +51,43 @@ fn readable(part: &ContextPart, sources: &ContextReads, always: &[PathBuf]) -> O
                 }
             },
         };
-        wanted.push(is_read || always.contains(&path));
+        keep.push(is_read || always.contains(&path));
     }
-    Some(wanted)
+    Some(keep)
 }
 
-/// Whether a link that is kept leads to something that is not.
-fn leads_out(
+/// Whether a link points to something that is not sent, or its target passes through
+/// another link.
+fn has_unsafe_link(
     part: &ContextPart,
-    sources: &ContextReads,
+    reads: &ContextReads,
     on_disk: &impl Fn(&Path) -> Option<PathBuf>,
 ) -> bool {
     let find = |path: &Path| fs::symlink_metadata(on_disk(path)?).ok();
     let mut links = part.entries().filter(|entry| entry.kind == Kind::Link);
     links.any(|link| {
-        let Ok(target) = fs::read_link(part.source(link)) else { return true };
+        let Ok(target) = fs::read_link(part.source_path(link)) else { return true };
         let target = resolve(&part.path(link), &target);
         let passes_link = target
             .ancestors()
             .skip(1)
             .any(|above| find(above).is_some_and(|above| above.is_symlink()));
-        passes_link || sources.reach(&target) != Reach::Read && find(&target).is_some()
+        passes_link || reads.reach(&target) != Reach::Read && find(&target).is_some()
     })
 }
 
-/// Where a link leads, with the context as the root of everything.
+/// The target of a link, with the context as the root folder.
 fn resolve(link: &Path, target: &Path) -> PathBuf {
-    let mut place = link.parent().unwrap_or(Path::new("")).to_owned();
+    let mut path = link.parent().unwrap_or(Path::new("")).to_owned();
     for name in target.components() {
         match name {
-            Component::RootDir | Component::Prefix(_) => place = PathBuf::new(),
+            Component::RootDir | Component::Prefix(_) => path = PathBuf::new(),
             Component::CurDir => {}
             Component::ParentDir => {
-                place.pop();
+                path.pop();
             }
-            Component::Normal(name) => place.push(name),
+            Component::Normal(name) => path.push(name),
         }
     }
-    place
+    path
 }

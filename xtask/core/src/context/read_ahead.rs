@@ -1,8 +1,8 @@
-//! Small files, read ahead of whoever sends them.
+//! Reads small files ahead of sending them.
 //!
-//! What small files take is waiting: for a disk, or for somebody else's. So several threads
-//! read them, each its share in their order, and are never more than some files ahead. A
-//! large file is left to whoever sends it.
+//! Most of the time for a small file is spent waiting for a disk or a network file system.
+//! So several threads each read every n-th small file, in order and a bounded number of
+//! files ahead. Large files are read by the sender.
 
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -10,17 +10,17 @@ use std::thread::Scope;
 
 use crate::context::build_context::{Context, ContextEntry};
 use crate::context::tree::Kind;
-use crate::context::verified_reader::{VerifiedReader, changed};
+use crate::context::verified_reader::{VerifiedReader, changed_while_sending};
 
 const READERS: usize = 4;
 
-/// How many files each may be ahead; with their size, 4 MiB in all.
+/// How many files each thread may be ahead; with [`SMALL`], at most 4 MiB in total.
 const AHEAD: usize = 16;
 
-/// In bytes.
+/// The maximum size of a small file, in bytes.
 const SMALL: u64 = 64 << 10;
 
-/// The small files of a context, in their order.
+/// The contents of the small files of a context, in order.
 #[derive(Debug)]
 pub(crate) struct ReadAhead {
     readers: Vec<Receiver<io::Result<Vec<u8>>>>,
@@ -28,7 +28,7 @@ pub(crate) struct ReadAhead {
 }
 
 impl ReadAhead {
-    /// Begins to read. It ends when nobody takes what was read.
+    /// Starts the threads. They end when all files are read, or when this value is dropped.
     pub(crate) fn start<'scope>(
         scope: &'scope Scope<'scope, '_>,
         context: &'scope Context,
@@ -48,17 +48,18 @@ impl ReadAhead {
         Self { readers: readers.collect(), next: 0 }
     }
 
-    /// What is in a file, if it is small; every one must be asked for, in their order.
+    /// The contents of a file if it is small, else `None`. Must be called for every entry of
+    /// the context, in order.
     ///
     /// # Errors
-    /// It cannot be read, or is not what was digested.
+    /// The file cannot be read, or changed since it was digested.
     pub(crate) fn take(&mut self, item: &ContextEntry<'_>) -> Option<io::Result<Vec<u8>>> {
         if !is_small(item) {
             return None;
         }
         let reader = &self.readers[self.next % READERS];
         self.next += 1;
-        Some(reader.recv().unwrap_or_else(|_| Err(changed())))
+        Some(reader.recv().unwrap_or_else(|_| Err(changed_while_sending())))
     }
 }
 
@@ -67,9 +68,9 @@ fn is_small(item: &ContextEntry<'_>) -> bool {
 }
 
 fn read(item: &ContextEntry<'_>) -> io::Result<Vec<u8>> {
-    let mut whole = VerifiedReader::open(&item.part.source(item.entry))?;
+    let mut reader = VerifiedReader::open(&item.part.source_path(item.entry))?;
     let mut contents = Vec::new();
-    whole.read_to_end(&mut contents)?;
-    whole.check_end(item.digest)?;
+    reader.read_to_end(&mut contents)?;
+    reader.verify(item.digest)?;
     Ok(contents)
 }

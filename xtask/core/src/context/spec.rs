@@ -1,76 +1,81 @@
-//! What a context is made from, before anything is read: a component's folder, what its
-//! Dockerfile can read of it, and the components that are put under `dependency/`.
+//! Specifies a build context without reading it: a component's folder, the part of it that
+//! its Dockerfile can read, and the components that are sent under `dependency/`.
 
 use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
 use crate::dockerfile::context_reads::ContextReads;
-use crate::paths::{DEPENDENCY, GENERATED};
+use crate::paths::{DEPENDENCY, GENERATED, component_dir};
 use crate::workspace::components::{Component, Image};
 
-/// A component that another one gets under `dependency/`.
+/// A component that is sent under `dependency/` in the context of another one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DependencyFolder {
-    /// Its name.
+    /// The name of the component.
     pub name: String,
-    /// Where its `generated/` is kept, if that is not in its folder.
+    /// The cached copy of its `generated/`, relative to the root; `None` if `generated/` is in
+    /// its own folder.
     pub generated: Option<PathBuf>,
 }
 
-/// What a context is made from.
+/// The specification of a build context.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ContextSpec {
     /// The component's folder, relative to the root.
     pub dir: String,
-    /// The Dockerfile, relative to that folder.
+    /// The path of the Dockerfile, relative to that folder.
     pub dockerfile: PathBuf,
-    /// What it can read.
-    pub sources: ContextReads,
-    /// Of the Dockerfile that says so.
-    pub written: Digest,
-    /// What is streamed under `dependency/`.
-    pub needed: Vec<DependencyFolder>,
+    /// The files of the context that the Dockerfile can read.
+    pub context_reads: ContextReads,
+    /// The digest of the Dockerfile that `context_reads` was computed from.
+    pub dockerfile_digest: Digest,
+    /// The components that are sent under `dependency/`. Empty if a hook needs them: then they
+    /// are copied into the component's folder.
+    pub dependencies: Vec<DependencyFolder>,
 }
 
 impl DependencyFolder {
-    /// Where it is in the context.
-    pub fn at(&self) -> PathBuf {
+    /// Its path in the context.
+    pub(crate) fn path_in_context(&self) -> PathBuf {
         Path::new(DEPENDENCY).join(&self.name)
     }
 }
 
 impl ContextSpec {
-    /// A component's own folder, for one of its images.
+    /// The context of an image, without dependencies.
     pub fn own(component: &Component, image: &Image) -> Self {
-        let dockerfile = PathBuf::from(component.in_context(image));
+        let dockerfile = PathBuf::from(component.dockerfile_in_context(image));
         Self {
             dir: component.dir(),
             dockerfile,
-            sources: image.sources.clone(),
-            written: image.digest,
-            needed: Vec::new(),
+            context_reads: image.context_reads.clone(),
+            dockerfile_digest: image.dockerfile_digest,
+            dependencies: Vec::new(),
         }
     }
 
-    /// With these components that it needs, each in its own folder.
-    pub fn with(self, needed: Vec<String>) -> Self {
-        let needed =
-            needed.into_iter().map(|name| DependencyFolder { name, generated: None }).collect();
-        Self { needed, ..self }
+    /// Adds the components of these names, each with `generated/` in its own folder.
+    pub fn with_dependencies(self, dependencies: Vec<String>) -> Self {
+        let dependencies = dependencies
+            .into_iter()
+            .map(|name| DependencyFolder { name, generated: None })
+            .collect();
+        Self { dependencies, ..self }
     }
 
-    /// Where a path of the context lies, if anything may be there.
-    pub fn on_disk(&self, root: &Path, path: &Path, has_generated: bool) -> Option<PathBuf> {
-        let mut needed = self.needed.iter();
-        let below = needed.find_map(|it| Some((path.strip_prefix(it.at()).ok()?, it)));
-        let Some((path, needed)) = below else {
+    /// The path in the file system of a path in the context; `None` if nothing can be there.
+    pub(crate) fn on_disk(&self, root: &Path, path: &Path, has_generated: bool) -> Option<PathBuf> {
+        let below = self.dependencies.iter().find_map(|dependency| {
+            Some((path.strip_prefix(dependency.path_in_context()).ok()?, dependency))
+        });
+        let Some((path, dependency)) = below else {
             return Some(root.join(&self.dir).join(path));
         };
-        match (path.strip_prefix(GENERATED), &needed.generated) {
+        match (path.strip_prefix(GENERATED), &dependency.generated) {
             (Ok(_), _) if !has_generated => None,
-            (Ok(path), Some(kept)) => Some(root.join(kept).join(path)),
+            (Ok(path), Some(cached)) => Some(root.join(cached).join(path)),
             _ if path.starts_with(DEPENDENCY) => None,
-            _ => Some(root.join("src").join(&needed.name).join(path)),
+            _ => Some(root.join(component_dir(&dependency.name)).join(path)),
         }
     }
 }

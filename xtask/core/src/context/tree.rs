@@ -1,17 +1,16 @@
-//! A folder as it is now: its files, folders and links, and what is in them.
+//! A snapshot of a folder: its files, folders and links, and the digests of their contents.
 //!
-//! Walking is cheap and hashing is not, so they are two things: a tree knows of
-//! each file only its stat, and digests it when somebody asks. A digest of an
-//! earlier day is taken if the file has the very stat it had then: size, inode,
-//! time of the last modification, and time of the last change, which nobody can
-//! set back. One thing defeats that: a file that is written again within one tick
-//! of the file system's clock keeps its times (git calls this racy). So a digest
-//! is kept only if the file had been left alone for [`SETTLED`] when it was read.
+//! Walking a folder is cheap and hashing is not, so they are separate: a walk only records
+//! each file's stat, and files are digested on demand. A digest from an earlier run is
+//! reused if the file still has the same stat: size, inode, modification time (mtime) and
+//! change time (ctime), which programs cannot set. There is one gap: a file that is written
+//! twice within one tick of the file system's clock keeps its times (git calls this "racily
+//! clean"). So a digest is saved only if the file was last changed at least `SETTLED` before
+//! it was read.
 //!
-//! Links are not followed, the folder itself excepted, but where [`Tree::followed`] says
-//! so. Sockets are left out, as no archive can hold one. A folder that this user may not
-//! read is a folder like others until somebody asks for its digest: it may be one that
-//! nobody needs.
+//! Symbolic links are not followed, except for the folder itself and in
+//! [`Tree::read_following_links`]. Sockets are skipped, because archives cannot contain them.
+//! A folder that cannot be read is an error only when its digest is needed.
 
 use std::ffi::{CString, OsStr};
 use std::fs;
@@ -30,42 +29,42 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::links::{LinkFollower, may_leave};
 use crate::digest::Digest;
-use crate::regular_file::{self, naming};
+use crate::regular_file::{self, with_path};
 
-/// Coarser than the clock of any file system that is in use (FAT's ticks are 2 s).
+/// At least the timestamp resolution of any common file system (2 s on FAT).
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// Room for the names that the system tells at a time.
-const NAMES: usize = 32 << 10;
+/// The size of the buffer for directory entries, in bytes.
+const NAMES_BUFFER: usize = 32 << 10;
 
-/// How a folder is opened to be walked.
+/// The flags to open a folder for a walk.
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// No folder has so many files that others lead to it by mistake.
-const MOST_FOLLOWED: usize = 1_000_000;
+/// Following links ends with an error at this many entries. More are probably a mistake.
+const MAX_FOLLOWED: usize = 1_000_000;
 
-/// The permission bits that count: all but the write bits of group and others, so
-/// that two people's umasks agree.
+/// The permission bits that are recorded. The write bits of group and others are not,
+/// because they depend on the umask of whoever checked out the files.
 const MODE: u32 = 0o7755;
 
-/// What an entry is.
+/// The type of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A folder, possibly empty.
+    /// A directory.
     Folder,
     /// A regular file.
     File,
-    /// A symbolic link, kept as one.
+    /// A symbolic link.
     Link,
-    /// A fifo.
+    /// A named pipe.
     Fifo,
-    /// A device of characters, by its number.
-    Characters(u64),
-    /// A device of blocks, by its number.
-    Blocks(u64),
+    /// A character device, with its device number.
+    CharDevice(u64),
+    /// A block device, with its device number.
+    BlockDevice(u64),
 }
 
-/// What a file system says of a file without reading it.
+/// The metadata that identifies a version of a file.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Stat {
     size: u64,
@@ -85,18 +84,18 @@ impl Stat {
         }
     }
 
-    /// Whether nothing was written for a while before `moment`.
+    /// Whether the file was last changed at least [`SETTLED`] before `moment`.
     fn is_settled(&self, moment: SystemTime) -> bool {
         let (seconds, nanos) = self.modified.max(self.changed);
-        let Ok(since) = moment.duration_since(UNIX_EPOCH) else { return false };
+        let Ok(moment) = moment.duration_since(UNIX_EPOCH) else { return false };
         let (Ok(seconds), Ok(nanos)) = (u64::try_from(seconds), u32::try_from(nanos)) else {
             return true;
         };
-        Duration::new(seconds, nanos) + SETTLED <= since
+        Duration::new(seconds, nanos) + SETTLED <= moment
     }
 }
 
-/// A file whose digest is known as long as its stat stays.
+/// The digest of a file, valid as long as the file has the same stat.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Remembered {
     #[serde(with = "crate::path_bytes")]
@@ -105,19 +104,19 @@ pub struct Remembered {
     digest: [u8; 32],
 }
 
-/// A file, folder or link of a tree.
+/// A file, folder, link or device in a tree.
 #[derive(Debug)]
 pub struct Entry {
-    /// Relative to the tree's folder; empty for the folder itself.
+    /// The path relative to the tree's folder; empty for the folder itself.
     pub path: PathBuf,
-    /// What it is.
+    /// The type of the entry.
     pub kind: Kind,
-    /// Its permission bits, as far as they count.
+    /// The permission bits, without the write bits of group and others.
     pub mode: u32,
-    /// The device and inode of a file that has several names.
+    /// The device and inode of a file with several hard links.
     pub inode: Option<(u64, u64)>,
-    /// Whether it is a folder that this user may not read.
-    pub is_closed: bool,
+    /// Whether it is a folder that the user has no permission to read.
+    pub(crate) is_unreadable: bool,
     stat: Stat,
     read: OnceLock<Read>,
 }
@@ -125,57 +124,58 @@ pub struct Entry {
 #[derive(Clone, Copy, Debug)]
 struct Read {
     digest: Digest,
-    /// Whether the stat stands for the digest from now on.
-    is_lasting: bool,
+    /// Whether the digest can be saved with the stat.
+    is_settled: bool,
+    /// Whether the file was read now, and not in an earlier run.
     is_new: bool,
 }
 
-/// Whether a walk goes on at a path.
+/// What a walk includes at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// Neither it nor what is below it is looked at.
+    /// Skips the path and everything below it.
     Nothing,
-    /// It is, and of what is below it is asked again.
+    /// Includes the path. The filter is called again for each path below it.
     Itself,
-    /// It is, with all that is below it.
+    /// Includes the path and everything below it.
     All,
 }
 
 impl Wanted {
-    /// Itself, if something holds.
-    pub fn itself_if(holds: bool) -> Self {
-        if holds { Self::Itself } else { Self::Nothing }
+    /// `Itself` if the condition holds, else `Nothing`.
+    pub fn itself_if(condition: bool) -> Self {
+        if condition { Self::Itself } else { Self::Nothing }
     }
 }
 
-/// All that is in a folder, each folder before what is in it, sorted by name. The
+/// The contents of a folder, sorted by path, so that each folder precedes its contents. The
 /// first entry is the folder itself.
 #[derive(Debug)]
 pub struct Tree {
-    /// Where it is.
+    /// The path of the folder.
     pub folder: PathBuf,
     entries: Vec<Entry>,
-    /// Where links that leave the folder lead, as far as they were followed.
-    targets: Vec<PathBuf>,
+    /// The targets of links that leave the folder; empty if links are not followed.
+    link_targets: Vec<PathBuf>,
     has_links_out: OnceLock<bool>,
     read_at: SystemTime,
 }
 
-/// How a folder is walked.
+/// The options of a walk.
 struct Walk<'w> {
-    /// All of it, if nothing says what.
+    /// `None` includes everything.
     wanted: Option<&'w dyn Fn(&Path) -> Wanted>,
     follower: Option<&'w mut LinkFollower>,
 }
 
 impl Tree {
-    /// Walks all of `folder`.
+    /// Walks all of `folder`. `remembered` holds the digests of earlier runs, sorted by path.
     pub fn read(folder: &Path, remembered: &[Remembered]) -> io::Result<Self> {
-        Self::read_some(folder, |_| Wanted::All, remembered)
+        Self::read_filtered(folder, |_| Wanted::All, remembered)
     }
 
-    /// Walks what is `wanted` of `folder`, by path relative to it.
-    pub fn read_some(
+    /// Walks the part of `folder` that `wanted` selects, by path relative to it.
+    pub fn read_filtered(
         folder: &Path,
         wanted: impl Fn(&Path) -> Wanted,
         remembered: &[Remembered],
@@ -183,9 +183,9 @@ impl Tree {
         Self::start(folder, Walk { wanted: Some(&wanted), follower: None }, remembered)
     }
 
-    /// The same for a place other than its own: in the place of links that leave the folder
-    /// is what they lead to.
-    pub fn followed(
+    /// Like [`Tree::read_filtered`], for a copy of the folder in another place: links that leave
+    /// the folder are replaced by their targets.
+    pub fn read_following_links(
         folder: &Path,
         wanted: impl Fn(&Path) -> Wanted,
         remembered: &[Remembered],
@@ -193,19 +193,19 @@ impl Tree {
         let mut follower = LinkFollower::new(folder);
         let walk = Walk { wanted: Some(&wanted), follower: Some(&mut follower) };
         let mut tree = Self::start(folder, walk, remembered)?;
-        tree.targets = follower.targets.into_iter().collect();
+        tree.link_targets = follower.targets.into_iter().collect();
         Ok(tree)
     }
 
     fn start(folder: &Path, mut walk: Walk<'_>, mut remembered: &[Remembered]) -> io::Result<Self> {
         let mut tree = Self::empty(folder);
-        let opened = openat(CWD, folder, FOLDER, Mode::empty()).map_err(naming(folder))?;
-        tree.add(PathBuf::new(), &fstat(&opened).map_err(naming(folder))?, &mut remembered);
+        let opened = openat(CWD, folder, FOLDER, Mode::empty()).map_err(with_path(folder))?;
+        tree.add(PathBuf::new(), &fstat(&opened).map_err(with_path(folder))?, &mut remembered);
         tree.walk(&opened, &mut PathBuf::new(), &mut walk, &mut remembered)?;
         Ok(tree)
     }
 
-    /// The files and links of these paths below `folder`, as far as they are there.
+    /// The entries at these paths below `folder`. Paths that do not exist are skipped.
     pub fn of_files(
         folder: &Path,
         paths: impl IntoIterator<Item = PathBuf>,
@@ -216,7 +216,7 @@ impl Tree {
             let full = folder.join(&path);
             match statat(CWD, &full, AtFlags::SYMLINK_NOFOLLOW) {
                 Err(Errno::NOENT) => {}
-                found => tree.add(path, &found.map_err(naming(&full))?, &mut remembered),
+                found => tree.add(path, &found.map_err(with_path(&full))?, &mut remembered),
             }
         }
         Ok(tree)
@@ -226,14 +226,14 @@ impl Tree {
         Self {
             folder: folder.to_owned(),
             entries: Vec::new(),
-            targets: Vec::new(),
+            link_targets: Vec::new(),
             has_links_out: OnceLock::new(),
             read_at: SystemTime::now(),
         }
     }
 
-    /// Walks the folder that was added last, relative to itself: that is a third quicker
-    /// than by paths.
+    /// Walks the folder that was added last. Relative to its file descriptor this is a third
+    /// faster than by path.
     fn walk(
         &mut self,
         folder: &OwnedFd,
@@ -241,16 +241,16 @@ impl Tree {
         walk: &mut Walk<'_>,
         remembered: &mut &[Remembered],
     ) -> io::Result<()> {
-        let place = self.entries.len().saturating_sub(1);
-        for name in names(folder).map_err(|error| self.naming(at, error))? {
+        let index = self.entries.len().saturating_sub(1);
+        for name in names(folder).map_err(|error| self.error_at(at, error))? {
             at.push(OsStr::from_bytes(name.to_bytes()));
             let here = walk.wanted.map_or(Wanted::All, |wanted| wanted(at));
             if here != Wanted::Nothing {
                 match statat(folder, &name, AtFlags::SYMLINK_NOFOLLOW) {
-                    // It went between the two looks: it is not there.
+                    // It was removed after its folder was read.
                     Err(Errno::NOENT) => {}
-                    Err(Errno::ACCESS) if place > 0 => self.entries[place].is_closed = true,
-                    Err(error) => return Err(self.naming(at, error)),
+                    Err(Errno::ACCESS) if index > 0 => self.entries[index].is_unreadable = true,
+                    Err(error) => return Err(self.error_at(at, error)),
                     Ok(found) => {
                         let wanted = walk.wanted.filter(|_| here != Wanted::All);
                         let follower = walk.follower.as_deref_mut();
@@ -260,7 +260,7 @@ impl Tree {
                                 self.add(at.clone(), &found, remembered);
                                 let opened =
                                     openat(folder, &name, FOLDER | OFlags::NOFOLLOW, Mode::empty());
-                                self.go_into(opened, at, &mut below, remembered)?;
+                                self.walk_opened(opened, at, &mut below, remembered)?;
                             }
                             FileType::Symlink if below.follower.is_some() => {
                                 self.follow(&found, at, &mut below, remembered)?;
@@ -275,8 +275,8 @@ impl Tree {
         Ok(())
     }
 
-    /// Walks the folder that was added last, unless it is closed to this user.
-    fn go_into(
+    /// Walks the folder that was added last, or marks it as unreadable.
+    fn walk_opened(
         &mut self,
         opened: rustix::io::Result<OwnedFd>,
         at: &mut PathBuf,
@@ -286,18 +286,18 @@ impl Tree {
         match opened {
             Err(Errno::ACCESS) => {
                 if let Some(folder) = self.entries.last_mut() {
-                    folder.is_closed = true;
+                    folder.is_unreadable = true;
                 }
                 Ok(())
             }
             opened => {
-                let opened = opened.map_err(|error| self.naming(at, error))?;
+                let opened = opened.map_err(|error| self.error_at(at, error))?;
                 self.walk(&opened, at, walk, remembered)
             }
         }
     }
 
-    /// Adds a link, or what is in its place.
+    /// Adds a link, or its target in its place.
     fn follow(
         &mut self,
         link: &Found,
@@ -305,12 +305,13 @@ impl Tree {
         walk: &mut Walk<'_>,
         remembered: &mut &[Remembered],
     ) -> io::Result<()> {
-        if self.entries.len() > MOST_FOLLOWED {
-            let message = format!("links lead to more than {MOST_FOLLOWED} files: remove some");
-            return Err(naming(&self.folder.join(at))(io::Error::other(message)));
+        if self.entries.len() > MAX_FOLLOWED {
+            let message =
+                format!("symbolic links lead to more than {MAX_FOLLOWED} files: remove some");
+            return Err(with_path(&self.folder.join(at))(io::Error::other(message)));
         }
         let target = walk.follower.as_deref_mut().and_then(|follower| follower.target(at));
-        let found = target.as_ref().and_then(|it| statat(CWD, it, AtFlags::empty()).ok());
+        let found = target.as_ref().and_then(|target| statat(CWD, target, AtFlags::empty()).ok());
         let (Some(target), Some(found)) = (target, found) else {
             self.add(at.clone(), link, remembered);
             return Ok(());
@@ -323,7 +324,7 @@ impl Tree {
                     follower.enter(at);
                 }
                 let opened = openat(CWD, &target, FOLDER, Mode::empty());
-                self.go_into(opened, at, walk, remembered)?;
+                self.walk_opened(opened, at, walk, remembered)?;
                 if let Some(follower) = walk.follower.as_deref_mut() {
                     follower.leave();
                 }
@@ -340,110 +341,111 @@ impl Tree {
             FileType::RegularFile => (Kind::File, mode),
             FileType::Symlink => (Kind::Link, 0o777),
             FileType::Fifo => (Kind::Fifo, mode),
-            FileType::CharacterDevice => (Kind::Characters(found.st_rdev), mode),
-            FileType::BlockDevice => (Kind::Blocks(found.st_rdev), mode),
+            FileType::CharacterDevice => (Kind::CharDevice(found.st_rdev), mode),
+            FileType::BlockDevice => (Kind::BlockDevice(found.st_rdev), mode),
             _ => return,
         };
         let stat = Stat::of(found);
         let read = match kind {
-            Kind::File => digest_of(&path, &stat, remembered),
+            Kind::File => remembered_digest(&path, &stat, remembered),
             _ => OnceLock::new(),
         };
-        let has_names = kind == Kind::File && found.st_nlink > 1;
-        let inode = has_names.then_some((found.st_dev, found.st_ino));
-        self.entries.push(Entry { path, kind, mode, inode, is_closed: false, stat, read });
+        let is_hard_link = kind == Kind::File && found.st_nlink > 1;
+        let inode = is_hard_link.then_some((found.st_dev, found.st_ino));
+        self.entries.push(Entry { path, kind, mode, inode, is_unreadable: false, stat, read });
     }
 
-    fn naming(&self, at: &Path, error: Errno) -> io::Error {
-        naming(&self.folder.join(at))(error)
+    fn error_at(&self, at: &Path, error: Errno) -> io::Error {
+        with_path(&self.folder.join(at))(error)
     }
 
-    /// Everything in it, the folder itself first.
+    /// All entries, the folder itself first.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// The place of a path among the entries.
-    pub fn find(&self, path: &Path) -> Option<usize> {
+    /// The index of the entry at a path.
+    pub(crate) fn find(&self, path: &Path) -> Option<usize> {
         self.entries.binary_search_by(|entry| entry.path.as_path().cmp(path)).ok()
     }
 
-    /// Reads the entries of these places that were not read yet, on all cores.
-    pub fn digest(&self, places: &[u32]) -> io::Result<()> {
-        let unread: Vec<&Entry> = places
+    /// Digests the entries of these indices that have no digest yet, in parallel.
+    pub(crate) fn digest(&self, indices: &[u32]) -> io::Result<()> {
+        let unread: Vec<&Entry> = indices
             .iter()
-            .map(|place| &self.entries[*place as usize])
+            .map(|index| &self.entries[*index as usize])
             .filter(|entry| entry.read.get().is_none())
             .collect();
         unread.into_par_iter().try_for_each(|entry| self.digest_one(entry))
     }
 
-    /// The same, of what this user may read: gives the places of that.
-    pub fn digest_readable(&self, places: &[u32]) -> io::Result<Vec<u32>> {
-        let readable = places.par_iter().map(|place| {
-            let entry = &self.entries[*place as usize];
+    /// Like [`Tree::digest`], but skips entries that the user has no permission to read.
+    /// Returns the indices of the others.
+    pub(crate) fn digest_readable(&self, indices: &[u32]) -> io::Result<Vec<u32>> {
+        let readable = indices.par_iter().map(|index| {
+            let entry = &self.entries[*index as usize];
             let read = match entry.read.get() {
                 Some(_) => Ok(()),
                 None => self.digest_one(entry),
             };
             match read {
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
-                read => read.map(|()| Some(*place)),
+                read => read.map(|()| Some(*index)),
             }
         });
         readable.filter_map(Result::transpose).collect()
     }
 
     fn digest_one(&self, entry: &Entry) -> io::Result<()> {
-        let source = self.source(entry);
-        let read = if entry.is_closed {
+        let source = self.source_path(entry);
+        let read = if entry.is_unreadable {
             Err(io::ErrorKind::PermissionDenied.into())
         } else {
-            entry.read_now(&source, self.read_at)
+            entry.compute_digest(&source, self.read_at)
         };
         let read = read.map_err(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => unreadable(),
             _ => error,
         });
-        let _ = entry.read.set(read.map_err(naming(&source))?);
+        let _ = entry.read.set(read.map_err(with_path(&source))?);
         Ok(())
     }
 
-    /// Whether links may lead out of the folder, by their texts alone.
-    pub fn has_links_out(&self) -> bool {
+    /// Whether any link may leave the folder, judged by its text alone.
+    pub(crate) fn has_links_out(&self) -> bool {
         *self.has_links_out.get_or_init(|| {
             let mut links = self.entries.iter().filter(|entry| entry.kind == Kind::Link);
             links.any(|link| {
-                let text = fs::read_link(self.source(link));
+                let text = fs::read_link(self.source_path(link));
                 text.is_ok_and(|text| may_leave(&link.path, &text))
             })
         })
     }
 
-    /// Where links that leave the folder lead, really, if they were followed.
-    pub fn targets(&self) -> &[PathBuf] {
-        &self.targets
+    /// The canonical targets of links that leave the folder; empty if links are not followed.
+    pub(crate) fn link_targets(&self) -> &[PathBuf] {
+        &self.link_targets
     }
 
-    /// Where an entry is.
-    pub fn source(&self, entry: &Entry) -> PathBuf {
+    /// The path of an entry in the file system.
+    pub(crate) fn source_path(&self, entry: &Entry) -> PathBuf {
         self.folder.join(&entry.path)
     }
 
-    /// Whether what may be remembered of it is anything but what was remembered: so
-    /// many files.
-    pub fn has_news(&self, remembered: usize) -> bool {
+    /// Whether [`Tree::remember`] returns anything else than what was `remembered`, the number
+    /// of digests that the tree was read with.
+    pub(crate) fn is_dirty(&self, remembered: usize) -> bool {
         let reads = || self.entries.iter().filter_map(|entry| entry.read.get());
-        let lasting = || reads().filter(|read| read.is_lasting);
-        lasting().any(|read| read.is_new) || lasting().count() != remembered
+        let settled = || reads().filter(|read| read.is_settled);
+        settled().any(|read| read.is_new) || settled().count() != remembered
     }
 
-    /// What may be remembered of it.
-    pub fn remember(&self) -> Vec<Remembered> {
+    /// The digests that can be reused in later runs, sorted by path.
+    pub(crate) fn remember(&self) -> Vec<Remembered> {
         let files = self.entries.iter().filter_map(|entry| Some((entry, entry.read.get()?)));
-        let lasting = files.filter(|(_, read)| read.is_lasting);
-        // A name that is not UTF-8 cannot be written down; its file is read every time.
-        let named = lasting.filter(|(entry, _)| entry.path.to_str().is_some());
+        let settled = files.filter(|(_, read)| read.is_settled);
+        // Files whose paths are not UTF-8 are not saved: they are read in every run.
+        let named = settled.filter(|(entry, _)| entry.path.to_str().is_some());
         let remembered = named.map(|(entry, read)| Remembered {
             path: entry.path.clone(),
             stat: entry.stat,
@@ -454,35 +456,35 @@ impl Tree {
 }
 
 impl Entry {
-    /// The digest of a file's contents, of a link's target, of a device's number, of
-    /// nothing for others; none if it was not read yet.
+    /// The digest of a file's contents, a link's text, a device's number, or of an empty text
+    /// for other entries. `None` if it was not computed yet.
     pub fn digest(&self) -> Option<Digest> {
         self.read.get().map(|read| read.digest)
     }
 
-    /// A file's size in bytes; 0 for others.
+    /// The size of a file in bytes; 0 for other entries.
     pub fn size(&self) -> u64 {
         if self.kind == Kind::File { self.stat.size } else { 0 }
     }
 
-    /// Whether anything was done to it after a moment.
+    /// Whether its change time (ctime) is after `moment`.
     pub fn is_changed_after(&self, moment: SystemTime) -> bool {
         let moment = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
         self.stat.changed > (moment.as_secs().cast_signed(), i64::from(moment.subsec_nanos()))
     }
 
-    /// When it was modified, in nanoseconds since 1970.
+    /// The modification time (mtime), in nanoseconds since the Unix epoch.
     pub fn modified(&self) -> i64 {
         let (seconds, nanos) = self.stat.modified;
         seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
     }
 
-    fn read_now(&self, source: &Path, moment: SystemTime) -> io::Result<Read> {
+    fn compute_digest(&self, source: &Path, moment: SystemTime) -> io::Result<Read> {
         let mut hasher = blake3::Hasher::new();
-        let mut is_lasting = false;
+        let mut is_settled = false;
         match self.kind {
             Kind::Folder | Kind::Fifo => {}
-            Kind::Characters(number) | Kind::Blocks(number) => {
+            Kind::CharDevice(number) | Kind::BlockDevice(number) => {
                 hasher.update(&number.to_le_bytes());
             }
             Kind::Link => {
@@ -492,16 +494,16 @@ impl Entry {
                 let file = regular_file::open(source)?;
                 hasher.update_reader(&file)?;
                 let is_same = Stat::of(&fstat(&file)?) == self.stat;
-                is_lasting = is_same && self.stat.is_settled(moment);
+                is_settled = is_same && self.stat.is_settled(moment);
             }
         }
-        Ok(Read { digest: hasher.finalize(), is_lasting, is_new: true })
+        Ok(Read { digest: hasher.finalize(), is_settled, is_new: true })
     }
 }
 
-/// The digest that is remembered of a file. Files are asked for in the order in
-/// which they were remembered, and what was passed is dropped.
-fn digest_of(path: &Path, stat: &Stat, remembered: &mut &[Remembered]) -> OnceLock<Read> {
+/// Finds the remembered digest of a file. Files must be looked up in sorted order, because
+/// entries before `path` are dropped.
+fn remembered_digest(path: &Path, stat: &Stat, remembered: &mut &[Remembered]) -> OnceLock<Read> {
     while let Some((first, rest)) = remembered.split_first() {
         if first.path.as_os_str() != path.as_os_str() && first.path.as_path() > path {
             break;
@@ -509,7 +511,7 @@ fn digest_of(path: &Path, stat: &Stat, remembered: &mut &[Remembered]) -> OnceLo
         *remembered = rest;
         if first.path.as_os_str() == path.as_os_str() {
             let digest = Digest::from_bytes(first.digest);
-            let read = Read { digest, is_lasting: true, is_new: false };
+            let read = Read { digest, is_settled: true, is_new: false };
             return if first.stat == *stat { read.into() } else { OnceLock::new() };
         }
     }
@@ -518,8 +520,8 @@ fn digest_of(path: &Path, stat: &Stat, remembered: &mut &[Remembered]) -> OnceLo
 
 /// The names in a folder, sorted.
 fn names(folder: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
-    let mut room = Vec::with_capacity(NAMES);
-    let mut entries = RawDir::new(folder, room.spare_capacity_mut());
+    let mut buffer = Vec::with_capacity(NAMES_BUFFER);
+    let mut entries = RawDir::new(folder, buffer.spare_capacity_mut());
     let mut names = Vec::new();
     while let Some(entry) = entries.next() {
         let name = entry?.file_name().to_owned();
@@ -531,14 +533,14 @@ fn names(folder: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
     Ok(names)
 }
 
-/// What is needed cannot be read by this user.
+/// The error for a file that must be sent, but cannot be read.
 pub(crate) fn unreadable() -> io::Error {
-    let message = "cannot be read: make it readable, or leave it out by .dockerignore";
+    let message = "cannot be read: make it readable, or exclude it in .dockerignore";
     io::Error::new(io::ErrorKind::PermissionDenied, message)
 }
 
-/// The first name of a relative path; empty if it has none.
-pub(crate) fn top(path: &Path) -> &[u8] {
+/// The first component of a relative path; empty if it has none.
+pub(crate) fn first_component(path: &Path) -> &[u8] {
     path.as_os_str().as_bytes().split(|byte| *byte == b'/').next().unwrap_or_default()
 }
 
@@ -548,33 +550,33 @@ mod tests {
 
     use super::*;
 
-    fn places(tree: &Tree) -> Vec<u32> {
+    fn all_indices(tree: &Tree) -> Vec<u32> {
         (0..).take(tree.entries().len()).collect()
     }
 
-    /// A tree that was read long after its files were written.
+    /// A tree that was read as if long after its files were written.
     fn settled(folder: &Path, remembered: &[Remembered]) -> Tree {
         let mut tree = Tree::read(folder, remembered).unwrap();
         tree.read_at += SETTLED * 2;
-        tree.digest(&places(&tree)).unwrap();
+        tree.digest(&all_indices(&tree)).unwrap();
         tree
     }
 
     #[test]
-    fn a_digest_is_remembered_once_its_file_was_left_alone() {
+    fn a_digest_is_remembered_once_its_file_is_settled() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("f"), "1").unwrap();
         let fresh = Tree::read(dir.path(), &[]).unwrap();
-        fresh.digest(&places(&fresh)).unwrap();
+        fresh.digest(&all_indices(&fresh)).unwrap();
         assert_eq!(fresh.remember(), []);
         let tree = settled(dir.path(), &[]);
         assert_eq!(tree.remember().len(), 1);
-        assert!(tree.has_news(0));
-        assert!(!settled(dir.path(), &tree.remember()).has_news(1));
+        assert!(tree.is_dirty(0));
+        assert!(!settled(dir.path(), &tree.remember()).is_dirty(1));
     }
 
     #[test]
-    fn a_remembered_digest_holds_as_long_as_the_stat_does() {
+    fn a_remembered_digest_is_valid_as_long_as_the_stat() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         fs::write(&path, "1").unwrap();
@@ -587,21 +589,25 @@ mod tests {
         let modified = fs::metadata(&path).unwrap().modified().unwrap();
         fs::write(&path, "2").unwrap();
         File::open(&path).unwrap().set_modified(modified).unwrap();
-        assert_eq!(digest(&remembered), None, "same size and same time, but it changed");
+        assert_eq!(
+            digest(&remembered),
+            None,
+            "the size and the mtime are the same, but the file changed"
+        );
     }
 
     #[test]
-    fn a_file_that_vanishes_while_it_is_read_is_named() {
+    fn a_file_that_is_removed_before_it_is_read_is_an_error_with_its_path() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("f"), "1").unwrap();
         let tree = Tree::read(dir.path(), &[]).unwrap();
         fs::remove_file(dir.path().join("f")).unwrap();
-        let error = tree.digest(&places(&tree)).unwrap_err().to_string();
+        let error = tree.digest(&all_indices(&tree)).unwrap_err().to_string();
         assert!(error.contains("/f: No such file"), "{error}");
     }
 
     #[test]
-    fn what_becomes_a_pipe_before_it_is_read_is_named_and_not_waited_for() {
+    fn a_file_that_is_replaced_by_a_pipe_does_not_block() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         fs::write(&path, "1").unwrap();
@@ -609,7 +615,7 @@ mod tests {
         fs::remove_file(&path).unwrap();
         let mode = Mode::from_raw_mode(0o644);
         rustix::fs::mknodat(CWD, &path, FileType::Fifo, mode, 0).unwrap();
-        let error = tree.digest(&places(&tree)).unwrap_err().to_string();
+        let error = tree.digest(&all_indices(&tree)).unwrap_err().to_string();
         assert!(error.contains("/f: is a named pipe"), "{error}");
         let error =
             crate::context::verified_reader::VerifiedReader::open(&path).unwrap_err().to_string();

@@ -1,12 +1,13 @@
-//! The trees of a workspace's components, each walked and read once.
+//! Caches the trees of a workspace's components, so that each is walked and digested once.
 //!
-//! What one component is made from is partly another's folder, so trees are shared. Of a
-//! folder of which a Dockerfile can read only some, only that is walked.
-//! A component's folder is another tree for its dependents if links lead out of it.
-//! They hold until something may have written into them: whoever runs a hook calls
-//! [`TreeCache::forget`], whoever spends time on a build [`TreeCache::time_passed`], and the
-//! next look walks again, with all the digests that are still good. Where somebody
-//! watches the file system, time alone changes nothing: [`TreeCache::changed`] does.
+//! Contexts share trees, because they contain the folders of other components. If a
+//! Dockerfile can read only a part of its component's folder, only that part is walked. If
+//! links leave the folder, dependents get a separate tree, in which the links are followed.
+//!
+//! Cached trees are valid until files may have changed. Call [`TreeCache::invalidate`] after
+//! a hook ran, and [`TreeCache::invalidate_unless_watched`] after an image was built. Folders
+//! are then walked again, but digests of unchanged files are reused. If a watcher reports all
+//! changes, call [`TreeCache::invalidate_path`] for each.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
@@ -20,27 +21,27 @@ use crate::context::prune;
 use crate::context::spec::{ContextSpec, DependencyFolder};
 use crate::context::tree::{Entry, Kind, Remembered, Tree, Wanted, unreadable};
 use crate::dockerfile::context_reads::{ContextReads, Reach};
-use crate::paths::TEMPORARY;
+use crate::paths::{BUILD, SRC, TEMPORARY, component_dir};
 use crate::problem::Problem;
 use crate::regular_file;
-use crate::regular_file::naming;
+use crate::regular_file::with_path;
 use crate::workspace::components::stray_dockerfile;
 
-/// Ends the name of a list of files.
+/// The suffix of cache keys for lists of files.
 const INPUTS: &str = "inputs";
 
-/// Ends the name of a folder whose links are followed where they leave it.
+/// The suffix of cache keys for folders whose outgoing links are followed.
 const FOLLOWED: &str = "followed";
 
-/// The digests that were right when they were kept, by the tree's name.
+/// The saved digests of earlier runs, by cache key of the tree.
 pub type Memory = BTreeMap<String, Vec<Remembered>>;
 
-/// All trees that were looked at.
+/// The cached trees and contexts of a workspace.
 #[derive(Debug)]
 pub struct TreeCache {
     root: PathBuf,
     is_watched: bool,
-    /// The components' folders whose temporary folders are not looked at.
+    /// The folders of components whose temporary folders are skipped.
     without_temporary: BTreeSet<String>,
     state: Mutex<CacheState>,
 }
@@ -49,28 +50,28 @@ pub struct TreeCache {
 struct CacheState {
     trees: HashMap<String, Arc<Tree>>,
     contexts: HashMap<ContextSpec, Context>,
-    /// The folders and Dockerfiles whose bases read more than the Dockerfiles say.
-    whole: HashSet<(String, PathBuf)>,
-    /// What hooks left in components, by folder.
+    /// The folders and Dockerfiles that read their whole context because of their bases.
+    reads_all: HashSet<(String, PathBuf)>,
+    /// The outputs of hooks in components, by folder.
     outputs: HashMap<String, HookOutputs>,
-    /// What of it is put aside before images are made, where nothing is.
+    /// Outputs that a dry run excludes, because a build would move them away, by folder.
     hidden: HashMap<String, HookOutputs>,
     memory: HashMap<String, Arc<Vec<Remembered>>>,
-    has_news: bool,
+    is_dirty: bool,
 }
 
 impl TreeCache {
-    /// None yet, with the digests of earlier days.
+    /// An empty cache that reuses the digests of earlier runs.
     pub fn new(root: &Path, memory: Memory) -> Self {
         let memory = memory.into_iter().map(|(name, known)| (name, Arc::new(known))).collect();
         let state = CacheState {
             trees: HashMap::new(),
             contexts: HashMap::new(),
-            whole: HashSet::new(),
+            reads_all: HashSet::new(),
             outputs: HashMap::new(),
             hidden: HashMap::new(),
             memory,
-            has_news: false,
+            is_dirty: false,
         };
         Self {
             root: root.to_owned(),
@@ -80,146 +81,160 @@ impl TreeCache {
         }
     }
 
-    /// The same, as if the temporary folders of these components' folders were not there.
+    /// Skips the temporary folders in these folders of components.
     pub fn without_temporary(self, without_temporary: BTreeSet<String>) -> Self {
         Self { without_temporary, ..self }
     }
 
-    /// The same, for one who tells of every change.
+    /// Keeps trees until [`TreeCache::invalidate_path`] or [`TreeCache::invalidate`] is called.
+    /// For callers that report all changes.
     pub fn watched(self) -> Self {
         Self { is_watched: true, ..self }
     }
 
-    /// Whether somebody tells of every change.
+    /// Whether the caller reports all changes.
     pub fn is_watched(&self) -> bool {
         self.is_watched
     }
 
-    /// What the engine receives for a Dockerfile, if it was looked at before.
-    pub fn known_context(&self, of: &ContextSpec) -> Option<Context> {
+    /// The context of an image, if it is cached.
+    pub fn cached_context(&self, of: &ContextSpec) -> Option<Context> {
         self.state().contexts.get(of).cloned()
     }
 
-    /// What the engine receives for a Dockerfile.
+    /// The context of an image.
     pub fn context(&self, of: &ContextSpec) -> Result<Context, Problem> {
         let context = self.read(of, true)?;
         self.state().contexts.insert(of.clone(), context.clone());
         Ok(context)
     }
 
-    /// What the engine would receive if no hook ran.
-    pub fn at_rest(&self, of: &ContextSpec) -> Result<Context, Problem> {
+    /// The context of an image, without anything that the hooks of its dependencies wrote.
+    pub fn context_without_generated(&self, of: &ContextSpec) -> Result<Context, Problem> {
         self.read(of, false)
     }
 
     fn read(&self, of: &ContextSpec, has_generated: bool) -> Result<Context, Problem> {
         let (ignore, ignore_file) = self.ignore(of)?;
         let read = || {
-            if let Some(parts) = self.lean(of, &ignore, has_generated)? {
+            if let Some(parts) = self.pruned(of, &ignore, has_generated)? {
                 return Context::read(parts);
             }
             let own = self.own(of, &ignore, ignore_file.as_deref())?;
             let mut parts = vec![self.own_part(of, own, &ignore)?];
-            parts.extend(self.others(&of.needed, &ignore, has_generated)?);
+            parts.extend(self.dependencies(&of.dependencies, &ignore, has_generated)?);
             Context::read(parts)
         };
         read().map_err(|error| self.problem(&error))
     }
 
-    /// What a Dockerfile can read, if that is certain. Nothing else is walked.
-    fn lean(
+    /// The parts that the Dockerfile can read, if this is certain. Nothing else is walked.
+    fn pruned(
         &self,
         of: &ContextSpec,
         ignore: &Dockerignore,
         has_generated: bool,
     ) -> io::Result<Option<Vec<ContextPart>>> {
         let key = (of.dir.clone(), of.dockerfile.clone());
-        if of.sources == ContextReads::All || self.state().whole.contains(&key) {
+        if of.context_reads == ContextReads::All || self.state().reads_all.contains(&key) {
             return Ok(None);
         }
         let [first, second] = ignore_files(&of.dockerfile);
         let always = [of.dockerfile.clone(), first, second];
         let own = self.readable(of, ignore, &always)?;
         let mut parts = vec![self.own_part(of, own, ignore)?];
-        // A hook may have written another Dockerfile than the one that was read.
-        if parts[0].digest(&of.dockerfile)? != Some(of.written) {
+        // A hook may have changed the Dockerfile since it was parsed.
+        if parts[0].digest(&of.dockerfile)? != Some(of.dockerfile_digest) {
             return Ok(None);
         }
-        let is_read = |needed: &&DependencyFolder| of.sources.reach(&needed.at()) != Reach::Out;
-        let needed: Vec<DependencyFolder> = of.needed.iter().filter(is_read).cloned().collect();
-        parts.extend(self.others(&needed, ignore, has_generated)?);
+        let is_read = |dependency: &&DependencyFolder| {
+            of.context_reads.reach(&dependency.path_in_context()) != Reach::Unread
+        };
+        let dependencies: Vec<DependencyFolder> =
+            of.dependencies.iter().filter(is_read).cloned().collect();
+        parts.extend(self.dependencies(&dependencies, ignore, has_generated)?);
         let on_disk = |path: &Path| of.on_disk(&self.root, path, has_generated);
-        Ok(prune::reduce(&mut parts, &of.sources, &always, on_disk).then_some(parts))
+        Ok(prune::prune(&mut parts, &of.context_reads, &always, on_disk).then_some(parts))
     }
 
-    fn others(
+    fn dependencies(
         &self,
-        needed: &[DependencyFolder],
+        dependencies: &[DependencyFolder],
         ignore: &Dockerignore,
         has_generated: bool,
     ) -> io::Result<Vec<ContextPart>> {
         if has_generated {
-            return self.needed(needed, ignore);
+            return self.dependency_parts(dependencies, ignore);
         }
-        self.dependencies(needed.iter().map(|needed| needed.name.as_str()), ignore)
+        self.dependency_sources(dependencies.iter().map(|it| it.name.as_str()), ignore)
     }
 
-    /// Notes whether the bases of a Dockerfile can make its build read everything.
-    pub fn set_whole(&self, of: &ContextSpec, is_whole: bool) {
+    /// Sets whether a Dockerfile reads its whole context because of its bases.
+    pub fn set_reads_all(&self, of: &ContextSpec, reads_all: bool) {
         let mut state = self.state();
         let key = (of.dir.clone(), of.dockerfile.clone());
-        let is_new = if is_whole { state.whole.insert(key) } else { state.whole.remove(&key) };
-        if is_new {
+        let is_changed =
+            if reads_all { state.reads_all.insert(key) } else { state.reads_all.remove(&key) };
+        if is_changed {
             let is_other = |it: &ContextSpec| it.dir != of.dir || it.dockerfile != of.dockerfile;
             state.contexts.retain(|it, _| is_other(it));
         }
     }
 
-    /// What hooks would find if no other hook ran.
-    pub fn source_at_rest(&self, dir: &str, needed: &[String]) -> Result<Context, Problem> {
+    /// The input of a component's hooks, without anything that the hooks of its dependencies
+    /// wrote.
+    pub fn hook_context_without_generated(
+        &self,
+        dir: &str,
+        dependencies: &[String],
+    ) -> Result<Context, Problem> {
         let read = || {
-            let names = needed.iter().map(String::as_str);
-            self.for_hooks(dir, self.dependencies(names, &Dockerignore::default())?)
+            let names = dependencies.iter().map(String::as_str);
+            self.for_hooks(dir, self.dependency_sources(names, &Dockerignore::default())?)
         };
         read().map_err(|error| self.problem(&error))
     }
 
-    fn dependencies<'n>(
+    fn dependency_sources<'n>(
         &self,
         names: impl Iterator<Item = &'n str>,
         ignore: &Dockerignore,
     ) -> io::Result<Vec<ContextPart>> {
         let part = |name: &str| {
-            let dir = format!("src/{name}");
-            let tree = self.followed(&dir)?;
+            let dir = component_dir(name);
+            let tree = self.tree_for_dependents(&dir)?;
             let mut part = ContextPart::dependency(name, dir.clone(), tree, ignore);
-            part.leave_out(&self.outputs(&dir))?;
+            self.outputs(&dir).exclude_from(&mut part)?;
             Ok(part)
         };
         names.map(part).collect()
     }
 
-    /// What hooks are given: the component's folder without what is there during a round
-    /// only and what hooks left there, and what it needs.
-    pub fn source(&self, dir: &str, needed: &[DependencyFolder]) -> Result<Context, Problem> {
-        let read = || self.for_hooks(dir, self.needed(needed, &Dockerignore::default())?);
+    /// The input of a component's hooks: its folder, without temporary folders and the outputs
+    /// of its hooks, and its dependencies.
+    pub fn hook_context(
+        &self,
+        dir: &str,
+        dependencies: &[DependencyFolder],
+    ) -> Result<Context, Problem> {
+        let ignore = Dockerignore::default();
+        let read = || self.for_hooks(dir, self.dependency_parts(dependencies, &ignore)?);
         read().map_err(|error| self.problem(&error))
     }
 
-    /// A component's folder with what it needs. What this user may not read, its hooks
-    /// cannot read either.
-    fn for_hooks(&self, dir: &str, needed: Vec<ContextPart>) -> io::Result<Context> {
+    /// A component's folder with its dependencies. Hooks run as the same user, so they cannot
+    /// read what is unreadable here.
+    fn for_hooks(&self, dir: &str, dependencies: Vec<ContextPart>) -> io::Result<Context> {
         let mut own = ContextPart::without(dir.to_owned(), self.whole(dir)?, &TEMPORARY);
-        own.leave_out(&self.outputs(dir))?;
+        self.outputs(dir).exclude_from(&mut own)?;
         let mut parts = vec![own];
-        parts.extend(needed);
+        parts.extend(dependencies);
         parts.iter_mut().try_for_each(ContextPart::retain_readable)?;
         Context::read(parts)
     }
 
-    /// A component's folder without what is there during a round only, as far as this user
-    /// may read it.
-    pub fn component(&self, dir: &str) -> Result<Context, Problem> {
+    /// The readable files of a component's folder, without temporary folders.
+    pub fn component_files(&self, dir: &str) -> Result<Context, Problem> {
         let read = || {
             let mut part = ContextPart::without(dir.to_owned(), self.whole(dir)?, &TEMPORARY);
             part.retain_readable()?;
@@ -228,24 +243,24 @@ impl TreeCache {
         read().map_err(|error| self.problem(&error))
     }
 
-    /// What hooks left in a component's folder.
+    /// The outputs of hooks in a component's folder.
     pub fn outputs(&self, dir: &str) -> HookOutputs {
         self.state().outputs.get(dir).cloned().unwrap_or_default()
     }
 
-    /// Notes what hooks left in a component's folder.
+    /// Sets the outputs of hooks in a component's folder.
     pub fn set_outputs(&self, dir: &str, outputs: HookOutputs) {
         self.state().outputs.insert(dir.to_owned(), outputs);
     }
 
-    /// Leaves these out of the contexts of a component's own images.
-    pub fn hide(&self, dir: &str, outputs: HookOutputs) {
+    /// Excludes outputs of hooks from the contexts of the component's own images.
+    pub fn hide_outputs(&self, dir: &str, outputs: HookOutputs) {
         let mut state = self.state();
         state.contexts.retain(|of, _| of.dir != dir);
         state.hidden.insert(dir.to_owned(), outputs);
     }
 
-    /// What Dockerfiles get of their own component's folder.
+    /// The component's own folder in the context of its image.
     fn own_part(
         &self,
         of: &ContextSpec,
@@ -254,19 +269,19 @@ impl TreeCache {
     ) -> io::Result<ContextPart> {
         let mut part = ContextPart::own(of.dir.clone(), tree, ignore, &of.dockerfile);
         let hidden = self.state().hidden.get(&of.dir).cloned();
-        hidden.map_or(Ok(()), |hidden| part.leave_out(&hidden))?;
+        hidden.map_or(Ok(()), |hidden| hidden.exclude_from(&mut part))?;
         Ok(part)
     }
 
-    /// All of a folder, relative to the root.
+    /// All files of a folder, relative to the root.
     pub fn folder(&self, dir: &str) -> Result<Context, Problem> {
         let read =
             || Context::read(vec![ContextPart::without(dir.to_owned(), self.whole(dir)?, &[])]);
         read().map_err(|error| self.problem(&error))
     }
 
-    /// The files of these paths, relative to the root, that the hooks of a component
-    /// are declared to read.
+    /// The readable files at these paths, relative to the root: the declared inputs of a
+    /// component's hooks.
     pub fn inputs(
         &self,
         dir: &str,
@@ -282,19 +297,19 @@ impl TreeCache {
         read().map_err(|error| self.problem(&error))
     }
 
-    /// What a component gets under `dependency/`.
-    pub fn needed(
+    /// The dependencies of a component, under `dependency/`.
+    fn dependency_parts(
         &self,
-        needed: &[DependencyFolder],
+        dependencies: &[DependencyFolder],
         ignore: &Dockerignore,
     ) -> io::Result<Vec<ContextPart>> {
         let mut parts = Vec::new();
-        for DependencyFolder { name, generated } in needed {
-            let dir = format!("src/{name}");
-            let tree = self.followed(&dir)?;
+        for DependencyFolder { name, generated } in dependencies {
+            let dir = component_dir(name);
+            let tree = self.tree_for_dependents(&dir)?;
             parts.push(ContextPart::dependency(name, dir.clone(), Arc::clone(&tree), ignore));
             let tree = match generated {
-                Some(kept) => self.whole(&kept.to_string_lossy())?,
+                Some(cached) => self.whole(&cached.to_string_lossy())?,
                 None => tree,
             };
             parts.push(ContextPart::generated(name, dir, tree, generated.is_some(), ignore));
@@ -302,44 +317,46 @@ impl TreeCache {
         Ok(parts)
     }
 
-    /// What hooks get under `dependency/`: all that this user may read. The rest must be
-    /// nothing that the `images` of their component are sent.
-    pub fn copied(
+    /// The readable files to copy into `dependency/` for a component's hooks.
+    ///
+    /// # Errors
+    /// An unreadable file would be sent for one of the component's `images`.
+    pub fn dependency_copies(
         &self,
-        needed: &[DependencyFolder],
+        dependencies: &[DependencyFolder],
         images: &[ContextSpec],
     ) -> io::Result<Vec<ContextPart>> {
-        let mut parts = self.needed(needed, &Dockerignore::default())?;
+        let mut parts = self.dependency_parts(dependencies, &Dockerignore::default())?;
         let mut ignores = Vec::new();
         for of in images {
-            let ignored = self.ignore(of);
-            ignores.push(ignored.map_err(|problem| io::Error::other(problem.to_string()))?.0);
+            let ignore = self.ignore(of);
+            ignores.push(ignore.map_err(|problem| io::Error::other(problem.to_string()))?.0);
         }
         for part in &mut parts {
-            let copy = part.clone();
+            let before = part.clone();
             for entry in part.take_unreadable() {
-                let path = copy.path(entry);
+                let path = before.path(entry);
                 let is_sent = images.iter().zip(&ignores).any(|(of, ignore)| {
                     ignore.may_keep(&path.to_string_lossy()) && self.can_read(of, &path)
                 });
                 if is_sent {
-                    return Err(naming(&copy.source(entry))(unreadable()));
+                    return Err(with_path(&before.source_path(entry))(unreadable()));
                 }
             }
         }
         Ok(parts)
     }
 
-    /// Whether a path of a context can be read by its Dockerfile or by its bases.
+    /// Whether a path of a context can be read by its Dockerfile or its bases.
     fn can_read(&self, of: &ContextSpec, path: &Path) -> bool {
         let key = (of.dir.clone(), of.dockerfile.clone());
-        of.sources.reach(path) != Reach::Out || self.state().whole.contains(&key)
+        of.context_reads.reach(path) != Reach::Unread || self.state().reads_all.contains(&key)
     }
 
-    /// What is odd about the components that were looked at.
+    /// Warnings about the components that were read.
     pub fn warnings(&self) -> Vec<Problem> {
         let state = self.state();
-        let is_own = |name: &str| name.starts_with("src/") && !name.ends_with(FOLLOWED);
+        let is_own = |name: &str| name.starts_with(&format!("{SRC}/")) && !name.ends_with(FOLLOWED);
         let components = state.trees.iter().filter(|(name, _)| is_own(name));
         let mut warnings: Vec<Problem> = components
             .flat_map(|(name, tree)| {
@@ -356,8 +373,8 @@ impl TreeCache {
         warnings
     }
 
-    /// Forgets the trees, not the digests.
-    pub fn forget(&self) {
+    /// Drops all trees and contexts, but keeps the digests of files.
+    pub fn invalidate(&self) {
         let mut state = self.state();
         state.contexts.clear();
         let trees = std::mem::take(&mut state.trees);
@@ -366,15 +383,15 @@ impl TreeCache {
         }
     }
 
-    /// Forgets what may have changed meanwhile.
-    pub fn time_passed(&self) {
+    /// Drops all trees and contexts, unless the caller reports changes.
+    pub fn invalidate_unless_watched(&self) {
         if !self.is_watched {
-            self.forget();
+            self.invalidate();
         }
     }
 
-    /// Forgets what a change of a path, relative to the root, may be a change of.
-    pub fn changed(&self, path: &Path) {
+    /// Drops the trees and contexts that a changed path, relative to the root, may affect.
+    pub fn invalidate_path(&self, path: &Path) {
         let mut state = self.state();
         let is_touched = |dir: &str| path.starts_with(dir) || Path::new(dir).starts_with(path);
         let is_stale = |name: &str| match name.split_once('#') {
@@ -384,11 +401,11 @@ impl TreeCache {
         };
         let CacheState { trees, contexts, .. } = &mut *state;
         contexts.retain(|of, _| {
-            let is_other = |needed: &DependencyFolder| {
-                let dir = format!("src/{}", needed.name);
+            let is_affected = |dependency: &DependencyFolder| {
+                let dir = component_dir(&dependency.name);
                 is_touched(&dir) || trees.contains_key(&format!("{dir}#{FOLLOWED}"))
             };
-            !of.needed.iter().any(is_other) && !is_touched(&of.dir)
+            !of.dependencies.iter().any(is_affected) && !is_touched(&of.dir)
         });
         let stale: Vec<String> =
             state.trees.keys().filter(|name| is_stale(name)).cloned().collect();
@@ -399,23 +416,22 @@ impl TreeCache {
         }
     }
 
-    /// The digests to keep for another day, if there are new ones.
-    pub fn memory(&self) -> Option<Memory> {
-        self.forget();
+    /// The digests to save for later runs; `None` if they did not change. Drops all trees.
+    pub fn memory_to_save(&self) -> Option<Memory> {
+        self.invalidate();
         let state = self.state();
-        let is_there = |name: &&String| match name.split_once('#') {
+        let exists = |name: &&String| match name.split_once('#') {
             Some((dir, INPUTS | FOLLOWED)) => self.root.join(dir).exists(),
-            Some((dir, by)) => self.root.join(dir).join(by).exists(),
+            Some((dir, file)) => self.root.join(dir).join(file).exists(),
             None => self.root.join(name).exists(),
         };
-        state.has_news.then(|| {
-            let lasting = state.memory.iter().filter(|(name, _)| is_there(name));
-            lasting.map(|(name, known)| (name.clone(), known.to_vec())).collect()
+        state.is_dirty.then(|| {
+            let existing = state.memory.iter().filter(|(name, _)| exists(name));
+            existing.map(|(name, known)| (name.clone(), known.to_vec())).collect()
         })
     }
 
-    /// A component's folder for one of its Dockerfiles; what is ignored is not
-    /// walked.
+    /// A component's folder for one of its Dockerfiles. Ignored files are not walked.
     fn own(
         &self,
         of: &ContextSpec,
@@ -423,45 +439,45 @@ impl TreeCache {
         ignore_file: Option<&Path>,
     ) -> io::Result<Arc<Tree>> {
         let Some(file) = ignore_file else { return self.whole(&of.dir) };
-        self.some(&of.dir, file, |path| {
-            let is_built_from = path.starts_with("build") || of.dockerfile.starts_with(path);
-            Wanted::itself_if(is_built_from || ignore.may_keep(&path.to_string_lossy()))
+        self.partial(&of.dir, file, |path| {
+            let is_build_file = path.starts_with(BUILD) || of.dockerfile.starts_with(path);
+            Wanted::itself_if(is_build_file || ignore.may_keep(&path.to_string_lossy()))
         })
     }
 
-    /// The same; what cannot be read is not walked either.
+    /// Like [`Self::own`], but files that the Dockerfile cannot read are not walked either.
     fn readable(
         &self,
         of: &ContextSpec,
         ignore: &Dockerignore,
         always: &[PathBuf],
     ) -> io::Result<Arc<Tree>> {
-        self.some(&of.dir, &of.dockerfile, |path| {
-            let is_above = |always: &PathBuf| always.starts_with(path);
-            if always.iter().any(is_above) || is_dockerfile(path) {
+        self.partial(&of.dir, &of.dockerfile, |path| {
+            let is_parent = |always: &PathBuf| always.starts_with(path);
+            if always.iter().any(is_parent) || is_dockerfile(path) {
                 return Wanted::Itself;
             }
             let is_kept = || ignore.may_keep(&path.to_string_lossy());
-            match of.sources.reach(path) {
+            match of.context_reads.reach(path) {
                 Reach::Read if ignore.is_empty() => Wanted::All,
-                Reach::Read | Reach::Above => Wanted::itself_if(is_kept()),
-                Reach::Out => Wanted::Nothing,
+                Reach::Read | Reach::Parent => Wanted::itself_if(is_kept()),
+                Reach::Unread => Wanted::Nothing,
             }
         })
     }
 
-    /// What is `wanted` of a folder, or all of it, if that is known; `by` tells who wants
-    /// it, relative to the folder.
-    fn some(
+    /// The part of a folder that is `wanted`, or all of it, if that is cached. `file`, relative
+    /// to the folder, is the file that the filter depends on: it makes the cache key.
+    fn partial(
         &self,
         dir: &str,
-        by: &Path,
+        file: &Path,
         wanted: impl Fn(&Path) -> Wanted,
     ) -> io::Result<Arc<Tree>> {
         if let Some(whole) = self.state().trees.get(dir) {
             return Ok(Arc::clone(whole));
         }
-        let name = format!("{dir}#{}", by.display());
+        let name = format!("{dir}#{}", file.display());
         self.tree(&name, |known| self.walk(dir, wanted, known))
     }
 
@@ -477,30 +493,30 @@ impl TreeCache {
     ) -> io::Result<Tree> {
         let folder = self.root.join(dir);
         if !self.without_temporary.contains(dir) {
-            return Tree::read_some(&folder, wanted, known);
+            return Tree::read_filtered(&folder, wanted, known);
         }
         let is_temporary = |path: &Path| TEMPORARY.iter().any(|name| path.starts_with(name));
         let wanted = |path: &Path| if is_temporary(path) { Wanted::Nothing } else { wanted(path) };
-        Tree::read_some(&folder, wanted, known)
+        Tree::read_filtered(&folder, wanted, known)
     }
 
-    /// A component's folder as another one gets it.
-    fn followed(&self, dir: &str) -> io::Result<Arc<Tree>> {
+    /// A component's folder for its dependents, with links that leave it followed.
+    fn tree_for_dependents(&self, dir: &str) -> io::Result<Arc<Tree>> {
         let whole = self.whole(dir)?;
         if !whole.has_links_out() {
             return Ok(whole);
         }
         let folder = self.root.join(dir);
         let name = format!("{dir}#{FOLLOWED}");
-        self.tree(&name, |known| Tree::followed(&folder, |_| Wanted::All, known))
+        self.tree(&name, |known| Tree::read_following_links(&folder, |_| Wanted::All, known))
     }
 
-    /// Where links that leave a component's folder lead, relative to the root, as far as
-    /// that is below it.
-    pub fn targets(&self, dir: &str) -> Vec<PathBuf> {
+    /// The targets of links that leave a component's folder, relative to the root. Targets
+    /// outside of the workspace are omitted.
+    pub fn link_targets(&self, dir: &str) -> Vec<PathBuf> {
         let Ok(root) = self.root.canonicalize() else { return Vec::new() };
-        let tree = self.followed(dir);
-        let targets = tree.iter().flat_map(|tree| tree.targets());
+        let tree = self.tree_for_dependents(dir);
+        let targets = tree.iter().flat_map(|tree| tree.link_targets());
         targets.filter_map(|target| Some(target.strip_prefix(&root).ok()?.to_owned())).collect()
     }
 
@@ -520,7 +536,8 @@ impl TreeCache {
         Ok(Arc::clone(self.state().trees.entry(name.to_owned()).or_insert(tree)))
     }
 
-    /// The ignore rules for a Dockerfile, and the file that says them.
+    /// The ignore rules for a Dockerfile, and the path of their file, relative to the
+    /// component's folder.
     pub fn ignore(&self, of: &ContextSpec) -> Result<(Dockerignore, Option<PathBuf>), Problem> {
         for file in ignore_files(&of.dockerfile) {
             let shown = format!("{}/{}", of.dir, file.display());
@@ -540,7 +557,7 @@ impl TreeCache {
         Ok((Dockerignore::default(), None))
     }
 
-    /// Errors of trees begin with the path.
+    /// Converts an error of a tree, which begins with the absolute path of the file.
     fn problem(&self, error: &io::Error) -> Problem {
         let text = error.to_string();
         let root = format!("{}/", self.root.display());
@@ -558,9 +575,9 @@ fn is_dockerfile(path: &Path) -> bool {
 
 impl CacheState {
     fn remember(&mut self, name: String, tree: &Tree) {
-        let before = self.memory.get(&name).map_or(0, |known| known.len());
-        if tree.has_news(before) {
-            self.has_news = true;
+        let saved = self.memory.get(&name).map_or(0, |known| known.len());
+        if tree.is_dirty(saved) {
+            self.is_dirty = true;
             self.memory.insert(name, Arc::new(tree.remember()));
         }
     }
@@ -574,7 +591,7 @@ mod tests {
 
     use super::*;
 
-    /// A component `a` that needs `b`, with a Dockerfile and links that lead anywhere.
+    /// A component `a` with links to various targets, and its dependency `b`.
     fn workspace(dockerfile: &str) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         for file in ["src/a/x", "src/a/d/y", "src/a/d/e/z", "src/a/f/g", "src/b/h", "src/b/i/j"] {
@@ -589,14 +606,14 @@ mod tests {
         dir
     }
 
-    fn selection(dockerfile: &str) -> ContextSpec {
+    fn spec(dockerfile: &str) -> ContextSpec {
         let parsed = parse_dockerfile::parse(dockerfile).unwrap();
         ContextSpec {
             dir: "src/a".into(),
             dockerfile: "Dockerfile".into(),
-            sources: ContextReads::of(&parsed, dockerfile, &BTreeMap::new()),
-            written: blake3::hash(dockerfile.as_bytes()),
-            needed: vec![DependencyFolder { name: "b".into(), generated: None }],
+            context_reads: ContextReads::of(&parsed, dockerfile, &BTreeMap::new()),
+            dockerfile_digest: blake3::hash(dockerfile.as_bytes()),
+            dependencies: vec![DependencyFolder { name: "b".into(), generated: None }],
         }
     }
 
@@ -605,7 +622,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_read_is_the_same_whether_the_rest_was_walked_or_not() {
+    fn the_context_does_not_depend_on_what_was_walked() {
         let cases = [
             ("x", 2),
             ("d", 6),
@@ -619,25 +636,25 @@ mod tests {
         ];
         for (sources, count) in cases {
             let text = format!("FROM scratch\nCOPY {sources} /\n");
-            let (dir, of) = (workspace(&text), selection(&text));
-            let fresh = TreeCache::new(dir.path(), Memory::new());
-            let some = fresh.context(&of).unwrap();
-            let walked = TreeCache::new(dir.path(), Memory::new());
-            walked.folder("src/a").unwrap();
-            walked.folder("src/b").unwrap();
-            let all = walked.context(&of).unwrap();
-            assert_eq!(paths(&some), paths(&all), "{sources}");
-            assert_eq!(some.digest(), all.digest(), "{sources}");
-            assert_eq!(paths(&some).len(), count, "{sources}: {:?}", paths(&some));
+            let (dir, of) = (workspace(&text), spec(&text));
+            let partial = TreeCache::new(dir.path(), Memory::new());
+            let pruned = partial.context(&of).unwrap();
+            let whole = TreeCache::new(dir.path(), Memory::new());
+            whole.folder("src/a").unwrap();
+            whole.folder("src/b").unwrap();
+            let expected = whole.context(&of).unwrap();
+            assert_eq!(paths(&pruned), paths(&expected), "{sources}");
+            assert_eq!(pruned.digest(), expected.digest(), "{sources}");
+            assert_eq!(paths(&pruned).len(), count, "{sources}: {:?}", paths(&pruned));
         }
     }
 
     #[test]
-    fn what_cannot_be_read_is_not_walked() {
+    fn folders_that_no_instruction_reads_are_not_walked() {
         let text = "FROM scratch\nCOPY d/e /\n";
         let dir = workspace(text);
         let trees = TreeCache::new(dir.path(), Memory::new());
-        trees.context(&selection(text)).unwrap();
+        trees.context(&spec(text)).unwrap();
         let state = trees.state();
         let walked = state.trees["src/a#Dockerfile"].entries().iter();
         let walked: Vec<String> = walked.map(|entry| entry.path.display().to_string()).collect();

@@ -1,23 +1,23 @@
-//! What a Dockerfile can read of its context, so that nothing else is sent.
+//! Finds the files that a Dockerfile can read from its build context, so that only these
+//! are sent.
 //!
-//! Docker's Dockerfile reference says who reads: `COPY` and `ADD` their sources,
-//! unless these are URLs, here-documents or of another stage or image (`--from=`),
-//! and `RUN --mount=type=bind` its `source`, without one the whole context. Go's
-//! `filepath.Match` says what wildcards mean, and moby and BuildKit the rest: a
-//! source is cleaned, `/` and `..` do not leave the context, and what matches stands
-//! for all below it. All stages count: the classic builder makes those, too, that
-//! nothing needs.
+//! According to Docker's Dockerfile reference, `COPY` and `ADD` read their sources, unless
+//! these are URLs, here-documents, or from another stage or image (`--from=`), and
+//! `RUN --mount=type=bind` reads its `source`, which defaults to the whole context.
+//! Wildcards are those of Go's `filepath.Match`. As in moby and BuildKit, a source is
+//! normalized, `/` and `..` cannot leave the context, and a folder stands for everything
+//! in it. All stages count, because the classic builder also builds unused ones.
 //!
-//! Too much is only slow, too little is wrong. So whatever is not as plain as it
-//! can be makes it everything: a frontend (`# syntax=`) or an escape character of
-//! the file's own, an unknown flag, a variable whose value is not certain, quotes
-//! and backslashes, `**`, `..` in the middle, here-documents that engines before
-//! 23.0 take for instructions.
+//! Sending too much is only slow, but sending too little breaks the build. So the result is
+//! the whole context unless the Dockerfile is simple. These are not: a custom frontend
+//! (`# syntax=`) or escape character, unknown flags, variables whose value is uncertain,
+//! quotes and backslashes, `**`, `..` after other names, and here-documents that engines
+//! before 23.0 parse as instructions.
 //!
-//! A variable is certain if either `ENV` sets it in the file or `ARG` does, and not
-//! both, a base's `ENV` included: builders do not agree on which of them wins. What an
-//! external base sets is known to the engine alone, as are its `ONBUILD` triggers, which
-//! can read anything: see [`ContextReads::grow_with`].
+//! The value of a variable is certain if it is set by either `ENV` or `ARG`, but not by both,
+//! where a base's `ENV` counts too: builders disagree on which one wins. Only the engine
+//! knows the `ENV` of an external base, and its `ONBUILD` triggers, which can read anything:
+//! see [`ContextReads::may_grow_with`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -30,48 +30,49 @@ use crate::dockerfile::platform_args::is_platform_arg;
 use crate::dockerfile::words::words;
 use crate::path_pattern::Pattern;
 
-/// What the instructions of a Dockerfile can read of its context.
+/// The part of a build context that a Dockerfile can read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ContextReads {
-    /// Everything.
+    /// The whole context.
     All,
-    /// What a pattern matches, and all below it.
+    /// The paths that match one of the patterns, and everything below them.
     Only {
-        /// Matched against whole paths, relative to the context.
+        /// Patterns for whole paths, relative to the context.
         patterns: Vec<Pattern>,
-        /// The `ARG`s whose values are in the patterns.
+        /// The `ARG`s whose values were expanded in the patterns.
         args: BTreeSet<String>,
     },
 }
 
-/// How a path of a context stands to what can be read.
+/// Whether a path of a context can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// It can be read, with all below it.
+pub(crate) enum Reach {
+    /// The path and everything below it can be read.
     Read,
-    /// Something below it could be read.
-    Above,
-    /// Neither it nor anything below it can.
-    Out,
+    /// Some paths below it may be readable.
+    Parent,
+    /// Neither the path nor anything below it can be read.
+    Unread,
 }
 
-/// Flags of `COPY` and `ADD` that say nothing of what is read, or less than all.
-const FLAGS: [&str; 9] =
+/// Flags of `COPY` and `ADD` that do not add to the files that are read.
+const COPY_FLAGS: [&str; 9] =
     ["chown", "chmod", "link", "parents", "exclude", "checksum", "keep-git-dir", "unpack", "from"];
 
-/// What can follow `RUN --` besides `mount`.
+/// Flags of `RUN` that read no files.
 const RUN_FLAGS: [&str; 3] = ["network", "security", "device"];
 
-/// What makes an engine without here-documents read one.
-const READERS: [&str; 5] = ["ADD", "COPY", "RUN", "ONBUILD", "FROM"];
+/// Instructions that affect which files are read. An engine without here-documents would
+/// execute them in the lines of a here-document.
+const READING_INSTRUCTIONS: [&str; 5] = ["ADD", "COPY", "RUN", "ONBUILD", "FROM"];
 
-/// No path is as long once its variables are expanded: each `ARG` can be twice the one
-/// before.
-const LONGEST: usize = 64 << 10;
+/// The maximum length of a source after expansion, in bytes: if each `ARG` repeats the one
+/// before, it grows exponentially.
+const MAX_EXPANDED: usize = 64 << 10;
 
 impl ContextReads {
-    /// Of a Dockerfile and its text; `build_args` take the place of defaults.
-    pub fn of(
+    /// Analyzes a Dockerfile. `build_args` override the defaults of its `ARG`s.
+    pub(crate) fn of(
         dockerfile: &parse_dockerfile::Dockerfile<'_>,
         text: &str,
         build_args: &BTreeMap<String, String>,
@@ -87,9 +88,9 @@ impl ContextReads {
         read.map_or(Self::All, |(patterns, args)| Self::Only { patterns, args })
     }
 
-    /// Whether a base can make a build read more than this: by its `ONBUILD` triggers,
-    /// or by a variable that it sets.
-    pub fn grow_with(&self, has_onbuild: bool, variables: &[String]) -> bool {
+    /// Whether a build can read more than this because of its base image: the base has
+    /// `ONBUILD` triggers, or sets one of the `variables` that the sources depend on.
+    pub fn may_grow_with(&self, has_onbuild: bool, variables: &[String]) -> bool {
         match self {
             Self::All => false,
             Self::Only { args, .. } => {
@@ -98,29 +99,30 @@ impl ContextReads {
         }
     }
 
-    /// Whether a variable of a base could change what is read.
-    pub fn has_args(&self) -> bool {
+    /// Whether a variable that a base sets could change the files that are read.
+    pub(crate) fn depends_on_args(&self) -> bool {
         matches!(self, Self::Only { args, .. } if !args.is_empty())
     }
 
-    /// How a path of the context stands to it.
-    pub fn reach(&self, path: &Path) -> Reach {
+    /// Whether a path of the context can be read.
+    pub(crate) fn reach(&self, path: &Path) -> Reach {
         let Self::Only { patterns, .. } = self else { return Reach::Read };
-        // Engines match bytes that are no text in ways of their own.
+        // Engines differ in how they match paths that are not UTF-8.
         let Some(text) = path.to_str() else { return Reach::Read };
-        let tops = text.match_indices('/').map(|(end, _)| &text[..end]).chain([text]);
+        let ancestors = text.match_indices('/').map(|(end, _)| &text[..end]).chain([text]);
         let below = format!("{text}/");
-        if tops.into_iter().any(|top| patterns.iter().any(|pattern| pattern.matches(top))) {
+        let is_match = |path: &str| patterns.iter().any(|pattern| pattern.matches(path));
+        if ancestors.into_iter().any(is_match) {
             Reach::Read
-        } else if patterns.iter().any(|pattern| pattern.may_go_on(&below)) {
-            Reach::Above
+        } else if patterns.iter().any(|pattern| pattern.may_match_below(&below)) {
+            Reach::Parent
         } else {
-            Reach::Out
+            Reach::Unread
         }
     }
 }
 
-/// By name; none where the value is not certain.
+/// Values by name; `None` for a value that is uncertain.
 type Variables = BTreeMap<String, Option<String>>;
 
 #[derive(Clone, Default)]
@@ -128,11 +130,12 @@ struct StageVariables {
     name: Option<String>,
     env: Variables,
     args: Variables,
-    /// Whether nobody knows what its base sets.
+    /// Whether the base's `ENV` is unknown.
     base_env_unknown: bool,
 }
 
-/// Whatever is none on the way makes it everything.
+/// Collects the patterns of all instructions. Methods return `None` as soon as the whole
+/// context must be sent.
 struct ReadsFinder<'a> {
     build_args: &'a BTreeMap<String, String>,
     globals: Variables,
@@ -147,12 +150,13 @@ impl ReadsFinder<'_> {
         dockerfile: &parse_dockerfile::Dockerfile<'_>,
         text: &str,
     ) -> Option<(Vec<Pattern>, BTreeSet<String>)> {
-        let is_trigger = |it: &Instruction<'_>| matches!(it, Instruction::Onbuild(_));
-        // A stage that is made from another one of the file runs its triggers.
+        let is_onbuild =
+            |instruction: &Instruction<'_>| matches!(instruction, Instruction::Onbuild(_));
+        // A stage that is built FROM another stage of the file runs its triggers.
         let runs_triggers =
-            dockerfile.stages().len() > 1 && dockerfile.instructions.iter().any(is_trigger);
-        let is_odd = text.lines().any(is_directive) || runs_triggers;
-        if is_odd || self.build_args.contains_key("BUILDKIT_SYNTAX") {
+            dockerfile.stages().len() > 1 && dockerfile.instructions.iter().any(is_onbuild);
+        let is_special = text.lines().any(is_directive) || runs_triggers;
+        if is_special || self.build_args.contains_key("BUILDKIT_SYNTAX") {
             return None;
         }
         for instruction in &dockerfile.instructions {
@@ -180,7 +184,7 @@ impl ReadsFinder<'_> {
                 self.copy(&add.options, &add.src, &add.dest.value)
             }
             Instruction::Run(run) => self.run(run),
-            Instruction::Onbuild(onbuild) => refuse_hidden(&onbuild.instruction),
+            Instruction::Onbuild(onbuild) => check_trigger(&onbuild.instruction),
             Instruction::Cmd(_)
             | Instruction::Entrypoint(_)
             | Instruction::Expose(_)
@@ -206,7 +210,7 @@ impl ReadsFinder<'_> {
                 return None;
             }
             let default = match default {
-                Some(default) => plain(default).and_then(|default| self.expand(&default)),
+                Some(default) => unquote(default).and_then(|default| self.expand(&default)),
                 None if self.stages.is_empty() => None,
                 None => self.globals.get(name).cloned().flatten(),
             };
@@ -215,8 +219,8 @@ impl ReadsFinder<'_> {
                 self.globals.insert(name.to_owned(), value);
                 continue;
             };
-            // Builders disagree on which of two counts.
-            let is_certain = !stage.args.contains_key(name) && !is_automatic(name);
+            // Builders disagree on which of two declarations wins.
+            let is_certain = !stage.args.contains_key(name) && !is_predefined(name);
             stage.args.insert(name.to_owned(), value.filter(|_| is_certain));
         }
         Some(())
@@ -227,13 +231,13 @@ impl ReadsFinder<'_> {
             return None;
         }
         let words = words(text);
-        let is_old = !words.first()?.contains('=');
-        let pairs = if is_old { &words[..1] } else { &words[..] };
+        let is_legacy = !words.first()?.contains('=');
+        let pairs = if is_legacy { &words[..1] } else { &words[..] };
         let mut set = Variables::new();
         for word in pairs {
             let (name, value) = match word.split_once('=') {
-                Some((name, value)) => (name, plain(value).and_then(|value| self.expand(&value))),
-                None if is_old => (word.as_str(), None),
+                Some((name, value)) => (name, unquote(value).and_then(|value| self.expand(&value))),
+                None if is_legacy => (word.as_str(), None),
                 None => return None,
             };
             if !is_name(name) {
@@ -249,19 +253,19 @@ impl ReadsFinder<'_> {
         let base = from.image.value.to_lowercase();
         let base_stage = self.stages.iter().rfind(|stage| stage.name.as_deref() == Some(&*base));
         let mut stage = base_stage.cloned().unwrap_or_default();
-        // Whether the `ARG`s of a stage hold for those that are made from it is not agreed on.
+        // Builders disagree on whether the `ARG`s of a stage apply in stages `FROM` it.
         stage.args.values_mut().for_each(|value| *value = None);
         stage.base_env_unknown |= base.contains(['$', '"', '\'', '\\']);
         stage.name = from.as_.as_ref().map(|(_, name)| name.value.to_lowercase());
         self.stages.push(stage);
     }
 
-    fn copy(&mut self, flags: &[Flag<'_>], sources: &[Source<'_>], to: &str) -> Option<()> {
+    fn copy(&mut self, flags: &[Flag<'_>], sources: &[Source<'_>], dest: &str) -> Option<()> {
         let is_known = |flag: &Flag<'_>| {
-            FLAGS.contains(&&*flag.name.value)
-                && flag.value.as_ref().is_none_or(|it| is_plain(&it.value))
+            COPY_FLAGS.contains(&&*flag.name.value)
+                && flag.value.as_ref().is_none_or(|value| is_literal(&value.value))
         };
-        if to.contains("<<") || !flags.iter().all(is_known) || sources.iter().any(hides) {
+        if dest.contains("<<") || !flags.iter().all(is_known) || sources.iter().any(is_ambiguous) {
             return None;
         }
         if let Some(from) = flags.iter().find(|flag| flag.name.value == "from") {
@@ -282,11 +286,11 @@ impl ReadsFinder<'_> {
             return Some(());
         }
         let path = self.expand(text)?;
-        if is_url(&path) { Some(()) } else { self.read_by(&path) }
+        if is_url(&path) { Some(()) } else { self.add_pattern(&path) }
     }
 
     fn run(&mut self, run: &RunInstruction<'_>) -> Option<()> {
-        if hides_in_run(run) {
+        if is_ambiguous_run(run) {
             return None;
         }
         for flag in &run.options {
@@ -300,7 +304,7 @@ impl ReadsFinder<'_> {
     }
 
     fn mount(&mut self, mount: &str) -> Option<()> {
-        if !is_plain(mount) || mount.contains('$') {
+        if !is_literal(mount) || mount.contains('$') {
             return None;
         }
         let (mut kind, mut from, mut source) = ("bind".to_owned(), None, None);
@@ -317,17 +321,21 @@ impl ReadsFinder<'_> {
             ("cache" | "tmpfs" | "secret" | "ssh", _, _) => Some(()),
             ("bind", Some(from), _) if !from.is_empty() => Some(()),
             ("bind", None, Some(source)) if !source.contains(['*', '?', '[']) => {
-                self.read_by(source)
+                self.add_pattern(source)
             }
             _ => None,
         }
     }
 
-    /// Adds what a source stands for, once it is cleaned.
-    fn read_by(&mut self, source: &str) -> Option<()> {
-        let is_odd = |c: char| c.is_control() || c == '$';
+    /// Normalizes a source and adds it as a pattern.
+    fn add_pattern(&mut self, source: &str) -> Option<()> {
+        let is_special = |c: char| c.is_control() || c == '$';
         let is_trimmed = source.trim() == source;
-        if !is_plain(source) || !is_trimmed || source.contains(is_odd) || source.contains("**") {
+        if !is_literal(source)
+            || !is_trimmed
+            || source.contains(is_special)
+            || source.contains("**")
+        {
             return None;
         }
         let names = source.split('/').filter(|name| !matches!(*name, "" | "."));
@@ -339,11 +347,11 @@ impl ReadsFinder<'_> {
         Some(())
     }
 
-    /// Expands `$X` and `${X}`, where the value is certain.
+    /// Expands `$X` and `${X}`; `None` if a value is uncertain.
     fn expand(&mut self, text: &str) -> Option<String> {
         let (mut out, mut rest) = (String::new(), text);
         while let Some((before, after)) = rest.split_once('$') {
-            let (name, behind) = if let Some(inside) = after.strip_prefix('{') {
+            let (name, remainder) = if let Some(inside) = after.strip_prefix('{') {
                 inside.split_once('}')?
             } else {
                 let is_end = |c: char| !c.is_ascii_alphanumeric() && c != '_';
@@ -351,10 +359,10 @@ impl ReadsFinder<'_> {
             };
             out.push_str(before);
             out.push_str(&self.value(name).filter(|_| is_name(name))?);
-            if out.len() > LONGEST {
+            if out.len() > MAX_EXPANDED {
                 return None;
             }
-            rest = behind;
+            rest = remainder;
         }
         out.push_str(rest);
         Some(out)
@@ -373,8 +381,8 @@ impl ReadsFinder<'_> {
     }
 }
 
-/// Whether a line could change how the file is read: `# syntax=`, `# escape=`, in all
-/// the ways that a frontend may be named.
+/// Whether a line may be a parser directive that selects a frontend or an escape character:
+/// `# syntax=` or `# escape=`, in any notation that BuildKit accepts.
 fn is_directive(line: &str) -> bool {
     let is_mark = |c: char| c.is_whitespace() || matches!(c, '#' | '/' | '{' | '"');
     let text = line.trim_start_matches(is_mark).to_lowercase();
@@ -382,52 +390,55 @@ fn is_directive(line: &str) -> bool {
     rest.is_some_and(|rest| rest.trim_start_matches(['"', ' ', '\t']).starts_with(['=', ':']))
 }
 
-/// What an image gets as a trigger is not read now, unless it is no trigger.
-fn refuse_hidden(instruction: &Instruction<'_>) -> Option<()> {
-    let hidden = match instruction {
-        Instruction::Copy(copy) => copy.src.iter().any(hides) || copy.dest.value.contains("<<"),
-        Instruction::Add(add) => add.src.iter().any(hides) || add.dest.value.contains("<<"),
-        Instruction::Run(run) => hides_in_run(run),
+/// A trigger reads nothing in this build. `None` if some engines could parse its
+/// here-documents as instructions of this build.
+fn check_trigger(instruction: &Instruction<'_>) -> Option<()> {
+    let ambiguous = match instruction {
+        Instruction::Copy(copy) => {
+            copy.src.iter().any(is_ambiguous) || copy.dest.value.contains("<<")
+        }
+        Instruction::Add(add) => add.src.iter().any(is_ambiguous) || add.dest.value.contains("<<"),
+        Instruction::Run(run) => is_ambiguous_run(run),
         _ => false,
     };
-    (!hidden).then_some(())
+    (!ambiguous).then_some(())
 }
 
-/// Whether there may be an instruction where the parser sees text, or the other way
-/// round.
-fn hides(source: &Source<'_>) -> bool {
+/// Whether some engines parse a here-document in a source as instructions, or the other
+/// way round.
+fn is_ambiguous(source: &Source<'_>) -> bool {
     match source {
-        Source::HereDoc(document) => hides_in(document),
+        Source::HereDoc(document) => is_ambiguous_heredoc(document),
         Source::Path(path) => path.value.contains("<<"),
         _ => true,
     }
 }
 
-fn hides_in(document: &HereDoc<'_>) -> bool {
+fn is_ambiguous_heredoc(document: &HereDoc<'_>) -> bool {
     let first = |line: &str| line.split_whitespace().next().unwrap_or_default().to_uppercase();
     document.value.contains("<<")
-        || document.value.lines().any(|line| READERS.contains(&first(line).as_str()))
+        || document.value.lines().any(|line| READING_INSTRUCTIONS.contains(&first(line).as_str()))
 }
 
-fn hides_in_run(run: &RunInstruction<'_>) -> bool {
-    let has_more = match &run.arguments {
+fn is_ambiguous_run(run: &RunInstruction<'_>) -> bool {
+    let has_heredoc = match &run.arguments {
         Command::Shell(shell) => shell.value.starts_with("--") || shell.value.contains("<<"),
         Command::Exec(words) => words.value.iter().any(|word| word.value.contains("<<")),
         _ => true,
     };
-    has_more || run.here_docs.iter().any(hides_in)
+    has_heredoc || run.here_docs.iter().any(is_ambiguous_heredoc)
 }
 
-/// Whether nothing in a text is taken away or protected.
-fn is_plain(text: &str) -> bool {
+/// Whether a text has no quotes and no escapes.
+fn is_literal(text: &str) -> bool {
     !text.contains(['\\', '"', '\'', '`'])
 }
 
-/// A value without the quotes around it, if these are all that is odd about it.
-fn plain(text: &str) -> Option<String> {
+/// A value without its surrounding double quotes; `None` if it has other quotes or escapes.
+fn unquote(text: &str) -> Option<String> {
     let quoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
     let text = quoted.unwrap_or(text);
-    is_plain(text).then(|| text.to_owned())
+    is_literal(text).then(|| text.to_owned())
 }
 
 fn is_name(text: &str) -> bool {
@@ -435,8 +446,8 @@ fn is_name(text: &str) -> bool {
     text.starts_with(|c: char| !c.is_ascii_digit()) && text.chars().all(is_part)
 }
 
-/// Whether a builder may give an `ARG` a value by itself.
-fn is_automatic(name: &str) -> bool {
+/// Whether builders may predefine an `ARG`.
+fn is_predefined(name: &str) -> bool {
     let name = name.to_uppercase();
     is_platform_arg(&name)
         || name.starts_with("BUILDKIT_")

@@ -1,20 +1,20 @@
-//! The place in a Dockerfile that an engine means.
+//! Finds the line of a Dockerfile that an engine's error is about.
 //!
-//! Engines name an instruction as they understood it, not by its line: BuildKit
-//! `[build 2/3] RUN make`, with variables expanded, the classic builder
-//! `Step 4/7 : RUN make`. The line is found by the words, and is unknown where no
-//! instruction, or more than one, has them.
+//! Engines name an instruction by its text, not by its line: BuildKit as
+//! `[build 2/3] RUN make`, with variables expanded, the classic builder as
+//! `Step 4/7 : RUN make`. The line is found by comparing words, and is unknown if no
+//! instruction matches, or more than one.
 //!
-//! BuildKit runs instructions side by side and may fail by one while it names another, or
-//! while only another is known to run. A message on a file that is not there says which
-//! file: then it is the instruction that copies or mounts this file, and no other.
+//! BuildKit runs instructions in parallel, so the instruction that it names, or that was
+//! last seen running, is not always the one that failed. An error about a missing file
+//! names the file: then only an instruction that copies or mounts it can be the cause.
 
-/// How many lines are shown on each side.
-const AROUND: usize = 2;
+/// The number of context lines on each side.
+const CONTEXT_LINES: usize = 2;
 
-/// The line of the instruction that an engine names so, from 1.
+/// The line of an instruction, as an engine names it, starting at 1.
 fn find(dockerfile: &str, instruction: &str) -> Option<usize> {
-    let wanted = words(named(instruction));
+    let wanted = words(without_step(instruction));
     let logical = logical_lines(dockerfile);
     let mut found = logical.iter().filter(|(_, text)| words(text) == wanted);
     match (found.next(), found.next()) {
@@ -23,8 +23,8 @@ fn find(dockerfile: &str, instruction: &str) -> Option<usize> {
     }
 }
 
-/// The line of the instruction that failed, from 1: the engine named `instruction`, if any,
-/// with the `message`.
+/// The line of the instruction that failed, starting at 1. `instruction` is the one that
+/// the engine named, if any, and `message` its error. `None` if the line is uncertain.
 pub fn find_failed(dockerfile: &str, instruction: Option<&str>, message: &str) -> Option<usize> {
     let Some(missing) = missing_source(message) else {
         return match instruction {
@@ -37,27 +37,27 @@ pub fn find_failed(dockerfile: &str, instruction: Option<&str>, message: &str) -
     if let (Some((line, _)), None) = (found.next(), found.next()) {
         return Some(*line);
     }
-    find(dockerfile, instruction.filter(|it| has_source(named(it), missing))?)
+    find(dockerfile, instruction.filter(|text| has_source(without_step(text), missing))?)
 }
 
-/// The path below the context, or below a stage, that BuildKit did not find before it
-/// could begin with an instruction; empty if the message does not quote it.
+/// The path, in the context or in a stage, that BuildKit did not find when it prepared an
+/// instruction. `None` for other errors, empty if the message does not quote the path.
 fn missing_source(message: &str) -> Option<&str> {
     let message = message.strip_prefix("failed to solve: ").unwrap_or(message);
-    let begins = ["failed to compute cache key: ", "failed to calculate checksum of ref "];
-    if !begins.iter().any(|begin| message.starts_with(begin)) {
+    let prefixes = ["failed to compute cache key: ", "failed to calculate checksum of ref "];
+    if !prefixes.iter().any(|prefix| message.starts_with(prefix)) {
         return None;
     }
     let quoted = message.split_once('"').and_then(|(_, rest)| rest.split_once('"'));
     Some(quoted.map_or("", |(path, _)| path))
 }
 
-/// Whether an instruction copies a path or mounts it; one that is not known may be any that
-/// is copied.
+/// Whether an instruction copies or mounts a path. An empty path stands for an unknown one,
+/// which any `COPY` or `ADD` may copy.
 fn has_source(instruction: &str, path: &str) -> bool {
     let words = words(instruction);
     let Some((keyword, rest)) = words.split_first() else { return false };
-    let is_copy = ["COPY", "ADD"].iter().any(|it| keyword.eq_ignore_ascii_case(it));
+    let is_copy = ["COPY", "ADD"].iter().any(|copy| keyword.eq_ignore_ascii_case(copy));
     if path.is_empty() {
         return is_copy;
     }
@@ -78,7 +78,7 @@ fn has_source(instruction: &str, path: &str) -> bool {
     mounted.any(|source| is_same(source, path))
 }
 
-/// Whether two paths below one folder are the same, however they are written.
+/// Whether two relative paths are equal after normalization.
 fn is_same(one: &str, other: &str) -> bool {
     let parts = |path: &str| -> Vec<String> {
         let unquoted = path.trim_matches(['"', '\'']);
@@ -88,13 +88,13 @@ fn is_same(one: &str, other: &str) -> bool {
     parts(one) == parts(other)
 }
 
-/// The line of the one command that a message quotes, from 1: engines may give up
-/// before they say which instruction failed.
+/// The line of the `RUN` command that a message quotes, starting at 1. Engines may report
+/// an error without naming the instruction that failed. The longest command wins.
 fn find_quoted(dockerfile: &str, message: &str) -> Option<usize> {
     let plain = |text: &str| text.replace(['[', ']'], " ");
     let message = plain(message);
     let message = words(&message);
-    let quotes = |text: &str| {
+    let quoted_length = |text: &str| {
         let text = plain(text);
         let words = words(&text);
         let (first, command) = words.split_first()?;
@@ -104,7 +104,7 @@ fn find_quoted(dockerfile: &str, message: &str) -> Option<usize> {
         is_quoted.then_some(command.len())
     };
     let logical = logical_lines(dockerfile);
-    let quoted = logical.iter().filter_map(|(line, text)| Some((quotes(text)?, *line)));
+    let quoted = logical.iter().filter_map(|(line, text)| Some((quoted_length(text)?, *line)));
     let mut quoted: Vec<(usize, usize)> = quoted.collect();
     quoted.sort_unstable();
     match quoted.as_slice() {
@@ -114,16 +114,16 @@ fn find_quoted(dockerfile: &str, message: &str) -> Option<usize> {
     }
 }
 
-/// The lines around one, with their numbers.
+/// The lines around `line`, with their numbers, starting at 1.
 pub fn around(text: &str, line: usize) -> Vec<(usize, &str)> {
     let lines = text.lines().enumerate().map(|(index, text)| (index + 1, text));
     lines
-        .skip(line.saturating_sub(AROUND + 1))
-        .take_while(|(number, _)| *number <= line + AROUND)
+        .skip(line.saturating_sub(CONTEXT_LINES + 1))
+        .take_while(|(number, _)| *number <= line + CONTEXT_LINES)
         .collect()
 }
 
-/// Instructions with their continuation lines, by the line on which they begin.
+/// All instructions, joined with their continuation lines, with their first line numbers.
 fn logical_lines(text: &str) -> Vec<(usize, String)> {
     let mut found: Vec<(usize, String)> = Vec::new();
     let mut is_open = false;
@@ -134,7 +134,7 @@ fn logical_lines(text: &str) -> Vec<(usize, String)> {
         let continued = line.trim_end().strip_suffix('\\');
         let part = continued.unwrap_or(line);
         match found.last_mut().filter(|_| is_open) {
-            Some((_, whole)) => whole.push_str(part),
+            Some((_, instruction)) => instruction.push_str(part),
             None => found.push((index + 1, part.to_owned())),
         }
         is_open = continued.is_some();
@@ -142,10 +142,10 @@ fn logical_lines(text: &str) -> Vec<(usize, String)> {
     found
 }
 
-/// An instruction without what engines put before it.
-fn named(instruction: &str) -> &str {
-    let named = instruction.split_once("] ").or_else(|| instruction.split_once(" : "));
-    named.map_or(instruction, |(_, text)| text)
+/// An instruction without the step number that engines put in front of it.
+fn without_step(instruction: &str) -> &str {
+    let text = instruction.split_once("] ").or_else(|| instruction.split_once(" : "));
+    text.map_or(instruction, |(_, text)| text)
 }
 
 fn words(text: &str) -> Vec<&str> {
@@ -163,14 +163,14 @@ mod tests {
     fn an_instruction_is_found_by_its_words() {
         assert_eq!(find(TEXT, "[build 2/3] RUN a &&   b"), Some(3));
         assert_eq!(find(TEXT, "Step 4/7 : COPY d /"), Some(7));
-        assert_eq!(find(TEXT, "[build 3/3] RUN c"), None, "there are two");
+        assert_eq!(find(TEXT, "[build 3/3] RUN c"), None, "it is ambiguous");
         assert_eq!(find(TEXT, "[build 3/3] RUN x"), None);
         assert_eq!(find_quoted(TEXT, "failed: [/bin/sh -c a && b]: exit code: 1"), Some(3));
         assert_eq!(find_quoted(TEXT, "failed: [/bin/sh -c x]: exit code: 1"), None);
     }
 
     #[test]
-    fn a_message_on_a_file_means_the_instruction_that_reads_it() {
+    fn a_missing_file_is_blamed_on_the_instruction_that_reads_it() {
         let text = "FROM x\nRUN sleep 3\nCOPY a.txt ./missing/ /x/\nADD [\"b c\", \"/\"]\n\
                     COPY --from=y d $E/\nRUN --mount=type=bind,source=f,target=/f g\n\
                     COPY twice /1\nCOPY twice /2\n";
@@ -192,17 +192,17 @@ mod tests {
             assert_eq!(find_failed(text, run, &message("/sleep")), None);
         }
         let other = "failed to compute cache key: failed to walk /a";
-        assert_eq!(find_failed(text, run, other), None, "it merely ran");
+        assert_eq!(find_failed(text, run, other), None, "it was only running");
         assert_eq!(find_failed(text, Some("[3/3] COPY twice /1"), other), Some(7));
         assert_eq!(find_failed("FROM x\nRUN a\nCOPY . /\n", run, &old("/missing")), None);
-        // What a command wrote is no message of the engine's.
+        // A command's output is not an error of the engine.
         let ran = format!("executor failed running [/bin/sh -c sleep 3]: {}", old("/missing"));
         assert_eq!(find_failed(text, run, &ran), Some(2));
         assert_eq!(find_failed(text, None, &ran), Some(2));
     }
 
     #[test]
-    fn the_lines_around_it_are_shown() {
+    fn the_excerpt_has_context_lines_on_both_sides() {
         assert_eq!(
             around("1\n2\n3\n4\n5\n6", 4),
             [(2, "2"), (3, "3"), (4, "4"), (5, "5"), (6, "6")]

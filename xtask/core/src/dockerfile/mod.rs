@@ -1,4 +1,5 @@
-//! Dockerfiles, as Docker reads them.
+//! Dockerfiles: the images they use, the files they read, and what engines report about
+//! them.
 
 pub mod context_reads;
 pub mod excerpt;

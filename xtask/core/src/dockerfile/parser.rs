@@ -1,17 +1,15 @@
-//! Which images a Dockerfile is made from; what it can read of its context is told by
-//! [`ContextReads`].
+//! Finds the images that a Dockerfile uses. [`ContextReads`] finds the files that it reads.
 //!
-//! Docker's Dockerfile reference is the source of the rules. Images are named by
-//! `FROM` in every stage, by `COPY --from=` and by `RUN --mount=…,from=`; those
-//! behind `ONBUILD` count too, because whoever builds on this image needs them.
-//! Only `FROM` expands variables, and only those of `ARG`s before the first
-//! `FROM` and the platform's own (`TARGETARCH` and its like), which a build arg
-//! replaces whether an `ARG` declares them or not. A name that an
-//! earlier stage has taken is that stage and no image; so is a stage's number,
-//! and `scratch` is nothing at all.
+//! The rules are those of Docker's Dockerfile reference. Images are named by `FROM` in
+//! every stage, by `COPY --from=` and by `RUN --mount=…,from=`. Those in `ONBUILD`
+//! instructions count too, because builds `FROM` this image need them. Only `FROM` expands
+//! variables: those of `ARG`s before the first `FROM`, and the predefined platform
+//! arguments (such as `TARGETARCH`), which a build arg overrides whether or not an `ARG`
+//! declares them. The name or number of an earlier stage refers to that stage and not to an
+//! image; `scratch` refers to no image.
 //!
-//! The syntax (continuations, comments, parser directives, heredocs) is read by
-//! the `parse-dockerfile` crate.
+//! The syntax (continuations, comments, parser directives, heredocs) is parsed by the
+//! `parse-dockerfile` crate.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -24,55 +22,55 @@ use crate::dockerfile::provenance::Provenance;
 use crate::dockerfile::words::{ExpandError, expand, unquote, words};
 use crate::image_reference::{self, Reference, RegistryNames};
 
-/// What a Dockerfile says of the images that it is made from.
+/// The parts of a Dockerfile that matter to this tool.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Dockerfile {
-    /// In the order of the file.
+    /// The images that it names, in the order of the file.
     pub uses: Vec<ImageUse>,
-    /// The names that `ARG` declares, anywhere.
+    /// The names of all `ARG`s, in any stage.
     pub args: Vec<String>,
-    /// What it can read of its context.
-    pub sources: ContextReads,
-    /// Whether it has `ONBUILD` instructions for those who build on its image.
+    /// The files of its context that it can read.
+    pub context_reads: ContextReads,
+    /// Whether it has `ONBUILD` instructions, which run in builds `FROM` its image.
     pub has_onbuild: bool,
-    /// What the image is made from, and by which instructions.
+    /// The base and the instructions of its image.
     pub provenance: Provenance,
 }
 
-/// One place where a Dockerfile names an image.
+/// One use of an image in a Dockerfile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageUse {
     /// The reference, with its variables expanded.
     pub reference: String,
-    /// The instruction's line, from 1.
+    /// The instruction's line, starting at 1.
     pub line: usize,
     /// The kind of instruction.
     pub via: Via,
-    /// `FROM --platform=`, with its variables expanded.
+    /// The value of `FROM --platform=`, with its variables expanded.
     pub platform: Option<String>,
-    /// Whether the last stage, which is what gets built, needs it.
-    pub reached: bool,
+    /// Whether the last stage, which is the one that is built, depends on it.
+    pub is_reached: bool,
 }
 
 impl ImageUse {
-    /// The name that the image would have if it were one of the workspace:
+    /// The name that the reference has as an image of the workspace: see
     /// [`Reference::local_name`].
     pub fn local_name(&self, registry: Option<&RegistryNames>) -> Option<&str> {
         Reference::parse(&self.reference).local_name(registry)
     }
 
-    /// Its repository and its tag.
+    /// The repository and the tag of the reference; the tag defaults to `latest`.
     pub fn repository_and_tag(&self) -> (&str, &str) {
         image_reference::repository_and_tag(&self.reference)
     }
 
-    /// The reference without the tag that it has anyhow.
+    /// The reference without the default tag `latest`.
     pub fn repository(&self) -> &str {
         self.reference.strip_suffix(":latest").unwrap_or(&self.reference)
     }
 }
 
-/// What kind of instruction names an image.
+/// The kind of instruction that uses an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Via {
     /// `FROM`.
@@ -96,46 +94,46 @@ impl fmt::Display for Via {
 /// Why a file is not a Dockerfile.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
-    /// It holds nothing that could be built.
+    /// It has no instructions.
     #[error("has no instruction: begin it with a FROM line, or remove the file")]
     Empty,
-    /// It is no text.
+    /// It is a binary file.
     #[error("is not a text file: a Dockerfile is UTF-8 text")]
     Binary,
-    /// It is text in another encoding.
+    /// It is not encoded in UTF-8.
     #[error("is not UTF-8: save it as UTF-8")]
     NotUtf8 {
-        /// The first line that is not.
+        /// The first invalid line, starting at 1.
         line: usize,
     },
-    /// An instruction that Docker would not understand.
+    /// An instruction is malformed.
     #[error("is not a Dockerfile: {message}")]
     Syntax {
-        /// The instruction's line.
+        /// The instruction's line, starting at 1.
         line: usize,
-        /// What the parser says.
+        /// The parser's error message.
         message: String,
     },
-    /// A variable left nothing to build from.
-    #[error("FROM {written} names no image: give the ARG a default, or a value with --build-arg")]
+    /// The image of a `FROM` is empty after its variables are expanded.
+    #[error("FROM {written} expands to nothing: set the ARG's default, or use --build-arg")]
     EmptyFrom {
-        /// The instruction's line.
+        /// The instruction's line, starting at 1.
         line: usize,
-        /// The reference before its variables were expanded.
+        /// The reference as written, before expansion.
         written: String,
     },
-    /// Its variables cannot be expanded within bounds.
+    /// Expanding its variables exceeds a limit.
     #[error("{source}")]
     Expansion {
-        /// The instruction's line.
+        /// The instruction's line, starting at 1.
         line: usize,
-        /// Which bound.
+        /// The limit that is exceeded.
         source: ExpandError,
     },
 }
 
 impl ParseError {
-    /// The line to blame, from 1.
+    /// The line at fault, starting at 1; `None` if the error concerns the whole file.
     pub fn line(&self) -> Option<usize> {
         match self {
             Self::Empty | Self::Binary => None,
@@ -147,7 +145,7 @@ impl ParseError {
     }
 }
 
-/// Reads a Dockerfile; `build_args` take the place of the defaults of `ARG`s.
+/// Parses a Dockerfile. `build_args` override the defaults of `ARG`s.
 pub fn parse(
     bytes: &[u8],
     build_args: &BTreeMap<String, String>,
@@ -169,11 +167,11 @@ pub fn parse(
     }
     let provenance = reader.stages.last().map(|stage| stage.provenance.clone());
     let args = std::mem::take(&mut reader.args);
-    let sources = ContextReads::of(&parsed, &text, build_args);
-    let is_trigger = |it: &Instruction<'_>| matches!(it, Instruction::Onbuild(_));
-    let has_onbuild = parsed.instructions.iter().any(is_trigger);
+    let context_reads = ContextReads::of(&parsed, &text, build_args);
+    let is_onbuild = |instruction: &Instruction<'_>| matches!(instruction, Instruction::Onbuild(_));
+    let has_onbuild = parsed.instructions.iter().any(is_onbuild);
     let provenance = provenance.unwrap_or_default();
-    Ok(Dockerfile { uses: reader.into_uses(), args, sources, has_onbuild, provenance })
+    Ok(Dockerfile { uses: reader.into_uses(), args, context_reads, has_onbuild, provenance })
 }
 
 fn decode(bytes: &[u8]) -> Result<String, ParseError> {
@@ -193,16 +191,17 @@ fn decode(bytes: &[u8]) -> Result<String, ParseError> {
 
 fn syntax_error(text: &str, error: &parse_dockerfile::Error) -> ParseError {
     let message = error.to_string();
-    let without_place = message.split(" at line ").next().unwrap_or(&message);
+    let without_line = message.split(" at line ").next().unwrap_or(&message);
     let line = error.line().clamp(1, text.lines().count().max(1));
-    ParseError::Syntax { line, message: without_place.to_owned() }
+    ParseError::Syntax { line, message: without_line.to_owned() }
 }
 
-/// What names what, for one stage.
+/// The images and other stages that one stage depends on.
 #[derive(Default)]
 struct StageImages {
     name: Option<String>,
     uses: Vec<ImageUse>,
+    /// The indices of earlier stages.
     needs: BTreeSet<usize>,
     provenance: Provenance,
 }
@@ -254,7 +253,8 @@ impl DockerfileReader {
         Ok(())
     }
 
-    /// Without a value a platform variable is shadowed too, as the engines do it.
+    /// An `ARG` without a default hides a platform argument of the same name, as in
+    /// both builders.
     fn global_arg(
         &mut self,
         name: &str,
@@ -296,7 +296,7 @@ impl DockerfileReader {
                     line,
                     via: Via::From,
                     platform: platform.filter(|platform| !platform.is_empty()),
-                    reached: false,
+                    is_reached: false,
                 });
             }
         }
@@ -304,7 +304,7 @@ impl DockerfileReader {
         Ok(())
     }
 
-    /// A `from=` of `COPY` or of a mount: a stage by name or number, or an image.
+    /// Adds the source of a `COPY --from=` or a mount: a stage by name or number, or an image.
     fn source(&mut self, source: &str, line: usize, via: Via) {
         let number = source.parse().ok().filter(|number| *number < self.stages.len());
         let stage = self.stage_named(source).or(number);
@@ -322,7 +322,7 @@ impl DockerfileReader {
                 line,
                 via,
                 platform: None,
-                reached: false,
+                is_reached: false,
             }),
         }
     }
@@ -333,12 +333,12 @@ impl DockerfileReader {
     }
 
     fn into_uses(mut self) -> Vec<ImageUse> {
-        let mut open: Vec<usize> = self.stages.len().checked_sub(1).into_iter().collect();
+        let mut pending: Vec<usize> = self.stages.len().checked_sub(1).into_iter().collect();
         let mut reached = BTreeSet::new();
-        while let Some(stage) = open.pop() {
+        while let Some(stage) = pending.pop() {
             if reached.insert(stage) {
-                open.extend(&self.stages[stage].needs);
-                self.stages[stage].uses.iter_mut().for_each(|used| used.reached = true);
+                pending.extend(&self.stages[stage].needs);
+                self.stages[stage].uses.iter_mut().for_each(|used| used.is_reached = true);
             }
         }
         self.stages.into_iter().flat_map(|stage| stage.uses).collect()
@@ -353,7 +353,7 @@ fn flag_values<'f>(flags: &'f [Flag<'_>], name: &'f str) -> impl Iterator<Item =
         .map(|value| value.value.trim_matches('"'))
 }
 
-/// The `from=` of `type=bind,from=image,target=/x`; keys have any case.
+/// The values of `from=` in `type=bind,from=image,target=/x`. Keys are case-insensitive.
 fn mount_sources(mount: &str) -> Vec<String> {
     let fields = mount.split(',').filter_map(|field| field.split_once('='));
     fields
@@ -362,13 +362,13 @@ fn mount_sources(mount: &str) -> Vec<String> {
         .collect()
 }
 
-/// Where lines begin, to turn the parser's byte offsets into line numbers.
+/// The offsets of all lines, to convert the parser's byte offsets to line numbers.
 struct LineStarts(Vec<usize>);
 
 impl LineStarts {
     fn of(text: &str) -> Self {
         let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
-        Self(std::iter::once(0).chain(breaks.map(|(place, _)| place + 1)).collect())
+        Self(std::iter::once(0).chain(breaks.map(|(offset, _)| offset + 1)).collect())
     }
 
     fn line_of(&self, offset: usize) -> usize {

@@ -1,22 +1,22 @@
-//! The variables that a builder sets before the first `FROM`, declared or not: the
-//! platform's, and the target stage's name.
+//! Build arguments that builders predefine before the first `FROM`: those of the platform,
+//! and the name of the target stage.
 
 use std::collections::BTreeMap;
 
-/// What `TARGET` and `BUILD` stand before in the names of the platform's variables.
+/// The names of the platform arguments, without their prefix `TARGET` or `BUILD`.
 const PLATFORM: [&str; 4] = ["PLATFORM", "OS", "ARCH", "VARIANT"];
 
-/// The stage that is built, which is always the last.
+/// The target stage. This tool always builds the last one, which builders call `default`.
 const TARGET_STAGE: (&str, &str) = ("TARGETSTAGE", "default");
 
-/// Whether a builder has a variable before the first `FROM`, also if no `ARG` declares it.
-pub fn is_platform_arg(name: &str) -> bool {
+/// Whether builders predefine a variable before the first `FROM`, without an `ARG`.
+pub(crate) fn is_platform_arg(name: &str) -> bool {
     let platform = name.strip_prefix("TARGET").or_else(|| name.strip_prefix("BUILD"));
     platform.is_some_and(|rest| PLATFORM.contains(&rest)) || name == TARGET_STAGE.0
 }
 
-/// The variables that every build has before its first `FROM`, for the platform
-/// that this program runs on, or as they are given.
+/// The predefined variables, for the platform that this program runs on. Build args
+/// override them.
 pub(crate) fn platform_variables(
     build_args: &BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {

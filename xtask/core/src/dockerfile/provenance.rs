@@ -1,27 +1,27 @@
-//! Whether an image is one that its Dockerfile made, told by the image itself.
+//! Decides from an image's history whether a Dockerfile produced the image.
 //!
-//! Labels are inherited by every image that is built `FROM` another, committed from its
-//! container or relabelled, so a label proves nothing. The id of an image that we built
-//! does, and is on record. Where the record is lost (a fresh clone, another checkout, an
-//! image that was pulled), the image's own history has to prove it: it begins with that of
-//! its base, goes on with one entry for each instruction of the Dockerfile, and ends there.
-//! Whatever is made from an image has its whole history and more.
+//! Labels are inherited by every image that is built `FROM` another, or committed from one
+//! of its containers, so a label is no proof. The recorded id of an image that this tool
+//! built is. If there is no record (a fresh clone, another checkout, a pulled image), the
+//! image's history is checked instead: it must be the base's history, followed by one entry
+//! for each instruction of the Dockerfile, and nothing else. An image that was derived from
+//! another has that image's history plus further entries.
 //!
-//! The layers must begin with those of the base, too: another image may have the base's
-//! name for a moment, and a history of the same words. What cannot be compared (a base
-//! that the engine does not hold, `ONBUILD` triggers of it) proves nothing: the image is
-//! built again, from the builder's cache where that knows it.
+//! The image's layers must also start with those of the base, because another image may
+//! have the base's name temporarily, with a history of the same text. If the comparison is
+//! impossible (the engine does not have the base, or the base has `ONBUILD` triggers), the
+//! image is built again, from the builder's cache if possible.
 //!
-//! Both builders tell instructions in their own way (seen on 20.10 to 28): BuildKit
-//! `COPY a /a # buildkit`, the classic one `/bin/sh -c #(nop) COPY file:… in /a`, and for
-//! the labels that we ask for one `LABEL` each at the end.
+//! The two builders write history entries differently (checked on 20.10 to 28): BuildKit
+//! writes `COPY a /a # buildkit`, the classic builder `/bin/sh -c #(nop) COPY file:… in /a`,
+//! with one more `LABEL` entry at the end for each label that the build request sets.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use parse_dockerfile::Instruction;
 
-/// The labels that the tool itself sets begin so.
+/// The prefix of the labels that this tool sets.
 const OWN_LABELS: &str = "org.openpai.build.";
 
 /// The instructions that leave an entry in an image's history.
@@ -45,36 +45,35 @@ const KEYWORDS: [&str; 17] = [
     "WORKDIR",
 ];
 
-/// What a Dockerfile makes its image from: the last stage, with the stages that it is
-/// made from.
+/// The base and the instructions of a Dockerfile's last stage, including those of the stages
+/// that it is built `FROM`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Provenance {
-    /// The image that all of it begins with; none for `scratch`.
+    /// The external or workspace image at the bottom; `None` for `scratch`.
     pub base: Option<String>,
     instructions: Vec<&'static str>,
 }
 
-/// What an engine says of an image.
+/// The properties of an image that the engine reports.
 #[derive(Clone, Debug, Default)]
 pub struct ImageFacts {
-    /// Its instructions, the first one first.
+    /// The `created_by` text of its history entries, oldest first.
     pub history: Vec<String>,
-    /// The digests of its layers, the lowest first.
+    /// The digests of its layers, from the bottom up.
     pub layers: Vec<String>,
-    /// Its labels.
+    /// Its labels, by name.
     pub labels: BTreeMap<String, String>,
-    /// Whether it has `ONBUILD` instructions for those who build on it.
+    /// Whether it has `ONBUILD` triggers, which run in builds `FROM` it.
     pub has_onbuild: bool,
 }
 
 impl Provenance {
-    /// Of a stage without instructions, made from `base`.
-    pub fn of_base(base: Option<String>) -> Self {
+    /// A stage `FROM base`, without instructions so far.
+    pub(crate) fn of_base(base: Option<String>) -> Self {
         Self { base, instructions: Vec::new() }
     }
 
-    /// Adds an instruction.
-    pub fn add(&mut self, instruction: &Instruction<'_>) {
+    pub(crate) fn add(&mut self, instruction: &Instruction<'_>) {
         let keyword = match instruction {
             Instruction::Add(_) => "ADD",
             Instruction::Arg(_) => "ARG",
@@ -93,59 +92,59 @@ impl Provenance {
             Instruction::User(_) => "USER",
             Instruction::Volume(_) => "VOLUME",
             Instruction::Workdir(_) => "WORKDIR",
-            // One that is not known matches no entry.
+            // An unknown instruction matches no entry.
             _ => "",
         };
         self.instructions.push(keyword);
     }
 
-    /// Whether an image is what the Dockerfile makes of `base`: the facts of
-    /// [`Provenance::base`], none for `scratch`.
-    pub fn is_of(&self, image: &ImageFacts, base: Option<&ImageFacts>) -> bool {
-        let nothing = ImageFacts::default();
-        let base = base.unwrap_or(&nothing);
+    /// Whether the Dockerfile produced `image`. `base` holds the facts of
+    /// [`Provenance::base`], or is `None` for `scratch`.
+    pub fn matches(&self, image: &ImageFacts, base: Option<&ImageFacts>) -> bool {
+        let scratch = ImageFacts::default();
+        let base = base.unwrap_or(&scratch);
         let Some(own) = image.history.strip_prefix(base.history.as_slice()) else { return false };
-        let is_added = |entry: &&String| {
+        let is_own_label = |entry: &&String| {
             keyword(entry) == "LABEL" && entry.contains(&format!("LABEL {OWN_LABELS}"))
         };
-        let added = own.iter().rev().take_while(is_added).count();
-        let own = &own[..own.len() - added];
-        let told = own.iter().map(|entry| keyword(entry));
-        // BuildKit does not tell of triggers.
-        let may_have_triggers = self.instructions.contains(&"ONBUILD");
+        let own_labels = own.iter().rev().take_while(is_own_label).count();
+        let own = &own[..own.len() - own_labels];
+        let keywords = own.iter().map(|entry| keyword(entry));
+        // BuildKit adds no history entry for ONBUILD.
+        let expects_onbuild = self.instructions.contains(&"ONBUILD");
         image.layers.starts_with(&base.layers)
-            && told.eq(self.instructions.iter().copied())
-            && image.has_onbuild == may_have_triggers
+            && keywords.eq(self.instructions.iter().copied())
+            && image.has_onbuild == expects_onbuild
             && labels_agree(image, base, own)
     }
 }
 
-/// Whether an image has the labels that its `own` history tells of, those of its base, and
-/// no more: `docker build --label` leaves no entry with BuildKit.
+/// Whether an image has exactly the labels of its base and of its `own` history entries.
+/// With BuildKit, `docker build --label` adds a label without a history entry.
 fn labels_agree(image: &ImageFacts, base: &ImageFacts, own: &[String]) -> bool {
     let entries = own.iter().filter(|entry| keyword(entry) == "LABEL");
     let entries = entries.filter_map(|entry| entry.split_once("LABEL "));
     let entries: Vec<&str> = entries.map(|(_, pairs)| pairs).collect();
-    let mut told = format!(" {} ", entries.join("  "));
+    let mut unmatched = format!(" {} ", entries.join("  "));
     let labels = image.labels.iter().filter(|(name, _)| !name.starts_with(OWN_LABELS));
     let mut pairs: Vec<_> = labels.map(|(name, value)| (format!("{name}={value}"), name)).collect();
-    // One may be told within another.
+    // The text of one label may be part of another: match the longest first.
     pairs.sort_by_key(|(pair, _)| Reverse(pair.len()));
     for (pair, name) in pairs {
-        match told.find(&format!(" {pair} ")) {
-            Some(at) => told.replace_range(at + 1..=at + pair.len(), ""),
+        match unmatched.find(&format!(" {pair} ")) {
+            Some(at) => unmatched.replace_range(at + 1..=at + pair.len(), ""),
             None if base.labels.get(name) == image.labels.get(name) => {}
             None => return false,
         }
     }
-    told.trim().is_empty()
+    unmatched.trim().is_empty()
 }
 
-/// The instruction that an entry of a history tells of.
+/// The keyword of the instruction that a history entry records.
 fn keyword(entry: &str) -> &str {
     let text = entry.split_once("#(nop)").map_or(entry, |(_, text)| text);
     let first = text.split_whitespace().next().unwrap_or_default();
-    // Without its word it is what the classic builder tells of RUN: the command.
+    // For RUN, the classic builder records only the command.
     if KEYWORDS.contains(&first) { first } else { "RUN" }
 }
 
@@ -176,7 +175,7 @@ mod tests {
                         FROM one\nLABEL a=b \"c d\"=e\nRUN make\nCMD [\"y\"]\n";
 
     #[test]
-    fn the_stages_that_the_last_one_is_made_from_count() {
+    fn only_stages_that_the_last_one_is_built_from_count() {
         let found = provenance(TEXT);
         assert_eq!(found.base.as_deref(), Some("base"));
         assert_eq!(found.instructions, ["COPY", "LABEL", "RUN", "CMD"]);
@@ -184,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_both_builders_tell_is_understood() {
+    fn the_histories_of_both_builders_match() {
         let base = facts(&["ENV A=1", "RUN /bin/sh -c y # buildkit"], &["l0"], &[]);
         let buildkit = [
             "ENV A=1",
@@ -206,19 +205,19 @@ mod tests {
         ];
         for history in [&buildkit[..], &classic] {
             let image = facts(history, &["l0", "l1", "l2"], &["a=b", "c d=e"]);
-            assert!(provenance(TEXT).is_of(&image, Some(&base)), "{history:?}");
+            assert!(provenance(TEXT).matches(&image, Some(&base)), "{history:?}");
             let of_another = facts(history, &["other", "l1", "l2"], &["a=b", "c d=e"]);
-            assert!(!provenance(TEXT).is_of(&of_another, Some(&base)));
+            assert!(!provenance(TEXT).matches(&of_another, Some(&base)));
         }
     }
 
     #[test]
-    fn whatever_is_made_from_it_is_not_it() {
+    fn derived_images_do_not_match() {
         let made = provenance("FROM scratch\nCOPY f /\nLABEL a=b\n");
         let ours = ["COPY f / # buildkit", "LABEL a=b"];
         let own = |more: &[&str], labels: &[&str]| {
             let history: Vec<&str> = ours.iter().chain(more).copied().collect();
-            made.is_of(&facts(&history, &["l0"], labels), None)
+            made.matches(&facts(&history, &["l0"], labels), None)
         };
         let labels = ["a=b", "org.openpai.build.fingerprint=0"];
         assert!(own(&[], &labels));
@@ -226,10 +225,13 @@ mod tests {
             assert!(!own(&[more], &labels), "{more}");
         }
         for labels in [&["a=b", "stranger=1"][..], &["a=c"], &["a="], &["a=b "], &[]] {
-            assert!(!own(&[], labels), "'docker build --label' may leave no entry: {labels:?}");
+            assert!(
+                !own(&[], labels),
+                "'docker build --label' may add no history entry: {labels:?}"
+            );
         }
         let triggers = ImageFacts { has_onbuild: true, ..facts(&ours, &["l0"], &labels) };
-        assert!(!made.is_of(&triggers, None), "nor does ONBUILD");
-        assert!(!made.is_of(&facts(&ours[..1], &["l0"], &labels), None));
+        assert!(!made.matches(&triggers, None), "nor does ONBUILD");
+        assert!(!made.matches(&facts(&ours[..1], &["l0"], &labels), None));
     }
 }

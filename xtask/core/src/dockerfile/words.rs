@@ -1,25 +1,25 @@
-//! The words of an instruction: splitting, quotes, and variables.
+//! Splitting an instruction's arguments into words, unquoting them, and expanding variables.
 
 use std::collections::BTreeMap;
 
-/// Why a text cannot be expanded.
+/// Why variables cannot be expanded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExpandError {
-    /// Each `ARG` can be twice the one before.
-    #[error("comes to more than {} KiB once its variables are expanded: shorten it", LONGEST >> 10)]
+    /// The result is too long: if each `ARG` repeats the one before, it grows exponentially.
+    #[error("expands to more than {} KiB: use shorter ARG values", MAX_EXPANDED >> 10)]
     TooLong,
-    /// A `${…}` is in a `${…}` and so on.
-    #[error("has more than {DEEPEST} '${{…}}' within each other: give them to ARGs of their own")]
+    /// The `${…}` expressions are nested too deeply.
+    #[error("nests '${{…}}' more than {MAX_DEPTH} levels deep: split it into several ARGs")]
     TooDeep,
 }
 
-/// So many bytes may a text have once its variables are expanded.
-const LONGEST: usize = 64 << 10;
+/// The maximum size of a text after expansion, in bytes.
+const MAX_EXPANDED: usize = 64 << 10;
 
-/// So many `${…}` may be within each other.
-pub(crate) const DEEPEST: usize = 64;
+/// The maximum nesting depth of `${…}`.
+pub(crate) const MAX_DEPTH: usize = 64;
 
-/// Splits at blanks outside quotes; the quotes stay.
+/// Splits at white space outside quotes. Quotes are kept.
 pub(crate) fn words(text: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut quote = None;
@@ -43,27 +43,27 @@ pub(crate) fn unquote(text: &str) -> String {
 }
 
 /// Expands `$X`, `${X}`, `${X:-default}`, `${X-default}`, `${X:+other}` and
-/// `${X+other}`; `\$` is a plain dollar sign.
+/// `${X+other}`. `\$` is a literal dollar sign.
 pub(crate) fn expand(
     text: &str,
     variables: &BTreeMap<String, String>,
 ) -> Result<String, ExpandError> {
-    expand_below(text, variables, 0)
+    expand_nested(text, variables, 0)
 }
 
-fn expand_below(
+fn expand_nested(
     text: &str,
     variables: &BTreeMap<String, String>,
     depth: usize,
 ) -> Result<String, ExpandError> {
-    if depth > DEEPEST {
+    if depth > MAX_DEPTH {
         return Err(ExpandError::TooDeep);
     }
     let mut out = String::new();
     let mut rest = text;
-    while let Some(place) = rest.find(['$', '\\']) {
-        out.push_str(&rest[..place]);
-        let special = &rest[place..];
+    while let Some(offset) = rest.find(['$', '\\']) {
+        out.push_str(&rest[..offset]);
+        let special = &rest[offset..];
         let (value, length) = match special.strip_prefix('\\') {
             Some(escaped) => {
                 let next = escaped.chars().next();
@@ -73,7 +73,7 @@ fn expand_below(
         };
         out.push_str(&value);
         rest = &special[length..];
-        if out.len() + rest.len() > LONGEST {
+        if out.len() + rest.len() > MAX_EXPANDED {
             return Err(ExpandError::TooLong);
         }
     }
@@ -81,7 +81,8 @@ fn expand_below(
     Ok(out)
 }
 
-/// The value of the variable that `text` begins with, and the length of its name.
+/// Expands the variable at the start of `text`; returns its value and the length of the
+/// expression.
 fn expand_one(
     text: &str,
     variables: &BTreeMap<String, String>,
@@ -94,14 +95,14 @@ fn expand_one(
         let inside = &inside[..end];
         let name_end = inside.find([':', '-', '+']).unwrap_or(inside.len());
         let (name, rest) = inside.split_at(name_end);
-        let (counts_empty, operator) = match rest.strip_prefix(':') {
+        let (accepts_empty, operator) = match rest.strip_prefix(':') {
             Some(operator) => (false, operator),
             None => (true, rest),
         };
-        let value = get(name).filter(|value| counts_empty || !value.is_empty());
+        let value = get(name).filter(|value| accepts_empty || !value.is_empty());
         let value = match (operator.chars().next(), value) {
             (Some('-'), None) | (Some('+'), Some(_)) => {
-                expand_below(&operator[1..], variables, depth + 1)?
+                expand_nested(&operator[1..], variables, depth + 1)?
             }
             (Some('+'), None) => String::new(),
             (_, value) => value.unwrap_or_default(),
@@ -116,17 +117,17 @@ fn expand_one(
     })
 }
 
-/// The place of the `}` that closes a `${` before `text`.
+/// The offset of the `}` that closes a `${` in front of `text`.
 fn closing_brace(text: &str) -> Option<usize> {
     let mut depth = 1;
-    for (place, c) in text.char_indices() {
+    for (offset, c) in text.char_indices() {
         match c {
             '{' => depth += 1,
             '}' => depth -= 1,
             _ => {}
         }
         if depth == 0 {
-            return Some(place);
+            return Some(offset);
         }
     }
     None

@@ -1,12 +1,9 @@
-//! How components hang together: who needs whom, why, and in which order they
-//! are built.
+//! The dependency graph of components, and their build order.
 //!
-//! An edge points from a component to one that it needs and keeps the file and
-//! line that say so, because that is what a person has to look at when a cycle
-//! must be broken. Two images of one component need no edge: they are built in
-//! one step, in the order of [`Graph::images`]. The build order is topological
-//! and, where the graph leaves a choice, alphabetical, so that it is the same
-//! on every machine.
+//! An edge points from a component to a dependency. It records the file and line of its
+//! origin, which users need to break a cycle. Images of the same component have no edges
+//! between them: they are built in one step, in the order of [`Graph::images`]. The build
+//! order is topological, with ties broken alphabetically, so it is the same on every machine.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -21,21 +18,21 @@ use crate::image_reference::RegistryNames;
 use crate::problem::Problem;
 use crate::workspace::components::{Component, Image, Workspace};
 
-/// Why one component needs another.
+/// The origin of a dependency between two components.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Edge {
-    /// What says so.
+    /// How the dependency is declared.
     pub kind: EdgeKind,
-    /// The file that says so, relative to the root.
+    /// The file that declares it, relative to the root.
     pub file: String,
-    /// The line in it, from 1.
+    /// The line in the file, starting at 1.
     pub line: usize,
-    /// Which image of the one is made from which of the other, by their places, if an
-    /// instruction says so.
+    /// The index of the image that has the instruction, and the index of the image that it uses,
+    /// each in its component; `None` for [`EdgeKind::Declared`].
     pub images: Option<(usize, usize)>,
 }
 
-/// What says that one component needs another.
+/// How a dependency is declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EdgeKind {
     /// A line of `component.dep`.
@@ -62,17 +59,17 @@ impl fmt::Display for Edge {
     }
 }
 
-/// Which way to go along edges.
+/// The direction in which to follow edges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// To what a component needs.
+    /// From a component to its dependencies.
     Dependencies,
-    /// To what needs it.
+    /// From a component to its dependents.
     Dependents,
 }
 
 impl Direction {
-    /// The other way.
+    /// The opposite direction.
     pub fn reversed(self) -> Self {
         match self {
             Self::Dependencies => Self::Dependents,
@@ -81,16 +78,17 @@ impl Direction {
     }
 }
 
-/// An image's place in its component's build order.
+/// An image in the build order of its component.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageOrder {
-    /// The image's place in the component.
-    pub place: usize,
-    /// The places of the component's other images that it is made from.
+    /// The index of the image in the component.
+    pub index: usize,
+    /// The indices of the component's other images that it uses.
     pub needs: Vec<usize>,
 }
 
-/// The components of a workspace and what they need.
+/// The dependency graph of a workspace. Components are identified by their index in
+/// [`Workspace::components`].
 #[derive(Debug)]
 pub struct Graph {
     edges: DiGraph<(), Edge>,
@@ -99,9 +97,8 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// Resolves what each component needs. `registry` has the names
-    /// under which images are ours too. Names that lead
-    /// nowhere and cycles are added to `problems`.
+    /// Resolves all dependencies. `registry` adds the names that images of the workspace have
+    /// there. Adds unknown names and cycles to `problems`.
     pub fn resolve(
         workspace: &Workspace,
         registry: Option<&RegistryNames>,
@@ -111,20 +108,20 @@ impl Graph {
         for _ in &workspace.components {
             edges.add_node(());
         }
-        let owners = owners(workspace);
+        let images_by_name = images_by_name(workspace);
         for (index, component) in workspace.components.iter().enumerate() {
-            for (needed, edge) in declared_edges(workspace, component, problems)
+            for (dependency, edge) in declared_edges(workspace, component, problems)
                 .into_iter()
-                .chain(image_edges(component, &owners, registry))
+                .chain(image_edges(component, &images_by_name, registry))
             {
-                let is_own_image = needed == index && edge.kind != EdgeKind::Declared;
+                let is_own_image = dependency == index && edge.kind != EdgeKind::Declared;
                 if !is_own_image {
-                    edges.add_edge(NodeIndex::new(index), NodeIndex::new(needed), edge);
+                    edges.add_edge(NodeIndex::new(index), NodeIndex::new(dependency), edge);
                 }
             }
         }
         let name = |node: NodeIndex| workspace.components[node.index()].name.as_str();
-        report_cycles(&edges, name, "needs", problems);
+        report_cycles(&edges, name, "depends on", problems);
         let images = workspace
             .components
             .iter()
@@ -134,39 +131,40 @@ impl Graph {
         Self { edges, order, images }
     }
 
-    /// All components, every one after those that it needs.
+    /// All components in build order: each after its dependencies. Components on a cycle are
+    /// omitted.
     pub fn order(&self) -> &[usize] {
         &self.order
     }
 
-    /// All that components need of others: who, whom and why.
+    /// All edges: the component, its dependency, and the origin of the edge.
     pub fn edges(&self) -> impl Iterator<Item = (usize, usize, &Edge)> {
         let edges = self.edges.edge_references();
         edges.map(|edge| (edge.source().index(), edge.target().index(), edge.weight()))
     }
 
-    /// A component's images in their build order.
+    /// The images of a component in build order.
     pub fn images(&self, component: usize) -> &[ImageOrder] {
         &self.images[component]
     }
 
-    /// What a component needs directly, sorted.
+    /// The direct dependencies of a component, sorted.
     pub fn dependencies(&self, component: usize) -> BTreeSet<usize> {
-        self.next(component, Direction::Dependencies)
+        self.neighbors(component, Direction::Dependencies)
     }
 
-    /// What a component needs, or what needs it, directly, sorted.
-    pub fn next(&self, component: usize, direction: Direction) -> BTreeSet<usize> {
+    /// The direct dependencies or dependents of a component, sorted.
+    pub fn neighbors(&self, component: usize, direction: Direction) -> BTreeSet<usize> {
         let direction = match direction {
             Direction::Dependencies => petgraph::Direction::Outgoing,
             Direction::Dependents => petgraph::Direction::Incoming,
         };
-        let next = self.edges.neighbors_directed(NodeIndex::new(component), direction);
-        next.map(NodeIndex::index).collect()
+        let neighbors = self.edges.neighbors_directed(NodeIndex::new(component), direction);
+        neighbors.map(NodeIndex::index).collect()
     }
 
-    /// The named components and all that is at most so many steps away from them.
-    pub fn reach(
+    /// These components and all others that are at most `depth` edges away from them.
+    pub fn reachable(
         &self,
         components: &BTreeSet<usize>,
         direction: Direction,
@@ -175,7 +173,7 @@ impl Graph {
         let mut found = components.clone();
         let mut last = components.clone();
         for _ in 0..depth {
-            let next = last.iter().flat_map(|component| self.next(*component, direction));
+            let next = last.iter().flat_map(|component| self.neighbors(*component, direction));
             last = next.filter(|component| found.insert(*component)).collect();
             if last.is_empty() {
                 break;
@@ -184,24 +182,24 @@ impl Graph {
         found
     }
 
-    /// The named components and everything that they need, directly or not.
+    /// These components and all their direct and indirect dependencies.
     pub fn closure(&self, components: &BTreeSet<usize>) -> BTreeSet<usize> {
-        self.reach(components, Direction::Dependencies, usize::MAX)
+        self.reachable(components, Direction::Dependencies, usize::MAX)
     }
 
-    /// The named components and everything that needs them, directly or not.
+    /// These components and all their direct and indirect dependents.
     pub fn dependents(&self, components: &BTreeSet<usize>) -> BTreeSet<usize> {
-        self.reach(components, Direction::Dependents, usize::MAX)
+        self.reachable(components, Direction::Dependents, usize::MAX)
     }
 }
 
-/// By name, whose an image is, and its place there.
-fn owners(workspace: &Workspace) -> BTreeMap<&str, (usize, usize)> {
-    let places = workspace.components.iter().enumerate().flat_map(|(component, it)| {
-        let names = it.images.iter().map(|image| image.name.as_str()).enumerate();
-        names.map(move |(place, name)| (name, (component, place)))
+/// For each image name, the index of its component and its index there.
+fn images_by_name(workspace: &Workspace) -> BTreeMap<&str, (usize, usize)> {
+    let images = workspace.components.iter().enumerate().flat_map(|(index, component)| {
+        let names = component.images.iter().map(|image| image.name.as_str()).enumerate();
+        names.map(move |(image, name)| (name, (index, image)))
     });
-    places.collect()
+    images.collect()
 }
 
 fn declared_edges(
@@ -212,14 +210,17 @@ fn declared_edges(
     let mut edges = Vec::new();
     for declared in &component.declared {
         match workspace.find(&declared.component) {
-            Some(needed) => {
+            Some(dependency) => {
                 let (file, line) = (declared.file.clone(), declared.line);
-                edges.push((needed, Edge { kind: EdgeKind::Declared, file, line, images: None }));
+                edges.push((
+                    dependency,
+                    Edge { kind: EdgeKind::Declared, file, line, images: None },
+                ));
             }
             None => problems.push(Problem::of_line(
                 &declared.file,
                 declared.line,
-                workspace.no_component(&declared.component),
+                workspace.unknown_component(&declared.component),
             )),
         }
     }
@@ -228,15 +229,15 @@ fn declared_edges(
 
 fn image_edges(
     component: &Component,
-    owners: &BTreeMap<&str, (usize, usize)>,
+    images_by_name: &BTreeMap<&str, (usize, usize)>,
     registry: Option<&RegistryNames>,
 ) -> Vec<(usize, Edge)> {
     let mut edges = Vec::new();
-    for (place, image) in component.images.iter().enumerate() {
+    for (index, image) in component.images.iter().enumerate() {
         for used in &image.uses {
             let name = used.local_name(registry);
-            if let Some((owner, of_owner)) = name.and_then(|name| owners.get(name)) {
-                edges.push((*owner, edge(image, used, (place, *of_owner))));
+            if let Some((owner, used_image)) = name.and_then(|name| images_by_name.get(name)) {
+                edges.push((*owner, edge(image, used, (index, *used_image))));
             }
         }
     }
@@ -248,54 +249,54 @@ fn edge(image: &Image, used: &ImageUse, images: (usize, usize)) -> Edge {
     Edge { kind: EdgeKind::Image(used.via), file, line, images: Some(images) }
 }
 
-/// Orders a component's images by what they use of each other.
+/// Orders a component's images so that each is built after those that it uses.
 fn image_order(
     component: &Component,
     registry: Option<&RegistryNames>,
     problems: &mut Vec<Problem>,
 ) -> Vec<ImageOrder> {
-    let places: BTreeMap<&str, usize> = component
+    let indices: BTreeMap<&str, usize> = component
         .images
         .iter()
         .enumerate()
-        .map(|(place, image)| (image.name.as_str(), place))
+        .map(|(index, image)| (image.name.as_str(), index))
         .collect();
     let mut edges = DiGraph::new();
     for _ in &component.images {
         edges.add_node(());
     }
-    for (place, image) in component.images.iter().enumerate() {
+    for (index, image) in component.images.iter().enumerate() {
         for used in &image.uses {
             let name = used.local_name(registry);
-            if let Some(needed) = name.and_then(|name| places.get(name)) {
-                let edge = edge(image, used, (place, *needed));
-                edges.add_edge(NodeIndex::new(place), NodeIndex::new(*needed), edge);
+            if let Some(used_image) = name.and_then(|name| indices.get(name)) {
+                let edge = edge(image, used, (index, *used_image));
+                edges.add_edge(NodeIndex::new(index), NodeIndex::new(*used_image), edge);
             }
         }
     }
     let name = |node: NodeIndex| component.images[node.index()].name.as_str();
-    report_cycles(&edges, name, "is made from", problems);
-    let needs = |place: usize| {
-        let needed: BTreeSet<_> = edges.neighbors(NodeIndex::new(place)).collect();
-        needed.into_iter().map(NodeIndex::index).collect()
+    report_cycles(&edges, name, "uses", problems);
+    let needs = |index: usize| {
+        let neighbors: BTreeSet<_> = edges.neighbors(NodeIndex::new(index)).collect();
+        neighbors.into_iter().map(NodeIndex::index).collect()
     };
-    topological(&edges).into_iter().map(|place| ImageOrder { place, needs: needs(place) }).collect()
+    topological(&edges).into_iter().map(|index| ImageOrder { index, needs: needs(index) }).collect()
 }
 
-/// Kahn's algorithm with the lowest place first; nodes on a cycle are left out.
+/// Kahn's algorithm, taking the lowest index first. Nodes on a cycle are omitted.
 fn topological(edges: &DiGraph<(), Edge>) -> Vec<usize> {
-    let unbuilt = |node: NodeIndex| edges.neighbors(node).collect::<BTreeSet<_>>().len();
-    let mut waits_for: Vec<usize> = edges.node_indices().map(unbuilt).collect();
+    let dependencies = |node: NodeIndex| edges.neighbors(node).collect::<BTreeSet<_>>().len();
+    let mut unmet: Vec<usize> = edges.node_indices().map(dependencies).collect();
     let mut ready: BTreeSet<NodeIndex> =
-        edges.node_indices().filter(|node| waits_for[node.index()] == 0).collect();
+        edges.node_indices().filter(|node| unmet[node.index()] == 0).collect();
     let mut order = Vec::with_capacity(edges.node_count());
     while let Some(node) = ready.pop_first() {
         order.push(node.index());
         let dependents: BTreeSet<NodeIndex> =
             edges.neighbors_directed(node, petgraph::Direction::Incoming).collect();
         for dependent in dependents {
-            waits_for[dependent.index()] -= 1;
-            if waits_for[dependent.index()] == 0 {
+            unmet[dependent.index()] -= 1;
+            if unmet[dependent.index()] == 0 {
                 ready.insert(dependent);
             }
         }
@@ -303,16 +304,16 @@ fn topological(edges: &DiGraph<(), Edge>) -> Vec<usize> {
     order
 }
 
-/// One problem for each group of nodes that need each other: the shortest way
-/// round, with the file behind each edge.
+/// Adds one problem for each strongly connected component: a shortest cycle, with the origin
+/// of each edge. `verb` describes an edge.
 fn report_cycles<'a>(
     edges: &DiGraph<(), Edge>,
     name: impl Fn(NodeIndex) -> &'a str,
-    needs: &str,
+    verb: &str,
     problems: &mut Vec<Problem>,
 ) {
-    let needs_itself = |node: &NodeIndex| edges.contains_edge(*node, *node);
-    let is_cycle = |group: &Vec<_>| group.len() > 1 || group.iter().any(needs_itself);
+    let has_self_edge = |node: &NodeIndex| edges.contains_edge(*node, *node);
+    let is_cycle = |group: &Vec<_>| group.len() > 1 || group.iter().any(has_self_edge);
     for group in tarjan_scc(edges).into_iter().filter(is_cycle) {
         let Some(cycle) = group.iter().min().and_then(|start| cycle_from(edges, *start)) else {
             continue;
@@ -320,10 +321,10 @@ fn report_cycles<'a>(
         let path: Vec<_> = cycle.iter().map(|node| escape::line(name(*node))).collect();
         let mut message = format!("dependency cycle: {}", path.join(" → "));
         for pair in cycle.windows(2) {
-            let reason = edges.edges_connecting(pair[0], pair[1]).map(|edge| edge.weight()).next();
-            if let Some(edge) = reason {
+            let origin = edges.edges_connecting(pair[0], pair[1]).map(|edge| edge.weight()).next();
+            if let Some(edge) = origin {
                 let (from, to) = (name(pair[0]), name(pair[1]));
-                let line = format!("{from} {needs} {to}: {edge}");
+                let line = format!("{from} {verb} {to}: {edge}");
                 message.push_str(&format!("\n  {}", escape::line(&line)));
             }
         }
@@ -331,7 +332,7 @@ fn report_cycles<'a>(
     }
 }
 
-/// The shortest way from `start` back to itself, both ends included.
+/// A shortest cycle through `start`, which is its first and last node.
 fn cycle_from(edges: &DiGraph<(), Edge>, start: NodeIndex) -> Option<Vec<NodeIndex>> {
     edges
         .edges(start)

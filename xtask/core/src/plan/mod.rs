@@ -1,4 +1,4 @@
-//! Who depends on whom, what a command will build, and in which order.
+//! The dependency graph, and what a command builds in which order.
 
 pub mod graph;
 pub mod schedule;

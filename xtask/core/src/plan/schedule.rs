@@ -1,34 +1,34 @@
-//! Which task runs next.
+//! Decides which task runs next.
 //!
-//! A task is ready the moment the last one that it needs is done. Of several that
-//! are ready, the one with the longest way to the end goes first, by what tasks took
-//! the last time: that is list scheduling by critical path, which is never more than
-//! twice as long as the best schedule, and mostly as good. Nothing here waits or
-//! measures; whoever runs the tasks says when one ended, and which are to run again.
+//! A task is ready as soon as all tasks that it needs are done. Of the ready tasks, the one
+//! at the start of the longest remaining path goes first, estimated from previous build
+//! times. This is list scheduling by critical path: it takes at most twice as long as an
+//! optimal schedule, and is usually close to it. This module neither waits nor measures time:
+//! the caller reports which tasks ended and which must run again.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 use std::time::Duration;
 
-/// Something to do. Tasks are named by their place in a list in which each comes
-/// after those that it needs.
+/// A task to schedule. Tasks are identified by their index in a list in which each task
+/// comes after those that it needs.
 #[derive(Clone, Debug)]
 pub struct ScheduledTask {
-    /// The places of the tasks that must be done before.
+    /// The indices of the tasks that must be done before.
     pub needs: Vec<usize>,
-    /// How long it is thought to take.
+    /// The estimated duration.
     pub estimate: Duration,
 }
 
-/// The state of a round's tasks.
+/// The states of all tasks of a round.
 #[derive(Debug)]
 pub struct Schedule {
     jobs: usize,
     is_stopped: bool,
     needs: Vec<Vec<usize>>,
     dependents: Vec<Vec<usize>>,
-    /// The longest way to the end, the task itself included.
-    ways: Vec<Duration>,
+    /// The duration of the longest path that starts with each task.
+    path_lengths: Vec<Duration>,
     ready: BinaryHeap<(Duration, Reverse<usize>)>,
     states: Vec<TaskState>,
     running: usize,
@@ -36,128 +36,128 @@ pub struct Schedule {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum TaskState {
-    /// For so many tasks; for none if it is ready.
-    Waits(usize),
-    Runs,
+    /// The number of unfinished tasks that it needs; 0 if it is ready.
+    Waiting(usize),
+    Running,
     Done,
     Failed,
-    /// It needs one that failed.
-    Lost,
+    /// A task that it needs, directly or indirectly, failed.
+    Blocked,
 }
 
 impl Schedule {
-    /// Nothing runs yet, and never more than `jobs` at a time.
+    /// A schedule in which no task is running, for at most `jobs` parallel tasks.
     pub fn new(tasks: &[ScheduledTask], jobs: usize) -> Self {
         let mut dependents = vec![Vec::new(); tasks.len()];
-        for (place, task) in tasks.iter().enumerate() {
+        for (index, task) in tasks.iter().enumerate() {
             for needed in &task.needs {
-                dependents[*needed].push(place);
+                dependents[*needed].push(index);
             }
         }
-        let mut ways = vec![Duration::ZERO; tasks.len()];
-        for place in (0..tasks.len()).rev() {
-            let after = dependents[place].iter().map(|dependent| ways[*dependent]).max();
-            ways[place] = tasks[place].estimate + after.unwrap_or_default();
+        let mut path_lengths = vec![Duration::ZERO; tasks.len()];
+        for index in (0..tasks.len()).rev() {
+            let after = dependents[index].iter().map(|dependent| path_lengths[*dependent]).max();
+            path_lengths[index] = tasks[index].estimate + after.unwrap_or_default();
         }
         let mut schedule = Self {
             jobs: jobs.max(1),
             is_stopped: false,
             needs: tasks.iter().map(|task| task.needs.clone()).collect(),
             dependents,
-            ways,
+            path_lengths,
             ready: BinaryHeap::new(),
-            states: vec![TaskState::Waits(0); tasks.len()],
+            states: vec![TaskState::Waiting(0); tasks.len()],
             running: 0,
         };
         schedule.reset(&(0..tasks.len()).collect());
         schedule
     }
 
-    /// The next task to start, if one is ready and may run.
+    /// Starts the next task, if one is ready and fewer than `jobs` are running.
     pub fn start(&mut self) -> Option<usize> {
         if self.is_stopped || self.running == self.jobs {
             return None;
         }
-        let (_, Reverse(place)) = self.ready.pop()?;
-        self.states[place] = TaskState::Runs;
+        let (_, Reverse(task)) = self.ready.pop()?;
+        self.states[task] = TaskState::Running;
         self.running += 1;
-        Some(place)
+        Some(task)
     }
 
     /// Whether a task was started and has not ended.
-    pub fn is_running(&self, place: usize) -> bool {
-        self.states[place] == TaskState::Runs
+    pub fn is_running(&self, task: usize) -> bool {
+        self.states[task] == TaskState::Running
     }
 
-    /// A task that was started is done: others may be ready now.
-    pub fn succeed(&mut self, place: usize) {
+    /// Marks a running task as done.
+    pub fn succeed(&mut self, task: usize) {
         self.running -= 1;
-        self.states[place] = TaskState::Done;
-        for dependent in self.dependents[place].clone() {
-            if let TaskState::Waits(count) = &mut self.states[dependent] {
+        self.states[task] = TaskState::Done;
+        for dependent in self.dependents[task].clone() {
+            if let TaskState::Waiting(count) = &mut self.states[dependent] {
                 *count -= 1;
                 if *count == 0 {
-                    self.ready.push((self.ways[dependent], Reverse(dependent)));
+                    self.ready.push((self.path_lengths[dependent], Reverse(dependent)));
                 }
             }
         }
     }
 
-    /// A task that was started failed. Gives all that will not start because of it,
-    /// in order.
-    pub fn fail(&mut self, place: usize) -> Vec<usize> {
+    /// Marks a running task as failed. Returns all tasks that are blocked by it, in order.
+    pub fn fail(&mut self, task: usize) -> Vec<usize> {
         self.running -= 1;
-        self.states[place] = TaskState::Failed;
-        let mut lost = Vec::new();
-        let mut open = vec![place];
-        while let Some(place) = open.pop() {
-            for dependent in &self.dependents[place] {
-                if matches!(self.states[*dependent], TaskState::Waits(_)) {
-                    self.states[*dependent] = TaskState::Lost;
-                    lost.push(*dependent);
-                    open.push(*dependent);
+        self.states[task] = TaskState::Failed;
+        let mut blocked = Vec::new();
+        let mut pending = vec![task];
+        while let Some(task) = pending.pop() {
+            for dependent in &self.dependents[task] {
+                if matches!(self.states[*dependent], TaskState::Waiting(_)) {
+                    self.states[*dependent] = TaskState::Blocked;
+                    blocked.push(*dependent);
+                    pending.push(*dependent);
                 }
             }
         }
-        lost.sort_unstable();
-        lost
+        blocked.sort_unstable();
+        blocked
     }
 
-    /// These tasks are to run as if they never had. None of them may be running, and
-    /// all that need one of them must be among them.
+    /// Resets tasks, so that they run again. None of them may be running, and all tasks that
+    /// need one of them must be included.
     pub fn reset(&mut self, tasks: &BTreeSet<usize>) {
-        self.ready.retain(|(_, Reverse(place))| !tasks.contains(place));
-        for place in tasks {
-            let needed = self.needs[*place].iter().map(|needed| self.states[*needed]);
-            let (mut waits_for, mut is_lost) = (0, false);
+        self.ready.retain(|(_, Reverse(task))| !tasks.contains(task));
+        for task in tasks {
+            let needed = self.needs[*task].iter().map(|needed| self.states[*needed]);
+            let (mut unmet, mut is_blocked) = (0, false);
             for state in needed {
-                waits_for += usize::from(state != TaskState::Done);
-                is_lost |= matches!(state, TaskState::Failed | TaskState::Lost);
+                unmet += usize::from(state != TaskState::Done);
+                is_blocked |= matches!(state, TaskState::Failed | TaskState::Blocked);
             }
-            self.states[*place] =
-                if is_lost { TaskState::Lost } else { TaskState::Waits(waits_for) };
-            if self.states[*place] == TaskState::Waits(0) {
-                self.ready.push((self.ways[*place], Reverse(*place)));
+            self.states[*task] =
+                if is_blocked { TaskState::Blocked } else { TaskState::Waiting(unmet) };
+            if self.states[*task] == TaskState::Waiting(0) {
+                self.ready.push((self.path_lengths[*task], Reverse(*task)));
             }
         }
     }
 
-    /// Nothing new starts.
+    /// Starts no more tasks.
     pub fn stop(&mut self) {
         self.is_stopped = true;
     }
 }
 
-/// The chain of tasks that took the longest, first to last, and how long that was.
+/// The chain of dependent tasks that took the longest in total, from first to last, and its
+/// duration.
 pub fn critical_path(needs: &[Vec<usize>], took: &[Duration]) -> (Vec<usize>, Duration) {
     let mut ends = vec![Duration::ZERO; needs.len()];
     let mut before = vec![None; needs.len()];
-    for place in 0..needs.len() {
-        before[place] = needs[place].iter().copied().max_by_key(|needed| ends[*needed]);
-        ends[place] = took[place] + before[place].map_or(Duration::ZERO, |place| ends[place]);
+    for task in 0..needs.len() {
+        before[task] = needs[task].iter().copied().max_by_key(|needed| ends[*needed]);
+        ends[task] = took[task] + before[task].map_or(Duration::ZERO, |task| ends[task]);
     }
-    let last = (0..needs.len()).max_by_key(|place| ends[*place]);
-    let mut path: Vec<usize> = std::iter::successors(last, |place| before[*place]).collect();
+    let last = (0..needs.len()).max_by_key(|task| ends[*task]);
+    let mut path: Vec<usize> = std::iter::successors(last, |task| before[*task]).collect();
     path.reverse();
     (path, last.map_or(Duration::ZERO, |last| ends[last]))
 }
@@ -166,22 +166,22 @@ pub fn critical_path(needs: &[Vec<usize>], took: &[Duration]) -> (Vec<usize>, Du
 mod tests {
     use super::*;
 
-    /// Runs tasks that take just as long as was thought; gives when each started and
-    /// the end.
+    /// Runs tasks that take exactly as long as estimated. Returns the start of each and the
+    /// end of the last.
     fn simulate(tasks: &[ScheduledTask], jobs: usize) -> (Vec<Duration>, Duration) {
         let mut schedule = Schedule::new(tasks, jobs);
         let mut started = vec![Duration::MAX; tasks.len()];
         let mut running: BinaryHeap<Reverse<(Duration, usize)>> = BinaryHeap::new();
         let mut now = Duration::ZERO;
         loop {
-            while let Some(place) = schedule.start() {
-                started[place] = now;
-                running.push(Reverse((now + tasks[place].estimate, place)));
+            while let Some(task) = schedule.start() {
+                started[task] = now;
+                running.push(Reverse((now + tasks[task].estimate, task)));
             }
             assert!(running.len() <= jobs);
-            let Some(Reverse((end, place))) = running.pop() else { return (started, now) };
+            let Some(Reverse((end, task))) = running.pop() else { return (started, now) };
             now = end;
-            schedule.succeed(place);
+            schedule.succeed(task);
         }
     }
 
@@ -207,15 +207,15 @@ mod tests {
     }
 
     #[test]
-    fn it_keeps_the_guarantee_of_list_scheduling_on_any_graph() {
+    fn the_bound_of_list_scheduling_holds_on_random_graphs() {
         for seed in 0..500 {
             let mut random = Random(seed);
             let count = 1 + random.below(60);
             let tasks: Vec<ScheduledTask> = (0..count)
-                .map(|place| {
+                .map(|index| {
                     let mut needs: Vec<usize> = (0..random.below(4))
-                        .filter(|_| place > 0)
-                        .map(|_| random.below(place.max(1)))
+                        .filter(|_| index > 0)
+                        .map(|_| random.below(index.max(1)))
                         .collect();
                     needs.sort_unstable();
                     needs.dedup();
@@ -224,19 +224,19 @@ mod tests {
                 .collect();
             let jobs = 1 + random.below(8);
             let (started, end) = simulate(&tasks, jobs);
-            for (place, task) in tasks.iter().enumerate() {
+            for (index, task) in tasks.iter().enumerate() {
                 for needed in &task.needs {
-                    assert!(started[*needed] + tasks[*needed].estimate <= started[place]);
+                    assert!(started[*needed] + tasks[*needed].estimate <= started[index]);
                 }
             }
             let (path, work) = bound(&tasks, jobs);
             assert!(end >= path.max(work) && end <= path + work, "seed {seed}");
-            assert_eq!(simulate(&tasks, jobs), (started, end), "seed {seed}: it is repeatable");
+            assert_eq!(simulate(&tasks, jobs), (started, end), "seed {seed} is repeatable");
         }
     }
 
     #[test]
-    fn it_is_near_the_bound_on_the_shapes_that_people_have() {
+    fn typical_graphs_are_scheduled_close_to_the_lower_bound() {
         let random = &mut Random(1);
         let mut fan = vec![task(vec![], random)];
         fan.extend((0..80).map(|_| task(vec![0], random)));
@@ -248,8 +248,8 @@ mod tests {
             }
         }
         let mut layers: Vec<ScheduledTask> = (0..20).map(|_| task(vec![], random)).collect();
-        for place in 20..120 {
-            let below = place - place % 20 - 20;
+        for index in 20..120 {
+            let below = index - index % 20 - 20;
             let mut needs = vec![below + random.below(20), below + random.below(20)];
             needs.dedup();
             layers.push(task(needs, random));
@@ -258,7 +258,7 @@ mod tests {
             for jobs in [2, 4, 8] {
                 let (_, end) = simulate(&tasks, jobs);
                 let (path, work) = bound(&tasks, jobs);
-                // Before the base is there, nothing else can run.
+                // Nothing else can run before the base is done.
                 let base = if name == "layers" { Duration::ZERO } else { tasks[0].estimate };
                 let bound = path.max(work + base);
                 assert!(
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_thousand_components_are_no_trouble() {
+    fn ten_thousand_components_are_scheduled() {
         let random = &mut Random(1);
         let mut tasks = Vec::new();
         for component in 0..10_000 {
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_a_failure_never_starts_and_the_rest_does() {
+    fn tasks_that_need_a_failed_task_never_start_and_others_do() {
         let second = |needs| ScheduledTask { needs, estimate: Duration::from_secs(1) };
         let tasks = [second(vec![]), second(vec![0]), second(vec![1]), second(vec![])];
         let mut schedule = Schedule::new(&tasks, 1);
@@ -302,9 +302,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_reset_runs_again_and_the_rest_does_not() {
+    fn only_reset_tasks_run_again() {
         let second = |needs| ScheduledTask { needs, estimate: Duration::from_secs(1) };
-        // 0 ← 1 ← 2, and 3 by itself; 4 needs all.
+        // 0 ← 1 ← 2, 3 is independent, and 4 needs 2 and 3.
         let tasks =
             [second(vec![]), second(vec![0]), second(vec![1]), second(vec![]), second(vec![2, 3])];
         let mut schedule = Schedule::new(&tasks, 2);
@@ -317,17 +317,17 @@ mod tests {
         assert_eq!(schedule.fail(1), [2, 4]);
         schedule.reset(&[1, 2, 4].into());
         assert!(schedule.is_running(3));
-        assert_eq!(started(&mut schedule), [1], "3 goes on, and 0 is done");
+        assert_eq!(started(&mut schedule), [1], "3 is still running, and 0 is done");
         schedule.succeed(1);
         assert_eq!(started(&mut schedule), [2]);
         schedule.fail(2);
         schedule.reset(&[4].into());
         schedule.succeed(3);
-        assert!(started(&mut schedule).is_empty(), "4 still needs what failed");
+        assert!(started(&mut schedule).is_empty(), "4 needs 2, which failed");
         schedule.reset(&[0, 1, 2, 4].into());
-        for place in [0, 1, 2, 4] {
-            assert_eq!(started(&mut schedule), [place]);
-            schedule.succeed(place);
+        for task in [0, 1, 2, 4] {
+            assert_eq!(started(&mut schedule), [task]);
+            schedule.succeed(task);
         }
     }
 }

@@ -1,7 +1,7 @@
-//! What a build will do, in order.
+//! The plan of a build: its steps and tasks, in order.
 //!
-//! A plan is worked out before anything runs, from the graph alone: which
-//! components take part, in which order, and where each gets its dependencies.
+//! A plan is computed from the graph alone, before anything runs. It says which components
+//! are built, in which order, and which dependencies each of them receives.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -15,76 +15,83 @@ use crate::workspace::components::{Image, Workspace};
 /// The steps of one round.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// In build order.
+    /// The steps in build order.
     pub steps: Vec<Step>,
 }
 
-/// One component's part of a round.
+/// The build of one component.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// The component's place in the workspace.
+    /// The index of the component in the workspace.
     pub component: usize,
-    /// Its images, in build order.
+    /// The images of the component, in build order.
     pub images: Vec<ImageOrder>,
-    /// Whether it was asked for by name, or everything was; else others need it.
+    /// Whether it was selected by the user, by name or because everything is built. Otherwise
+    /// it is only a dependency.
     pub is_named: bool,
-    /// The components whose folders it gets under `dependency/`.
+    /// The indices of the direct dependencies, which it receives under `dependency/`.
     pub dependencies: Vec<usize>,
 }
 
 impl Step {
-    /// What the context of an image is made from. A component with a `build-pre.sh` has its
-    /// dependencies in its own folder; `kept` tells where the `generated/` of others
-    /// is, by component, if it is not in their folders.
-    pub fn selection(
+    /// The context of an image. If the component has a `build-pre.sh`, its dependencies are
+    /// copied into its own folder, and the context has none. `cached` holds the paths of cached
+    /// `generated/` folders, relative to the root, by component name.
+    pub fn context_spec(
         &self,
         workspace: &Workspace,
         image: &Image,
-        kept: &BTreeMap<String, PathBuf>,
+        cached: &BTreeMap<String, PathBuf>,
     ) -> ContextSpec {
         let component = &workspace.components[self.component];
         let is_copied = component.pre_hook.is_some();
-        let needed = if is_copied { Vec::new() } else { self.needed(workspace, kept) };
-        ContextSpec { needed, ..ContextSpec::own(component, image) }
+        let dependencies =
+            if is_copied { Vec::new() } else { self.dependency_folders(workspace, cached) };
+        ContextSpec { dependencies, ..ContextSpec::own(component, image) }
     }
 
-    /// What the component gets of those that it needs.
-    pub fn needed(
+    /// The dependencies of the component. `cached` is as in [`Step::context_spec`].
+    pub fn dependency_folders(
         &self,
         workspace: &Workspace,
-        kept: &BTreeMap<String, PathBuf>,
+        cached: &BTreeMap<String, PathBuf>,
     ) -> Vec<DependencyFolder> {
-        let names = self.dependencies.iter().map(|place| &workspace.components[*place].name);
+        let names =
+            self.dependencies.iter().map(|dependency| &workspace.components[*dependency].name);
         names
-            .map(|name| DependencyFolder { name: name.clone(), generated: kept.get(name).cloned() })
+            .map(|name| DependencyFolder {
+                name: name.clone(),
+                generated: cached.get(name).cloned(),
+            })
             .collect()
     }
 }
 
-/// A part of a step that runs by itself.
+/// A unit of work that is scheduled on its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Task {
-    /// The place of its step.
+    /// The index of its step.
     pub step: usize,
-    /// Which part.
+    /// The part of the step that it runs.
     pub kind: TaskKind,
-    /// The places of the parts that must be done before.
+    /// The indices of the tasks that must be done before.
     pub needs: Vec<usize>,
 }
 
-/// What a part of a step does.
+/// The part of a step that a task runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskKind {
-    /// All that comes before the images.
+    /// Everything before the images, such as `build-pre.sh`.
     Begin,
-    /// One image, by its place in the component.
+    /// One image, by its index in the component.
     Image(usize),
-    /// All that comes after them.
+    /// Everything after the images, such as `build-post.sh`.
     End,
 }
 
 impl Plan {
-    /// A plan for `selected` and what they need; for everything without a selection.
+    /// The plan to build the `selected` components and their dependencies, or all components
+    /// if `selected` is `None`.
     pub fn new(workspace: &Workspace, graph: &Graph, selected: Option<&BTreeSet<usize>>) -> Self {
         let wanted = match selected {
             None => (0..workspace.components.len()).collect(),
@@ -105,15 +112,15 @@ impl Plan {
         Self { steps }
     }
 
-    /// The components whose folders are read: those of the steps, and what these need.
-    pub fn taking_part(&self) -> BTreeSet<usize> {
+    /// The components whose folders are read: those of all steps and their dependencies.
+    pub fn components_read(&self) -> BTreeSet<usize> {
         let steps = self.steps.iter();
         steps.flat_map(|step| step.dependencies.iter().chain([&step.component])).copied().collect()
     }
 
-    /// The names of the images of all steps, also those by which other Dockerfiles call
-    /// them, those in the `registry` too.
-    pub fn names(
+    /// The names of the images of all steps, including the references by which Dockerfiles use
+    /// them, such as names in the `registry`.
+    pub fn image_names(
         &self,
         workspace: &Workspace,
         registry: Option<&RegistryNames>,
@@ -129,25 +136,25 @@ impl Plan {
         others.map(ImageUse::repository).chain(own.iter().copied()).map(str::to_owned).collect()
     }
 
-    /// The parts of all steps, each after those that it needs.
-    pub fn parts(&self) -> Vec<Task> {
-        let mut parts: Vec<Task> = Vec::new();
+    /// The tasks of all steps, each after those that it needs.
+    pub fn tasks(&self) -> Vec<Task> {
+        let mut tasks: Vec<Task> = Vec::new();
         let mut ends: BTreeMap<usize, usize> = BTreeMap::new();
-        for (place, step) in self.steps.iter().enumerate() {
-            let begin = parts.len();
+        for (index, step) in self.steps.iter().enumerate() {
+            let begin = tasks.len();
             let needs = step.dependencies.iter().filter_map(|needed| ends.get(needed)).copied();
-            parts.push(Task { step: place, kind: TaskKind::Begin, needs: needs.collect() });
+            tasks.push(Task { step: index, kind: TaskKind::Begin, needs: needs.collect() });
             let mut images: BTreeMap<usize, usize> = BTreeMap::new();
             for image in &step.images {
                 let own = image.needs.iter().filter_map(|needed| images.get(needed)).copied();
                 let needs = std::iter::once(begin).chain(own).collect();
-                images.insert(image.place, parts.len());
-                parts.push(Task { step: place, kind: TaskKind::Image(image.place), needs });
+                images.insert(image.index, tasks.len());
+                tasks.push(Task { step: index, kind: TaskKind::Image(image.index), needs });
             }
             let needs = std::iter::once(begin).chain(images.into_values()).collect();
-            ends.insert(step.component, parts.len());
-            parts.push(Task { step: place, kind: TaskKind::End, needs });
+            ends.insert(step.component, tasks.len());
+            tasks.push(Task { step: index, kind: TaskKind::End, needs });
         }
-        parts
+        tasks
     }
 }

@@ -1,24 +1,24 @@
-//! What an engine holds of our images, and whether that is what we would build.
+//! The engine's images that this tool built, compared with those that a build would produce.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::staleness::fingerprint::{BASES_LABEL, Fingerprint, LABEL};
 use crate::staleness::reason::Reason;
 
-/// The references and ids of the images that an image is made from.
+/// The ids of the images that an image uses, by reference.
 pub type Bases = BTreeMap<String, String>;
 
-/// An image with our labels.
+/// An image in the engine that has the labels of this tool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrackedImage {
-    /// The engine's id of it.
+    /// The image id.
     pub id: String,
     fingerprint: String,
     bases: Bases,
 }
 
 impl TrackedImage {
-    /// Reads the labels; none if the image is not one of ours.
+    /// Reads the labels of an image; `None` if it does not have them.
     pub fn from_labels(id: String, label: impl Fn(&str) -> Option<String>) -> Option<Self> {
         let fingerprint = label(LABEL)?;
         let bases = label(BASES_LABEL).unwrap_or_default();
@@ -27,178 +27,185 @@ impl TrackedImage {
         Some(Self { id, fingerprint, bases })
     }
 
-    /// Whether it was made from what comes to this fingerprint.
-    pub fn is_of(&self, fingerprint: &Fingerprint) -> bool {
+    /// Whether its label has this fingerprint.
+    pub fn has_fingerprint(&self, fingerprint: &Fingerprint) -> bool {
         self.fingerprint == fingerprint.to_string()
     }
 
-    /// The first base that is another one now. One that is not there has not moved.
+    /// The first base whose id changed. Bases that the engine does not have are not in `bases`,
+    /// and count as unchanged.
     fn moved_base(&self, bases: &Bases) -> Option<Reason> {
         bases.iter().find_map(|(reference, now)| {
-            let then = self.bases.get(reference).map_or("", String::as_str);
-            (then != now).then(|| Reason::BaseMoved {
+            let recorded = self.bases.get(reference).map_or("", String::as_str);
+            (recorded != now).then(|| Reason::BaseMoved {
                 reference: reference.clone(),
-                then: then.to_owned(),
+                then: recorded.to_owned(),
                 now: now.clone(),
             })
         })
     }
 }
 
-/// The labels of an image with this fingerprint and these bases.
+/// The labels for an image with this fingerprint and these bases.
 pub fn labels(fingerprint: &Fingerprint, bases: &Bases) -> BTreeMap<&'static str, String> {
     let pairs: Vec<String> = bases.iter().map(|(name, id)| format!("{name}={id}")).collect();
     [(LABEL, fingerprint.to_string()), (BASES_LABEL, pairs.join(" "))].into()
 }
 
-/// An engine's images with our labels: all, or those of some names.
+/// The engine's images that have the labels of this tool: all of them, or those of some names.
 #[derive(Debug, Default)]
 pub struct EngineImages {
     by_name: BTreeMap<String, TrackedImage>,
-    nameless: Vec<TrackedImage>,
+    untagged: Vec<TrackedImage>,
     is_complete: bool,
 }
 
-/// Whether an image with our labels is one that we built: whatever is made from ours has
-/// its labels too.
+/// Whether this tool built an image that has its labels. Images that are derived from such an
+/// image inherit the labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// It is.
+pub enum Origin {
+    /// This tool built it.
     Ours,
-    /// It is not.
+    /// It was derived from an image that this tool built.
     Foreign,
-    /// That is not on record, and must be found out.
+    /// There is no record of it. The history of the image can tell.
     Unknown,
 }
 
-/// What is to be done about an image.
+/// What to do for an image.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Nothing.
+    /// Nothing: the engine has it.
     UpToDate,
-    /// The engine holds it, but not under its name.
+    /// The engine has it, but not under its name: tag it.
     Tag {
-        /// The engine's id of it.
+        /// The image id.
         id: String,
     },
-    /// It must be built.
+    /// Build it.
     Stale(Reason),
 }
 
-/// It must be known first whether the image of this id is one that we built.
+/// The origin of the image with this id must be determined first.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Unproven(pub String);
+pub struct OriginUnknown(pub String);
 
 impl EngineImages {
-    /// None yet, of all that there are.
+    /// An empty list that, once filled, has all images of the engine.
     pub fn complete() -> Self {
         Self { is_complete: true, ..Self::default() }
     }
 
-    /// Whether all that there are are known.
+    /// Whether the list has all images of the engine, and not only those of some names.
     pub fn is_complete(&self) -> bool {
         self.is_complete
     }
 
-    /// Adds those that were not asked for. What is known already was heard later.
-    pub fn add_others(&mut self, all: Self) {
-        let known: BTreeSet<&str> = self.by_name.values().map(|held| held.id.as_str()).collect();
-        let is_new = |held: &TrackedImage| !known.contains(held.id.as_str());
-        self.nameless.extend(all.nameless.into_iter().filter(is_new));
-        for (name, held) in all.by_name {
-            self.by_name.entry(name).or_insert(held);
+    /// Adds the other images from a complete list. Entries that exist already are more recent,
+    /// and are kept.
+    pub fn merge(&mut self, all: Self) {
+        let known: BTreeSet<&str> = self.by_name.values().map(|image| image.id.as_str()).collect();
+        let is_new = |image: &TrackedImage| !known.contains(image.id.as_str());
+        self.untagged.extend(all.untagged.into_iter().filter(is_new));
+        for (name, image) in all.by_name {
+            self.by_name.entry(name).or_insert(image);
         }
         self.is_complete = true;
     }
 
-    /// Whether an image of this id is known.
-    pub fn has(&self, id: &str) -> bool {
-        self.by_name.values().chain(&self.nameless).any(|held| held.id == id)
+    /// Whether the list has an image of this id.
+    pub fn contains(&self, id: &str) -> bool {
+        self.by_name.values().chain(&self.untagged).any(|image| image.id == id)
     }
 
-    /// Adds an image under each of its names; without any it is kept too.
-    pub fn add(&mut self, names: impl IntoIterator<Item = String>, held: &TrackedImage) {
+    /// Adds an image with all of its names, which may be none.
+    pub fn add(&mut self, names: impl IntoIterator<Item = String>, image: &TrackedImage) {
         let mut is_named = false;
         for name in names {
-            self.by_name.insert(name, held.clone());
+            self.by_name.insert(name, image.clone());
             is_named = true;
         }
         if !is_named {
-            self.nameless.push(held.clone());
+            self.untagged.push(image.clone());
         }
     }
 
-    /// Notes what is held under the `latest` tag of a name now. What was may still be
-    /// there without it.
-    pub fn renew(&mut self, name: &str, now: Option<TrackedImage>) {
-        let is_other = |then: &TrackedImage| now.as_ref().is_none_or(|now| now.id != then.id);
-        if let Some(then) = self.by_name.remove(&with_tag(name)).filter(is_other) {
-            self.nameless.push(then);
+    /// Replaces the image with the `latest` tag of a name. The engine may still have the
+    /// previous image, without this tag.
+    pub fn set_latest(&mut self, name: &str, now: Option<TrackedImage>) {
+        let is_replaced =
+            |previous: &TrackedImage| now.as_ref().is_none_or(|now| now.id != previous.id);
+        if let Some(previous) = self.by_name.remove(&with_tag(name)).filter(is_replaced) {
+            self.untagged.push(previous);
         }
         if let Some(now) = now {
             self.by_name.insert(with_tag(name), now);
         }
     }
 
-    /// Notes that no image has this id any more.
-    pub fn forget(&mut self, id: &str) {
-        self.by_name.retain(|_, held| held.id != id);
-        self.nameless.retain(|held| held.id != id);
+    /// Removes the image of this id.
+    pub fn remove(&mut self, id: &str) {
+        self.by_name.retain(|_, image| image.id != id);
+        self.untagged.retain(|image| image.id != id);
     }
 
-    /// Notes that the image of an id has the `latest` tag of a name now.
+    /// Gives the image of this id the `latest` tag of a name.
     pub fn retag(&mut self, id: &str, name: &str) {
-        let mut all = self.by_name.values().chain(&self.nameless);
-        if let Some(held) = all.find(|held| held.id == id).cloned() {
-            self.by_name.insert(with_tag(name), held);
+        let mut all = self.by_name.values().chain(&self.untagged);
+        if let Some(image) = all.find(|image| image.id == id).cloned() {
+            self.by_name.insert(with_tag(name), image);
         }
     }
 
-    /// What is held under a reference, by its `latest` tag if it has none.
+    /// The image of a reference; the tag defaults to `latest`.
     pub fn get(&self, name: &str) -> Option<&TrackedImage> {
         self.by_name.get(&with_tag(name))
     }
 
-    /// The id of one of our images.
+    /// The id of the image of a reference; the tag defaults to `latest`.
     pub fn id(&self, name: &str) -> Option<&str> {
-        self.get(name).map(|held| held.id.as_str())
+        self.get(name).map(|image| image.id.as_str())
     }
 
-    /// Compares what is held with what would be built. `standing` tells whether an image
-    /// with the wanted fingerprint is one that we built.
-    pub fn verdict(
+    /// Compares the engine's images with the one that would be built, which has the fingerprint
+    /// `wanted` and these `bases`. `origin` returns the origin of an image with that fingerprint.
+    ///
+    /// # Errors
+    /// The origin of an image is unknown, and the decision depends on it.
+    pub fn decide(
         &self,
         name: &str,
         wanted: &Fingerprint,
         bases: &Bases,
-        standing: impl Fn(&TrackedImage) -> Standing,
-    ) -> Result<Decision, Unproven> {
+        origin: impl Fn(&TrackedImage) -> Origin,
+    ) -> Result<Decision, OriginUnknown> {
         let reason = match self.get(name) {
             None => Reason::Missing,
-            Some(held) if !held.is_of(wanted) => {
-                Reason::Other { fingerprint: held.fingerprint.clone() }
+            Some(image) if !image.has_fingerprint(wanted) => {
+                Reason::OtherFingerprint { fingerprint: image.fingerprint.clone() }
             }
-            Some(held) => match (standing(held), held.moved_base(bases)) {
-                (Standing::Ours, None) => return Ok(Decision::UpToDate),
-                (Standing::Ours, Some(moved)) => moved,
-                (Standing::Foreign, _) => Reason::Replaced,
-                (Standing::Unknown, _) => return Err(Unproven(held.id.clone())),
+            Some(image) => match (origin(image), image.moved_base(bases)) {
+                (Origin::Ours, None) => return Ok(Decision::UpToDate),
+                (Origin::Ours, Some(moved)) => moved,
+                (Origin::Foreign, _) => Reason::Derived,
+                (Origin::Unknown, _) => return Err(OriginUnknown(image.id.clone())),
             },
         };
-        let is_candidate =
-            |held: &&TrackedImage| held.is_of(wanted) && held.moved_base(bases).is_none();
-        for held in self.by_name.values().chain(&self.nameless).filter(is_candidate) {
-            match standing(held) {
-                Standing::Ours => return Ok(Decision::Tag { id: held.id.clone() }),
-                Standing::Unknown => return Err(Unproven(held.id.clone())),
-                Standing::Foreign => {}
+        let is_candidate = |image: &&TrackedImage| {
+            image.has_fingerprint(wanted) && image.moved_base(bases).is_none()
+        };
+        for image in self.by_name.values().chain(&self.untagged).filter(is_candidate) {
+            match origin(image) {
+                Origin::Ours => return Ok(Decision::Tag { id: image.id.clone() }),
+                Origin::Unknown => return Err(OriginUnknown(image.id.clone())),
+                Origin::Foreign => {}
             }
         }
         Ok(Decision::Stale(reason))
     }
 }
 
-/// A reference with the tag that it has anyhow.
+/// A reference with its tag, which defaults to `latest`.
 fn with_tag(reference: &str) -> String {
     let name = reference.rsplit('/').next().unwrap_or(reference);
     if name.contains(':') { reference.to_owned() } else { format!("{reference}:latest") }

@@ -1,39 +1,38 @@
-//! What determines an image, as one digest.
+//! Fingerprints: digests of everything that determines an image.
 //!
-//! An image is up to date if the engine holds it under its name with the labels
-//! that it would get now, and it is one that we built: labels are inherited by
-//! whatever is made from an image. The ids of what was built are on record, and where
-//! the record is lost, an image's history has to prove it ([`crate::dockerfile::provenance`]). So
-//! nothing that happens to images behind our back, and no lost state, can make us skip a
-//! build that is needed. These are the reasons for which an image is stale:
+//! An image is up to date if the engine has it under its name, with the labels that a build
+//! would give it now, and if this tool built it: derived images inherit labels. The ids of
+//! built images are recorded. Without a record, the image's history is checked instead
+//! ([`crate::dockerfile::provenance`]). So neither changes to images by others nor lost state
+//! can cause a needed build to be skipped. An image is stale for these reasons:
 //!
 //! | reason | tracked by |
 //! | --- | --- |
-//! | it is not in the engine, or under its name is another image | the engine's list |
-//! | under its name is an image that was made `FROM` it, and has its labels | the id on record, or its history |
-//! | another image had the name of a base while it was built | the bases are compared after the build |
-//! | the way of fingerprinting changed | [`FORMAT`] |
-//! | its name or its Dockerfile's place changed | the fingerprint |
-//! | the Dockerfile, as it was when the graph was made from it | the fingerprint |
-//! | a file, link or folder of its context that its Dockerfile can read: name, kind, permissions, contents | the fingerprint, by [`Context`] |
-//! | an ignore rule, by what it lets through | the same |
-//! | a file of a component that it needs, its `generated/` too | the same, under `dependency/` |
-//! | a hook of its component | the fingerprint |
-//! | a build arg that the Dockerfile declares, or that steers the builder, and platform args | the fingerprint |
-//! | an image of the workspace that it uses was made from something else | the fingerprint: it holds that image's |
-//! | an image that it uses is another one now, ours or not: pulled, retagged, built anew | [`BASES_LABEL`] |
-//! | the user said so | `--force`, `--no-cache` |
+//! | the engine does not have it, or has another image of its name | the engine's list |
+//! | its name belongs to an image derived from it | the recorded id, or the history |
+//! | a base was replaced during the build | the bases are compared after the build |
+//! | the fingerprint format changed | [`FORMAT`] |
+//! | its name or the path of its Dockerfile changed | the fingerprint |
+//! | its Dockerfile changed, as of when the graph was resolved | the fingerprint |
+//! | a readable entry of its context changed: path, type, mode, contents | the same, by [`Context`] |
+//! | an ignore rule changed, so that other files are sent | the same |
+//! | a file of a dependency changed, including its `generated/` | the same, under `dependency/` |
+//! | a hook of its component changed | the fingerprint |
+//! | a build arg that affects it changed (see [`relevant_args`]) | the fingerprint |
+//! | an image of the workspace that it uses has another fingerprint | the fingerprint |
+//! | an image that it uses has another id: pulled, retagged, rebuilt | the label with the ids |
+//! | the user requested it | `--force`, `--no-cache` |
 //!
-//! Not tracked, because it determines nothing: times, owners, absolute paths, the
-//! order of folders, and the write bits of group and others, which are not sent
-//! either. A base image that the engine no longer holds has not moved: nothing is
-//! pulled only to find out.
+//! Times, owners, absolute paths, the order of directory entries, and the write bits of group
+//! and others are not part of it, because they do not affect the image; the write bits are
+//! not sent either. A base image that the engine no longer has counts as unchanged: nothing
+//! is pulled only to compare it.
 //!
-//! What is digested is what is sent: the stream compares each file with its
-//! digest on the way out, and a build whose input changed meanwhile fails.
+//! The digested contents are those that are sent: each file is compared with its digest while
+//! it is sent, and the build fails if it changed.
 //!
-//! A fingerprint is the digest of a list of ingredients, each with a name and a
-//! value. Kept as a [`Manifest`], the list of yesterday says what changed today.
+//! A fingerprint is the digest of a list of ingredients, each with a name and a value. The
+//! list is saved as a [`Manifest`], to explain later what changed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -44,16 +43,17 @@ use crate::context::build_context::Context;
 use crate::digest::FieldHasher;
 use crate::dockerfile::platform_args::is_platform_arg;
 
-/// Changes whenever the same inputs are digested in another way.
+/// The version of the fingerprint format. It must change whenever the same inputs are
+/// digested differently.
 pub const FORMAT: &str = "3";
 
-/// The label that holds an image's fingerprint.
+/// The label with an image's fingerprint.
 pub const LABEL: &str = "org.openpai.build.fingerprint";
 
-/// The label that holds the references and ids of the images that it was made from.
-pub const BASES_LABEL: &str = "org.openpai.build.bases";
+/// The label with the references and ids of the images that an image uses.
+pub(crate) const BASES_LABEL: &str = "org.openpai.build.bases";
 
-/// The digest of everything that determines an image, or what hooks make.
+/// The digest of everything that determines an image, or the outputs of hooks.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Fingerprint(String);
 
@@ -63,11 +63,11 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// The sort of an ingredient.
+/// The kind of an ingredient.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum IngredientKind {
-    /// The image itself.
+    /// The image itself, by name.
     Image,
     /// A file, folder or link, by path.
     Path,
@@ -85,25 +85,25 @@ pub enum IngredientKind {
     Commit,
 }
 
-/// Everything that an image, or what hooks make, is made from.
+/// The ingredients of an image, or of the outputs of hooks.
 #[derive(Debug, Default)]
 pub struct Recipe<'a> {
-    facts: Vec<(IngredientKind, String, Vec<u8>)>,
+    ingredients: Vec<(IngredientKind, String, Vec<u8>)>,
     contexts: Vec<&'a Context>,
 }
 
 impl<'a> Recipe<'a> {
-    /// Adds an ingredient; the order counts.
+    /// Adds an ingredient. The order of calls affects the fingerprint.
     pub fn add(
         &mut self,
-        what: IngredientKind,
+        kind: IngredientKind,
         name: impl Into<String>,
         value: impl Into<Vec<u8>>,
     ) {
-        self.facts.push((what, name.into(), value.into()));
+        self.ingredients.push((kind, name.into(), value.into()));
     }
 
-    /// Adds all that is in a context.
+    /// Adds all entries of a context.
     pub fn add_context(&mut self, context: &'a Context) {
         self.contexts.push(context);
     }
@@ -112,8 +112,8 @@ impl<'a> Recipe<'a> {
     pub fn fingerprint(&self) -> Fingerprint {
         let mut fields = FieldHasher::default();
         fields.add(FORMAT.as_bytes());
-        for (what, name, value) in &self.facts {
-            fields.add(&[*what as u8]);
+        for (kind, name, value) in &self.ingredients {
+            fields.add(&[*kind as u8]);
             fields.add(name.as_bytes());
             fields.add(value);
         }
@@ -124,18 +124,20 @@ impl<'a> Recipe<'a> {
         Fingerprint(fields.finish().to_hex().to_string())
     }
 
-    /// The ingredients, to be compared with those of another day.
+    /// The ingredients in a form that can be saved and compared with those of another build.
     pub fn manifest(&self) -> Manifest {
-        let facts =
-            self.facts.iter().map(|(what, name, value)| (*what, name.clone(), short(value)));
+        let ingredients = self.ingredients.iter();
+        let ingredients =
+            ingredients.map(|(kind, name, value)| (*kind, name.clone(), short(value)));
         let items = self.contexts.iter().flat_map(|context| context.items());
         let paths = items.map(|item| (IngredientKind::Path, item.shown(), short(&item.value())));
-        let ingredients = facts.chain(paths).map(|(what, name, value)| ((what, name), value));
+        let ingredients = ingredients.chain(paths).map(|(kind, name, value)| ((kind, name), value));
         Manifest { fingerprint: self.fingerprint(), ingredients: ingredients.collect() }
     }
 }
 
-/// Enough to tell two values apart where nothing but a sentence depends on it.
+/// A short digest of a value. It suffices to explain a change; only the fingerprint decides
+/// whether there is one.
 fn short(value: &[u8]) -> u64 {
     let digest = blake3::hash(value);
     digest.as_bytes().iter().take(8).fold(0, |short, byte| short << 8 | u64::from(*byte))
@@ -144,41 +146,42 @@ fn short(value: &[u8]) -> u64 {
 /// The ingredients behind a fingerprint.
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 pub struct Manifest {
-    /// What they come to.
+    /// The fingerprint of these ingredients.
     pub fingerprint: Fingerprint,
     ingredients: BTreeMap<(IngredientKind, String), u64>,
 }
 
-/// What became of an ingredient.
+/// How an ingredient changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChangeKind {
-    /// It is new.
+    /// It was not there before.
     Added,
-    /// It is another one.
+    /// It has another value.
     Changed,
-    /// It is gone.
+    /// It is not there any more.
     Removed,
 }
 
 /// A difference between two manifests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Change {
-    /// The sort of the ingredient.
-    pub what: IngredientKind,
-    /// Its name.
+    /// The kind of the ingredient.
+    pub ingredient: IngredientKind,
+    /// The name of the ingredient, such as a path.
     pub name: String,
-    /// What became of it.
-    pub fate: ChangeKind,
+    /// How it changed.
+    #[serde(rename = "change")]
+    pub kind: ChangeKind,
 }
 
 impl Manifest {
-    /// What changed since `before`.
-    pub fn since(&self, before: &Self) -> Vec<Change> {
-        let change = |(what, name): &(IngredientKind, String), fate| Change {
-            what: *what,
+    /// The differences from an earlier manifest, sorted by kind and name.
+    pub fn changes_since(&self, before: &Self) -> Vec<Change> {
+        let change = |(ingredient, name): &(IngredientKind, String), kind| Change {
+            ingredient: *ingredient,
             name: name.clone(),
-            fate,
+            kind,
         };
         let (now, then) = (&self.ingredients, &before.ingredients);
         let new = now.iter().filter_map(|(key, value)| match then.get(key) {
@@ -189,25 +192,24 @@ impl Manifest {
         let gone = then.keys().filter(|key| !now.contains_key(key));
         let mut changes: Vec<Change> =
             new.chain(gone.map(|key| change(key, ChangeKind::Removed))).collect();
-        changes.sort_by(|a, b| (a.what, &a.name).cmp(&(b.what, &b.name)));
+        changes.sort_by(|a, b| (a.ingredient, &a.name).cmp(&(b.ingredient, &b.name)));
         changes
     }
 }
 
-/// The build args that can change what a Dockerfile makes: those that it
-/// declares, those that steer the builder itself, and those in place of the
-/// platform's own, which `FROM` expands undeclared. If a base image has
-/// `ONBUILD` triggers of its own, which may declare any, all of them can.
+/// The build args that can affect an image: those that its Dockerfile declares, those that
+/// configure the builder, and platform args, which `FROM` expands without a declaration. If a
+/// base has `ONBUILD` triggers, which may declare any, all build args are included.
 pub fn relevant_args<'a>(
     args: &'a BTreeMap<String, String>,
     declared: &[String],
-    base_has_triggers: bool,
+    base_has_onbuild: bool,
 ) -> BTreeMap<&'a str, &'a str> {
-    let steers = |name: &str| {
+    let configures_builder = |name: &str| {
         name.starts_with("BUILDKIT_") || name == "SOURCE_DATE_EPOCH" || is_platform_arg(name)
     };
     args.iter()
-        .filter(|(name, _)| base_has_triggers || declared.contains(name) || steers(name))
+        .filter(|(name, _)| base_has_onbuild || declared.contains(name) || configures_builder(name))
         .map(|(name, value)| (name.as_str(), value.as_str()))
         .collect()
 }
@@ -250,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_the_same_elsewhere_later_and_with_another_umask() {
+    fn it_does_not_depend_on_the_path_times_or_umask() {
         let (one, two) = (tree(), tree());
         let later = std::time::SystemTime::now() + std::time::Duration::from_secs(9);
         File::open(two.path().join("c")).unwrap().set_modified(later).unwrap();
@@ -261,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn every_change_that_matters_changes_it() {
+    fn every_relevant_change_changes_it() {
         type Change = fn(&Path);
         let changes: [(&str, Change); 7] = [
             ("contents of the same size", |root| fs::write(root.join("c"), "3").unwrap()),
@@ -290,15 +292,15 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_knows_what_changed() {
+    fn manifests_show_what_changed() {
         let (before, after) = (tree(), tree());
         fs::write(after.path().join("c"), "3").unwrap();
         fs::remove_file(after.path().join("a/b")).unwrap();
         fs::write(after.path().join("new"), "").unwrap();
         let changes = manifest(after.path(), &[("A", "1")])
-            .since(&manifest(before.path(), &[("A", "2")]))
+            .changes_since(&manifest(before.path(), &[("A", "2")]))
             .into_iter()
-            .map(|change| (change.what, change.name, change.fate))
+            .map(|change| (change.ingredient, change.name, change.kind))
             .collect::<Vec<_>>();
         let expected = [
             (IngredientKind::Path, "src/x/a/b", ChangeKind::Removed),
@@ -306,15 +308,18 @@ mod tests {
             (IngredientKind::Path, "src/x/new", ChangeKind::Added),
             (IngredientKind::Arg, "A", ChangeKind::Changed),
         ];
-        assert_eq!(changes, expected.map(|(what, name, fate)| (what, name.to_owned(), fate)));
+        assert_eq!(
+            changes,
+            expected.map(|(ingredient, name, kind)| (ingredient, name.to_owned(), kind))
+        );
     }
 
     #[test]
-    fn only_args_that_can_matter_count() {
+    fn only_relevant_args_are_included() {
         let args = [("A", "1"), ("B", "2"), ("BUILDKIT_SYNTAX", "3"), ("TARGETOS", "4")];
         let args = args.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        let names = |declared: &[String], triggers| {
-            relevant_args(&args, declared, triggers).into_keys().collect::<Vec<_>>()
+        let names = |declared: &[String], has_onbuild| {
+            relevant_args(&args, declared, has_onbuild).into_keys().collect::<Vec<_>>()
         };
         assert_eq!(names(&["A".to_owned()], false), ["A", "BUILDKIT_SYNTAX", "TARGETOS"]);
         assert_eq!(names(&[], true), ["A", "B", "BUILDKIT_SYNTAX", "TARGETOS"]);

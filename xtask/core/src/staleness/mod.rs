@@ -1,4 +1,4 @@
-//! Whether an image is what a build would make.
+//! Decides whether an image must be built, and why.
 
 pub mod engine_images;
 pub mod fingerprint;

@@ -1,4 +1,4 @@
-//! Why something must be built, in plain words.
+//! The reasons for building an image, and how they are shown.
 
 use std::fmt;
 
@@ -9,47 +9,50 @@ use crate::staleness::fingerprint::{Change, ChangeKind, IngredientKind};
 
 /// Why an image must be built.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Reason {
-    /// There is no image of ours of its name.
+    /// The engine has no image of this name with the labels of this tool.
     Missing,
-    /// It was made from something else, and nobody knows what that was.
-    Other {
-        /// The fingerprint that it has.
+    /// The image was built from other inputs, of which there is no record.
+    OtherFingerprint {
+        /// The fingerprint in its label.
         fingerprint: String,
     },
-    /// It was made from something else.
-    Changed(Vec<Change>),
-    /// Another image was put under its name, made from it: it has its labels.
-    Replaced,
-    /// An external image that it is made from is another one now.
+    /// Inputs changed since the image was built.
+    Changed {
+        /// The changed inputs.
+        changes: Vec<Change>,
+    },
+    /// Another image has its name, which was derived from it and inherited its labels.
+    Derived,
+    /// An image that it uses has another id than when it was built.
     BaseMoved {
-        /// The base, as the Dockerfile names it.
+        /// The reference of that image in the Dockerfile.
         reference: String,
-        /// The id that it was made from.
+        /// The id when it was built.
         then: String,
-        /// The id that the engine holds now.
+        /// The id in the engine now.
         now: String,
     },
-    /// An image of the workspace that it is made from was built anew.
-    Rebuilt {
-        /// Its name.
+    /// An image of the workspace that it uses is rebuilt.
+    BaseRebuilt {
+        /// The name of that image.
         image: String,
-        /// Whether that is still to come.
+        /// Whether that image is not built yet, as in a dry run.
         is_planned: bool,
     },
-    /// The user said so.
-    Asked {
-        /// The option.
+    /// The user requested it with an option.
+    Forced {
+        /// The option as written, such as `--force`.
         option: &'static str,
     },
 }
 
 impl Reason {
-    /// All that changed, if it says so.
+    /// The changed inputs; empty for reasons other than [`Reason::Changed`].
     pub fn changes(&self) -> &[Change] {
         match self {
-            Self::Changed(changes) => changes,
+            Self::Changed { changes } => changes,
             _ => &[],
         }
     }
@@ -59,10 +62,10 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing => f.write_str("image missing in the engine"),
-            Self::Other { .. } => f.write_str("image was replaced (another fingerprint)"),
-            Self::Replaced => f.write_str("image was replaced (one that was made from it)"),
-            Self::Changed(changes) => match changes.as_slice() {
-                [] => f.write_str("what it is made from changed"),
+            Self::OtherFingerprint { .. } => f.write_str("image has another fingerprint"),
+            Self::Derived => f.write_str("image was replaced by one that is derived from it"),
+            Self::Changed { changes } => match changes.as_slice() {
+                [] => f.write_str("its inputs changed"),
                 [one] => one.fmt(f),
                 [first, more @ ..] => write!(f, "{first} (+{} more)", more.len()),
             },
@@ -70,9 +73,9 @@ impl fmt::Display for Reason {
                 let reference = escape::line(reference);
                 write!(f, "base {reference} moved ({} → {})", short(then), short(now))
             }
-            Self::Rebuilt { image, is_planned: true } => write!(f, "{image} will be rebuilt"),
-            Self::Rebuilt { image, is_planned: false } => write!(f, "{image} was rebuilt"),
-            Self::Asked { option } => write!(f, "{option} was given"),
+            Self::BaseRebuilt { image, is_planned: true } => write!(f, "{image} will be rebuilt"),
+            Self::BaseRebuilt { image, is_planned: false } => write!(f, "{image} was rebuilt"),
+            Self::Forced { option } => write!(f, "{option} was given"),
         }
     }
 }
@@ -80,25 +83,25 @@ impl fmt::Display for Reason {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = escape::line(&self.name);
-        let fate = match self.fate {
+        let verb = match self.kind {
             ChangeKind::Added => "added",
             ChangeKind::Changed => "changed",
             ChangeKind::Removed => "removed",
         };
-        match self.what {
+        match self.ingredient {
             IngredientKind::Path | IngredientKind::Hook | IngredientKind::Dockerfile => {
-                write!(f, "{name} {fate}")
+                write!(f, "{name} {verb}")
             }
-            IngredientKind::Arg => write!(f, "--build-arg {name} {fate}"),
-            IngredientKind::Base => write!(f, "image {name} {fate}"),
-            IngredientKind::Variable => write!(f, "variable {name} {fate}"),
-            IngredientKind::Commit => write!(f, "the commit {fate}"),
-            IngredientKind::Image => write!(f, "name {name} {fate}"),
+            IngredientKind::Arg => write!(f, "--build-arg {name} {verb}"),
+            IngredientKind::Base => write!(f, "image {name} {verb}"),
+            IngredientKind::Variable => write!(f, "variable {name} {verb}"),
+            IngredientKind::Commit => write!(f, "the commit {verb}"),
+            IngredientKind::Image => write!(f, "name {name} {verb}"),
         }
     }
 }
 
-/// Ids are told apart by their first digits.
+/// The first digits of an id, which usually identify it.
 fn short(id: &str) -> &str {
     match id.strip_prefix("sha256:").unwrap_or(id) {
         "" => "none",

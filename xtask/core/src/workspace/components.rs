@@ -1,15 +1,14 @@
-//! What a repository holds: components, their images, hooks and declared
-//! dependencies, read from `src/` in one pass.
+//! Reads all components of a workspace: their images, hooks and declared dependencies.
 //!
-//! A component is a folder directly under `src/`. Its `build/` folder says what
-//! it makes: every `NAME[.FLAVOR].dockerfile` an image `NAME`, `build-pre.sh`
-//! and `build-post.sh` the hooks around them, `component.dep` (or
-//! `components.dep`) the components that it needs, a name a line. A folder
-//! without `build/` is source that others can depend on. Only [`FLAVORS`] are
-//! flavors: any other dot belongs to an image's name, as in `python3.11`.
+//! A component is a folder directly under `src/`, configured by its `build/` folder: each
+//! `NAME[.FLAVOR].dockerfile` builds an image `NAME`, `build-pre.sh` and `build-post.sh` are
+//! hooks that run before and after, and `component.dep` (or `components.dep`) lists the
+//! components that it depends on, one name per line. A folder without `build/` only holds
+//! files for its dependents. Only the names in `FLAVORS` are flavors: any other dot is a part
+//! of the image's name, as in `python3.11`.
 //!
-//! Reading never stops at the first problem. What can be read is returned, and
-//! what cannot is a [`Problem`], so that the whole workspace is judged at once.
+//! Reading does not stop at the first error: whatever cannot be read becomes a [`Problem`],
+//! so that all problems of a workspace are reported together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -24,33 +23,35 @@ use crate::dockerfile::parser::{self, Dockerfile, ImageUse, Via};
 use crate::dockerfile::provenance::Provenance;
 use crate::escape;
 use crate::image_reference::{self, RegistryNames};
+use crate::paths::{BUILD, POST_HOOK, PRE_HOOK, SRC, component_dir};
 use crate::problem::{Problem, Problems, did_you_mean};
 use crate::regular_file;
 use crate::workspace::hook_script;
 use crate::workspace::inputs::Inputs;
 
-/// The flavors that there are.
-pub const FLAVORS: [&str; 3] = ["common", "k8s", "yarn"];
+/// The flavors that a Dockerfile can be for.
+pub(crate) const FLAVORS: [&str; 3] = ["common", "k8s", "yarn"];
 
-/// What decides how a workspace is read, besides its files.
+/// Options that affect how a workspace is read.
 #[derive(Clone, Debug, Default)]
 pub struct WorkspaceOptions {
-    /// Of several Dockerfiles for one image, the one of this flavor.
+    /// The flavor to choose where an image has several Dockerfiles.
     pub flavor: Option<String>,
-    /// Values for `ARG`s, which can name base images.
+    /// Values for `ARG`s. They can change which images a `FROM` names.
     pub build_args: BTreeMap<String, String>,
-    /// Take it that every Dockerfile reads its whole context.
+    /// Whether to send whole contexts, including files that no instruction reads.
     pub whole_context: bool,
 }
 
 impl WorkspaceOptions {
-    /// Refuses a flavor that there is not: nothing would be built under it.
+    /// Rejects an unknown flavor, for which some images would silently not be built.
     pub fn check(&self) -> Result<(), Problem> {
         match &self.flavor {
             Some(flavor) if !FLAVORS.contains(&flavor.as_str()) => {
                 let hint = did_you_mean(flavor, FLAVORS);
                 let known = FLAVORS.join(", ");
-                let message = format!("--flavor: no flavor '{flavor}'{hint}: there are {known}");
+                let message =
+                    format!("--flavor: unknown flavor '{flavor}'{hint}: known flavors are {known}");
                 Err(Problem::of_request(message))
             }
             _ => Ok(()),
@@ -58,94 +59,95 @@ impl WorkspaceOptions {
     }
 }
 
-/// A repository and the components under its `src/`, sorted by name.
+/// A workspace and its components.
 #[derive(Debug)]
 pub struct Workspace {
-    /// The folder that holds `src/`.
+    /// The folder that contains `src/`.
     pub root: PathBuf,
-    /// Sorted by name; other parts of the core name a component by its place here.
+    /// The components, sorted by name. Elsewhere, a component is identified by its index in
+    /// this list.
     pub components: Vec<Component>,
-    /// What is odd but does not stop a build.
+    /// Problems that do not prevent a build.
     pub warnings: Vec<Problem>,
 }
 
 /// A folder directly under `src/`.
 #[derive(Debug, Default)]
 pub struct Component {
-    /// The folder's name.
+    /// The name of the folder.
     pub name: String,
-    /// The images that it makes, sorted by name.
+    /// The images built by it, sorted by name.
     pub images: Vec<Image>,
-    /// `build/build-pre.sh`, relative to the root, if there.
+    /// The path of `build/build-pre.sh`, relative to the root, if it exists.
     pub pre_hook: Option<String>,
-    /// `build/build-post.sh`, relative to the root, if there.
+    /// The path of `build/build-post.sh`, relative to the root, if it exists.
     pub post_hook: Option<String>,
-    /// What `build/inputs` declares, if there, and where the file is.
+    /// The path of `build/inputs`, relative to the root, and its contents, if it exists.
     pub inputs: Option<(String, Inputs)>,
-    /// What `component.dep` and `components.dep` name, in order.
-    pub declared: Vec<Declared>,
-    /// Where links that leave its folder lead, relative to the root, if that was asked for:
-    /// its dependents get what is there.
-    pub targets: Vec<PathBuf>,
+    /// The dependencies in `component.dep` and `components.dep`, in order.
+    pub declared: Vec<DeclaredDependency>,
+    /// The targets of symbolic links that leave its folder, relative to the root: dependents
+    /// receive copies of them. [`Workspace::read`] leaves it empty: callers set it if needed.
+    pub link_targets: Vec<PathBuf>,
 }
 
 /// One image of a component.
 #[derive(Debug)]
 pub struct Image {
-    /// The Dockerfile's name without flavor and ending.
+    /// The name of its Dockerfile, without flavor and extension.
     pub name: String,
-    /// The Dockerfile, relative to the root.
+    /// The path of its Dockerfile, relative to the root.
     pub dockerfile: String,
-    /// Of the Dockerfile's contents.
-    pub digest: Digest,
-    /// The images that the Dockerfile uses.
+    /// The digest of the Dockerfile's contents.
+    pub dockerfile_digest: Digest,
+    /// The images that its Dockerfile uses, in the order of the file.
     pub uses: Vec<ImageUse>,
-    /// The names that the Dockerfile's `ARG`s declare.
+    /// The names of all `ARG`s in its Dockerfile.
     pub args: Vec<String>,
-    /// What the Dockerfile can read of its context.
-    pub sources: ContextReads,
-    /// Whether the Dockerfile has `ONBUILD` instructions for those who build on the image.
+    /// The files of its context that the Dockerfile can read.
+    pub context_reads: ContextReads,
+    /// Whether its Dockerfile has `ONBUILD` instructions, which run in builds `FROM` it.
     pub has_onbuild: bool,
-    /// What the image is made from, and by which instructions.
+    /// Its base and instructions.
     pub provenance: Provenance,
 }
 
 /// A line of a `component.dep`.
 #[derive(Debug)]
-pub struct Declared {
-    /// The component's name as written.
+pub struct DeclaredDependency {
+    /// The name of the dependency, as written.
     pub component: String,
-    /// The file, relative to the root.
+    /// The path of the file, relative to the root.
     pub file: String,
-    /// The line, from 1.
+    /// The line, starting at 1.
     pub line: usize,
 }
 
 impl Component {
     /// The component's folder, relative to the root.
     pub fn dir(&self) -> String {
-        format!("src/{}", self.name)
+        component_dir(&self.name)
     }
 
-    /// The path of an image's Dockerfile in the component's context.
-    pub fn in_context(&self, image: &Image) -> String {
+    /// The path of an image's Dockerfile in the component's build context.
+    pub fn dockerfile_in_context(&self, image: &Image) -> String {
         let prefix = format!("{}/", self.dir());
         image.dockerfile.strip_prefix(&prefix).unwrap_or(&image.dockerfile).to_owned()
     }
 
-    /// Whether building it does anything.
+    /// Whether it has images or hooks, so that a build has a step for it.
     pub fn builds(&self) -> bool {
         !self.images.is_empty() || self.has_hooks()
     }
 
-    /// Whether scripts of the component run around its build.
+    /// Whether it has a hook.
     pub fn has_hooks(&self) -> bool {
         self.pre_hook.is_some() || self.post_hook.is_some()
     }
 }
 
 impl Workspace {
-    /// Reads the workspace at `root`; what cannot be read is added to `problems`.
+    /// Reads the workspace at `root`. Adds everything that cannot be read to `problems`.
     pub fn read(root: &Path, options: &WorkspaceOptions, problems: &mut Vec<Problem>) -> Self {
         problems.extend(options.check().err());
         let mut reader = WorkspaceReader::new(root, options);
@@ -156,13 +158,16 @@ impl Workspace {
         workspace
     }
 
-    /// The component's place in [`Workspace::components`].
+    /// The index of a component in [`Workspace::components`].
     pub fn find(&self, name: &str) -> Option<usize> {
         let by_name = |component: &Component| component.name.as_str().cmp(name);
         self.components.binary_search_by(by_name).ok()
     }
 
-    /// The places of the components that `names` names.
+    /// The indices of the components of these names.
+    ///
+    /// # Errors
+    /// One problem for each name that is unknown.
     pub fn find_all(&self, names: &[String]) -> Result<BTreeSet<usize>, Problems> {
         let mut problems = Vec::new();
         let mut found = BTreeSet::new();
@@ -171,30 +176,30 @@ impl Workspace {
                 Some(component) => {
                     found.insert(component);
                 }
-                None => problems.push(Problem::of_request(self.no_component(name))),
+                None => problems.push(Problem::of_request(self.unknown_component(name))),
             }
         }
         Problems::check(problems).map(|()| found)
     }
 
-    /// The sentence for a component that is not there.
-    pub fn no_component(&self, name: &str) -> String {
+    /// The error message for a component that does not exist.
+    pub(crate) fn unknown_component(&self, name: &str) -> String {
         let known = self.components.iter().map(|c| c.name.as_str());
         let hint = did_you_mean(name, known);
         format!("no component '{}' under src/{hint}", escape::line(name))
     }
 
-    /// Every image with its component's place, sorted by component.
+    /// All images with the indices of their components, sorted by component.
     pub fn images(&self) -> impl Iterator<Item = (usize, &Image)> {
         let components = self.components.iter().enumerate();
         components.flat_map(|(index, component)| component.images.iter().map(move |i| (index, i)))
     }
 
-    /// Lets images read everything whose base is one of ours that can make them: by its
-    /// `ONBUILD` triggers, or by variables that it may set. `registry` is the
-    /// configured `domain/namespace`, under which images are ours too.
-    pub fn widen_sources(&mut self, registry: Option<&RegistryNames>) {
-        let triggers: BTreeMap<String, bool> =
+    /// Marks images as reading their whole context if their base is an image of the workspace
+    /// that may cause it: by its `ONBUILD` triggers, or by its `ENV`. `registry` adds the names
+    /// that images of the workspace have there.
+    pub fn widen_context_reads(&mut self, registry: Option<&RegistryNames>) {
+        let has_onbuild: BTreeMap<String, bool> =
             self.images().map(|(_, image)| (image.name.clone(), image.has_onbuild)).collect();
         let images = self.components.iter_mut().flat_map(|component| &mut component.images);
         for image in images {
@@ -202,10 +207,10 @@ impl Workspace {
                 .uses
                 .iter()
                 .filter(|used| used.via == Via::From)
-                .filter_map(|used| triggers.get(used.local_name(registry)?));
-            let has_args = image.sources.has_args();
-            if bases.into_iter().any(|has_onbuild| *has_onbuild || has_args) {
-                image.sources = ContextReads::All;
+                .filter_map(|used| has_onbuild.get(used.local_name(registry)?));
+            let depends_on_args = image.context_reads.depends_on_args();
+            if bases.into_iter().any(|has_onbuild| *has_onbuild || depends_on_args) {
+                image.context_reads = ContextReads::All;
             }
         }
     }
@@ -220,7 +225,7 @@ impl Workspace {
                 Some(other) => problems.push(Problem::of_file(
                     &image.dockerfile,
                     format!(
-                        "image '{}' is made by {other} too: rename one of the two files",
+                        "image '{}' is also built by {other}: rename one of the two files",
                         image.name
                     ),
                 )),
@@ -229,18 +234,18 @@ impl Workspace {
     }
 }
 
-/// Finds the workspace that `from` lies in: the nearest folder upwards whose
-/// `src/` has a component with a `build/` folder, else the nearest with a `src/`.
+/// Finds the root of the workspace that contains `from`: the nearest ancestor whose `src/`
+/// has a component with a `build/` folder, or else the nearest one with a `src/`.
 ///
-/// A component may hold a `src/` of its own (a Rust crate does), which is why
-/// the nearest `src/` alone does not decide.
+/// The nearest `src/` alone is not enough, because a component may have its own `src/`, as
+/// Rust crates do.
 pub fn find_root(from: &Path) -> Option<PathBuf> {
-    let with_src = || from.ancestors().filter(|dir| dir.join("src").is_dir());
+    let with_src = || from.ancestors().filter(|dir| dir.join(SRC).is_dir());
     let has_component = |dir: &&Path| {
-        let Ok(entries) = fs::read_dir(dir.join("src")) else {
+        let Ok(entries) = fs::read_dir(dir.join(SRC)) else {
             return false;
         };
-        entries.flatten().any(|entry| entry.path().join("build").is_dir())
+        entries.flatten().any(|entry| entry.path().join(BUILD).is_dir())
     };
     with_src().find(has_component).or_else(|| with_src().next()).map(Path::to_owned)
 }
@@ -260,14 +265,14 @@ impl<'a> WorkspaceReader<'a> {
         Self { root, options, problems: Vec::new(), warnings: Vec::new() }
     }
 
-    /// Each component is read by itself, on all cores.
+    /// Reads all components in parallel.
     fn components(&mut self) -> Vec<Component> {
         let read: Vec<(Option<Component>, Self)> = self
-            .list("src")
+            .list(SRC)
             .into_par_iter()
             .map(|name| {
                 let mut reader = Self::new(self.root, self.options);
-                let path = format!("src/{name}");
+                let path = component_dir(&name);
                 if !self.root.join(&path).is_dir() {
                     reader.warnings.extend(stray_dockerfile(&path));
                     return (None, reader);
@@ -284,16 +289,15 @@ impl<'a> WorkspaceReader<'a> {
         }
         if components.is_empty() && self.problems.is_empty() {
             self.problems.push(Problem::of_file(
-                "src",
-                "there is no component: make a folder src/NAME/build/ with a NAME.dockerfile in it",
+                SRC,
+                "contains no components: create a folder src/NAME/build/ with a NAME.dockerfile in it",
             ));
         }
         components
     }
 
     fn component(&mut self, name: String) -> Component {
-        let dir = format!("src/{name}");
-        let build = format!("{dir}/build");
+        let build = format!("{}/{BUILD}", component_dir(&name));
         let mut component = Component { name, ..Component::default() };
         if !self.root.join(&build).is_dir() {
             return component;
@@ -307,8 +311,8 @@ impl<'a> WorkspaceReader<'a> {
                 continue;
             }
             match file.as_str() {
-                "build-pre.sh" => component.pre_hook = self.hook(path),
-                "build-post.sh" => component.post_hook = self.hook(path),
+                PRE_HOOK => component.pre_hook = self.hook(path),
+                POST_HOOK => component.post_hook = self.hook(path),
                 "component.dep" | "components.dep" => {
                     component.declared.extend(self.dependencies(&path));
                 }
@@ -321,8 +325,8 @@ impl<'a> WorkspaceReader<'a> {
         component
     }
 
-    /// A script that looks right and is read wrong is refused before anything runs; whether
-    /// it can be run at all is found out when it is.
+    /// Rejects scripts that their interpreter would misread, before anything runs. Other
+    /// errors are reported when the hook is executed.
     fn hook(&mut self, path: String) -> Option<String> {
         let script = self.read(&path)?;
         if let Err(error) = hook_script::interpreter(&script)
@@ -356,17 +360,27 @@ impl<'a> WorkspaceReader<'a> {
         if let Err(error) = image_reference::check_name(&name) {
             self.problems.push(Problem::of_file(
                 &dockerfile,
-                format!("'{}' is not the name of an image: {error}", escape::line(&name)),
+                format!("'{}' is not a valid image name: {error}", escape::line(&name)),
             ));
         }
-        let (digest, Dockerfile { uses, args, sources, has_onbuild, provenance }) =
+        let (dockerfile_digest, Dockerfile { uses, args, context_reads, has_onbuild, provenance }) =
             self.dockerfile(&dockerfile)?;
-        let sources = if self.options.whole_context { ContextReads::All } else { sources };
-        Some(Image { name, dockerfile, digest, uses, args, sources, has_onbuild, provenance })
+        let context_reads =
+            if self.options.whole_context { ContextReads::All } else { context_reads };
+        Some(Image {
+            name,
+            dockerfile,
+            dockerfile_digest,
+            uses,
+            args,
+            context_reads,
+            has_onbuild,
+            provenance,
+        })
     }
 
-    /// The file of the chosen flavor, else the one of none or of `common`. An
-    /// image that has neither is not made under that flavor.
+    /// The Dockerfile of the chosen flavor, or else the one without a flavor or of `common`.
+    /// An image that has none of these is not built for that flavor.
     fn choose_flavor(&mut self, image: &str, files: &Candidates) -> Option<String> {
         if let Some(chosen) = &self.options.flavor {
             let order = [Some(chosen.clone()), None, Some("common".to_owned())];
@@ -377,7 +391,7 @@ impl<'a> WorkspaceReader<'a> {
         if files.len() > 1 {
             let others = paths.map(String::as_str).collect::<Vec<_>>().join(", ");
             let message = format!(
-                "image '{image}' is made by {others} too: choose one with --flavor, or rename one"
+                "image '{image}' is also built by {others}: choose one with --flavor, or rename one"
             );
             self.problems.push(Problem::of_file(&first, message));
         }
@@ -399,9 +413,8 @@ impl<'a> WorkspaceReader<'a> {
         }
     }
 
-    /// The components that a `component.dep` names: a name a line, `#` starts a
-    /// comment.
-    fn dependencies(&mut self, path: &str) -> Vec<Declared> {
+    /// Parses a `component.dep`: one name per line, `#` starts a comment.
+    fn dependencies(&mut self, path: &str) -> Vec<DeclaredDependency> {
         let text = match regular_file::read_to_string(&self.root.join(path)) {
             Ok(text) => text,
             Err(error) => {
@@ -417,7 +430,7 @@ impl<'a> WorkspaceReader<'a> {
                 (index + 1, name.trim())
             })
             .filter(|(_, name)| !name.is_empty())
-            .map(|(line, name)| Declared {
+            .map(|(line, name)| DeclaredDependency {
                 component: name.to_owned(),
                 file: path.to_owned(),
                 line,
@@ -425,7 +438,7 @@ impl<'a> WorkspaceReader<'a> {
             .collect()
     }
 
-    /// The names in a folder, sorted; one that is not UTF-8 is a problem.
+    /// The names in a folder, sorted. A name that is not UTF-8 is a problem.
     fn list(&mut self, dir: &str) -> Vec<String> {
         let entries = match fs::read_dir(self.root.join(dir)) {
             Ok(entries) => entries,
@@ -439,7 +452,8 @@ impl<'a> WorkspaceReader<'a> {
             match entry.map(|entry| entry.file_name().into_string()) {
                 Ok(Ok(name)) => names.push(name),
                 Ok(Err(name)) => {
-                    let message = format!("the name of {} is not UTF-8: rename it", name.display());
+                    let message =
+                        format!("the name {} is not UTF-8: rename the file", name.display());
                     self.problems.push(Problem::of_file(dir, message));
                 }
                 Err(error) => self.unreadable(dir, &error),
@@ -455,16 +469,16 @@ impl<'a> WorkspaceReader<'a> {
     }
 }
 
-/// The warning for a Dockerfile that nothing builds because of where it lies.
-pub fn stray_dockerfile(path: &str) -> Option<Problem> {
+/// The warning for a Dockerfile that is not in a `build/` folder, where it is ignored.
+pub(crate) fn stray_dockerfile(path: &str) -> Option<Problem> {
     let mut folders = path.split('/').skip(2);
-    let is_at_home = folders.next() == Some("build") && folders.count() == 1;
+    let is_in_build = folders.next() == Some(BUILD) && folders.count() == 1;
     let is_hidden = path.split('/').any(|name| name.starts_with('.'));
-    if !path.ends_with(".dockerfile") || is_at_home || is_hidden {
+    if !path.ends_with(".dockerfile") || is_in_build || is_hidden {
         return None;
     }
     let message =
-        "not in a component's build/ folder, so it makes no image: move it to src/NAME/build/";
+        "is not in a component's build/ folder, so it is ignored: move it to src/NAME/build/";
     Some(Problem::of_file(path, message))
 }
 
@@ -482,7 +496,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_flavors_are_no_part_of_an_images_name() {
+    fn only_known_flavors_are_split_from_image_names() {
         let split = |stem| {
             let (image, flavor) = split_flavor(stem);
             (image, flavor.unwrap_or_default())

@@ -1,52 +1,52 @@
-//! How a hook is run: what its first line says, and whether its interpreter can read it.
+//! Finds the interpreter of a hook script, and rejects scripts that it would misread.
 //!
-//! A script that was saved on Windows looks right and runs half: its commands get a
-//! carriage return at their end, and `mkdir generated` makes another folder. Only shells
-//! read it so; others take such lines as they are meant. The kernel takes it for a part of
-//! the interpreter's name. What a script carries behind its text, as an archive that it
-//! unpacks, is not looked at.
+//! A script with Windows line endings may run half correctly: a shell takes the carriage
+//! return as a part of the last word, so `mkdir generated` creates a folder of another name.
+//! Only shells do this; other interpreters accept CRLF. In the first line, the kernel takes
+//! the carriage return as a part of the interpreter's name. A script with binary data, such
+//! as an appended archive, is only checked in its first line.
 
 use std::path::Path;
 
-/// Why a script is not run.
+/// Why a script cannot run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HookScriptError {
-    /// It is neither a program nor a text.
+    /// It is binary, without a `#!` line.
     #[error("is not a script: begin it with a line such as '#!/bin/bash'")]
     NotAScript,
-    /// Nothing is the first line but what begins with `#!`.
+    /// A byte order mark precedes the first line, so the kernel does not recognize its `#!`.
     #[error("begins with a byte order mark (BOM): save it as UTF-8 without one")]
     ByteOrderMark,
-    /// What reads it takes the carriage returns for text.
+    /// Its interpreter would take carriage returns as text.
     #[error(
-        "has Windows line ends (CRLF): save it with LF, and add '*.sh text eol=lf' to .gitattributes"
+        "has Windows line endings (CRLF): save it with LF, and add '*.sh text eol=lf' to .gitattributes"
     )]
-    WindowsLineEnds {
-        /// The first such line, from 1.
+    WindowsLineEndings {
+        /// The first such line, starting at 1.
         line: usize,
     },
 }
 
 impl HookScriptError {
-    /// The line to blame, from 1.
+    /// The line at fault, starting at 1; `None` if the error concerns the whole file.
     pub fn line(&self) -> Option<usize> {
         match self {
             Self::NotAScript => None,
             Self::ByteOrderMark => Some(1),
-            Self::WindowsLineEnds { line } => Some(*line),
+            Self::WindowsLineEndings { line } => Some(*line),
         }
     }
 }
 
 const SHELLS: [&str; 6] = ["sh", "bash", "dash", "ksh", "zsh", "ash"];
 
-/// These run the first of their arguments that is a name.
+/// Programs that run the command named by their first argument that is not an option.
 const RUNNERS: [&str; 2] = ["env", "busybox"];
 
-/// The command that runs a script, but for the script itself.
+/// The interpreter of a script and its argument, without the path of the script.
 ///
 /// # Errors
-/// It is no script, or what runs it would read it wrong.
+/// The file is not a script, or its interpreter would misread it.
 pub fn interpreter(script: &[u8]) -> Result<Vec<String>, HookScriptError> {
     if script.starts_with(b"\xef\xbb\xbf") {
         return Err(HookScriptError::ByteOrderMark);
@@ -55,20 +55,20 @@ pub fn interpreter(script: &[u8]) -> Result<Vec<String>, HookScriptError> {
     let is_binary = script.contains(&0);
     let is_text = !is_binary && std::str::from_utf8(script).is_ok();
     let line = std::str::from_utf8(first).ok().and_then(|line| line.strip_prefix("#!"));
-    // As the kernel reads it: a path, and all the rest as one argument.
+    // Like the kernel: a path, and the rest of the line as one argument.
     let command = match line.map(str::trim).filter(|line| !line.is_empty()) {
         Some(line) => line.splitn(2, char::is_whitespace).map(|s| s.trim().to_owned()).collect(),
         None if is_text => vec!["/bin/sh".to_owned()],
         None => return Err(HookScriptError::NotAScript),
     };
-    let is_bad = |line: &[u8]| line.ends_with(b"\r");
-    let bad = script.split(|byte| *byte == b'\n').position(is_bad);
-    let is_refused = |place| match place {
+    let has_crlf = |line: &[u8]| line.ends_with(b"\r");
+    let crlf = script.split(|byte| *byte == b'\n').position(has_crlf);
+    let is_misread = |index| match index {
         0 if line.is_some() => true,
         _ => !is_binary && is_shell(&command),
     };
-    match bad.filter(|place| is_refused(*place)) {
-        Some(place) => Err(HookScriptError::WindowsLineEnds { line: place + 1 }),
+    match crlf.filter(|index| is_misread(*index)) {
+        Some(index) => Err(HookScriptError::WindowsLineEndings { line: index + 1 }),
         None => Ok(command),
     }
 }
@@ -92,8 +92,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_reads_carriage_returns_as_text_is_refused() {
-        let bad = |line| Err(HookScriptError::WindowsLineEnds { line });
+    fn only_interpreters_that_misread_carriage_returns_are_rejected() {
+        let bad = |line| Err(HookScriptError::WindowsLineEndings { line });
         let ok = |words: &[&str]| Ok(words.iter().map(|word| (*word).to_owned()).collect());
         for (script, expected) in [
             ("#!/bin/bash -e\necho\n", ok(&["/bin/bash", "-e"])),
@@ -109,7 +109,7 @@ mod tests {
             ("#!/bin/busybox ash\necho\r\n", bad(2)),
             ("#!/bin/sh\nexit\n\0\r\n", ok(&["/bin/sh"])),
             ("#!/bin/sh\r\nexit\n\0\r\n", bad(1)),
-            ("# no program\r\necho\n", bad(1)),
+            ("# comment\r\necho\n", bad(1)),
             ("printf 'a\rb'\n", ok(&["/bin/sh"])),
             ("\u{feff}#!/bin/sh\n", Err(HookScriptError::ByteOrderMark)),
             ("\u{feff}echo\n", Err(HookScriptError::ByteOrderMark)),

@@ -1,22 +1,21 @@
-//! `build/inputs`: what a component's hooks read outside their own component.
+//! `build/inputs`: the files and values outside a component that its hooks read.
 //!
-//! A hook can read anything, so without this file it runs at every build. With
-//! it, the hook is taken for a function of what the file names, the component's
-//! own tree and what the component needs, and is skipped as long as these are the
-//! same. A line is one of
+//! A hook can read anything, so without this file it runs in every build. With it, the hook
+//! is assumed to depend only on the listed inputs, the component's own folder and the
+//! component's dependencies, and is skipped while these are unchanged. A line is one of:
 //!
-//! - a glob, relative to the workspace root; one that matches a folder takes all
-//!   that is in it;
-//! - `!` and a glob: what it matches is taken out again, whatever the order;
+//! - a glob, relative to the workspace root. If it matches a folder, it includes everything
+//!   in the folder;
+//! - `!` and a glob: excludes the matches, regardless of the order of lines;
 //! - `env:NAME`: an environment variable;
 //! - `git:HEAD`: the id of the commit that is checked out;
-//! - `~` and one of these: the hook reads it, but it alone is no reason to run the
-//!   hook again, as a stamp that is to be new when something else changes;
+//! - `~` and one of the above: an input that is read, but a change to it alone does not run
+//!   the hook again. An example is a version stamp;
 //! - blank, or a comment that begins with `#`.
 //!
-//! Globs are `globset`'s: `*` and `?` stay within a name, `**` goes across
-//! folders, `{a,b}` is a choice. Folders of git and of the build (`.git/`,
-//! `target/`) and the temporary folders of components are never taken.
+//! Globs have the syntax of `globset`: `*` and `?` do not match a slash, `**` does, and
+//! `{a,b}` matches either. `.git/`, `target/` and the temporary folders of components are
+//! never inputs.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -25,34 +24,35 @@ use std::path::{Path, PathBuf};
 
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 
-use crate::paths::TEMPORARY;
+use crate::paths::{SRC, TEMPORARY};
 use crate::problem::Problem;
-use crate::regular_file::naming;
+use crate::regular_file::with_path;
 
-/// What a `build/inputs` file declares.
+/// The contents of a `build/inputs` file.
 #[derive(Debug, Default)]
 pub struct Inputs {
-    globs: Vec<Declared>,
+    globs: Vec<DeclaredGlob>,
     excluded: GlobSet,
-    /// The names of environment variables.
+    /// The names of environment variables that run the hook again when they change.
     pub variables: BTreeSet<String>,
-    /// Whether the checked out commit is an input.
+    /// Whether the hook runs again when another commit is checked out.
     pub head: bool,
-    /// Whether it is named at all, be it with a `~`.
+    /// Whether `git:HEAD` is listed, with or without `~`.
     pub mentions_head: bool,
 }
 
 #[derive(Debug)]
-struct Declared {
+struct DeclaredGlob {
     line: usize,
     matcher: GlobSet,
-    /// The folder, relative to the root, that all matches lie in.
-    start: PathBuf,
+    /// The literal part of the glob: all matches are at or below it. Relative to the root.
+    base: PathBuf,
+    /// Whether a change runs the hook again: it has no `~`.
     is_key: bool,
 }
 
 impl Inputs {
-    /// Reads the text of the file `shown`; every line that is wrong is a problem.
+    /// Parses a file. `shown` is its name in problems, one for each invalid line.
     pub fn parse(text: &str, shown: &str) -> Result<Self, Vec<Problem>> {
         let mut inputs = Self::default();
         let mut excluded = GlobSetBuilder::new();
@@ -67,7 +67,7 @@ impl Inputs {
                 Some(rest) => (false, rest.trim()),
                 None => (true, line),
             };
-            let read = if let Some(name) = declared.strip_prefix("env:") {
+            let parsed = if let Some(name) = declared.strip_prefix("env:") {
                 if is_key {
                     inputs.variables.insert(name.to_owned());
                 }
@@ -75,7 +75,11 @@ impl Inputs {
             } else if declared.starts_with("git:") {
                 inputs.head |= is_key;
                 inputs.mentions_head = true;
-                if declared == "git:HEAD" { Ok(()) } else { Err("only git:HEAD is known".into()) }
+                if declared == "git:HEAD" {
+                    Ok(())
+                } else {
+                    Err("unknown git input: the only one is git:HEAD".into())
+                }
             } else if let Some(glob) = declared.strip_prefix('!') {
                 globs(glob).map(|globs| {
                     for glob in globs {
@@ -85,7 +89,7 @@ impl Inputs {
             } else {
                 inputs.declare(declared, line_number, is_key)
             };
-            if let Err(message) = read {
+            if let Err(message) = parsed {
                 problems.push(Problem::of_line(shown, line_number, message));
             }
         }
@@ -100,13 +104,13 @@ impl Inputs {
         }
         let matcher = set.build().map_err(|error| error.to_string())?;
         let is_literal = |part: &&str| !part.contains(['*', '?', '[', '{', '\\']);
-        let start = glob.split('/').take_while(is_literal).collect();
-        self.globs.push(Declared { line, matcher, start, is_key });
+        let base = glob.split('/').take_while(is_literal).collect();
+        self.globs.push(DeclaredGlob { line, matcher, base, is_key });
         Ok(())
     }
 
-    /// The files that decide, relative to the root. A glob that matches nothing is a
-    /// warning.
+    /// The files whose changes run the hook again, relative to the root. Adds a warning for
+    /// each glob that matches nothing.
     pub fn files(
         &self,
         root: &Path,
@@ -116,9 +120,9 @@ impl Inputs {
         let mut files = BTreeSet::new();
         for declared in &self.globs {
             let mut found = BTreeSet::new();
-            self.find(root, &declared.start, declared, &mut found)?;
+            self.find(root, &declared.base, declared, &mut found)?;
             if found.is_empty() {
-                let message = "matches nothing: mend or remove it";
+                let message = "matches nothing: fix or remove it";
                 warnings.push(Problem::of_line(shown, declared.line, message));
             }
             if declared.is_key {
@@ -128,35 +132,36 @@ impl Inputs {
         Ok(files)
     }
 
-    /// The folders or files, relative to the root, that everything declared lies in.
-    pub fn starts(&self) -> impl Iterator<Item = &Path> {
-        self.globs.iter().filter(|declared| declared.is_key).map(|it| it.start.as_path())
+    /// Folders or files, relative to the root, that contain all files whose changes run the
+    /// hook again.
+    pub fn base_paths(&self) -> impl Iterator<Item = &Path> {
+        self.globs.iter().filter(|declared| declared.is_key).map(|declared| declared.base.as_path())
     }
 
-    /// Whether a file is declared, be it as one that decides or not.
-    pub fn covers(&self, path: &Path) -> bool {
+    /// Whether a file is declared as an input, with or without `~`.
+    pub fn declares(&self, path: &Path) -> bool {
         let is_declared = || self.globs.iter().any(|declared| declared.matcher.is_match(path));
-        !is_never_taken(path) && !self.excluded.is_match(path) && is_declared()
+        !is_never_input(path) && !self.excluded.is_match(path) && is_declared()
     }
 
     fn find(
         &self,
         root: &Path,
         at: &Path,
-        declared: &Declared,
+        declared: &DeclaredGlob,
         found: &mut BTreeSet<PathBuf>,
     ) -> io::Result<()> {
-        if is_never_taken(at) || self.excluded.is_match(at) {
+        if is_never_input(at) || self.excluded.is_match(at) {
             return Ok(());
         }
         let full = root.join(at);
-        // What this user may not read, hooks cannot read either.
+        // Hooks run as the same user, so they cannot read these either.
         let is_hidden = |error: &io::Error| {
             matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
         };
         let metadata = match fs::symlink_metadata(&full) {
             Err(error) if is_hidden(&error) => return Ok(()),
-            metadata => metadata.map_err(naming(&full))?,
+            metadata => metadata.map_err(with_path(&full))?,
         };
         if !metadata.is_dir() {
             if declared.matcher.is_match(at) {
@@ -166,7 +171,7 @@ impl Inputs {
         }
         let listed = match fs::read_dir(&full) {
             Err(error) if is_hidden(&error) => return Ok(()),
-            listed => listed.map_err(naming(&full))?,
+            listed => listed.map_err(with_path(&full))?,
         };
         for child in listed {
             self.find(root, &at.join(child?.file_name()), declared, found)?;
@@ -175,12 +180,14 @@ impl Inputs {
     }
 }
 
-/// What a glob matches, and all that is in a folder that it matches.
+/// Compiles a glob, and another one for everything below a folder that it matches.
 fn globs(glob: &str) -> Result<[Glob; 2], String> {
     let glob = glob.trim().trim_end_matches('/');
     let is_outside = glob.starts_with('/') || glob.split('/').any(|part| part == "..");
     if glob.is_empty() || is_outside {
-        return Err(format!("'{glob}' is not a path below the workspace root"));
+        return Err(format!(
+            "'{glob}' is not below the workspace root: use a relative path without '..'"
+        ));
     }
     let build = |glob: &str| {
         let built = GlobBuilder::new(glob).literal_separator(true).build();
@@ -189,12 +196,12 @@ fn globs(glob: &str) -> Result<[Glob; 2], String> {
     Ok([build(glob)?, build(&format!("{glob}/**"))?])
 }
 
-/// Whether a path is never an input: it lies in `.git`, or in a temporary folder of a
-/// component.
-pub fn is_never_taken(path: &Path) -> bool {
+/// Whether a path, relative to the root, is never an input: it is in `.git/`, in `target/`,
+/// or in a temporary folder of a component.
+pub fn is_never_input(path: &Path) -> bool {
     let mut parts = path.iter();
     let first = parts.next();
-    let is_temporary = first.is_some_and(|part| part == "src")
+    let is_temporary = first.is_some_and(|part| part == SRC)
         && parts.nth(1).is_some_and(|part| TEMPORARY.iter().any(|name| part == *name));
     is_temporary || first.is_some_and(|part| part == ".git" || part == "target")
 }

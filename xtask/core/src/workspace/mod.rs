@@ -1,4 +1,4 @@
-//! What a repository holds.
+//! Reads a workspace: its components, hooks, declared inputs and registry configuration.
 
 pub mod components;
 pub mod hook_script;

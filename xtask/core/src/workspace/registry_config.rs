@@ -1,11 +1,9 @@
-//! The registry that images are pushed to, from `services-configuration.yaml`.
+//! Reads the registry that images are pushed to from `services-configuration.yaml`.
 //!
-//! The file belongs to a whole deployment; one section of it is ours, in one of
-//! two shapes: `cluster.docker-registry` and the older
-//! `cluster.docker-registry-info`, whose keys begin with `docker-`. Everything
-//! else in it is somebody else's and is not looked at. Scalars are taken as
-//! they are written: `tag: 1.10` is the tag `1.10`, and `password: 012345`
-//! keeps its zero.
+//! The file configures a whole deployment. This tool reads one section of it, in one of two
+//! forms: `cluster.docker-registry`, or the older `cluster.docker-registry-info`, whose keys
+//! begin with `docker-`. All scalars are read as written: `tag: 1.10` is the tag `1.10`, and
+//! `password: 012345` keeps its leading zero.
 
 use std::fmt;
 use std::io;
@@ -17,33 +15,33 @@ use crate::image_reference::{self, RegistryNames};
 use crate::problem::{Problem, Problems};
 use crate::regular_file;
 
-/// The file's name in the configuration folder.
-pub const FILE_NAME: &str = "services-configuration.yaml";
+/// The name of the file in the configuration folder.
+const FILE_NAME: &str = "services-configuration.yaml";
 
 /// Docker Hub's canonical domain.
 pub const DOCKER_HUB: &str = "docker.io";
 
-/// Where images go and who pushes them.
+/// A registry, and the credentials to push to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegistryConfig {
     /// `host[:port]`, or `docker.io` for Docker Hub.
     pub domain: String,
-    /// The path below the domain; empty for none.
+    /// The path between the domain and the image name; may be empty.
     pub namespace: String,
-    /// The tag that images get, unless the command line names another.
+    /// The tag for pushed images; the command line can override it.
     pub tag: Option<String>,
-    /// Without them nobody logs in.
+    /// `None` if the file has none: then those of Docker's own configuration are used.
     pub credentials: Option<Credentials>,
-    /// Where the section was read, for errors.
+    /// The file and the key of the tag, for error messages.
     pub origin: String,
 }
 
-/// A user and a password; its debug form tells neither.
+/// A username and a password. The `Debug` output contains neither.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
-    /// The registry's name for who pushes.
+    /// The account in the registry.
     pub username: String,
-    /// Never printed, logged or passed as an argument.
+    /// Must not be printed, logged or passed as a program argument.
     pub password: String,
 }
 
@@ -54,14 +52,14 @@ impl fmt::Debug for Credentials {
 }
 
 impl RegistryConfig {
-    /// Reads the section from `dir`'s [`FILE_NAME`].
+    /// Reads the section from `services-configuration.yaml` in `dir`.
     pub fn read(dir: &Path) -> Result<Self, Problems> {
         let path = dir.join(FILE_NAME);
         let shown = path.display().to_string();
         let text = regular_file::read_to_string(&path).map_err(|error| {
             let message = match error.kind() {
                 io::ErrorKind::NotFound if !path.is_symlink() => {
-                    "there is no such file: -c names the folder that holds it".to_owned()
+                    "does not exist: -c takes the folder that contains it".to_owned()
                 }
                 _ => regular_file::explain(&path, &error),
             };
@@ -70,46 +68,46 @@ impl RegistryConfig {
         Self::parse(&text, &shown)
     }
 
-    /// Reads the section from the file's text; `shown` names the file in errors.
+    /// Parses the file. `shown` is its name in error messages.
     pub fn parse(text: &str, shown: &str) -> Result<Self, Problems> {
         let file: Option<File> = serde_yaml::from_str(text).map_err(|error| {
-            let place = error.location();
+            let location = error.location();
             let text = error.to_string();
             let text = text.split(" at line ").next().unwrap_or(&text);
-            let message = match &place {
-                Some(place) => format!("column {}: {text}", place.column()),
+            let message = match &location {
+                Some(location) => format!("column {}: {text}", location.column()),
                 None => text.to_owned(),
             };
             Problem {
                 file: Some(shown.to_owned()),
-                line: place.map(|place| place.line()),
+                line: location.map(|location| location.line()),
                 message: message.replace('\n', " "),
             }
         })?;
         let cluster = file.and_then(|file| file.cluster).unwrap_or_default();
-        let (section, names) = match (cluster.current, cluster.older.map(Section::from)) {
+        let (section, keys) = match (cluster.current, cluster.older.map(Section::from)) {
             (Some(current), Some(older)) if current != older => {
                 let message = "cluster.docker-registry and cluster.docker-registry-info differ: \
                                keep one of the two";
                 return Err(Problem::of_file(shown, message).into());
             }
-            (Some(current), _) => (current, &CURRENT_NAMES),
-            (None, Some(older)) => (older, &OLDER_NAMES),
+            (Some(current), _) => (current, &CURRENT_KEYS),
+            (None, Some(older)) => (older, &OLDER_KEYS),
             (None, None) => {
-                let message = "cluster.docker-registry is missing: it says where images are \
-                               pushed to (domain, namespace, tag)";
+                let message = "cluster.docker-registry is missing: add the registry to push \
+                               to (domain, namespace, tag)";
                 return Err(Problem::of_file(shown, message).into());
             }
         };
-        section.check(shown, names)
+        section.check(shown, keys)
     }
 
-    /// What images are called there.
+    /// The names that images of the workspace have in this registry.
     pub fn names(&self) -> RegistryNames {
         RegistryNames { prefix: self.prefix(), tag: self.tag.clone() }
     }
 
-    /// `domain/namespace`, as the images' references begin.
+    /// `domain/namespace`: the prefix of image references.
     pub fn prefix(&self) -> String {
         match self.namespace.as_str() {
             "" => self.domain.clone(),
@@ -118,8 +116,8 @@ impl RegistryConfig {
     }
 }
 
-/// Where the keys of a shape lie, for errors.
-struct Names {
+/// The full keys of one form of the section, for error messages.
+struct Keys {
     domain: &'static str,
     namespace: &'static str,
     username: &'static str,
@@ -127,7 +125,7 @@ struct Names {
     tag: &'static str,
 }
 
-const CURRENT_NAMES: Names = Names {
+const CURRENT_KEYS: Keys = Keys {
     domain: "cluster.docker-registry.domain",
     namespace: "cluster.docker-registry.namespace",
     username: "cluster.docker-registry.username",
@@ -135,7 +133,7 @@ const CURRENT_NAMES: Names = Names {
     tag: "cluster.docker-registry.tag",
 };
 
-const OLDER_NAMES: Names = Names {
+const OLDER_KEYS: Keys = Keys {
     domain: "cluster.docker-registry-info.docker-registry-domain",
     namespace: "cluster.docker-registry-info.docker-namespace",
     username: "cluster.docker-registry-info.docker-username",
@@ -192,38 +190,41 @@ impl From<OlderSection> for Section {
 }
 
 impl Section {
-    fn check(self, shown: &str, names: &Names) -> Result<RegistryConfig, Problems> {
+    fn check(self, shown: &str, keys: &Keys) -> Result<RegistryConfig, Problems> {
         let mut problems = Vec::new();
         let mut report = |key: &str, message: &str| {
             problems.push(Problem::of_file(shown, format!("{key} {message}")));
         };
         let domain = self.domain.map_or_else(String::new, |domain| canonical_domain(&domain));
         if domain.is_empty() {
-            report(names.domain, "is missing: it names the registry's host[:port]");
+            report(keys.domain, "is missing: set it to the registry's host[:port]");
         } else if domain.contains(['/', ' ', '@']) {
-            report(names.domain, "is not a host[:port]: leave out the scheme and the path");
+            report(keys.domain, "is not a host[:port]: remove the scheme and the path");
         }
         let namespace = self.namespace.unwrap_or_else(|| {
-            report(names.namespace, "is missing: it is the path below the domain, or \"\"");
+            report(keys.namespace, "is missing: set it to the path after the domain, or to \"\"");
             String::new()
         });
         let is_path =
             |path: &str| path.split('/').all(|part| image_reference::check_name(part).is_ok());
         if !namespace.is_empty() && !is_path(&namespace) {
-            report(names.namespace, "is not a path of a registry: a-z, 0-9, '.', '_', '-' and '/'");
+            report(keys.namespace, "is not a valid path: use a-z, 0-9, '.', '_', '-' and '/'");
         }
         if self.tag.as_deref().is_some_and(|tag| !image_reference::is_tag(tag)) {
-            report(names.tag, "is not a tag: letters, digits, '_', '.' and '-', at most 128");
+            report(
+                keys.tag,
+                "is not a valid tag: use at most 128 letters, digits, '_', '.' and '-'",
+            );
         }
         let credentials = match (non_empty(self.username), non_empty(self.password)) {
             (Some(username), Some(password)) => Some(Credentials { username, password }),
             (None, None) => None,
             (Some(_), None) => {
-                report(names.password, "is missing, though a user is named");
+                report(keys.password, "is missing, but a username is set: set both or neither");
                 None
             }
             (None, Some(_)) => {
-                report(names.username, "is missing, though there is a password");
+                report(keys.username, "is missing, but a password is set: set both or neither");
                 None
             }
         };
@@ -233,7 +234,7 @@ impl Section {
             namespace,
             tag: non_empty(self.tag),
             credentials,
-            origin: format!("{shown}: {}", names.tag),
+            origin: format!("{shown}: {}", keys.tag),
         })
     }
 }
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn both_shapes_say_the_same_and_scalars_are_taken_as_written() {
+    fn both_forms_are_equivalent_and_scalars_are_read_as_written() {
         let current = "other: {x: [1]}\ncluster:\n  docker-registry:\n    domain: r.io:5000\n    \
                        namespace: 007\n    username: true\n    password: 012345\n    tag: 1.10\n";
         let older = "cluster:\n  docker-registry-info:\n    docker-registry-domain: r.io:5000\n    \
@@ -296,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn two_shapes_that_differ_are_refused_and_two_that_agree_are_not() {
+    fn both_forms_together_must_agree() {
         let same = "cluster: {docker-registry: {domain: r, namespace: n}, docker-registry-info: \
                     {docker-registry-domain: r, docker-namespace: n}}";
         assert!(parse(same).is_ok());
@@ -305,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_yaml_is_placed_by_line_and_column() {
+    fn malformed_yaml_is_reported_with_line_and_column() {
         let error = parse("cluster:\n  docker-registry: {domain: [}\n").unwrap_err();
         assert!(error.starts_with("c.yaml:2: column "), "{error}");
     }

@@ -10,8 +10,8 @@ use xtask_core::image_reference::RegistryNames;
 use xtask_core::plan::graph::{Direction, EdgeKind, Graph};
 use xtask_core::workspace::components::Workspace;
 
-use super::Choice;
-use crate::event::PlannedStep;
+use crate::commands::graph::choice::Choice;
+use crate::outcome::PlannedStep;
 use crate::system::records::Records;
 
 /// What to draw: components, and why one needs another.
@@ -106,7 +106,7 @@ impl Chart {
                 })
                 .collect();
             for order in graph.images(*place) {
-                images[order.place].needs.clone_from(&order.needs);
+                images[order.index].needs.clone_from(&order.needs);
             }
             Node::new(component.name.clone(), Content::Component(images))
         };

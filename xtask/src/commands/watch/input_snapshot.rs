@@ -1,7 +1,7 @@
-//! What every component was when it was made last, and what it is now, as digests.
+//! What every component was built from last, and what it would be built from now, as digests.
 //!
-//! Neither says anything of images: whether one is stale is decided in a round. Equal
-//! digests mean that a round has nothing new to look at.
+//! They say nothing of images: whether one is stale is decided in a round. Equal digests mean
+//! that a round has nothing new to decide.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use xtask_core::plan::graph::Graph;
 use xtask_core::problem::Problem;
 use xtask_core::workspace::components::Workspace;
 
-use super::Reading;
+use crate::commands::watch::reload::Loaded;
 use crate::system::git;
 
 /// Of components, by their place in the workspace; none for one that cannot be read.
@@ -82,7 +82,7 @@ impl InputSnapshot {
 
     /// The hooks of these components left all that they leave: what is missing of it from
     /// now on, somebody took away.
-    pub(crate) fn are_whole(&mut self, workspace: &Workspace, places: &BTreeSet<usize>) {
+    pub(crate) fn hooks_completed(&mut self, workspace: &Workspace, places: &BTreeSet<usize>) {
         for place in places {
             if let Some(state) = &mut self.known(workspace, *place).state {
                 state.is_whole = true;
@@ -138,14 +138,14 @@ impl InputSnapshot {
 
 /// What components are now, as long as no round is at work.
 pub(crate) async fn states(
-    reading: &Reading,
+    loaded: &Arc<Loaded>,
     trees: &Arc<TreeCache>,
     places: BTreeSet<usize>,
 ) -> ComponentStates {
-    let (reading, trees) = (Arc::clone(reading), Arc::clone(trees));
+    let (loaded, trees) = (Arc::clone(loaded), Arc::clone(trees));
     let all = places.clone();
     let reading = tokio::task::spawn_blocking(move || {
-        let (workspace, graph) = &*reading;
+        let Loaded { workspace, graph, .. } = &*loaded;
         places
             .into_par_iter()
             .filter(|place| workspace.components[*place].builds())
@@ -171,9 +171,11 @@ fn state(
     let mut is_whole = true;
     if component.has_hooks() {
         // What hooks left is made from the rest, unless somebody changes it.
-        let folder = trees.component(&component.dir())?;
-        is_whole = trees.outputs(&component.dir()).are_whole(&folder);
-        fields.add(trees.source_at_rest(&component.dir(), &needed)?.digest().as_bytes());
+        let folder = trees.component_files(&component.dir())?;
+        is_whole = trees.outputs(&component.dir()).are_unchanged_in(&folder);
+        fields.add(
+            trees.hook_context_without_generated(&component.dir(), &needed)?.digest().as_bytes(),
+        );
     }
     if let Some((file, inputs)) = &component.inputs {
         let paths = inputs.files(&workspace.root, file, &mut Vec::new());
@@ -186,10 +188,10 @@ fn state(
         }
     }
     for image in component.images.iter().filter(|_| !component.has_hooks()) {
-        let selection = ContextSpec::own(component, image).with(needed.clone());
+        let selection = ContextSpec::own(component, image).with_dependencies(needed.clone());
         fields.add(image.name.as_bytes());
-        fields.add(image.digest.as_bytes());
-        fields.add(trees.at_rest(&selection)?.digest().as_bytes());
+        fields.add(image.dockerfile_digest.as_bytes());
+        fields.add(trees.context_without_generated(&selection)?.digest().as_bytes());
     }
     Ok(ComponentState { digest: fields.finish(), is_whole })
 }

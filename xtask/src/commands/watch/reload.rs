@@ -1,4 +1,4 @@
-//! The workspace as the loop knows it, read again when it may be another.
+//! The workspace that is watched, read again whenever its structure may have changed.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
@@ -6,147 +6,171 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 use xtask_core::context::spec::ContextSpec;
+use xtask_core::context::tree_cache::TreeCache;
 use xtask_core::dockerfile::parser::ImageUse;
 use xtask_core::plan::graph::{Direction, Graph};
+use xtask_core::problem::{Problem, Problems};
 use xtask_core::workspace::components::Workspace;
 use xtask_core::workspace::registry_config::RegistryConfig;
 
-use super::Watch;
 use crate::build::base_images::{self, ExternalBases};
+use crate::build::options::BuildOptions;
 use crate::build::prepare::read_workspace;
-use crate::commands::watch::input_snapshot::states;
+use crate::command_context::CommandContext;
+use crate::commands::watch::changes::Changes;
 use crate::engine::Engine;
 use crate::event::{Event, PlannedComponent};
 use crate::system::hook_outputs;
 use crate::system::watcher::filter::WatchFilter;
 
-impl<E: Engine> Watch<'_, E> {
-    /// Reads the workspace again; what is wrong with it is said.
-    pub(crate) async fn read(&mut self) {
-        let root = self.ctx.root.clone();
-        let (events, registry) = (self.ctx.events.clone(), self.registry.clone());
-        let options = self.options.build.reading.clone();
+/// A workspace that could be read.
+pub(crate) struct Loaded {
+    pub(crate) workspace: Arc<Workspace>,
+    pub(crate) graph: Graph,
+    /// The components that are watched: those that were named, with what they need, or all.
+    pub(crate) watched: BTreeSet<usize>,
+}
+
+impl Loaded {
+    fn new(workspace: Workspace, graph: Graph, names: &[String]) -> Result<Self, Problems> {
+        let named = workspace.find_all(names)?;
+        let watched = if named.is_empty() {
+            (0..workspace.components.len()).collect()
+        } else {
+            graph.closure(&named)
+        };
+        Ok(Self { workspace: Arc::new(workspace), graph, watched })
+    }
+
+    pub(crate) fn name(&self, component: usize) -> String {
+        self.workspace.components[component].name.clone()
+    }
+
+    /// The watched components that are or depend on some.
+    pub(crate) fn watched_dependents(&self, components: &BTreeSet<usize>) -> BTreeSet<usize> {
+        self.graph.dependents(components).intersection(&self.watched).copied().collect()
+    }
+
+    /// The event that says what is watched, in build order.
+    fn event(&self) -> Event {
+        let order = self.graph.order().iter().filter(|place| self.watched.contains(place));
+        let planned = |place: &usize| PlannedComponent {
+            component: self.name(*place),
+            dependencies: self
+                .graph
+                .dependencies(*place)
+                .into_iter()
+                .map(|it| self.name(it))
+                .collect(),
+            estimate: None,
+        };
+        Event::WorkspaceLoaded { components: order.map(planned).collect() }
+    }
+
+    /// The watched components with hooks that may read files that are not watched.
+    fn undeclared(&self) -> impl Iterator<Item = &str> {
+        let watched = self.watched.iter().map(|place| &self.workspace.components[*place]);
+        let undeclared = watched.filter(|it| it.has_hooks() && it.inputs.is_none());
+        undeclared.map(|component| component.name.as_str())
+    }
+}
+
+/// Reads the workspace, and keeps watching what it consists of.
+pub(crate) struct Loader<'a, E> {
+    pub(crate) engine: &'a E,
+    pub(crate) ctx: &'a CommandContext,
+    pub(crate) options: &'a BuildOptions,
+    pub(crate) registry: Option<&'a RegistryConfig>,
+    pub(crate) trees: Arc<TreeCache>,
+    /// The components whose hooks were warned of.
+    pub(crate) warned: HashSet<String>,
+}
+
+impl<E: Engine> Loader<'_, E> {
+    /// Reads the workspace.
+    pub(crate) async fn load(&mut self, changes: &mut Changes) -> Result<Arc<Loaded>, Problems> {
+        let loaded = self.read(changes).await;
+        if let Ok(loaded) = &loaded {
+            self.ctx.events.send(loaded.event());
+            self.warn_of_undeclared(loaded);
+            self.inspect_bases(&loaded.workspace).await;
+        }
+        changes.watch_new_folders();
+        loaded.map(Arc::new)
+    }
+
+    async fn read(&self, changes: &mut Changes) -> Result<Loaded, Problems> {
+        let (root, events) = (self.ctx.root.clone(), self.ctx.events.clone());
+        let (options, registry) = (self.options.reading.clone(), self.registry.cloned());
         let reading = tokio::task::spawn_blocking(move || {
             read_workspace(&root, &options, registry.as_ref(), &events)
         });
-        self.reading = match reading.await {
-            Ok(Ok((mut workspace, graph))) => {
-                hook_outputs::load(&workspace, &self.trees);
-                self.scope = WatchFilter::new(&workspace, &graph, &self.trees);
-                self.cover_links(&mut workspace, &graph);
-                self.tell_workspace(&workspace, &graph);
-                Some(Arc::new((Arc::new(workspace), graph)))
-            }
-            Ok(Err(problems)) => {
-                self.say(&problems.into());
-                None
-            }
-            Err(_) => None,
-        };
-        if let Some(reading) = &self.reading
-            && let Err(problems) = reading.0.find_all(&self.options.build.components)
-        {
-            self.say(&problems.into());
-            self.reading = None;
-        }
-        self.warn_of_undeclared();
-        self.ask_of_bases().await;
-        self.cover();
+        let failed = |error: tokio::task::JoinError| Problem::of_request(error.to_string());
+        let (mut workspace, graph) = reading.await.map_err(failed)??;
+        hook_outputs::load(&workspace, &self.trees);
+        changes.watch(WatchFilter::new(&workspace, &graph, &self.trees));
+        self.watch_links(changes, &mut workspace, &graph);
+        Loaded::new(workspace, graph, &self.options.components)
     }
 
-    fn cover(&mut self) {
-        let scope = &self.scope;
-        for folder in scope.folders() {
-            let start = folder.ancestors().find(|folder| self.ctx.root.join(folder).is_dir());
-            self.watcher.cover(start.unwrap_or(folder), scope);
-        }
-        if scope.has_head() {
-            self.watcher.cover_one(Path::new(".git"));
-            self.watcher.cover_one(Path::new(".git/logs"));
-        }
-    }
-
-    /// Watches what links lead to that leave a component which others need. Where that is,
-    /// is known once the component is walked, which it is once it is watched; and what is
-    /// there is looked at again once it is watched, too.
-    fn cover_links(&mut self, workspace: &mut Workspace, graph: &Graph) {
-        self.cover();
+    /// Watches what links lead to that leave a component which others depend on. Where they
+    /// lead is known once the component is walked, after it is watched; what is there is read
+    /// again once it is watched, too.
+    fn watch_links(&self, changes: &mut Changes, workspace: &mut Workspace, graph: &Graph) {
         let trees = &self.trees;
         let components = workspace.components.par_iter_mut().enumerate();
-        let needed =
-            components.filter(|(place, _)| !graph.next(*place, Direction::Dependents).is_empty());
+        let needed = components
+            .filter(|(place, _)| !graph.neighbors(*place, Direction::Dependents).is_empty());
         tokio::task::block_in_place(|| {
-            needed.for_each(|(_, component)| component.targets = trees.targets(&component.dir()));
+            needed.for_each(|(_, component)| {
+                component.link_targets = trees.link_targets(&component.dir());
+            });
         });
-        let mut linked = workspace.components.iter().filter(|it| !it.targets.is_empty()).peekable();
-        if linked.peek().is_none() {
-            return;
+        let components = workspace.components.iter();
+        let linked: Vec<_> = components.filter(|it| !it.link_targets.is_empty()).collect();
+        if !linked.is_empty() {
+            changes.watch(WatchFilter::new(workspace, graph, trees));
+            for component in linked {
+                trees.invalidate_path(Path::new(&component.dir()));
+            }
         }
-        self.scope = WatchFilter::new(workspace, graph, trees);
-        self.cover();
-        linked.for_each(|component| self.trees.changed(Path::new(&component.dir())));
     }
 
-    /// Finds out which external bases read more than the Dockerfiles say; a round finds
-    /// out the rest.
-    async fn ask_of_bases(&self) {
-        let Some(reading) = &self.reading else { return };
-        let (workspace, _) = &**reading;
-        let named = self.registry.as_ref().map(RegistryConfig::names);
+    /// Warns of hooks that may read files that are not watched, once for each component.
+    fn warn_of_undeclared(&mut self, loaded: &Loaded) {
+        let new = loaded.undeclared().filter(|name| self.warned.insert((*name).to_owned()));
+        let names: Vec<&str> = new.collect();
+        if let Some(first) = names.first() {
+            let message = format!(
+                "what the hooks of {} read outside their components is not watched, as no \
+                 build/inputs declares it: 'cargo xtask inputs {first}' prints what it would hold",
+                names.join(", ")
+            );
+            self.ctx.events.send(Event::Warning(Problem::of_request(message)));
+        }
+    }
+
+    /// Finds out which external bases make a build read more than its Dockerfile says, as far
+    /// as the engine has them; a round finds out the rest.
+    async fn inspect_bases(&self, workspace: &Workspace) {
+        let registry_names = self.registry.map(RegistryConfig::names);
         let names: HashSet<&str> =
             workspace.images().map(|(_, image)| image.name.as_str()).collect();
         let is_local = |used: &ImageUse| {
-            let name = used.local_name(named.as_ref());
+            let name = used.local_name(registry_names.as_ref());
             name.is_some_and(|name| names.contains(name))
         };
         let mut found = ExternalBases::new();
         for (place, image) in workspace.images() {
-            let bases = base_images::to_ask(image, is_local);
+            let bases = base_images::to_inspect(image, is_local);
             for used in &bases {
                 if !found.contains_key(&used.reference) {
                     let base = self.engine.image(&used.reference).await.unwrap_or_default();
                     found.insert(used.reference.clone(), base);
                 }
             }
-            let selection = ContextSpec::own(&workspace.components[place], image);
-            self.trees.set_whole(&selection, base_images::read_all(image, &bases, &found));
+            let spec = ContextSpec::own(&workspace.components[place], image);
+            self.trees.set_reads_all(&spec, base_images::read_all(image, &bases, &found));
         }
-    }
-
-    fn tell_workspace(&self, workspace: &Workspace, graph: &Graph) {
-        let name = |place: usize| workspace.components[place].name.clone();
-        let looked_after = looked_after(workspace, graph, &self.options.build.components);
-        let order = graph.order().iter().filter(|place| looked_after.contains(place));
-        let planned = |place: &usize| PlannedComponent {
-            component: name(*place),
-            needs: graph.dependencies(*place).into_iter().map(name).collect(),
-            estimate: None,
-        };
-        let components = order.map(planned).collect();
-        self.ctx.events.send(Event::WorkspaceRead { components });
-    }
-
-    /// Everything is taken for made from what is there.
-    pub(crate) async fn note_all(&mut self) {
-        if let Some(reading) = self.reading.clone() {
-            let all: BTreeSet<usize> = (0..reading.0.components.len()).collect();
-            let now = states(&reading, &self.trees, all.clone()).await;
-            self.made.set(&reading.0, &now, &all);
-        }
-    }
-
-    /// The components that were asked for, with what they need.
-    pub(crate) fn looked_after(&self) -> BTreeSet<usize> {
-        let Some(reading) = &self.reading else { return BTreeSet::new() };
-        let (workspace, graph) = &**reading;
-        looked_after(workspace, graph, &self.options.build.components)
-    }
-}
-
-/// These and all that they need; everything without names, or with wrong ones.
-fn looked_after(workspace: &Workspace, graph: &Graph, names: &[String]) -> BTreeSet<usize> {
-    match workspace.find_all(names) {
-        Ok(named) if !named.is_empty() => graph.closure(&named),
-        _ => (0..workspace.components.len()).collect(),
     }
 }

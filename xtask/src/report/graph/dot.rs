@@ -1,17 +1,17 @@
-//! The chart in the language of Graphviz (<https://graphviz.org/doc/info/lang.html>):
-//! components as nodes, or as clusters of their images.
+//! The chart in Graphviz DOT (<https://graphviz.org/doc/info/lang.html>): components as
+//! nodes, or as clusters of their images.
 
 use std::collections::BTreeMap;
 
 use xtask_core::plan::graph::EdgeKind;
 
-use super::{Staleness, duration, is_copied, other_images};
 use crate::commands::graph::{Chart, Content, Link, Mark, Node};
+use crate::report::graph::node_style::{Staleness, duration, is_copied, other_images};
 
 const CRITICAL: &str = "#d64550";
 const CHANGED: &str = "#2f6fde";
 
-/// Components as nodes, with the names of their images.
+/// One node per component, labeled with its images.
 pub(crate) fn draw(chart: &Chart) -> String {
     let mut text = head(false);
     for node in &chart.nodes {
@@ -29,16 +29,16 @@ pub(crate) fn draw(chart: &Chart) -> String {
     text + "}\n"
 }
 
-/// Images as nodes, each component a cluster of its own.
+/// One node per image, one cluster per component.
 pub(crate) fn draw_images(chart: &Chart) -> String {
     let mut text = head(true);
     for node in &chart.nodes {
         text.push_str(&cluster(node));
     }
     for node in &chart.nodes {
-        for (place, image) in node.images().iter().enumerate() {
+        for (index, image) in node.images().iter().enumerate() {
             for needed in &image.needs {
-                text.push_str(&line(&id(node, place), &id(node, *needed), &BTreeMap::new()));
+                text.push_str(&line(&id(node, index), &id(node, *needed), &BTreeMap::new()));
             }
         }
     }
@@ -76,9 +76,9 @@ fn cluster(node: &Node) -> String {
     }
     let mut text = format!("  subgraph {} {{\n    label={name}\n", quoted(&cluster_id(node)));
     text.push_str("    style=rounded\n    color=\"#999999\"\n");
-    for (place, image) in node.images().iter().enumerate() {
+    for (index, image) in node.images().iter().enumerate() {
         attributes.insert("label", image.name.clone());
-        text.push_str(&format!("    {}{}\n", quoted(&id(node, place)), list(&attributes)));
+        text.push_str(&format!("    {}{}\n", quoted(&id(node, index)), list(&attributes)));
     }
     text + "  }\n"
 }
@@ -87,8 +87,8 @@ fn cluster_id(node: &Node) -> String {
     format!("cluster {}", node.name)
 }
 
-/// What an image is called: names of images are each of one component, but may be the
-/// name of another.
+/// The id of an image's node. It includes the component's name, because an image may have the
+/// name of another component.
 fn id(node: &Node, image: usize) -> String {
     match node.images().get(image) {
         Some(image) => format!("{}/{}", node.name, image.name),
@@ -154,7 +154,7 @@ fn list(attributes: &Attributes) -> String {
     format!(" [{}]", all.join(" "))
 }
 
-/// In quotes all but quotes, backslashes and ends of lines stands for itself.
+/// In a quoted string, only quotes, backslashes and line breaks need escapes.
 fn quoted(text: &str) -> String {
     let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
     format!("\"{text}\"")

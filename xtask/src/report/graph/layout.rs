@@ -1,66 +1,63 @@
-//! Where the boxes of a drawing lie, and which way its lines take.
+//! Positions the boxes of a graph and routes its lines.
 //!
-//! Layers from the left to the right, in the way of Sugiyama, Tagawa and Toda: a box
-//! lies one layer to the left of what it points at, or further where that layer is full
-//! (Coffman and Graham): so a thousand boxes are no column that nobody can look at. A
-//! line that passes layers takes a place in each, like a small box, so that it goes
-//! around boxes. In each layer the boxes are sorted by where their neighbours are (the
-//! barycentre, swept to and fro), and then moved as near to these as their order
-//! allows. Parts that do not hang together lie below each other, the largest first,
-//! and single boxes in rows under all that.
+//! A layered layout from left to right (Sugiyama, Tagawa and Toda). A box lies at least one
+//! layer to the left of the boxes that it points to, further if that layer is full (Coffman
+//! and Graham), so that a thousand boxes do not form one column. A line that crosses layers
+//! has a dummy slot in each, so that it is routed around boxes. Each layer is sorted by the
+//! positions of its boxes' neighbors (barycenter heuristic, in alternating sweeps); then
+//! boxes move as close to their neighbors as the order allows. Connected components of the
+//! graph, here called subgraphs, are stacked, the largest first, and boxes without lines
+//! follow in rows.
 //!
-//! Nothing here is left to chance: the same boxes and lines always give the same
-//! drawing.
+//! The layout is deterministic.
 
 use std::collections::BTreeSet;
 
-/// Between two layers.
+/// The horizontal gap between layers.
 const LAYER_GAP: f64 = 70.0;
-/// Between two boxes above each other.
+/// The vertical gap between boxes.
 const BOX_GAP: f64 = 14.0;
-/// Between two parts that do not hang together.
-const PART_GAP: f64 = 36.0;
-/// What a line takes of a layer that it passes, in a drawing of some boxes and of many.
-const LINES: (f64, f64) = (10.0, 2.0);
-/// More boxes than that are many.
-const MANY: usize = 150;
-/// A layer of so many boxes is never full.
-const NARROW: f64 = 24.0;
-/// How often the order of the layers is swept.
-const SWEEPS: usize = 12;
-/// How often boxes move nearer to their neighbours.
-const PULLS: usize = 24;
+/// The vertical gap between subgraphs.
+const SUBGRAPH_GAP: f64 = 36.0;
+/// The height of a line's dummy slot, in a normal and in a large subgraph.
+const LINE_HEIGHTS: (f64, f64) = (10.0, 2.0);
+/// A subgraph with more boxes is large.
+const LARGE: usize = 150;
+/// A layer with fewer boxes is never full.
+const MIN_LAYER_LIMIT: f64 = 24.0;
+/// How often the layers are sorted.
+const SORT_SWEEPS: usize = 12;
+/// How often boxes are moved toward their neighbors.
+const ALIGN_SWEEPS: usize = 24;
 
-/// A place in a drawing: from the left, from the top.
+/// The distances from the left and from the top.
 pub(crate) type Point = (f64, f64);
 
-/// What lies where.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Layout {
-    /// The middle of each box.
+    /// The center of each box.
     pub(crate) boxes: Vec<Point>,
-    /// For each line the points that it goes through, from the right side of the one
-    /// box to the left side of the other.
+    /// The points of each line, from the right side of one box to the left side of the other.
     pub(crate) lines: Vec<Vec<Point>>,
-    /// How wide and how high all of it is.
+    /// The total width and height.
     pub(crate) size: (f64, f64),
 }
 
-/// Lays out boxes of these sizes (width, height). A line points from one box to
-/// another; there is no way round along lines.
+/// Lays out boxes of these sizes (width, height). A line leads from one box to another; lines
+/// must not form a cycle.
 pub(crate) fn lay_out(sizes: &[(f64, f64)], lines: &[(usize, usize)]) -> Layout {
     let mut layout = Layout {
         boxes: vec![(0.0, 0.0); sizes.len()],
         lines: vec![Vec::new(); lines.len()],
         size: (0.0, 0.0),
     };
-    let mut parts = parts(sizes.len(), lines);
-    parts.sort_by_key(|part| (std::cmp::Reverse(part.len()), part[0]));
-    let is_single = |part: &Vec<usize>| part.len() == 1;
-    let (single, parts): (Vec<_>, Vec<_>) = parts.into_iter().partition(is_single);
-    for part in &parts {
-        let top = if layout.size.1 > 0.0 { layout.size.1 + PART_GAP } else { 0.0 };
-        let (width, height) = Part::new(part, sizes, lines).draw(top, &mut layout);
+    let mut subgraphs = subgraphs(sizes.len(), lines);
+    subgraphs.sort_by_key(|boxes| (std::cmp::Reverse(boxes.len()), boxes[0]));
+    let is_single = |boxes: &Vec<usize>| boxes.len() == 1;
+    let (single, subgraphs): (Vec<_>, Vec<_>) = subgraphs.into_iter().partition(is_single);
+    for boxes in &subgraphs {
+        let top = if layout.size.1 > 0.0 { layout.size.1 + SUBGRAPH_GAP } else { 0.0 };
+        let (width, height) = Subgraph::new(boxes, sizes, lines).place(top, &mut layout);
         layout.size = (layout.size.0.max(width), top + height);
     }
     let single: Vec<usize> = single.into_iter().flatten().collect();
@@ -68,73 +65,73 @@ pub(crate) fn lay_out(sizes: &[(f64, f64)], lines: &[(usize, usize)]) -> Layout 
     layout
 }
 
-/// The boxes that hang together, each part sorted.
-fn parts(count: usize, lines: &[(usize, usize)]) -> Vec<Vec<usize>> {
-    let mut neighbours = vec![Vec::new(); count];
+/// The boxes of each subgraph, sorted.
+fn subgraphs(count: usize, lines: &[(usize, usize)]) -> Vec<Vec<usize>> {
+    let mut neighbors = vec![Vec::new(); count];
     for (from, to) in lines {
-        neighbours[*from].push(*to);
-        neighbours[*to].push(*from);
+        neighbors[*from].push(*to);
+        neighbors[*to].push(*from);
     }
     let mut seen = vec![false; count];
-    let mut parts = Vec::new();
+    let mut subgraphs = Vec::new();
     for start in 0..count {
-        let mut part = BTreeSet::new();
+        let mut found = BTreeSet::new();
         let mut open = vec![start];
-        while let Some(place) = open.pop() {
-            if !std::mem::replace(&mut seen[place], true) {
-                part.insert(place);
-                open.extend(&neighbours[place]);
+        while let Some(index) = open.pop() {
+            if !std::mem::replace(&mut seen[index], true) {
+                found.insert(index);
+                open.extend(&neighbors[index]);
             }
         }
-        if !part.is_empty() {
-            parts.push(part.into_iter().collect());
+        if !found.is_empty() {
+            subgraphs.push(found.into_iter().collect());
         }
     }
-    parts
+    subgraphs
 }
 
-/// Boxes without lines, side by side, as wide as what lies above them or as a square.
+/// Places boxes without lines in rows, as wide as the subgraphs above or roughly square.
 fn lay_out_rows(boxes: &[usize], sizes: &[(f64, f64)], layout: &mut Layout) {
     let area: f64 =
         boxes.iter().map(|it| (sizes[*it].0 + BOX_GAP) * (sizes[*it].1 + BOX_GAP)).sum();
     let limit = layout.size.0.max((area * 2.0).sqrt());
-    let mut top = if layout.size.1 > 0.0 { layout.size.1 + PART_GAP } else { 0.0 };
+    let mut top = if layout.size.1 > 0.0 { layout.size.1 + SUBGRAPH_GAP } else { 0.0 };
     let (mut left, mut height) = (0.0, 0.0_f64);
-    for place in boxes {
-        let (width, own_height) = sizes[*place];
+    for index in boxes {
+        let (width, own_height) = sizes[*index];
         if left > 0.0 && left + width > limit {
             top += height + BOX_GAP;
             (left, height) = (0.0, 0.0);
         }
-        layout.boxes[*place] = (left + width / 2.0, top + own_height / 2.0);
+        layout.boxes[*index] = (left + width / 2.0, top + own_height / 2.0);
         left += width + BOX_GAP;
         height = height.max(own_height);
         layout.size = (layout.size.0.max(left - BOX_GAP), top + height);
     }
 }
 
-/// Boxes that hang together, and the places that their lines take in layers.
-struct Part {
-    /// A slot is a box, or a line's place in a layer that it passes.
+/// A connected component of the graph.
+struct Subgraph {
+    /// A slot holds a box, or is a dummy for a line that crosses a layer.
     slots: Vec<Slot>,
     layers: Vec<Vec<usize>>,
-    /// The slots that each line goes through.
-    ways: Vec<(usize, Vec<usize>)>,
+    /// The slots on the route of each line.
+    routes: Vec<(usize, Vec<usize>)>,
 }
 
 struct Slot {
-    /// Which box it is, if it is one.
-    place: Option<usize>,
-    /// How wide it is, and how high with the gap to the next.
+    /// The box, or `None` for a dummy.
+    index: Option<usize>,
+    /// The width, and the height with the gap to the next slot.
     size: (f64, f64),
     layer: usize,
     left: Vec<usize>,
     right: Vec<usize>,
-    /// The middle, from the top.
+    /// The center, from the top.
     y: f64,
 }
 
-impl Part {
+impl Subgraph {
     fn new(boxes: &[usize], sizes: &[(f64, f64)], lines: &[(usize, usize)]) -> Self {
         let own: Vec<(usize, (usize, usize))> = lines
             .iter()
@@ -145,33 +142,33 @@ impl Part {
             })
             .collect();
         let layers = layers_of(boxes.len(), own.iter().map(|(_, ends)| *ends));
-        let line_height = if boxes.len() > MANY { LINES.1 } else { LINES.0 };
-        let mut part = Self { slots: Vec::new(), layers: Vec::new(), ways: Vec::new() };
-        for (slot, place) in boxes.iter().enumerate() {
-            let (width, height) = sizes[*place];
-            part.add(Some(*place), (width, height + BOX_GAP), layers[slot]);
+        let line_height = if boxes.len() > LARGE { LINE_HEIGHTS.1 } else { LINE_HEIGHTS.0 };
+        let mut subgraph = Self { slots: Vec::new(), layers: Vec::new(), routes: Vec::new() };
+        for (slot, index) in boxes.iter().enumerate() {
+            let (width, height) = sizes[*index];
+            subgraph.add(Some(*index), (width, height + BOX_GAP), layers[slot]);
         }
         for (line, (from, to)) in own {
-            let mut way = vec![from];
+            let mut route = vec![from];
             for layer in layers[from] + 1..layers[to] {
-                way.push(part.add(None, (0.0, line_height), layer));
+                route.push(subgraph.add(None, (0.0, line_height), layer));
             }
-            way.push(to);
-            for pair in way.windows(2) {
-                part.slots[pair[0]].right.push(pair[1]);
-                part.slots[pair[1]].left.push(pair[0]);
+            route.push(to);
+            for pair in route.windows(2) {
+                subgraph.slots[pair[0]].right.push(pair[1]);
+                subgraph.slots[pair[1]].left.push(pair[0]);
             }
-            part.ways.push((line, way));
+            subgraph.routes.push((line, route));
         }
-        part.sort();
-        part.pull();
-        part
+        subgraph.sort();
+        subgraph.align();
+        subgraph
     }
 
-    fn add(&mut self, place: Option<usize>, size: (f64, f64), layer: usize) -> usize {
+    fn add(&mut self, index: Option<usize>, size: (f64, f64), layer: usize) -> usize {
         let slot = self.slots.len();
         let (left, right) = (Vec::new(), Vec::new());
-        self.slots.push(Slot { place, size, layer, left, right, y: 0.0 });
+        self.slots.push(Slot { index, size, layer, left, right, y: 0.0 });
         if self.layers.len() <= layer {
             self.layers.resize(layer + 1, Vec::new());
         }
@@ -179,11 +176,11 @@ impl Part {
         slot
     }
 
-    /// Finds an order of each layer in which few lines cross, and keeps the best.
+    /// Sorts the layers repeatedly, and keeps the order with the fewest crossings.
     fn sort(&mut self) {
         let mut best = self.layers.clone();
         let mut fewest = self.crossings();
-        for sweep in 0..SWEEPS {
+        for sweep in 0..SORT_SWEEPS {
             let count = self.layers.len();
             for step in 1..count {
                 let (layer, look_left) =
@@ -203,20 +200,20 @@ impl Part {
         let beside = if look_left { layer - 1 } else { layer + 1 };
         let ranks = self.ranks(beside);
         let mut order = std::mem::take(&mut self.layers[layer]);
-        let centre = |rank: usize, slot: usize| {
+        let barycenter = |rank: usize, slot: usize| {
             let slot = &self.slots[slot];
-            let neighbours = if look_left { &slot.left } else { &slot.right };
-            mean(neighbours.iter().map(|it| ranks[*it])).unwrap_or(from_count(rank))
+            let neighbors = if look_left { &slot.left } else { &slot.right };
+            mean(neighbors.iter().map(|it| ranks[*it])).unwrap_or(from_count(rank))
         };
         let mut keyed: Vec<(f64, usize)> =
-            order.iter().enumerate().map(|(rank, slot)| (centre(rank, *slot), *slot)).collect();
+            order.iter().enumerate().map(|(rank, slot)| (barycenter(rank, *slot), *slot)).collect();
         keyed.sort_by(|one, other| one.0.total_cmp(&other.0));
         order.clear();
         order.extend(keyed.into_iter().map(|(_, slot)| slot));
         self.layers[layer] = order;
     }
 
-    /// By slot, how far down it is in its layer; 0 elsewhere.
+    /// By slot, its position in this layer; 0 for slots of other layers.
     fn ranks(&self, layer: usize) -> Vec<f64> {
         let mut ranks = vec![0.0; self.slots.len()];
         for (rank, slot) in self.layers[layer].iter().enumerate() {
@@ -225,12 +222,12 @@ impl Part {
         ranks
     }
 
-    /// How many pairs of lines cross between layers.
+    /// The number of line crossings.
     fn crossings(&self) -> usize {
         let between = |layer: usize| {
             let mut rank = vec![0; self.slots.len()];
-            for (place, slot) in self.layers[layer + 1].iter().enumerate() {
-                rank[*slot] = place;
+            for (position, slot) in self.layers[layer + 1].iter().enumerate() {
+                rank[*slot] = position;
             }
             let mut ends = Vec::new();
             for slot in &self.layers[layer] {
@@ -244,8 +241,8 @@ impl Part {
         (0..self.layers.len().saturating_sub(1)).map(between).sum()
     }
 
-    /// Moves the slots of each layer to their neighbours, without changing the order.
-    fn pull(&mut self) {
+    /// Moves the slots of each layer toward their neighbors, without changing the order.
+    fn align(&mut self) {
         for layer in 0..self.layers.len() {
             let mut y = 0.0;
             for slot in &self.layers[layer] {
@@ -254,31 +251,31 @@ impl Part {
                 y += height;
             }
         }
-        for pull in 0..PULLS {
+        for sweep in 0..ALIGN_SWEEPS {
             let count = self.layers.len();
             for step in 0..count {
-                let layer = if pull % 2 == 0 { step } else { count - 1 - step };
-                self.pull_layer(layer);
+                let layer = if sweep % 2 == 0 { step } else { count - 1 - step };
+                self.align_layer(layer);
             }
         }
     }
 
-    fn pull_layer(&mut self, layer: usize) {
+    fn align_layer(&mut self, layer: usize) {
         let order = &self.layers[layer];
-        let wish = |slot: &usize| {
+        let desired = |slot: &usize| {
             let slot = &self.slots[*slot];
             let beside = slot.left.iter().chain(&slot.right);
             mean(beside.map(|it| self.slots[*it].y)).unwrap_or(slot.y)
         };
-        let wishes: Vec<f64> = order.iter().map(wish).collect();
+        let desired: Vec<f64> = order.iter().map(desired).collect();
         let heights: Vec<f64> = order.iter().map(|slot| self.slots[*slot].size.1).collect();
-        for (slot, y) in order.iter().zip(nearest(&wishes, &heights)) {
+        for (slot, y) in order.iter().zip(nearest(&desired, &heights)) {
             self.slots[*slot].y = y;
         }
     }
 
-    /// Writes the places into a layout, and gives the size.
-    fn draw(&self, top: f64, layout: &mut Layout) -> (f64, f64) {
+    /// Writes the positions into a layout, and returns the size.
+    fn place(&self, top: f64, layout: &mut Layout) -> (f64, f64) {
         let (mut lowest, mut highest) = (f64::MAX, f64::MIN);
         for slot in &self.slots {
             let half = (slot.size.1 - BOX_GAP).max(0.0) / 2.0;
@@ -296,23 +293,23 @@ impl Part {
         }
         let y = |slot: &Slot| top + slot.y - lowest;
         for slot in &self.slots {
-            if let Some(place) = slot.place {
+            if let Some(index) = slot.index {
                 let (left, right) = columns[slot.layer];
-                layout.boxes[place] = (f64::midpoint(left, right), y(slot));
+                layout.boxes[index] = (f64::midpoint(left, right), y(slot));
             }
         }
-        for (line, way) in &self.ways {
+        for (line, route) in &self.routes {
             let mut points = Vec::new();
-            for (step, slot) in way.iter().map(|slot| &self.slots[*slot]).enumerate() {
+            for (step, slot) in route.iter().map(|slot| &self.slots[*slot]).enumerate() {
                 let (left, right) = columns[slot.layer];
-                // Beside a box that is narrower than others of its layer a line is level.
-                let margin = slot.place.map_or(0.0, |_| (right - left - slot.size.0) / 2.0);
+                // A line is horizontal beside a box that is narrower than its layer.
+                let margin = slot.index.map_or(0.0, |_| (right - left - slot.size.0) / 2.0);
                 let level = y(slot);
                 if step > 0 {
                     points.push((left, level));
                     points.extend((margin > 0.0).then_some((left + margin, level)));
                 }
-                if step + 1 < way.len() {
+                if step + 1 < route.len() {
                     points.extend((margin > 0.0).then_some((right - margin, level)));
                     points.push((right, level));
                 }
@@ -323,8 +320,8 @@ impl Part {
     }
 }
 
-/// By box: how many layers lie to its left. What is pointed at by nobody lies as far
-/// to the right as what it points at allows.
+/// The layer of each box, counted from the left. Each box lies as far to the right as the
+/// boxes that it points to, and full layers, allow.
 fn layers_of(count: usize, lines: impl Iterator<Item = (usize, usize)>) -> Vec<usize> {
     let mut next = vec![Vec::new(); count];
     for (from, to) in lines {
@@ -332,14 +329,14 @@ fn layers_of(count: usize, lines: impl Iterator<Item = (usize, usize)>) -> Vec<u
     }
     let mut heights = vec![None; count];
     for start in 0..count {
-        // A box's height is known once those of all that it points at are.
+        // A box's height is known once the heights of all boxes that it points to are.
         let mut open = vec![start];
-        while let Some(place) = open.last().copied() {
+        while let Some(index) = open.last().copied() {
             let unknown: Vec<usize> =
-                next[place].iter().copied().filter(|it| heights[*it].is_none()).collect();
+                next[index].iter().copied().filter(|it| heights[*it].is_none()).collect();
             if unknown.is_empty() {
-                let height = next[place].iter().filter_map(|it| heights[*it]).max();
-                heights[place] = Some(height.map_or(0, |height: usize| height + 1));
+                let height = next[index].iter().filter_map(|it| heights[*it]).max();
+                heights[index] = Some(height.map_or(0, |height: usize| height + 1));
                 open.pop();
             } else {
                 open.extend(unknown);
@@ -347,25 +344,25 @@ fn layers_of(count: usize, lines: impl Iterator<Item = (usize, usize)>) -> Vec<u
         }
     }
     let mut lowest_first: Vec<usize> = (0..count).collect();
-    lowest_first.sort_by_key(|place| heights[*place]);
-    let limit = NARROW.max(from_count(count).sqrt() * 1.5);
-    // From the right, as far as everything that a box points at is.
+    lowest_first.sort_by_key(|index| heights[*index]);
+    let limit = MIN_LAYER_LIMIT.max(from_count(count).sqrt() * 1.5);
+    // Counted from the right here.
     let mut layers = vec![0_usize; count];
     let mut members: Vec<f64> = Vec::new();
-    for place in lowest_first {
-        let after = next[place].iter().map(|it| layers[*it] + 1).max().unwrap_or(0);
+    for index in lowest_first {
+        let after = next[index].iter().map(|it| layers[*it] + 1).max().unwrap_or(0);
         let is_open = |layer: &usize| members[*layer] < limit;
         let layer = (after..members.len()).find(is_open).unwrap_or(members.len().max(after));
         members.resize(members.len().max(layer + 1), 0.0);
         members[layer] += 1.0;
-        layers[place] = layer;
+        layers[index] = layer;
     }
     let last = members.len().saturating_sub(1);
     layers.into_iter().map(|layer| last - layer).collect()
 }
 
-/// How many pairs of these numbers below `limit` are in the wrong order, counted with
-/// a Fenwick tree (Barth, Jünger and Mutzel).
+/// The number of pairs in the wrong order among numbers below `limit`, counted with a Fenwick
+/// tree (Barth, Jünger and Mutzel).
 fn inversions(numbers: &[usize], limit: usize) -> usize {
     let mut tree = vec![0_usize; limit + 1];
     let mut found = 0;
@@ -386,17 +383,17 @@ fn inversions(numbers: &[usize], limit: usize) -> usize {
     found
 }
 
-/// The places nearest to the wished ones at which slots of these heights lie below
-/// each other: those that are in each other's way share the mean of their wishes (the
+/// The positions nearest to the desired ones at which slots of these heights do not overlap:
+/// slots that would are moved to the mean of their desired positions (the
 /// pool-adjacent-violators algorithm).
-fn nearest(wishes: &[f64], heights: &[f64]) -> Vec<f64> {
+fn nearest(desired: &[f64], heights: &[f64]) -> Vec<f64> {
     let mut pools: Vec<(f64, f64)> = Vec::new();
     let mut offset = 0.0;
     let mut offsets = Vec::new();
-    for (wish, height) in wishes.iter().zip(heights) {
+    for (position, height) in desired.iter().zip(heights) {
         offset += height / 2.0;
         offsets.push(offset);
-        let mut pool = (wish - offset, 1.0);
+        let mut pool = (position - offset, 1.0);
         while let Some((value, weight)) = pools.pop_if(|(value, _)| *value > pool.0) {
             let sum = weight + pool.1;
             pool = ((value * weight + pool.0 * pool.1) / sum, sum);
@@ -404,15 +401,15 @@ fn nearest(wishes: &[f64], heights: &[f64]) -> Vec<f64> {
         pools.push(pool);
         offset += height / 2.0;
     }
-    let mut places = Vec::new();
+    let mut positions = Vec::new();
     for (value, weight) in pools {
         let mut left = weight;
         while left > 0.5 {
-            places.push(value + offsets[places.len()]);
+            positions.push(value + offsets[positions.len()]);
             left -= 1.0;
         }
     }
-    places
+    positions
 }
 
 fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
@@ -420,7 +417,7 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     (count > 0.0).then(|| sum / count)
 }
 
-/// No drawing has so many boxes that this is not exact.
+/// Exact for any realistic number of boxes.
 fn from_count(count: usize) -> f64 {
     u32::try_from(count).map_or(f64::MAX, f64::from)
 }
@@ -445,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn boxes_of_random_graphs_never_overlap_and_lines_go_right() {
+    fn boxes_of_random_graphs_never_overlap_and_lines_lead_right() {
         for seed in 0..300 {
             let (sizes, lines) = random(seed);
             let layout = lay_out(&sizes, &lines);
@@ -467,9 +464,9 @@ mod tests {
                     "seed {seed}"
                 );
             }
-            for ((from, to), way) in lines.iter().zip(&layout.lines) {
-                assert!(way.windows(2).all(|pair| pair[0].0 <= pair[1].0), "seed {seed}");
-                let (start, end) = (way[0], way[way.len() - 1]);
+            for ((from, to), route) in lines.iter().zip(&layout.lines) {
+                assert!(route.windows(2).all(|pair| pair[0].0 <= pair[1].0), "seed {seed}");
+                let (start, end) = (route[0], route[route.len() - 1]);
                 assert_eq!((start.1, end.1), (layout.boxes[*from].1, layout.boxes[*to].1));
             }
             assert_eq!(layout, lay_out(&sizes, &lines), "seed {seed}");
@@ -498,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_come_as_near_to_their_wishes_as_their_order_allows() {
+    fn slots_are_as_near_to_their_desired_positions_as_the_order_allows() {
         assert_eq!(nearest(&[0.0, 0.0], &[10.0, 10.0]), [-5.0, 5.0]);
         assert_eq!(nearest(&[0.0, 100.0], &[10.0, 10.0]), [0.0, 100.0]);
     }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use xtask_core::plan::graph::EdgeKind;
 
-use super::{Staleness, duration, is_copied, other_images};
 use crate::commands::graph::{Chart, Content, Mark, Node};
+use crate::report::graph::node_style::{Staleness, duration, is_copied, other_images};
 
 pub(crate) fn draw(chart: &Chart) -> String {
     let ids = ids(&chart.nodes);
@@ -43,12 +43,12 @@ pub(crate) fn draw(chart: &Chart) -> String {
     text
 }
 
-/// Names that Mermaid takes, as near to the real ones as that allows.
+/// Unique ids that are valid in Mermaid, as close to the real names as possible.
 fn ids(nodes: &[Node]) -> Vec<String> {
     let mut taken = BTreeSet::new();
     let mut id = |node: &Node| {
         let plain = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '_' };
-        // A word before it keeps it apart from the words of the language.
+        // The prefix avoids Mermaid's keywords.
         let name: String = node.name.chars().map(plain).collect();
         let kind = if node.is_external() { "external" } else { "c" };
         let mut id = format!("{kind}_{name}");
@@ -60,7 +60,7 @@ fn ids(nodes: &[Node]) -> Vec<String> {
     nodes.iter().map(&mut id).collect()
 }
 
-/// `#` begins Mermaid's names of characters, and some of HTML is taken for itself.
+/// `#` starts an entity code in Mermaid, and some HTML is interpreted.
 fn escaped(text: &str) -> String {
     let text = text.replace('#', "#35;").replace('"', "#quot;");
     text.replace('<', "#lt;").replace('>', "#gt;")

@@ -1,15 +1,16 @@
-//! The picture in a page that needs nothing but itself: it can be moved and zoomed, a
-//! component lights up what it needs and what needs it, and names can be searched.
+//! The SVG in a self-contained interactive page, with pan, zoom, search and highlighting of a
+//! component's dependencies and dependents.
 
 use serde_json::{Value, json};
 
-use super::{Staleness, duration, svg};
 use crate::commands::graph::{Chart, Node};
+use crate::report::graph::node_style::{Staleness, duration};
+use crate::report::graph::svg;
 use crate::report::plan;
 
 const PAGE: &str = include_str!("page.html");
 
-/// Where the picture and the data go.
+/// Replaced by the SVG and the data.
 const PICTURE: &str = "<!--PICTURE-->";
 const DATA: &str = "/*DATA*/null";
 
@@ -18,7 +19,7 @@ pub(crate) fn draw(chart: &Chart) -> String {
     let mut links: Vec<(usize, usize)> = chart.links.iter().map(|it| (it.from, it.to)).collect();
     links.dedup();
     let data = json!({ "nodes": nodes, "links": links }).to_string();
-    // In a script only its end and what keeps it from that are special: both begin so.
+    // In a script, `</script>` and `<!--` in a name would be taken for markup.
     let data = data.replace('<', "\\u003c");
     PAGE.replacen(PICTURE, &svg::draw(chart), 1).replacen(DATA, &data, 1)
 }

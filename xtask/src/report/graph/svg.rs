@@ -1,22 +1,22 @@
-//! The chart as a picture that needs nothing but itself.
+//! The chart as a self-contained SVG image.
 //!
-//! Boxes are light and their text dark, whatever lies behind them, and lines are grey:
-//! so it can be read in a dark page as in a light one. Text is set in a font whose
-//! letters are equally wide, as nobody measures it here.
+//! Boxes are light with dark text and lines are gray, so it is readable on light and dark
+//! backgrounds. The font is monospaced, because text is not measured here.
 
 use xtask_core::plan::graph::EdgeKind;
 
-use super::{Staleness, duration, is_copied, other_images};
 use crate::commands::graph::{Chart, Link, Mark, Node};
 use crate::report::graph::layout::{Layout, Point, lay_out};
+use crate::report::graph::node_style::{Staleness, duration, is_copied, other_images};
 use crate::report::plan;
 
+/// The width of a character, in the two font sizes.
 const LETTER: f64 = 7.9;
 const SMALL_LETTER: f64 = 6.7;
 const NAME_HEIGHT: f64 = 30.0;
 const LINE_HEIGHT: f64 = 15.0;
 const MARGIN: f64 = 16.0;
-const KEY_HEIGHT: f64 = 34.0;
+const LEGEND_HEIGHT: f64 = 34.0;
 
 const STYLE: &str = "
     text { font: 13px ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace; fill: #1b1f24; text-anchor: middle; }
@@ -26,7 +26,7 @@ const STYLE: &str = "
     .bare rect { fill: #eef1f4; }
     .external rect { fill: #f6f8fa; stroke-dasharray: 4 3; }
     .external text { fill: #57606a; }
-    .up-to-date rect { fill: #d7f0dc; }
+    .up_to_date rect { fill: #d7f0dc; }
     .restored rect { fill: #d7e8f0; }
     .stale rect { fill: #ffd9c2; }
     .undecided rect { fill: #fff3c2; }
@@ -47,10 +47,10 @@ pub(crate) fn draw(chart: &Chart) -> String {
     let mut ends: Vec<(usize, usize)> = chart.links.iter().map(|it| (it.from, it.to)).collect();
     ends.dedup();
     let layout = lay_out(&sizes, &ends);
-    let key = key(chart);
-    let key_width = key.iter().map(|(_, text)| key_width(text)).sum::<f64>();
-    let width = layout.size.0.max(key_width) + 2.0 * MARGIN;
-    let height = layout.size.1 + 2.0 * MARGIN + if key.is_empty() { 0.0 } else { KEY_HEIGHT };
+    let legend = legend(chart);
+    let legend_width = legend.iter().map(|(_, text)| legend_width(text)).sum::<f64>();
+    let width = layout.size.0.max(legend_width) + 2.0 * MARGIN;
+    let height = layout.size.1 + 2.0 * MARGIN + if legend.is_empty() { 0.0 } else { LEGEND_HEIGHT };
     let mut text = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" \
          width=\"{width:.0}\" height=\"{height:.0}\">\n  <style>{STYLE}</style>\n  \
@@ -59,39 +59,39 @@ pub(crate) fn draw(chart: &Chart) -> String {
          <g id=\"picture\" transform=\"translate({MARGIN} {MARGIN})\">\n"
     );
     for link in &chart.links {
-        text.push_str(&line(chart, link, way(&layout, &ends, link)));
+        text.push_str(&line(chart, link, route(&layout, &ends, link)));
     }
-    for (place, (node, lines)) in chart.nodes.iter().zip(&texts).enumerate() {
-        text.push_str(&node_box(place, node, lines, layout.boxes[place], sizes[place]));
+    for (index, (node, lines)) in chart.nodes.iter().zip(&texts).enumerate() {
+        text.push_str(&node_box(index, node, lines, layout.boxes[index], sizes[index]));
     }
     text.push_str("  </g>\n");
-    text.push_str(&draw_key(&key, layout.size.1 + 2.0 * MARGIN));
+    text.push_str(&draw_legend(&legend, layout.size.1 + 2.0 * MARGIN));
     text + "</svg>\n"
 }
 
-/// What stands below the name.
+/// The lines below the name.
 fn lines_of(node: &Node) -> Vec<String> {
     let images = other_images(node).map(str::to_owned);
     images.chain(duration(node)).collect()
 }
 
 fn size(node: &Node, lines: &[String]) -> (f64, f64) {
-    let name = wide(&node.name, LETTER);
-    let width = lines.iter().map(|line| wide(line, SMALL_LETTER)).fold(name, f64::max);
+    let name = text_width(&node.name, LETTER);
+    let width = lines.iter().map(|line| text_width(line, SMALL_LETTER)).fold(name, f64::max);
     let below = lines.iter().map(|_| LINE_HEIGHT).sum::<f64>();
     (width + 24.0, NAME_HEIGHT + below)
 }
 
-fn wide(text: &str, letter: f64) -> f64 {
+fn text_width(text: &str, letter: f64) -> f64 {
     let letters = u32::try_from(console::measure_text_width(text)).unwrap_or(u32::MAX);
     f64::from(letters) * letter
 }
 
-fn way<'l>(layout: &'l Layout, ends: &[(usize, usize)], link: &Link) -> &'l [Point] {
-    ends.binary_search(&(link.from, link.to)).map_or(&[], |place| &layout.lines[place])
+fn route<'l>(layout: &'l Layout, ends: &[(usize, usize)], link: &Link) -> &'l [Point] {
+    ends.binary_search(&(link.from, link.to)).map_or(&[], |index| &layout.lines[index])
 }
 
-fn line(chart: &Chart, link: &Link, way: &[Point]) -> String {
+fn line(chart: &Chart, link: &Link, route: &[Point]) -> String {
     let (from, to) = (&chart.nodes[link.from], &chart.nodes[link.to]);
     let mut classes = "line".to_owned();
     if link.kind == EdgeKind::Declared {
@@ -104,23 +104,24 @@ fn line(chart: &Chart, link: &Link, way: &[Point]) -> String {
     }
     let lines: Vec<String> =
         link.lines.iter().map(|(file, line)| format!("{file}:{line}")).collect();
-    let title = format!("{} needs {} ({}): {}", from.name, to.name, link.kind, lines.join(", "));
+    let title =
+        format!("{} depends on {} ({}): {}", from.name, to.name, link.kind, lines.join(", "));
     format!(
         "    <path class=\"{classes}\" data-from=\"{}\" data-to=\"{}\" d=\"{}\"><title>{}</title></path>\n",
         link.from,
         link.to,
-        curve(way),
+        curve(route),
         escaped(&title)
     )
 }
 
-/// Level at each point, so that it comes from the side of a box and goes to one.
-fn curve(way: &[Point]) -> String {
+/// Horizontal at each point, so that it leaves and enters boxes at their sides.
+fn curve(route: &[Point]) -> String {
     let mut text = String::new();
-    if let Some((x, y)) = way.first() {
+    if let Some((x, y)) = route.first() {
         text.push_str(&format!("M{x:.1} {y:.1}"));
     }
-    for pair in way.windows(2) {
+    for pair in route.windows(2) {
         let ((x, y), (to_x, to_y)) = (pair[0], pair[1]);
         let middle = f64::midpoint(x, to_x);
         text.push_str(&format!(" C{middle:.1} {y:.1} {middle:.1} {to_y:.1} {to_x:.1} {to_y:.1}"));
@@ -128,7 +129,7 @@ fn curve(way: &[Point]) -> String {
     text
 }
 
-fn node_box(place: usize, node: &Node, lines: &[String], at: Point, size: (f64, f64)) -> String {
+fn node_box(index: usize, node: &Node, lines: &[String], at: Point, size: (f64, f64)) -> String {
     let mut classes = vec!["node"];
     if node.is_external() {
         classes.push("external");
@@ -141,7 +142,7 @@ fn node_box(place: usize, node: &Node, lines: &[String], at: Point, size: (f64, 
         classes.push("critical");
     }
     let mut text = format!(
-        "    <g class=\"{}\" data-node=\"{place}\" transform=\"translate({:.1} {:.1})\"><title>{}</title>\
+        "    <g class=\"{}\" data-node=\"{index}\" transform=\"translate({:.1} {:.1})\"><title>{}</title>\
          <rect width=\"{:.1}\" height=\"{:.1}\" rx=\"6\"/>",
         classes.join(" "),
         at.0 - size.0 / 2.0,
@@ -170,8 +171,8 @@ fn title(node: &Node) -> String {
     lines.join("\n")
 }
 
-/// What the kinds of lines and colours in a picture mean.
-fn key(chart: &Chart) -> Vec<(&'static str, &'static str)> {
+/// The class and label of each kind of line and color that the chart uses.
+fn legend(chart: &Chart) -> Vec<(&'static str, &'static str)> {
     let has_kind = |wanted: &dyn Fn(EdgeKind) -> bool| chart.links.iter().any(|it| wanted(it.kind));
     let is_declared = |kind| kind == EdgeKind::Declared;
     let has_state = |state| chart.nodes.iter().any(|node| Staleness::of(node) == Some(state));
@@ -181,24 +182,24 @@ fn key(chart: &Chart) -> Vec<(&'static str, &'static str)> {
         (has_kind(&is_copied), "line copied", "COPY --from, RUN --mount"),
         (has_kind(&is_declared), "line declared", "component.dep"),
         (chart.nodes.iter().any(|node| node.is_critical), "line critical", "critical path"),
-        (has_state(Staleness::UpToDate), "up-to-date", "up to date"),
-        (has_state(Staleness::Restored), "restored", "gets its name back"),
+        (has_state(Staleness::UpToDate), "up_to_date", "up to date"),
+        (has_state(Staleness::Restored), "restored", "will be retagged"),
         (has_state(Staleness::Stale), "stale", "stale"),
         (has_state(Staleness::Undecided), "undecided", "decided during the build"),
         (has_mark(Mark::Changed), "changed", "changed"),
-        (has_mark(Mark::Reached), "reached", "needs what changed"),
+        (has_mark(Mark::Reached), "reached", "affected by a change"),
     ];
     all.into_iter().filter(|(is_used, ..)| *is_used).map(|(_, class, text)| (class, text)).collect()
 }
 
-fn key_width(text: &str) -> f64 {
-    wide(text, SMALL_LETTER) + 58.0
+fn legend_width(text: &str) -> f64 {
+    text_width(text, SMALL_LETTER) + 58.0
 }
 
-fn draw_key(key: &[(&str, &str)], top: f64) -> String {
+fn draw_legend(legend: &[(&str, &str)], top: f64) -> String {
     let mut text = String::new();
     let mut left = MARGIN;
-    for (class, label) in key {
+    for (class, label) in legend {
         let y = top + 8.0;
         let sample = if class.starts_with("line") {
             let to = left + 30.0;
@@ -213,12 +214,12 @@ fn draw_key(key: &[(&str, &str)], top: f64) -> String {
         text.push_str(&format!(
             "  {sample}<text class=\"key\" x=\"{x:.1}\" y=\"{base:.1}\">{label}</text>\n"
         ));
-        left += key_width(label);
+        left += legend_width(label);
     }
     text
 }
 
-/// Text between tags or in an attribute.
+/// Escapes text for an element or an attribute.
 pub(crate) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -1,12 +1,12 @@
-//! A tree in the way of `cargo tree`: what was shown once with all that is below it is
-//! named again, and marked `(*)`.
+//! A tree like that of `cargo tree`: a component whose dependencies have been shown before is
+//! marked `(*)`, and they are not repeated.
 
 use std::collections::BTreeSet;
 
 use console::Style;
 
-use super::{Staleness, duration, other_images};
 use crate::commands::graph::{Chart, Mark, Node};
+use crate::report::graph::node_style::{Staleness, duration, other_images};
 use crate::report::plan;
 
 pub(crate) fn draw(chart: &Chart, has_colors: bool) -> String {
@@ -25,11 +25,11 @@ struct TreePrinter<'a> {
 }
 
 impl TreePrinter<'_> {
-    fn add(&mut self, place: usize, before: &str, kinds: Option<&str>) {
-        let node = &self.chart.nodes[place];
-        let below = self.below(place);
-        let is_shown = !self.seen.insert(place);
-        let mark = if is_shown && !below.is_empty() { " (*)" } else { "" };
+    fn add(&mut self, index: usize, indent: &str, kinds: Option<&str>) {
+        let node = &self.chart.nodes[index];
+        let children = self.children(index);
+        let is_shown = !self.seen.insert(index);
+        let mark = if is_shown && !children.is_empty() { " (*)" } else { "" };
         let name = self.styled(&style(node), &node.name);
         let details = format!("{}{}", details(node), kinds.unwrap_or_default());
         let details = self.styled(&Style::new().dim(), &details);
@@ -37,23 +37,23 @@ impl TreePrinter<'_> {
         if is_shown {
             return;
         }
-        for (index, (child, kinds)) in below.iter().enumerate() {
-            let (branch, line) = if index + 1 == below.len() {
+        for (position, (child, kinds)) in children.iter().enumerate() {
+            let (branch, line) = if position + 1 == children.len() {
                 ("└── ", "    ")
             } else {
                 ("├── ", "│   ")
             };
-            self.text.push_str(&format!("{before}{branch}"));
-            self.add(*child, &format!("{before}{line}"), Some(kinds));
+            self.text.push_str(&format!("{indent}{branch}"));
+            self.add(*child, &format!("{indent}{line}"), Some(kinds));
         }
     }
 
-    /// What comes below a node, and by what.
-    fn below(&self, place: usize) -> Vec<(usize, String)> {
+    /// The children of a node, each with the kinds of its links.
+    fn children(&self, index: usize) -> Vec<(usize, String)> {
         let mut found: Vec<(usize, String)> = Vec::new();
         for link in &self.chart.links {
             let (from, to) = self.chart.ends(link);
-            if from != place {
+            if from != index {
                 continue;
             }
             match found.iter_mut().find(|(other, _)| *other == to) {
@@ -92,7 +92,7 @@ fn details(node: &Node) -> String {
     }
     match node.mark {
         Some(Mark::Changed) => text.push_str("  changed"),
-        Some(Mark::Reached) => text.push_str("  reached"),
+        Some(Mark::Reached) => text.push_str("  affected"),
         None => {}
     }
     if let Some(step) = &node.expected {

@@ -1,12 +1,11 @@
-//! Who changes files of the workspace, as news on a channel.
+//! Watches the files of a workspace, and reports changes as events on a channel.
 //!
-//! Where some of a component does not matter, each folder is watched by itself, so that
-//! the others cost nothing: a folder of packages can be larger than all that is built.
-//! Else the system is told once for all that lies in a folder, which is quicker. A new
-//! folder is watched, with all that is in it, before its news is passed on; whoever
-//! reads it then finds what was put there before the watch. A folder that this user may
-//! not read is left alone until its permissions change. News that were lost
-//! are news too: then anything may have changed. Reading is no news.
+//! In a component with ignored files each folder is watched separately, so that ignored ones cost
+//! nothing: a folder of packages can be larger than everything else. Elsewhere one recursive watch
+//! is faster. A new folder is watched, with its contents, before its event is reported, so a reader
+//! of the event finds what was created before the watch. A folder that this user may not read is
+//! not watched until its permissions change. If events were lost, that is an event too, as anything
+//! may have changed. Reading a file is no event.
 
 pub(crate) mod filter;
 mod poller;
@@ -22,83 +21,81 @@ use notify::{Config, ErrorKind, RecommendedWatcher, RecursiveMode, Watcher as _}
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use crate::system::watcher::filter::WatchFilter;
-use crate::system::watcher::poller::{Found, Poller};
+use crate::system::watcher::poller::{PolledChange, Poller};
 
-/// The kinds of file systems whose files may change where this system does not see it
-/// (statfs(2), and linux/magic.h): nobody tells of that.
-const SHARED: [(i64, &str); 8] = [
-    (0x0102_1997, "9p, as folders of Windows do in WSL"),
+/// File systems on which other hosts can change files, without an event here: their types of
+/// statfs(2) and linux/magic.h.
+const SHARED_FILE_SYSTEMS: [(i64, &str); 8] = [
+    (0x0102_1997, "9p, like Windows folders in WSL"),
     (0x6969, "NFS"),
     (0x517b, "SMB"),
     (0xfe53_4d42, "SMB"),
     (0xff53_4d42, "SMB"),
-    (0x6573_5546, "FUSE, as mounts over SSH do"),
-    (0x786f_4256, "a shared folder of VirtualBox"),
+    (0x6573_5546, "FUSE, like mounts over SSH"),
+    (0x786f_4256, "a VirtualBox shared folder"),
     (0x00c3_6400, "Ceph"),
 ];
 
-/// The limit that is reached first.
+/// The limit that watches reach first.
 const LIMIT: &str = "fs.inotify.max_user_watches";
 
-/// Something that happened to files.
+/// An event of the watched files.
 #[derive(Debug)]
-pub enum FsEvent {
-    /// Paths were written, made, moved or removed.
+pub(crate) enum FsEvent {
     Changed(FsChange),
-    /// Nobody knows: more happened than could be told.
+    /// Events were lost: any file may have changed.
     Lost,
 }
 
-/// Something that happened to some paths.
+/// A change of some paths.
 #[derive(Debug)]
-pub struct FsChange {
-    /// The paths, relative to the root.
-    pub paths: Vec<PathBuf>,
-    /// When it was heard of.
-    pub at: Instant,
-    /// When it had not happened yet.
-    pub since: Instant,
-    /// Whether the paths themselves came or went.
-    pub is_structural: bool,
+pub(crate) struct FsChange {
+    /// Relative to the root.
+    pub(crate) paths: Vec<PathBuf>,
+    /// When it was noticed.
+    pub(crate) at: Instant,
+    /// A time before the change.
+    pub(crate) since: Instant,
+    /// Whether the paths were created, removed or replaced.
+    pub(crate) is_structural: bool,
 }
 
-/// Listens to the file system.
-pub struct Watcher {
+/// Watches the files of a workspace.
+pub(crate) struct Watcher {
     root: PathBuf,
-    /// None where everything is looked at from time to time instead.
+    /// None if everything is polled.
     system: Option<RecommendedWatcher>,
-    /// Looks at what the system does not watch, if there is such.
+    /// Polls the folders that the system cannot watch, if there are any.
     poller: Option<Poller>,
     sender: UnboundedSender<Message>,
     receiver: UnboundedReceiver<Message>,
     watched: BTreeSet<PathBuf>,
-    unwatched: BTreeSet<PathBuf>,
-    /// Whether the system had no room for more.
-    is_full: bool,
+    polled: BTreeSet<PathBuf>,
+    /// Whether the limit of watches was reached.
+    is_limit_reached: bool,
     /// The folders that this user may not read.
-    closed: BTreeSet<PathBuf>,
+    unreadable: BTreeSet<PathBuf>,
     interval: Duration,
 }
 
 enum Message {
-    Told(notify::Result<notify::Event>, Instant),
-    Found(Found, Instant),
+    Notified(notify::Result<notify::Event>, Instant),
+    Polled(PolledChange, Instant),
 }
 
 impl Watcher {
-    /// Hears nothing yet. Folders that cannot be watched are looked at every
-    /// `interval`; with `is_polling` that is all of them.
+    /// Watches nothing yet. Folders that cannot be watched, or all with `is_polling`, are polled
+    /// every `interval`.
     ///
     /// # Errors
-    ///
-    /// If the system has no more such watchers.
-    pub fn new(root: &Path, is_polling: bool, interval: Duration) -> notify::Result<Self> {
+    /// The limit of watchers is reached.
+    pub(crate) fn new(root: &Path, is_polling: bool, interval: Duration) -> notify::Result<Self> {
         let (sender, receiver) = mpsc::unbounded_channel();
         let to = sender.clone();
-        let hear = move |told| drop(to.send(Message::Told(told, Instant::now())));
-        // What links lead to is watched where it lies, if it matters.
+        let send = move |event| drop(to.send(Message::Notified(event, Instant::now())));
+        // The targets of links are watched at their own paths.
         let config = Config::default().with_follow_symlinks(false);
-        let system = if is_polling { None } else { Some(RecommendedWatcher::new(hear, config)?) };
+        let system = if is_polling { None } else { Some(RecommendedWatcher::new(send, config)?) };
         Ok(Self {
             root: root.to_owned(),
             system,
@@ -106,63 +103,63 @@ impl Watcher {
             sender,
             receiver,
             watched: BTreeSet::new(),
-            unwatched: BTreeSet::new(),
-            is_full: false,
-            closed: BTreeSet::new(),
+            polled: BTreeSet::new(),
+            is_limit_reached: false,
+            unreadable: BTreeSet::new(),
             interval,
         })
     }
 
-    /// Watches the folders that say which components there are and what these need:
-    /// all that can be known before anything is read.
-    pub fn cover_structure(&mut self) {
+    /// Watches the folders that define the components and their dependencies, which is possible
+    /// before the workspace is read.
+    pub(crate) fn watch_structure(&mut self) {
         let src = Path::new("src");
-        self.cover_one(Path::new(""));
-        self.cover_one(src);
+        self.watch_folder(Path::new(""));
+        self.watch_folder(src);
         let Ok(components) = fs::read_dir(self.root.join(src)) else { return };
         for component in components.flatten() {
             let folder = src.join(component.file_name());
-            self.cover_one(&folder);
-            self.cover_one(&folder.join("build"));
+            self.watch_folder(&folder);
+            self.watch_folder(&folder.join("build"));
         }
     }
 
-    /// Watches a folder, relative to the root, and those below that are wanted.
-    pub fn cover(&mut self, folder: &Path, scope: &WatchFilter) {
-        if !scope.is_wanted(folder) {
+    /// Watches a folder, relative to the root, and its subfolders that match the filter.
+    pub(crate) fn watch_tree(&mut self, folder: &Path, filter: &WatchFilter) {
+        if !filter.matches(folder) {
             return;
         }
-        if scope.is_whole(folder) && self.cover_whole(folder) {
+        if filter.matches_all_in(folder) && self.watch_recursively(folder) {
             return;
         }
-        self.cover_one(folder);
+        self.watch_folder(folder);
         let Ok(entries) = fs::read_dir(self.root.join(folder)) else { return };
         for entry in entries.flatten() {
             let Ok(kind) = entry.file_type() else { continue };
             let child = || folder.join(entry.file_name());
             if kind.is_dir() || kind.is_symlink() && self.is_folder(&child()) {
-                self.cover(&child(), scope);
+                self.watch_tree(&child(), filter);
             }
         }
     }
 
-    /// Watches a folder and all those below, if the system has room for that.
-    fn cover_whole(&mut self, folder: &Path) -> bool {
+    /// Watches a folder and all its subfolders, if the limit of watches allows it.
+    fn watch_recursively(&mut self, folder: &Path) -> bool {
         let Some(system) = &mut self.system else { return false };
         if self.watched.contains(folder) {
             return true;
         }
-        let is_covered = system.watch(&self.root.join(folder), RecursiveMode::Recursive).is_ok();
-        if is_covered {
+        let is_watched = system.watch(&self.root.join(folder), RecursiveMode::Recursive).is_ok();
+        if is_watched {
             self.watched.insert(folder.to_owned());
         }
-        is_covered
+        is_watched
     }
 
-    /// Watches a folder, and not those below.
-    pub fn cover_one(&mut self, folder: &Path) {
+    /// Watches a folder without its subfolders.
+    pub(crate) fn watch_folder(&mut self, folder: &Path) {
         let full = self.root.join(folder);
-        if self.watched.contains(folder) || self.unwatched.contains(folder) || !full.is_dir() {
+        if self.watched.contains(folder) || self.polled.contains(folder) || !full.is_dir() {
             return;
         }
         let watched = match &mut self.system {
@@ -171,14 +168,14 @@ impl Watcher {
         };
         match watched {
             Ok(()) => self.watched.insert(folder.to_owned()),
-            // It went, and that is heard of.
+            // It was removed, which is an event of the folder above.
             Err(error) if matches!(error.kind, ErrorKind::PathNotFound) => false,
-            // Whatever needs it fails and says so.
-            Err(error) if is_denied(&error) => self.closed.insert(folder.to_owned()),
+            // A build that reads it reports the error.
+            Err(error) if is_denied(&error) => self.unreadable.insert(folder.to_owned()),
             Err(error) => {
-                self.is_full |= is_limit(&error);
+                self.is_limit_reached |= is_limit(&error);
                 self.poll(folder);
-                self.unwatched.insert(folder.to_owned())
+                self.polled.insert(folder.to_owned())
             }
         };
     }
@@ -187,73 +184,73 @@ impl Watcher {
         let (root, interval, to) = (&self.root, self.interval, &self.sender);
         let poller = self.poller.get_or_insert_with(|| {
             let to = to.clone();
-            let hear = move |found| drop(to.send(Message::Found(found, Instant::now())));
-            Poller::start(root, interval, hear)
+            let send = move |change| drop(to.send(Message::Polled(change, Instant::now())));
+            Poller::start(root, interval, send)
         });
         poller.add(folder);
     }
 
-    /// What is to be said of a workspace whose changes may be made elsewhere.
-    pub fn distance(&self) -> Option<String> {
+    /// A warning if the workspace is on a file system that other hosts can change.
+    pub(crate) fn shared_file_system_warning(&self) -> Option<String> {
         self.system.as_ref()?;
         // Its type differs between machines.
         #[allow(clippy::unnecessary_cast, clippy::cast_lossless)]
         let kind = rustix::fs::statfs(&self.root).ok()?.f_type as i64 & 0xffff_ffff;
-        let (_, name) = SHARED.iter().find(|(shared, _)| *shared == kind)?;
+        let (_, name) = SHARED_FILE_SYSTEMS.iter().find(|(shared, _)| *shared == kind)?;
         Some(format!(
-            "the workspace lies on {name}: changes that are made elsewhere may not be told of. If \
-             a save starts no build, watch with --poll"
+            "the workspace is on {name}: changes that are made on another host may have no change \
+             events. If a save starts no build, use --poll"
         ))
     }
 
-    /// What is to be said of folders for which there was no room.
-    pub fn shortage(&self, scope: &WatchFilter) -> Option<String> {
-        let unwatched = self.unwatched.len();
-        (self.is_full && unwatched > 0).then(|| {
-            let needed: usize = scope.folders().map(|folder| self.count(folder, scope)).sum();
+    /// A warning if folders are polled because the limit of watches is reached.
+    pub(crate) fn limit_warning(&self, filter: &WatchFilter) -> Option<String> {
+        let polled = self.polled.len();
+        (self.is_limit_reached && polled > 0).then(|| {
+            let needed: usize = filter.folders().map(|folder| self.count(folder, filter)).sum();
             format!(
-                "{unwatched} of {needed} folders cannot be watched, as the limit {LIMIT} is \
-                 reached: they are looked at every {:.1}s. To raise it: sudo sysctl {LIMIT}={}",
+                "{polled} of {needed} folders cannot be watched because the limit {LIMIT} is \
+                 reached: they are polled every {:.1}s. To raise the limit: sudo sysctl {LIMIT}={}",
                 self.interval.as_secs_f64(),
                 needed.next_power_of_two().max(524_288)
             )
         })
     }
 
-    /// How many folders matter in one, with itself.
-    fn count(&self, folder: &Path, scope: &WatchFilter) -> usize {
+    /// The number of folders to watch in a folder, including itself.
+    fn count(&self, folder: &Path, filter: &WatchFilter) -> usize {
         let entries = fs::read_dir(self.root.join(folder)).into_iter().flatten().flatten();
         let below = entries.map(|entry| folder.join(entry.file_name()));
-        let wanted = below.filter(|path| scope.is_wanted(path) && self.is_folder(path));
-        1 + wanted.map(|path| self.count(&path, scope)).sum::<usize>()
+        let wanted = below.filter(|path| filter.matches(path) && self.is_folder(path));
+        1 + wanted.map(|path| self.count(&path, filter)).sum::<usize>()
     }
 
-    /// Waits for the next news. Can be dropped and called again.
-    pub async fn hear(&mut self, scope: &WatchFilter) -> FsEvent {
+    /// Waits for the next event. Cancel safe.
+    pub(crate) async fn next_event(&mut self, filter: &WatchFilter) -> FsEvent {
         loop {
             let Some(message) = self.receiver.recv().await else {
                 return std::future::pending().await;
             };
-            let news = match message {
-                Message::Told(told, at) => self.understand(told, at, scope),
-                Message::Found(Found { path, is_structural, since }, at) => {
+            let event = match message {
+                Message::Notified(event, at) => self.convert(event, at, filter),
+                Message::Polled(PolledChange { path, is_structural, since }, at) => {
                     let paths = vec![path];
-                    self.pass_on(FsChange { paths, at, since, is_structural }, scope)
+                    self.process(FsChange { paths, at, since, is_structural }, filter)
                 }
             };
-            if let Some(news) = news {
-                return news;
+            if let Some(event) = event {
+                return event;
             }
         }
     }
 
-    fn understand(
+    fn convert(
         &mut self,
-        told: notify::Result<notify::Event>,
+        event: notify::Result<notify::Event>,
         at: Instant,
-        scope: &WatchFilter,
+        filter: &WatchFilter,
     ) -> Option<FsEvent> {
-        let Ok(event) = told else { return Some(FsEvent::Lost) };
+        let Ok(event) = event else { return Some(FsEvent::Lost) };
         if event.need_rescan() {
             return Some(FsEvent::Lost);
         }
@@ -265,32 +262,32 @@ impl Watcher {
         };
         let relative = |path: &PathBuf| path.strip_prefix(&self.root).ok().map(Path::to_owned);
         let paths = event.paths.iter().filter_map(relative).collect();
-        self.pass_on(FsChange { paths, at, since: at, is_structural }, scope)
+        self.process(FsChange { paths, at, since: at, is_structural }, filter)
     }
 
-    /// What is wanted of a change, once new folders are watched.
-    fn pass_on(&mut self, mut change: FsChange, scope: &WatchFilter) -> Option<FsEvent> {
-        change.paths.retain(|path| scope.is_wanted(path));
+    /// Watches new folders, and returns the part of a change that matches the filter.
+    fn process(&mut self, mut change: FsChange, filter: &WatchFilter) -> Option<FsEvent> {
+        change.paths.retain(|path| filter.matches(path));
         if change.paths.is_empty() {
             return None;
         }
         for path in &change.paths {
-            if !self.closed.remove(path) && !change.is_structural {
+            if !self.unreadable.remove(path) && !change.is_structural {
                 continue;
             }
             self.watched.retain(|folder| !folder.starts_with(path));
-            self.unwatched.retain(|folder| !folder.starts_with(path));
+            self.polled.retain(|folder| !folder.starts_with(path));
             if let Some(poller) = &self.poller {
                 poller.remove(path);
             }
             if self.is_folder(path) {
-                self.cover(path, scope);
+                self.watch_tree(path, filter);
             }
         }
         Some(FsEvent::Changed(change))
     }
 
-    /// Whether a path is a folder of ours; a component may be a link to one.
+    /// Whether a path is a folder to watch; a component may be a link to one.
     fn is_folder(&self, path: &Path) -> bool {
         let full = self.root.join(path);
         let is_component = path.parent().is_some_and(|parent| parent == Path::new("src"));
@@ -298,11 +295,11 @@ impl Watcher {
         found.is_ok_and(|found| found.is_dir())
     }
 
-    /// Forgets which folders are watched, so that all are covered again.
-    pub fn start_over(&mut self) {
+    /// Forgets which folders are watched, so that all can be watched again.
+    pub(crate) fn reset(&mut self) {
         self.watched.clear();
-        self.unwatched.clear();
-        self.closed.clear();
+        self.polled.clear();
+        self.unreadable.clear();
     }
 }
 

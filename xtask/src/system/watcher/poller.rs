@@ -1,11 +1,10 @@
-//! Finds out what changed in folders of which nobody tells, by looking at them from
-//! time to time.
+//! Finds changes by polling, in folders without change events.
 //!
-//! A file counts as changed if anything in its status is other than at the last look:
-//! also the time of its status, which no program can set, so that contents that came
-//! back count too. Times have steps: what was written just before a look may have been
-//! written again just after it, and is named once more. (The poller of the `notify`
-//! package compares whole seconds, and misses saves.)
+//! A file counts as changed if any of its metadata differs from the last scan. That includes the
+//! status change time, which no program can set, so contents that were changed and changed back
+//! count too. Timestamps are coarse: a file that was written just before a scan may be written
+//! again just after it, with the same time, so the next scan reports it once more. (The poller of
+//! the `notify` crate compares whole seconds, and misses changes.)
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -16,32 +15,33 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// No clock of a file system has longer steps.
-const STEP: Duration = Duration::from_millis(20);
+/// The coarsest timestamps of a file system.
+const TIMESTAMP_GRANULARITY: Duration = Duration::from_millis(20);
 
-/// A path, relative to the root, that was not as before when it was looked at.
+/// A path whose metadata differs from the last scan.
 #[derive(Debug)]
-pub(crate) struct Found {
+pub(crate) struct PolledChange {
+    /// Relative to the root.
     pub(crate) path: PathBuf,
-    /// Whether it came, went or is another file than before.
+    /// Whether it was created, removed or replaced by another file.
     pub(crate) is_structural: bool,
-    /// When it was as before.
+    /// The time of the last scan.
     pub(crate) since: Instant,
 }
 
-/// The folders that are looked at.
+/// Scans folders on a thread of its own until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Poller(Arc<Mutex<Folders>>);
+pub(crate) struct Poller(Arc<Mutex<PolledFolders>>);
 
 #[derive(Debug)]
-struct Folders {
+struct PolledFolders {
     root: PathBuf,
     listings: BTreeMap<PathBuf, Listing>,
-    /// When the last look began.
-    looked: (Instant, Duration),
+    /// When the last scan began.
+    last_scan: (Instant, Duration),
 }
 
-/// What is in a folder.
+/// The metadata of a folder's entries.
 type Listing = BTreeMap<OsString, Status>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,44 +54,43 @@ struct Status {
 }
 
 impl Poller {
-    /// Looks at the folders every `interval`, and has `tell` told what it finds, as long
-    /// as the poller lives.
+    /// Scans the folders every `interval`, and calls `on_change` for each change.
     pub(crate) fn start(
         root: &Path,
         interval: Duration,
-        mut tell: impl FnMut(Found) + Send + 'static,
+        mut on_change: impl FnMut(PolledChange) + Send + 'static,
     ) -> Self {
         let listings = BTreeMap::new();
-        let folders = Folders { root: root.to_owned(), listings, looked: now() };
+        let folders = PolledFolders { root: root.to_owned(), listings, last_scan: now() };
         let folders = Arc::new(Mutex::new(folders));
         let weak = Arc::downgrade(&folders);
         thread::spawn(move || {
             loop {
                 thread::sleep(interval);
                 let Some(folders) = Weak::upgrade(&weak) else { return };
-                lock(&folders).look().for_each(&mut tell);
+                lock(&folders).scan().for_each(&mut on_change);
             }
         });
         Self(folders)
     }
 
-    /// Looks at a folder, relative to the root, from now on.
+    /// Scans a folder, relative to the root, from now on.
     pub(crate) fn add(&self, folder: &Path) {
         let mut folders = lock(&self.0);
         let listing = list(&folders.root.join(folder));
         folders.listings.insert(folder.to_owned(), listing);
     }
 
-    /// Looks at a folder, and those below it, no more.
+    /// Stops scanning a folder and its subfolders.
     pub(crate) fn remove(&self, folder: &Path) {
         lock(&self.0).listings.retain(|path, _| !path.starts_with(folder));
     }
 }
 
-impl Folders {
-    fn look(&mut self) -> impl Iterator<Item = Found> + use<> {
-        let (since, last) = self.looked;
-        self.looked = now();
+impl PolledFolders {
+    fn scan(&mut self) -> impl Iterator<Item = PolledChange> + use<> {
+        let (since, last) = self.last_scan;
+        self.last_scan = now();
         let mut found = Vec::new();
         for (folder, before) in &mut self.listings {
             let now = list(&self.root.join(folder));
@@ -102,7 +101,7 @@ impl Folders {
                 if !is_same {
                     let file = |status: Option<&Status>| status.map(|status| status.file);
                     let is_structural = file(then) != file(now);
-                    found.push(Found { path: folder.join(name), is_structural, since });
+                    found.push(PolledChange { path: folder.join(name), is_structural, since });
                 }
             }
             *before = now;
@@ -122,23 +121,23 @@ impl Status {
         }
     }
 
-    /// Whether no change after a moment could have left it so.
+    /// Whether a change after `moment` must show in the status change time.
     fn is_older_than(&self, moment: Duration) -> bool {
         let (seconds, nanoseconds) = self.changed;
         let changed = Duration::new(
             u64::try_from(seconds).unwrap_or_default(),
             u32::try_from(nanoseconds).unwrap_or_default(),
         );
-        changed + STEP < moment
+        changed + TIMESTAMP_GRANULARITY < moment
     }
 }
 
-/// By the clock of this process and by the one of the files.
+/// The time by the process's monotonic clock and by the clock of files.
 fn now() -> (Instant, Duration) {
     (Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
-/// A folder that is not there is empty.
+/// Lists a folder; a missing one is empty.
 fn list(folder: &Path) -> Listing {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries
@@ -146,7 +145,7 @@ fn list(folder: &Path) -> Listing {
         .collect()
 }
 
-fn lock(folders: &Mutex<Folders>) -> MutexGuard<'_, Folders> {
+fn lock(folders: &Mutex<PolledFolders>) -> MutexGuard<'_, PolledFolders> {
     folders.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -155,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_changed_between_two_looks_is_found() {
+    fn changes_between_two_scans_are_found() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
         for name in ["gone", "grown", "same", "swapped", "quiet"] {
@@ -163,9 +162,9 @@ mod tests {
         }
         let listings = [(PathBuf::new(), list(folder.path()))].into();
         let root = folder.path().to_owned();
-        // As if all of that were long ago.
-        let mut folders = Folders { root, listings, looked: now() };
-        folders.looked.1 += Duration::from_mins(1);
+        // As if the first scan were long after the files were written.
+        let mut folders = PolledFolders { root, listings, last_scan: now() };
+        folders.last_scan.1 += Duration::from_mins(1);
         write("grown", "12");
         write("same", "1");
         write("new", "1");
@@ -173,17 +172,17 @@ mod tests {
         fs::rename(folder.path().join("other"), folder.path().join("swapped")).unwrap();
         fs::remove_file(folder.path().join("gone")).unwrap();
         let found: BTreeMap<PathBuf, bool> =
-            folders.look().map(|found| (found.path, found.is_structural)).collect();
+            folders.scan().map(|found| (found.path, found.is_structural)).collect();
         let wanted = [("gone", true), ("grown", false), ("new", true), ("swapped", true)];
         let mut wanted: BTreeMap<PathBuf, bool> =
             wanted.map(|(name, is_structural)| (name.into(), is_structural)).into();
-        // Written with the same bytes.
+        // Written again with the same contents.
         wanted.insert("same".into(), false);
         assert_eq!(found, wanted);
-        // What was written just before a look is named again.
-        let again: Vec<PathBuf> = folders.look().map(|found| found.path).collect();
+        // A file that was written just before a scan is reported again.
+        let again: Vec<PathBuf> = folders.scan().map(|found| found.path).collect();
         assert!(again.contains(&"new".into()));
-        folders.looked.1 += Duration::from_mins(1);
-        assert_eq!(folders.look().count(), 0);
+        folders.last_scan.1 += Duration::from_mins(1);
+        assert_eq!(folders.scan().count(), 0);
     }
 }

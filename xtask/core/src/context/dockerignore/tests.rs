@@ -1,9 +1,8 @@
-//! The cases of Docker's documentation and of moby's matcher, and the corners
-//! where one of them surprises.
+//! Cases from Docker's documentation and from moby's `patternmatcher`, and edge cases.
 
 use super::Dockerignore;
 
-/// The text of a file, and what it ignores and keeps.
+/// The text of a file, paths that it ignores, and paths that it keeps.
 type Case = (&'static str, &'static [&'static str], &'static [&'static str]);
 
 fn check(cases: &[Case]) {
@@ -19,7 +18,7 @@ fn check(cases: &[Case]) {
 }
 
 #[test]
-fn lines_are_read_as_docker_reads_them() {
+fn lines_are_parsed_like_docker_parses_them() {
     check(&[
         ("", &[], &["a", "a/b"]),
         ("\u{feff}a", &["a"], &[]),
@@ -73,7 +72,7 @@ fn documented_patterns_match_as_documented() {
 }
 
 #[test]
-fn two_stars_are_any_number_of_folders() {
+fn two_stars_match_any_number_of_folders() {
     check(&[
         ("**", &["a", "a/b"], &[]),
         ("**/**", &["a", "a/b"], &[]),
@@ -125,7 +124,7 @@ fn names_match_as_in_go() {
 }
 
 #[test]
-fn the_last_match_decides_and_a_folder_counts_for_what_is_in_it() {
+fn the_last_match_wins_and_a_folder_includes_its_contents() {
     check(&[
         ("!a\n*", &["a"], &[]),
         ("a\n!a/b", &["a", "a/x"], &["a/b", "a/b/c"]),
@@ -138,7 +137,7 @@ fn the_last_match_decides_and_a_folder_counts_for_what_is_in_it() {
 }
 
 #[test]
-fn a_folder_is_walked_only_if_an_exception_can_lie_in_it() {
+fn an_ignored_folder_is_walked_only_if_an_exception_may_apply_in_it() {
     let cases: &[Case] = &[
         ("*", &[], &["a", "a/b"]),
         ("*\n!a/b/c\n!x*/y", &["a", "a/b", "x", "xx"], &["b", "a/c", "yy", "a/b/d"]),
@@ -149,33 +148,33 @@ fn a_folder_is_walked_only_if_an_exception_can_lie_in_it() {
         ("!a/b\n*", &[], &["a"]),
         ("*\n!a/b\na/b\n!a/b/c/d", &["a", "a/b", "a/b/c"], &["a/b/d"]),
     ];
-    for (text, walked, passed_by) in cases {
+    for (text, walked, skipped) in cases {
         let ignore = Dockerignore::parse(text).unwrap();
         for folder in *walked {
             assert!(ignore.may_keep_below(folder), "{text:?} may keep below {folder}");
         }
-        for folder in *passed_by {
+        for folder in *skipped {
             assert!(!ignore.may_keep_below(folder), "{text:?} keeps nothing below {folder}");
         }
     }
 }
 
 #[test]
-fn a_bad_pattern_is_named_with_its_line() {
+fn an_invalid_pattern_is_reported_with_its_line() {
     let error = Dockerignore::parse("a\n\n [b\n").unwrap_err();
     assert_eq!(error.line, 3);
-    assert_eq!(error.to_string(), "bad pattern '[b': its '[' is not closed");
+    assert_eq!(error.to_string(), "invalid pattern '[b': '[' has no matching ']'");
     let bad = [
         "[", "[^", "[^bc", "a[", "[]a]", "[]", "[-]", "[x-]", "[-x]", "[a-b-c]", "[z-a]", "\\",
         "a\\", "[\\", "[a\\", "!", "! ", "!/", "![a",
     ];
     for text in bad {
-        assert!(Dockerignore::parse(text).is_err(), "{text:?} is no pattern for Docker");
+        assert!(Dockerignore::parse(text).is_err(), "Docker rejects {text:?}");
     }
 }
 
 #[test]
-fn what_leaks_into_dockers_regular_expressions_is_refused() {
+fn patterns_that_change_meaning_as_regular_expressions_are_rejected() {
     let leaks = [
         r"a\d",
         r"a\é",
@@ -190,12 +189,12 @@ fn what_leaks_into_dockers_regular_expressions_is_refused() {
         "a\n!\u{feff}*.a",
     ];
     for text in leaks {
-        assert!(Dockerignore::parse(text).is_err(), "{text:?} must be refused");
+        assert!(Dockerignore::parse(text).is_err(), "{text:?} must be rejected");
     }
 }
 
 #[test]
-fn random_files_are_read_as_docker_read_them() {
+fn random_cases_agree_with_docker() {
     let mut paths: Vec<String> = Vec::new();
     for line in include_str!("docker.txt").lines().filter(|line| !line.starts_with('#')) {
         if line.starts_with('[') {
@@ -211,21 +210,21 @@ fn random_files_are_read_as_docker_read_them() {
     }
 }
 
-/// Checks a row of `docker.txt`, which says how it is read.
+/// Checks a row of `docker.txt`; the format is described there.
 fn agrees(ignore: &Dockerignore, text: &str, paths: &[String], kept: &str) {
     let kept = u64::from_str_radix(kept, 16);
-    let kept = kept.unwrap_or_else(|_| panic!("{text:?} is taken, and Docker refuses it"));
+    let kept = kept.unwrap_or_else(|_| panic!("{text:?} is accepted, but Docker rejects it"));
     for (bit, path) in paths.iter().rev().enumerate() {
         let is_kept = kept >> bit & 1 == 1;
         assert_eq!(!ignore.ignores(path), is_kept, "whether {text:?} keeps {path:?}");
         let mut above = path.match_indices('/').map(|(end, _)| &path[..end]);
         let is_walked = above.all(|above| !ignore.ignores(above) || ignore.may_keep_below(above));
-        assert!(!is_kept || is_walked, "{text:?} must lead to {path:?}");
+        assert!(!is_kept || is_walked, "with {text:?}, the walk must reach {path:?}");
     }
 }
 
 #[test]
-fn no_text_makes_it_panic() {
+fn no_text_causes_a_panic() {
     let alphabet = ['a', 'é', '/', '*', '?', '[', ']', '^', '-', '\\', '!', '.', ' ', '\n'];
     let mut seed: u64 = 1;
     let mut text = || -> String {

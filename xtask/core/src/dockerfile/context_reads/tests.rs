@@ -1,15 +1,15 @@
 use super::*;
 
-/// What a Dockerfile reads of a context with these paths; `all` for everything.
+/// The paths of a context that a Dockerfile reads; `all` for the whole context.
 fn read_with(text: &str, args: &[(&str, &str)]) -> String {
     const PATHS: [&str; 12] =
         ["a", "a/x", "a/deep/y", "ab", "b.txt", "c.txt", "d", "d/b.txt", "d e", "a1", "a2", "az"];
     let args = args.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let dockerfile = crate::dockerfile::parser::parse(text.as_bytes(), &args).unwrap();
-    if dockerfile.sources == ContextReads::All {
+    if dockerfile.context_reads == ContextReads::All {
         return "all".to_owned();
     }
-    let is_read = |path: &&&str| dockerfile.sources.reach(Path::new(path)) == Reach::Read;
+    let is_read = |path: &&&str| dockerfile.context_reads.reach(Path::new(path)) == Reach::Read;
     PATHS.iter().filter(is_read).copied().collect::<Vec<_>>().join(", ")
 }
 
@@ -18,7 +18,7 @@ fn read(instructions: &str) -> String {
 }
 
 #[test]
-fn what_instructions_read() {
+fn instructions_read_their_sources() {
     let cases = [
         ("", ""),
         ("COPY a /", "a, a/x, a/deep/y"),
@@ -56,7 +56,7 @@ fn what_instructions_read() {
 }
 
 #[test]
-fn what_is_not_certain_is_everything() {
+fn uncertain_sources_read_the_whole_context() {
     let cases = [
         "COPY . /",
         "COPY ./ /",
@@ -97,9 +97,9 @@ fn what_is_not_certain_is_everything() {
     for instructions in cases {
         let text = format!("FROM scratch\n{instructions}\n");
         let args = BTreeMap::new();
-        // What is no Dockerfile is not built.
+        // An invalid Dockerfile is not built.
         if let Ok(dockerfile) = crate::dockerfile::parser::parse(text.as_bytes(), &args) {
-            assert_eq!(dockerfile.sources, ContextReads::All, "{instructions}");
+            assert_eq!(dockerfile.context_reads, ContextReads::All, "{instructions}");
         }
     }
     assert_eq!(read_with("FROM scratch AS x\nONBUILD COPY a /\nFROM x\n", &[]), "all");
@@ -107,7 +107,7 @@ fn what_is_not_certain_is_everything() {
 }
 
 #[test]
-fn variables_come_from_arguments_and_stages() {
+fn variables_are_expanded_where_they_are_certain() {
     let cases = [
         ("FROM scratch\nARG X=1\nCOPY a$X /\n", "a1"),
         ("ARG X=1\nFROM scratch\nARG X\nCOPY a$X /\n", "a1"),
@@ -129,27 +129,28 @@ fn variables_come_from_arguments_and_stages() {
 }
 
 #[test]
-fn bases_can_make_it_more() {
+fn bases_can_add_to_what_is_read() {
     let text = "FROM base\nARG X=1\nARG Y=2\nCOPY a$X /\n";
-    let sources =
-        crate::dockerfile::parser::parse(text.as_bytes(), &BTreeMap::new()).unwrap().sources;
-    let variables = |names: &[&str]| names.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
-    assert!(!sources.grow_with(false, &variables(&["PATH", "Y"])));
-    assert!(sources.grow_with(false, &variables(&["PATH", "X"])));
-    assert!(sources.grow_with(true, &[]));
+    let reads =
+        crate::dockerfile::parser::parse(text.as_bytes(), &BTreeMap::new()).unwrap().context_reads;
+    let variables =
+        |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    assert!(!reads.may_grow_with(false, &variables(&["PATH", "Y"])));
+    assert!(reads.may_grow_with(false, &variables(&["PATH", "X"])));
+    assert!(reads.may_grow_with(true, &[]));
 }
 
 #[test]
-fn folders_above_what_is_read_are_told_from_others() {
-    let sources = |pattern: &str| ContextReads::Only {
+fn parents_of_readable_paths_are_recognized() {
+    let reads = |pattern: &str| ContextReads::Only {
         patterns: vec![Pattern::parse(pattern).unwrap()],
         args: BTreeSet::new(),
     };
-    let reach = |pattern: &str, path: &str| sources(pattern).reach(Path::new(path));
-    assert_eq!(reach("a/b/c", "a"), Reach::Above);
-    assert_eq!(reach("a/b/c", "a/b"), Reach::Above);
+    let reach = |pattern: &str, path: &str| reads(pattern).reach(Path::new(path));
+    assert_eq!(reach("a/b/c", "a"), Reach::Parent);
+    assert_eq!(reach("a/b/c", "a/b"), Reach::Parent);
     assert_eq!(reach("a/b/c", "a/b/c/d"), Reach::Read);
-    assert_eq!(reach("a/b/c", "a/bc"), Reach::Out);
-    assert_eq!(reach("*/c", "x"), Reach::Above);
-    assert_eq!(reach("*.c", "x"), Reach::Out);
+    assert_eq!(reach("a/b/c", "a/bc"), Reach::Unread);
+    assert_eq!(reach("*/c", "x"), Reach::Parent);
+    assert_eq!(reach("*.c", "x"), Reach::Unread);
 }

@@ -1,6 +1,6 @@
 use super::Via::{CopyFrom, From, MountFrom};
 use super::*;
-use crate::dockerfile::words::DEEPEST;
+use crate::dockerfile::words::MAX_DEPTH;
 
 type Expected<'a> = &'a [(&'a str, usize, Via, bool)];
 
@@ -8,10 +8,10 @@ fn uses(text: &str, args: &[(&str, &str)]) -> Result<Vec<(String, usize, Via, bo
     let args = args.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let dockerfile = parse(text.as_bytes(), &args)?;
     let flat = dockerfile.uses.into_iter();
-    Ok(flat.map(|used| (used.reference, used.line, used.via, used.reached)).collect())
+    Ok(flat.map(|used| (used.reference, used.line, used.via, used.is_reached)).collect())
 }
 
-/// A construct, a Dockerfile with it, build args, and what must be found.
+/// A name, a Dockerfile, build args, and the expected uses.
 type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], Expected<'a>);
 
 const CASES: &[Case] = &[
@@ -57,7 +57,7 @@ const CASES: &[Case] = &[
         &[("a", 1, From, true), ("b", 2, From, true)],
     ),
     (
-        "a stage that nothing needs",
+        "an unused stage",
         "FROM a AS x\nFROM b\n",
         &[],
         &[("a", 1, From, false), ("b", 2, From, true)],
@@ -119,12 +119,7 @@ const CASES: &[Case] = &[
         &[("a:1-x", 3, From, true)],
     ),
     ("build arg", "ARG BASE=a\nFROM $BASE\n", &[("BASE", "b")], &[("b", 2, From, true)]),
-    (
-        "build arg that nobody declares",
-        "FROM ${BASE:-a}\n",
-        &[("BASE", "b")],
-        &[("a", 1, From, true)],
-    ),
+    ("undeclared build arg", "FROM ${BASE:-a}\n", &[("BASE", "b")], &[("a", 1, From, true)]),
     ("two args on a line", "ARG A=a B='b'\nFROM $A-$B\n", &[], &[("a-b", 2, From, true)]),
     ("an arg of an arg", "ARG A=a\nARG B=${A}x\nFROM $B\n", &[], &[("ax", 3, From, true)]),
     (
@@ -143,7 +138,7 @@ const CASES: &[Case] = &[
 ];
 
 #[test]
-fn every_construct_that_names_an_image_is_read() {
+fn every_construct_that_names_an_image_is_found() {
     for (name, text, args, expected) in CASES {
         let expected: Vec<_> =
             expected.iter().map(|(r, l, v, n)| ((*r).to_owned(), *l, *v, *n)).collect();
@@ -160,20 +155,20 @@ fn the_platform_and_its_variables_are_expanded() {
 }
 
 #[test]
-fn a_build_arg_replaces_what_the_platform_says() {
+fn a_build_arg_overrides_a_platform_argument() {
     let from = |text: &str, args: &[(&str, &str)]| uses(text, args).unwrap().remove(0).0;
     let given = [("TARGETARCH", "s390x"), ("BUILDVARIANT", "v8"), ("TARGETSTAGE", "last")];
     let text = "FROM a-$TARGETARCH-$BUILDVARIANT-${TARGETSTAGE}\n";
     assert_eq!(from(text, &given), "a-s390x-v8-last");
     assert_eq!(from(&format!("ARG TARGETARCH=x\n{text}"), &given), "a-s390x-v8-last");
     assert_eq!(from("FROM a-${BUILDVARIANT:-none}-$TARGETSTAGE\n", &[]), "a-none-default");
-    // No builder has these by itself.
+    // Builders do not predefine these.
     let others = [("BUILDSTAGE", "x"), ("TARGETNAME", "x"), ("targetarch", "x")];
     assert_eq!(from("FROM a$BUILDSTAGE$TARGETNAME$targetarch\n", &others), "a");
 }
 
 #[test]
-fn what_expands_without_end_is_an_error_with_its_line() {
+fn excessive_expansion_is_an_error_with_its_line() {
     let none = BTreeMap::new();
     let error = |text: &str| parse(text.as_bytes(), &none).unwrap_err();
     let twice = |n| format!("ARG A{n}=${{A{0}}}${{A{0}}}", n - 1);
@@ -181,20 +176,20 @@ fn what_expands_without_end_is_an_error_with_its_line() {
     let long = error(&format!("ARG A0=x\n{doubling}\nFROM $A39\n"));
     assert_eq!(long, ParseError::Expansion { line: 18, source: ExpandError::TooLong });
     let nested = |depth| format!("FROM {}a{}\n", "${X:-".repeat(depth), "}".repeat(depth));
-    assert!(parse(nested(DEEPEST).as_bytes(), &none).is_ok());
+    assert!(parse(nested(MAX_DEPTH).as_bytes(), &none).is_ok());
     let deep = error(&nested(100_000));
     assert_eq!(deep, ParseError::Expansion { line: 1, source: ExpandError::TooDeep });
-    // In a stage it only makes what is read uncertain.
+    // Inside a stage it is no error, but the files that are read are unknown.
     let text = format!("FROM a\nARG A0=x\n{doubling}\nCOPY $A39 /\n");
-    assert_eq!(parse(text.as_bytes(), &none).unwrap().sources, ContextReads::All);
+    assert_eq!(parse(text.as_bytes(), &none).unwrap().context_reads, ContextReads::All);
 }
 
 #[test]
-fn what_is_no_dockerfile_says_why_and_where() {
+fn parse_errors_say_what_is_wrong_and_where() {
     let none = BTreeMap::new();
     let error = |bytes: &[u8]| parse(bytes, &none).unwrap_err();
     assert_eq!(error(b""), ParseError::Empty);
-    assert_eq!(error(b"\n# only words\n"), ParseError::Empty);
+    assert_eq!(error(b"\n# only a comment\n"), ParseError::Empty);
     assert!(error(b"ARG X=1\n").to_string().contains("FROM"));
     assert_eq!(error(b"\x7fELF\0\0"), ParseError::Binary);
     assert_eq!(error(b"FROM a\nLABEL x=\xff\n"), ParseError::NotUtf8 { line: 2 });
@@ -206,7 +201,7 @@ fn what_is_no_dockerfile_says_why_and_where() {
 }
 
 #[test]
-fn no_input_makes_it_panic() {
+fn no_input_causes_a_panic() {
     let seed_text = b"# escape=`\nARG A=\"x\" B=${A:-y}\nFROM --platform=$P ${A}:$B AS s\nRUN --mount=from=0,target=/x <<E\nx\nE\nCOPY --from=s [\"a\", \"b\"]\n";
     let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut next = move || {
@@ -218,11 +213,11 @@ fn no_input_makes_it_panic() {
     for _ in 0..5_000 {
         let mut text = seed_text.to_vec();
         for _ in 0..=next() % 8 {
-            let place = next() % text.len();
+            let offset = next() % text.len();
             match next() % 3 {
-                0 => text[place] = u8::try_from(next() % 256).unwrap_or(0),
-                1 => drop(text.remove(place)),
-                _ => text.insert(place, b"$\\{}\"'=\n`<#"[next() % 11]),
+                0 => text[offset] = u8::try_from(next() % 256).unwrap_or(0),
+                1 => drop(text.remove(offset)),
+                _ => text.insert(offset, b"$\\{}\"'=\n`<#"[next() % 11]),
             }
         }
         drop(parse(&text, &BTreeMap::new()));

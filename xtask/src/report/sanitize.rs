@@ -1,26 +1,25 @@
-//! Events as they are shown to people.
+//! Escapes control characters in events before any view shows them, so that no view can
+//! forget to.
 //!
-//! Names are put on one line, and control characters are written out, before any view
-//! sees them: no view can forget it. Messages keep their breaks. What programs read, the
-//! logs on disk and the timings are made from events as they came.
+//! Names become one line; messages keep their line breaks. JSON output, log files and
+//! timings are made from the unescaped events.
 
 use std::borrow::Cow;
 
 use xtask_core::escape;
 
-use crate::event::{
-    Event, Expectation, Failure, Outcome, PlannedComponent, PlannedImage, PlannedStep,
-};
+use crate::event::{Event, PlannedComponent};
+use crate::outcome::{Failure, ImageState, Outcome, PlannedImage, PlannedStep};
 
-/// Writes out all control characters of an event but those of log lines, whose colours a
-/// view may keep, and those of lines for files.
+/// Escapes all control characters of an event, except in log lines, whose colors a view may
+/// keep, and in proposed `build/inputs` lines, which are written to a file.
 pub(crate) fn clean(event: &mut Event) {
     match event {
         Event::StepStarted { component } | Event::Log { component, .. } => name(component),
         Event::Pulling { component, reference: other }
         | Event::Instruction { component, text: other, .. }
-        | Event::PartStarted { component, part: other }
-        | Event::PartFinished { component, part: other, .. }
+        | Event::TaskStarted { component, task: other }
+        | Event::TaskFinished { component, task: other, .. }
         | Event::ContextSent { component, image: other }
         | Event::ImageStale { component, image: other, .. }
         | Event::ImageUpToDate { component, image: other }
@@ -28,37 +27,37 @@ pub(crate) fn clean(event: &mut Event) {
             name(component);
             name(other);
         }
-        Event::Waiting { holder: other }
+        Event::WaitingForLock { holder: other }
         | Event::WaitingFor { what: other }
         | Event::PushStarted { reference: other }
         | Event::Pushed { reference: other, .. } => name(other),
-        Event::Stuck { reason } => message(reason),
+        Event::WatchError { message: text } => message(text),
         Event::PushRetried { reference, reason, .. } | Event::PushFailed { reference, reason } => {
             name(reference);
             message(reason);
         }
-        Event::RoundStarted { components, .. } | Event::WorkspaceRead { components } => {
+        Event::RoundStarted { components, .. } | Event::WorkspaceLoaded { components } => {
             components.iter_mut().for_each(planned_component);
         }
         Event::Planned { steps } => steps.iter_mut().for_each(planned_step),
         Event::StepFailed(failed) => failure(failed),
         Event::StepFinished { component, outcome, .. } => {
             name(component);
-            if let Outcome::NotTried { because: Some(other) } = outcome {
+            if let Outcome::NotRun { because: Some(other) } = outcome {
                 name(other);
             }
         }
-        Event::Changed { paths, components } => {
+        Event::FilesChanged { paths, components } => {
             paths.iter_mut().chain(components).for_each(name);
         }
         Event::RoundFinished(summary) => summary.critical_path.iter_mut().for_each(name),
-        // A problem and its place are written out where they become a sentence.
-        Event::Warning(_) | Event::Proposed { .. } | Event::Watching { .. } => {}
+        // A problem escapes its own text when it is displayed.
+        // Output is escaped when it is written.
+        Event::Warning(_) | Event::Output(_) | Event::Proposed { .. } | Event::Watching { .. } => {}
     }
 }
 
-/// A failure without control characters.
-pub(crate) fn failed(mut failed: Failure) -> Failure {
+pub(crate) fn cleaned_failure(mut failed: Failure) -> Failure {
     failure(&mut failed);
     failed
 }
@@ -70,13 +69,13 @@ fn failure(failure: &mut Failure) {
     failure.excerpt.iter_mut().for_each(|line| name(&mut line.text));
 }
 
-/// Writes out those of a step of a plan; reasons do it themselves.
+/// Escapes a planned step; reasons escape themselves when they are displayed.
 pub(crate) fn planned_step(step: &mut PlannedStep) {
     name(&mut step.component);
     step.hooks.as_mut().map(name);
-    for PlannedImage { image, expectation, .. } in &mut step.images {
+    for PlannedImage { image, state, .. } in &mut step.images {
         name(image);
-        if let Expectation::Undecided(why) = expectation {
+        if let ImageState::Undecided { undecided: why } = state {
             name(why);
         }
     }
@@ -84,10 +83,10 @@ pub(crate) fn planned_step(step: &mut PlannedStep) {
 
 fn planned_component(planned: &mut PlannedComponent) {
     name(&mut planned.component);
-    planned.needs.iter_mut().for_each(name);
+    planned.dependencies.iter_mut().for_each(name);
 }
 
-/// As one line.
+/// Escapes control characters, line breaks included.
 pub(crate) fn name(text: &mut String) {
     if let Cow::Owned(shown) = escape::line(text) {
         *text = shown;

@@ -1,13 +1,13 @@
-//! Whether a push that failed may succeed later: after an HTTP status that says so (408,
-//! 429, 5xx), or an error of the network.
+//! Whether a failed push is worth a retry: after an HTTP status 408, 429 or 5xx, or a network
+//! error.
 //!
-//! The engine passes on only a text. Its form is fixed by the program that wrote it, the
-//! engine's registry client, containerd, or Go's network library, and tells the kind of
-//! error and where words of the registry begin. Those are never looked at: they may say
-//! anything, as may the names of repositories.
+//! The engine returns only a text. Its format is that of the program that wrote it (the engine's
+//! registry client, containerd, or Go's network library), and shows the kind of error and where
+//! the registry's own message begins. That message is not matched, as it can contain anything,
+//! and neither are the names of repositories.
 
-/// What containerd and the engine put before a cause.
-const STEPS: [&str; 8] = [
+/// Prefixes that containerd and the engine add to a cause.
+const PREFIXES: [&str; 8] = [
     "error response from daemon: ",
     "failed to do request: ",
     "failed to authorize: ",
@@ -18,15 +18,15 @@ const STEPS: [&str; 8] = [
     "error from registry: ",
 ];
 
-/// The same with a name in quotation marks between.
-const NAMED_STEPS: [&str; 3] =
+/// The same, followed by a name and a colon.
+const NAMED_PREFIXES: [&str; 3] =
     ["failed to push ", "failed commit on ref ", "failed to resolve reference "];
 
-/// The methods by whose names Go's HTTP client begins its errors: `Put "URL": cause`.
+/// How errors of Go's HTTP client begin: `Put "URL": cause`.
 const METHODS: [&str; 6] = ["Delete", "Get", "Head", "Patch", "Post", "Put"];
 
-/// What Go's network library begins its errors with.
-const NETWORK: [&str; 11] = [
+/// How errors of Go's network library begin.
+const NETWORK_ERRORS: [&str; 11] = [
     "dial ",
     "read ",
     "write ",
@@ -40,8 +40,8 @@ const NETWORK: [&str; 11] = [
     "EOF",
 ];
 
-/// What it ends them with if they may pass. A certificate, say, stays as it is.
-const PASSING: [&str; 19] = [
+/// How transient ones end. An invalid certificate, for example, is permanent.
+const TRANSIENT_CAUSES: [&str; 19] = [
     "EOF",
     "broken pipe",
     "client connection force closed via ClientConn.Close",
@@ -63,43 +63,44 @@ const PASSING: [&str; 19] = [
     "(Client.Timeout exceeded while awaiting headers)",
 ];
 
-/// Whether what an engine says of a push may be otherwise later.
-pub(crate) fn may_pass(text: &str) -> bool {
+/// Whether an engine's error about a push is transient.
+pub(crate) fn is_transient(text: &str) -> bool {
     let cause = cause_in(text);
     match status_in(cause) {
         Some(status) => matches!(status, 408 | 429 | 500..=599),
-        None => is_busy(cause) || is_of_network(cause),
+        None => is_busy(cause) || is_transient_network_error(cause),
     }
 }
 
-/// The cause, without what tells where it came up.
+/// The cause without its prefixes.
 fn cause_in(text: &str) -> &str {
     let text = text.trim();
-    let step = STEPS.iter().find_map(|step| strip(text, step));
-    let named = || NAMED_STEPS.iter().find_map(|step| after_name(strip(text, step)?));
-    match step.or_else(named) {
+    let rest = PREFIXES.iter().find_map(|prefix| strip(text, prefix));
+    let named = || NAMED_PREFIXES.iter().find_map(|prefix| after_name(strip(text, prefix)?));
+    match rest.or_else(named) {
         Some(rest) => cause_in(rest),
         None => text,
     }
 }
 
-/// What is left after a beginning, whose first letter may be upper case.
+/// The text after a prefix, in any case.
 fn strip<'t>(text: &'t str, start: &str) -> Option<&'t str> {
     let (head, rest) = text.split_at_checked(start.len())?;
     head.eq_ignore_ascii_case(start).then_some(rest)
 }
 
-/// What is left after a name and a colon. No name has a colon before a space.
+/// The text after a name and a colon. No name contains a colon and a space.
 fn after_name(text: &str) -> Option<&str> {
     Some(text.split_once(": ")?.1)
 }
 
-/// The HTTP status, where a text tells one in a fixed place.
+/// The HTTP status, if the error has one in a known place.
 fn status_in(cause: &str) -> Option<u16> {
     const BEFORE: [&str; 3] =
         ["error parsing HTTP ", "received unexpected HTTP status: ", "unexpected status: "];
     let before = BEFORE.iter().find_map(|start| strip(cause, start));
-    // `unexpected status from PUT request to URL: 500 …`, older `unexpected status code URL: 500 …`
+    // `unexpected status from PUT request to URL: 500 …`; in older versions `unexpected status
+    // code URL: 500 …`.
     let after_url = || {
         let urls = ["unexpected status from ", "unexpected status code "];
         after_name(urls.iter().find_map(|start| strip(cause, start))?)
@@ -109,23 +110,23 @@ fn status_in(cause: &str) -> Option<u16> {
     status.parse().ok().filter(|_| is_whole)
 }
 
-/// Whether the registry gives a code that says that it is busy. `unknown` is none: that of a
-/// 500 is told as its status, so this one came with a 4xx.
+/// Whether the registry's error code says that it is busy. `unknown` does not: that of a 500 is
+/// reported as the status, so this one came with a 4xx.
 fn is_busy(cause: &str) -> bool {
-    // Several errors are listed, one a line.
+    // Several errors are listed one per line.
     let mut errors = cause.strip_prefix("errors:\n").unwrap_or(cause).lines();
     let first = errors.next().unwrap_or_default();
     let code = first.split(": ").next().unwrap_or_default();
     ["toomanyrequests", "unavailable"].contains(&code)
 }
 
-fn is_of_network(cause: &str) -> bool {
+fn is_transient_network_error(cause: &str) -> bool {
     let request = METHODS.iter().find_map(|method| strip(cause, method)?.strip_prefix(" \""));
     // Go escapes quotation marks in URLs.
     let cause = request.and_then(|rest| rest.split_once("\": ")).map_or(cause, |(_, why)| why);
     let is_request = request.is_some();
-    (is_request || NETWORK.iter().any(|start| cause.starts_with(start)))
-        && PASSING.iter().any(|end| cause.ends_with(end))
+    (is_request || NETWORK_ERRORS.iter().any(|start| cause.starts_with(start)))
+        && TRANSIENT_CAUSES.iter().any(|end| cause.ends_with(end))
 }
 
 #[cfg(test)]
@@ -133,9 +134,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_docker_says_of_a_status_that_passes_is_tried_again() {
-        // As 20.10 says it of 429 with several bodies, of 408 and of 5xx.
-        let passing = [
+    fn transient_statuses_are_recognized_in_the_engine_s_errors() {
+        // From 20.10, for 429 with several bodies, for 408 and for 5xx.
+        let transient = [
             r#"error parsing HTTP 429 response body: unexpected end of JSON input: """#,
             r#"error parsing HTTP 429 response body: invalid character '<' looking for beginning of value: "<html><title>Slow down</title></html>""#,
             r#"error parsing HTTP 429 response body: no error details found in HTTP response body: "{\"detail\":\"denied\"}""#,
@@ -149,14 +150,14 @@ mod tests {
             "received unexpected HTTP status: 503 Service Unavailable",
             "received unexpected HTTP status: 599",
         ];
-        for text in passing {
-            assert!(may_pass(text), "{text}");
+        for text in transient {
+            assert!(is_transient(text), "{text}");
         }
     }
 
     #[test]
-    fn what_containerd_says_of_a_status_that_passes_is_tried_again() {
-        let passing = [
+    fn transient_statuses_are_recognized_in_containerd_s_errors() {
+        let transient = [
             "unexpected status from POST request to http://h:5/v2/n/x/blobs/uploads/: 500 Internal Server Error",
             "failed to copy: unexpected status from PUT request to https://h/v2/n/x/blobs/uploads/1?digest=sha256%3A1: 502 Bad Gateway",
             "unexpected status from HEAD request to http://h:5/v2/n/x/manifests/v1: 429 Too Many Requests\ntoomanyrequests: slow",
@@ -166,14 +167,14 @@ mod tests {
             "failed to push h:5/n/x:v1: failed to do request: Head \"http://h:5/v2/n/x/manifests/v1\": EOF",
             "unexpected status code https://h/v2/x/manifests/sha256:1: 429 Too Many Requests - Server message: toomanyrequests: slow",
         ];
-        for text in passing {
-            assert!(may_pass(text), "{text}");
+        for text in transient {
+            assert!(is_transient(text), "{text}");
         }
     }
 
     #[test]
-    fn an_error_of_the_network_is_tried_again() {
-        let passing = [
+    fn network_errors_are_transient() {
+        let transient = [
             r#"Get "http://127.0.0.1:5000/v2/": dial tcp 127.0.0.1:5000: connect: connection refused"#,
             r#"Get "https://h/v2/": dial tcp: lookup h on 10.0.0.1:53: no such host"#,
             r#"Put "https://h/v2/x": net/http: TLS handshake timeout"#,
@@ -187,14 +188,14 @@ mod tests {
             "EOF",
             "unexpected EOF",
         ];
-        for text in passing {
-            assert!(may_pass(text), "{text}");
+        for text in transient {
+            assert!(is_transient(text), "{text}");
         }
     }
 
     #[test]
-    fn everything_else_is_final_whatever_its_words() {
-        let last = [
+    fn all_other_errors_are_permanent_whatever_their_text() {
+        let permanent = [
             "unauthorized: authentication required",
             "unauthorized",
             "no basic auth credentials",
@@ -222,8 +223,8 @@ mod tests {
             "manifest invalid: manifest invalid",
             "",
         ];
-        for text in last {
-            assert!(!may_pass(text), "{text}");
+        for text in permanent {
+            assert!(!is_transient(text), "{text}");
         }
     }
 }

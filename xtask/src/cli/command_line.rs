@@ -1,0 +1,330 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::build::options::BuildOptions;
+use crate::cli::graph::GraphArgs;
+use crate::cli::shared_args::{CONFIG_DIR, DEFAULT_RETRY, DockerfileArgs, ReadingArgs, bytes};
+use crate::cli::watch::WatchArgs;
+use crate::commands::context::ContextOptions;
+use crate::commands::inputs::InputsOptions;
+use crate::commands::push::PushOptions;
+use crate::engine::Builder;
+use crate::ui::options::{Progress, UiOptions};
+use crate::ui::reproduce;
+
+/// Build and push a repository's interdependent container images
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 100)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Cli {
+    /// Workspace root, the folder that contains src/ [default: the current folder or a parent]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+
+    /// Fail instead of waiting if another command is running in the workspace
+    #[arg(long, global = true)]
+    pub(crate) no_wait: bool,
+
+    /// Builder of the engine to use [default: buildkit if available]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) builder: Option<BuilderName>,
+
+    /// Type of progress output
+    #[arg(long, global = true, value_name = "HOW", default_value = "auto")]
+    progress: ProgressName,
+
+    /// Whether to use colors; `NO_COLOR` is respected
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: ColorName,
+
+    /// Print errors only
+    #[arg(short, long, global = true, conflicts_with = "progress")]
+    quiet: bool,
+
+    /// Maximum size of the cached hook outputs in target/xtask/, such as 500M or 2G
+    #[arg(long, global = true, value_name = "SIZE", env = "XTASK_STORE_LIMIT", default_value = "1G", value_parser = bytes, hide_env_values = true)]
+    pub(crate) store_limit: u64,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum BuilderName {
+    Buildkit,
+    Classic,
+}
+
+impl From<BuilderName> for Builder {
+    fn from(name: BuilderName) -> Self {
+        match name {
+            BuilderName::Buildkit => Self::BuildKit,
+            BuilderName::Classic => Self::Classic,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Build stale images in dependency order
+    Build(BuildArgs),
+    /// Watch for changes and rebuild what they make stale
+    Watch(WatchArgs),
+    /// Tag images and push them to the configured registry
+    Push(PushArgs),
+    /// Print or render the dependency graph
+    Graph(GraphArgs),
+    /// List the build context that is sent for a component's images
+    Context(ContextArgs),
+    /// Trace what a component's hooks read and print a build/inputs file for it
+    Inputs(InputsArgs),
+}
+
+impl Cli {
+    /// Whether to use colors; `auto` is what `--color auto` means for the stream.
+    pub(crate) fn has_colors(&self, auto: bool) -> bool {
+        match self.color {
+            ColorName::Auto => auto,
+            ColorName::Always => true,
+            ColorName::Never => false,
+        }
+    }
+
+    /// How to show events, given whether standard error is a terminal and where this runs.
+    pub(crate) fn ui_options(&self, is_terminal: bool, is_github: bool, is_ci: bool) -> UiOptions {
+        let progress = match self.progress {
+            _ if self.quiet => Progress::Quiet,
+            ProgressName::Json => Progress::Json,
+            ProgressName::Tty => Progress::Terminal,
+            ProgressName::Auto if is_github => Progress::GitHub,
+            ProgressName::Auto if is_terminal && !is_ci => Progress::Terminal,
+            ProgressName::Auto | ProgressName::Plain => Progress::Plain,
+        };
+        let has_colors = self.has_colors(console::colors_enabled_stderr());
+        let (is_verbose, is_json, has_timings) = match &self.command {
+            Command::Build(args) => (args.verbose, args.json, args.timings),
+            _ => (false, false, false),
+        };
+        let (clears, rings) = match &self.command {
+            Command::Watch(args) => (args.clear, args.notify),
+            _ => (false, false),
+        };
+        UiOptions {
+            progress,
+            is_verbose,
+            is_json,
+            has_timings,
+            has_colors,
+            clears,
+            rings,
+            is_github,
+        }
+    }
+
+    /// The options that a `to reproduce:` command must repeat.
+    pub(crate) fn reproduce_options(&self) -> reproduce::Options {
+        let mut options = reproduce::Options::default();
+        options.value("--root", self.root.as_ref());
+        let builder = self.builder.and_then(|builder| builder.to_possible_value());
+        options.value("--builder", builder.map(|builder| builder.get_name().to_owned()));
+        match &self.command {
+            Command::Build(args) => {
+                args.reading.reproduce(&mut options);
+                options.flag("--pull", args.pull);
+            }
+            Command::Watch(args) => args.reading.reproduce(&mut options),
+            Command::Context(args) => args.reading.reproduce(&mut options),
+            Command::Push(_) | Command::Graph(_) | Command::Inputs(_) => {}
+        }
+        options
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ProgressName {
+    /// Use tty on a terminal, plain otherwise
+    Auto,
+    /// Running steps, updated in place
+    Tty,
+    /// One line per event
+    Plain,
+    /// One JSON object per event, on standard output
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ColorName {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BuildArgs {
+    #[command(flatten)]
+    reading: ReadingArgs,
+
+    /// Build only these components and their dependencies
+    #[arg(short = 's', long = "select", value_name = "COMPONENT", num_args = 1.., value_delimiter = ',')]
+    components: Vec<String>,
+
+    /// Build only components that changed since a git revision, their dependents, and what
+    /// these depend on
+    #[arg(long, value_name = "REV", conflicts_with = "components")]
+    since: Option<String>,
+
+    /// Build only components that did not succeed last time, and their dependencies
+    #[arg(long, conflicts_with_all = ["components", "since"])]
+    failed: bool,
+
+    /// Maximum parallel jobs [default: number of CPUs of the engine's host, at least 2]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+
+    /// After a failure, continue with components that do not depend on it
+    #[arg(short, long)]
+    keep_going: bool,
+
+    /// Print what would be built and why, without building
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+
+    /// List every changed file, not only the first
+    #[arg(short, long)]
+    verbose: bool,
+
+    /// With --dry-run: print the plan as JSON
+    #[arg(long, requires = "dry_run")]
+    json: bool,
+
+    /// Write a report of build timings to target/xtask/timings.html
+    #[arg(long)]
+    timings: bool,
+
+    /// Rebuild the selected components even if they are up to date
+    #[arg(short, long)]
+    force: bool,
+
+    /// Rebuild without the build cache
+    #[arg(long)]
+    no_cache: bool,
+
+    /// Always check registries for newer external base images
+    #[arg(long)]
+    pull: bool,
+}
+
+impl From<BuildArgs> for BuildOptions {
+    fn from(args: BuildArgs) -> Self {
+        Self {
+            config_dir: args.reading.config.clone(),
+            reading: args.reading.into(),
+            components: args.components,
+            since: args.since,
+            failed: args.failed,
+            jobs: args.jobs.map(usize::from),
+            keep_going: args.keep_going,
+            dry_run: args.dry_run,
+            force: args.force,
+            no_cache: args.no_cache,
+            pull: args.pull,
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PushArgs {
+    /// Folder that contains services-configuration.yaml
+    #[arg(short, long, value_name = "DIR", env = CONFIG_DIR)]
+    config: PathBuf,
+
+    /// Push only these images
+    #[arg(short, long = "image", value_name = "IMAGE", num_args = 1.., value_delimiter = ',')]
+    images: Vec<String>,
+
+    /// Tag to push, instead of the configured one
+    #[arg(long)]
+    tag: Option<String>,
+
+    /// Fail instead of warning if an image is stale
+    #[arg(long)]
+    deny_stale: bool,
+
+    #[command(flatten)]
+    dockerfile: DockerfileArgs,
+
+    /// How long to retry after temporary registry errors
+    #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_RETRY)]
+    retry_for: u64,
+}
+
+impl From<PushArgs> for PushOptions {
+    fn from(args: PushArgs) -> Self {
+        Self {
+            config_dir: args.config,
+            images: args.images,
+            tag: args.tag,
+            reading: args.dockerfile.options(),
+            denies_stale: args.deny_stale,
+            retry_for: Duration::from_secs(args.retry_for),
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InputsArgs {
+    /// Component to trace
+    component: String,
+
+    /// Exit with code 1 if the hooks read anything that build/inputs does not declare
+    #[arg(long)]
+    check: bool,
+}
+
+impl From<InputsArgs> for InputsOptions {
+    fn from(args: InputsArgs) -> Self {
+        Self { component: args.component, check: args.check }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ContextArgs {
+    /// Component to inspect
+    component: String,
+
+    /// Show only this image
+    #[arg(short, long)]
+    image: Option<String>,
+
+    /// Write the exact tar stream to a file
+    #[arg(long, value_name = "FILE")]
+    tar: Option<PathBuf>,
+
+    /// Run the hooks first, after building stale dependencies
+    #[arg(long)]
+    hooks: bool,
+
+    /// Print as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    reading: ReadingArgs,
+}
+
+impl From<ContextArgs> for ContextOptions {
+    fn from(args: ContextArgs) -> Self {
+        Self {
+            component: args.component,
+            image: args.image,
+            config_dir: args.reading.config.clone(),
+            reading: args.reading.into(),
+            tar: args.tar,
+            hooks: args.hooks,
+        }
+    }
+}

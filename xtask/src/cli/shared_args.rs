@@ -1,0 +1,100 @@
+//! Arguments that several commands share.
+
+use std::env;
+use std::path::PathBuf;
+
+use clap::Args;
+use xtask_core::workspace::components::WorkspaceOptions;
+
+use crate::ui::reproduce;
+
+/// In seconds; most registries answer again within this time.
+pub(crate) const DEFAULT_RETRY: u64 = 60;
+
+/// The environment variable for `--config`.
+pub(crate) const CONFIG_DIR: &str = "PAI_CONFIG_DIR";
+
+/// Options that determine which Dockerfiles are used, and how they are read.
+#[derive(Args, Debug)]
+pub(crate) struct ReadingArgs {
+    /// Folder that contains services-configuration.yaml
+    #[arg(short, long, value_name = "DIR", env = CONFIG_DIR)]
+    pub(crate) config: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) dockerfile: DockerfileArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DockerfileArgs {
+    /// Set a build-time variable, an ARG of the Dockerfiles
+    #[arg(long = "build-arg", value_name = "NAME=VALUE", value_parser = key_and_value)]
+    build_args: Vec<(String, String)>,
+
+    /// Flavor to build: prefer NAME.FLAVOR.dockerfile if an image has several Dockerfiles
+    #[arg(long)]
+    pub(crate) flavor: Option<String>,
+
+    /// Send the whole context, including files that no instruction reads
+    #[arg(long)]
+    pub(crate) whole_context: bool,
+}
+
+impl DockerfileArgs {
+    pub(crate) fn options(&self) -> WorkspaceOptions {
+        WorkspaceOptions {
+            flavor: self.flavor.clone(),
+            build_args: self.build_args.iter().cloned().collect(),
+            whole_context: self.whole_context,
+        }
+    }
+
+    pub(crate) fn reproduce(&self, options: &mut reproduce::Options) {
+        options.value("--flavor", self.flavor.as_ref());
+        for (name, value) in &self.build_args {
+            options.value("--build-arg", Some(format!("{name}={value}")));
+        }
+        options.flag("--whole-context", self.whole_context);
+    }
+}
+
+impl ReadingArgs {
+    pub(crate) fn options(&self) -> WorkspaceOptions {
+        self.dockerfile.options()
+    }
+
+    pub(crate) fn reproduce(&self, options: &mut reproduce::Options) {
+        // The environment variable is still set when the command is run again.
+        let known = env::var_os(CONFIG_DIR).map(PathBuf::from);
+        options.value("-c", self.config.as_ref().filter(|config| known.as_ref() != Some(config)));
+        self.dockerfile.reproduce(options);
+    }
+}
+
+impl From<ReadingArgs> for WorkspaceOptions {
+    fn from(args: ReadingArgs) -> Self {
+        args.options()
+    }
+}
+
+/// Parses a size in bytes; K, M and G are powers of 1024.
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|letter: char| !letter.is_ascii_digit());
+    let factor = match &text[digits.len()..] {
+        "" => 1,
+        "K" | "k" => 1 << 10,
+        "M" | "m" => 1 << 20,
+        "G" | "g" => 1 << 30,
+        _ => return Err("expected a size such as 500M or 2G".to_owned()),
+    };
+    let number: Option<u64> = digits.parse().ok();
+    let bytes = number.and_then(|number| number.checked_mul(factor));
+    bytes.ok_or_else(|| "expected a size such as 500M or 2G".to_owned())
+}
+
+pub(crate) fn key_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected NAME=VALUE".to_owned()),
+    }
+}

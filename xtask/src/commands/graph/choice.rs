@@ -1,0 +1,66 @@
+//! The components of the graph that are shown.
+
+use std::collections::BTreeSet;
+
+use xtask_core::plan::graph::{Direction, Graph};
+use xtask_core::problem::{Problem, Problems};
+use xtask_core::workspace::components::Workspace;
+
+use crate::commands::graph::options::GraphOptions;
+
+/// What somebody wants to see of a graph.
+#[derive(Debug)]
+pub(crate) struct Choice {
+    /// What was named; nothing for everything.
+    pub(crate) named: BTreeSet<usize>,
+    /// All that is shown.
+    pub(crate) shown: BTreeSet<usize>,
+    pub(crate) direction: Direction,
+}
+
+pub(crate) fn choose(
+    workspace: &Workspace,
+    graph: &Graph,
+    options: &GraphOptions,
+) -> Result<Choice, Problems> {
+    if let Some([one, other]) = &options.between {
+        return between(workspace, graph, one, other);
+    }
+    let direction =
+        if options.dependents { Direction::Dependents } else { Direction::Dependencies };
+    let named = workspace.find_all(&options.components)?;
+    let all = 0..workspace.components.len();
+    let starts = if named.is_empty() {
+        all.filter(|place| graph.neighbors(*place, direction.reversed()).is_empty()).collect()
+    } else {
+        named.clone()
+    };
+    let shown = graph.reachable(&starts, direction, options.depth.unwrap_or(usize::MAX));
+    Ok(Choice { named, shown, direction })
+}
+
+fn between(
+    workspace: &Workspace,
+    graph: &Graph,
+    one: &str,
+    other: &str,
+) -> Result<Choice, Problems> {
+    let find = |name: &str| workspace.find_all(&[name.to_owned()]);
+    let ends = [find(one)?, find(other)?];
+    let way = |from: &BTreeSet<usize>, to: &BTreeSet<usize>| -> BTreeSet<usize> {
+        graph.closure(from).intersection(&graph.dependents(to)).copied().collect()
+    };
+    let [first, second] = &ends;
+    for (from, to) in [(first, second), (second, first)] {
+        let shown = way(from, to);
+        if !shown.is_empty() {
+            let direction = Direction::Dependencies;
+            return Ok(Choice { named: from.clone(), shown, direction });
+        }
+    }
+    let message = format!(
+        "--between: neither does '{one}' need '{other}', nor '{other}' '{one}': 'graph -s {one}' \
+         shows what it needs"
+    );
+    Err(Problem::of_request(message).into())
+}

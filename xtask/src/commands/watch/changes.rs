@@ -1,0 +1,99 @@
+//! Changes of files, collected into batches: the debounce.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+use xtask_core::context::tree_cache::TreeCache;
+use xtask_core::problem::Problem;
+
+use crate::commands::watch::change_batch::ChangeBatch;
+use crate::system::watcher::filter::WatchFilter;
+use crate::system::watcher::{FsEvent, Watcher};
+
+/// The changes of a workspace's files that can matter.
+pub(crate) struct Changes {
+    watcher: Watcher,
+    filter: WatchFilter,
+    trees: Arc<TreeCache>,
+    root: PathBuf,
+    debounce: Duration,
+}
+
+impl Changes {
+    pub(crate) fn new(
+        watcher: Watcher,
+        trees: Arc<TreeCache>,
+        root: PathBuf,
+        debounce: Duration,
+    ) -> Self {
+        Self { watcher, filter: WatchFilter::default(), trees, root, debounce }
+    }
+
+    /// Adds changes to a batch until it is complete, and not before a moment. Nothing is lost
+    /// if this is cancelled: the batch has what came so far.
+    pub(crate) async fn collect(&mut self, batch: &mut ChangeBatch, not_before: Instant) {
+        if !batch.is_open() {
+            let event = self.watcher.next_event(&self.filter).await;
+            self.note(batch, event);
+        }
+        loop {
+            let now = Instant::now();
+            if batch.is_complete(&self.root, self.debounce) && now >= not_before {
+                return batch.close();
+            }
+            tokio::select! {
+                event = self.watcher.next_event(&self.filter) => self.note(batch, event),
+                () = sleep_until(batch.next_look(self.debounce).max(not_before)) => {}
+            }
+        }
+    }
+
+    fn note(&self, batch: &mut ChangeBatch, event: FsEvent) {
+        match &event {
+            FsEvent::Changed(change) => {
+                change.paths.iter().for_each(|path| self.trees.invalidate_path(path));
+            }
+            FsEvent::Lost => self.trees.invalidate(),
+        }
+        batch.add(event);
+    }
+
+    /// Watches the folders that define the components, before they are read.
+    pub(crate) fn watch_structure(&mut self) {
+        self.watcher.watch_structure();
+    }
+
+    /// Watches everything anew, after events were lost.
+    pub(crate) fn restart(&mut self) {
+        self.watcher.reset();
+        self.watcher.watch_structure();
+    }
+
+    /// Watches all files that a filter lets through, and from now on reports only those.
+    pub(crate) fn watch(&mut self, filter: WatchFilter) {
+        self.filter = filter;
+        self.watch_new_folders();
+    }
+
+    /// Watches the folders that appeared since.
+    pub(crate) fn watch_new_folders(&mut self) {
+        let filter = &self.filter;
+        for folder in filter.folders() {
+            let start = folder.ancestors().find(|folder| self.root.join(folder).is_dir());
+            self.watcher.watch_tree(start.unwrap_or(folder), filter);
+        }
+        if filter.has_head() {
+            self.watcher.watch_folder(Path::new(".git"));
+            self.watcher.watch_folder(Path::new(".git/logs"));
+        }
+    }
+
+    /// What of the workspace is not watched, or only from time to time.
+    pub(crate) fn warnings(&self) -> Vec<Problem> {
+        let warnings =
+            [self.watcher.shared_file_system_warning(), self.watcher.limit_warning(&self.filter)];
+        warnings.into_iter().flatten().map(Problem::of_request).collect()
+    }
+}

@@ -1,0 +1,49 @@
+//! Components that their own hooks keep making stale: they are not rebuilt for ever.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use xtask_core::problem::Problem;
+use xtask_core::workspace::components::Workspace;
+
+use crate::commands::watch::change_batch::ChangeBatch;
+
+/// How many times in a row a component is rebuilt for what its own hooks wrote.
+const MOST: u32 = 2;
+
+/// By component name, how many times in a row only its own hooks made it stale.
+#[derive(Debug, Default)]
+pub(crate) struct LoopBreaker(BTreeMap<String, u32>);
+
+impl LoopBreaker {
+    /// The components of the `stale` ones that are not to be rebuilt until another file
+    /// changes, and a warning for each.
+    pub(crate) fn held_back(
+        &mut self,
+        batch: &ChangeBatch,
+        workspace: &Workspace,
+        stale: &BTreeSet<usize>,
+    ) -> (BTreeSet<usize>, Vec<Problem>) {
+        let (mut held_back, mut warnings) = (BTreeSet::new(), Vec::new());
+        for place in stale {
+            let component = &workspace.components[*place];
+            let Some(path) = batch.only_own(workspace, *place) else {
+                self.0.remove(&component.name);
+                continue;
+            };
+            let times = self.0.entry(component.name.clone()).or_default();
+            *times += 1;
+            let hook = component.pre_hook.as_ref().or(component.post_hook.as_ref());
+            if let Some(hook) = hook.filter(|_| *times > MOST) {
+                let message = format!(
+                    "wrote {} again, which makes '{}' stale: it is not rebuilt until another \
+                     file changes. Let the hook write to generated/, or write the same bytes",
+                    path.display(),
+                    component.name
+                );
+                warnings.push(Problem::of_file(hook, message));
+                held_back.insert(*place);
+            }
+        }
+        (held_back, warnings)
+    }
+}

@@ -1,0 +1,256 @@
+//! The loop of `watch`: wait for changes or a key, build what they make stale, again.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::Instant;
+use xtask_core::context::tree_cache::TreeCache;
+use xtask_core::problem::Problems;
+use xtask_core::staleness::engine_images::EngineImages;
+use xtask_core::workspace::components::Workspace;
+use xtask_core::workspace::registry_config::RegistryConfig;
+
+use crate::build::hook_activity::HookActivity;
+use crate::command_context::CommandContext;
+use crate::command_error::CommandError;
+use crate::commands::watch::after_round::AfterRound;
+use crate::commands::watch::change_batch::ChangeBatch;
+use crate::commands::watch::changes::Changes;
+use crate::commands::watch::input_snapshot::{InputSnapshot, states};
+use crate::commands::watch::loop_breaker::LoopBreaker;
+use crate::commands::watch::options::{UserRequest, WatchOptions};
+use crate::commands::watch::reload::{Loaded, Loader};
+use crate::engine::Engine;
+use crate::event::Event;
+
+/// Everything between two rounds. What outlives a reload of the workspace names components by
+/// name, everything else by their places in the loaded workspace.
+pub(crate) struct Session<'a, E> {
+    pub(crate) engine: &'a E,
+    pub(crate) ctx: &'a CommandContext,
+    pub(crate) options: &'a WatchOptions,
+    pub(crate) registry: Option<&'a RegistryConfig>,
+    pub(crate) trees: Arc<TreeCache>,
+    pub(crate) changes: Changes,
+    pub(crate) loader: Loader<'a, E>,
+    /// None while the workspace cannot be read.
+    pub(crate) loaded: Option<Arc<Loaded>>,
+    pub(crate) snapshot: InputSnapshot,
+    /// What changed while the workspace could not be read, or while `watch` was paused.
+    pub(crate) postponed: ChangeBatch,
+    pub(crate) requests: Requests,
+    pub(crate) loop_breaker: LoopBreaker,
+    pub(crate) last_round: LastRound,
+    pub(crate) after_round: AfterRound<'a>,
+    /// Whether anything was printed since it was last said what is watched.
+    pub(crate) is_dirty: bool,
+}
+
+/// What the keyboard asks for.
+pub(crate) struct Requests {
+    keys: Option<UnboundedReceiver<UserRequest>>,
+    pub(crate) pending: Option<UserRequest>,
+    is_paused: bool,
+}
+
+impl Requests {
+    pub(crate) fn new(keys: Option<UnboundedReceiver<UserRequest>>) -> Self {
+        Self { keys, pending: None, is_paused: false }
+    }
+
+    /// The next request; never without a keyboard.
+    pub(crate) async fn next(&mut self) -> UserRequest {
+        if let Some(keys) = &mut self.keys
+            && let Some(request) = keys.recv().await
+        {
+            return request;
+        }
+        std::future::pending().await
+    }
+}
+
+/// What is known from the last round.
+#[derive(Default)]
+pub(crate) struct LastRound {
+    hooks: Option<(Arc<Workspace>, HookActivity)>,
+    /// What the engine had at its end.
+    pub(crate) engine_images: Option<EngineImages>,
+}
+
+impl LastRound {
+    pub(crate) fn new(
+        workspace: Arc<Workspace>,
+        hook_activity: HookActivity,
+        engine_images: EngineImages,
+    ) -> Self {
+        Self { hooks: Some((workspace, hook_activity)), engine_images: Some(engine_images) }
+    }
+
+    /// The components of a workspace whose hooks left their folder unchanged the last time.
+    pub(crate) fn steady_in(&self, workspace: &Workspace) -> BTreeSet<usize> {
+        let Some((before, hook_activity)) = &self.hooks else { return BTreeSet::new() };
+        let steady = hook_activity.steady().into_iter();
+        steady.filter_map(|place| workspace.find(&before.components[place].name)).collect()
+    }
+}
+
+impl<E: Engine> Session<'_, E> {
+    /// Builds at every change, until Ctrl-C.
+    pub(crate) async fn run(&mut self) -> Result<(), CommandError> {
+        // Files are watched before they are read.
+        self.changes.watch_structure();
+        self.load().await;
+        for warning in self.changes.warnings() {
+            self.ctx.events.send(Event::Warning(warning));
+        }
+        if self.options.no_initial {
+            self.take_as_built().await;
+        }
+        let mut batch = ChangeBatch::everything();
+        loop {
+            self.work_off(batch).await?;
+            if let Err(problem) = self.after_round.start_command(&self.ctx.root) {
+                self.report(&Problems::from(problem).into());
+            }
+            self.announce_watching();
+            batch = ChangeBatch::default();
+            let (ctx, idle) = (self.ctx, Instant::now());
+            tokio::select! {
+                () = self.changes.collect(&mut batch, idle) => {}
+                request = self.requests.next() => self.requests.pending = Some(request),
+                () = ctx.interrupt.wait() => return Ok(()),
+                // A change interrupts a push, which begins again afterwards.
+                pushed = self.after_round.push(ctx) => {
+                    self.is_dirty = true;
+                    match pushed {
+                        Ok(()) | Err(CommandError::Interrupted) => {}
+                        Err(error) => self.report(&error),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Deals with changes and requests until there are none.
+    async fn work_off(&mut self, mut batch: ChangeBatch) -> Result<(), CommandError> {
+        loop {
+            batch = match self.requests.pending.take() {
+                Some(request) => self.answer(request, batch).await?,
+                None if batch.is_empty() => return Ok(()),
+                None if self.requests.is_paused => {
+                    self.postponed.merge(batch);
+                    return Ok(());
+                }
+                None => self.build_changed(batch).await?,
+            }
+        }
+    }
+
+    /// Does what a key asks for; gives the changes that are left.
+    async fn answer(
+        &mut self,
+        request: UserRequest,
+        mut batch: ChangeBatch,
+    ) -> Result<ChangeBatch, CommandError> {
+        self.is_dirty = true;
+        if let UserRequest::Pause = request {
+            self.requests.is_paused = !self.requests.is_paused;
+            batch.merge(std::mem::take(&mut self.postponed));
+            return Ok(batch);
+        }
+        // Should a change ever have been missed, this finds it.
+        self.trees.invalidate();
+        self.last_round.engine_images = None;
+        self.load().await;
+        let Some(loaded) = self.loaded.clone() else {
+            self.postponed.merge(batch);
+            return Ok(ChangeBatch::default());
+        };
+        self.postponed = ChangeBatch::default();
+        let named = loaded.workspace.find_all(&self.options.build.components)?;
+        let force = matches!(request, UserRequest::Force);
+        let selected = if force && !named.is_empty() { &named } else { &loaded.watched };
+        self.round(&loaded, selected, force).await
+    }
+
+    /// Builds what changes made stale; gives the changes that came meanwhile.
+    async fn build_changed(&mut self, mut batch: ChangeBatch) -> Result<ChangeBatch, CommandError> {
+        if let Some((workspace, hook_activity)) = &self.last_round.hooks {
+            batch.find_own(workspace, hook_activity, &self.trees);
+        }
+        batch.merge(std::mem::take(&mut self.postponed));
+        self.reload(&batch).await;
+        let Some(loaded) = self.loaded.clone() else {
+            self.postponed = batch;
+            return Ok(ChangeBatch::default());
+        };
+        let workspace = &loaded.workspace;
+        let touched = batch.touched(workspace);
+        let mut candidates = loaded.watched_dependents(&touched);
+        candidates.extend(self.snapshot.doubtful(workspace).intersection(&loaded.watched));
+        let now = states(&loaded, &self.trees, candidates).await;
+        let mut stale = self.snapshot.changed(workspace, &now);
+        let (held_back, warnings) = self.loop_breaker.held_back(&batch, workspace, &stale);
+        for warning in warnings {
+            self.ctx.events.send(Event::Warning(warning));
+        }
+        self.snapshot.set(workspace, &now, &held_back);
+        stale.retain(|component| !held_back.contains(component));
+        if stale.is_empty() {
+            return Ok(ChangeBatch::default());
+        }
+        self.is_dirty = true;
+        if !batch.is_first() {
+            self.announce_changes(&batch, &loaded, &stale, &touched);
+        }
+        let selected = loaded.watched_dependents(&stale);
+        self.round(&loaded, &selected, false).await
+    }
+
+    /// Reads the workspace again if changes may have altered its structure.
+    async fn reload(&mut self, batch: &ChangeBatch) {
+        if batch.is_first() {
+            return;
+        }
+        if batch.is_lost() {
+            self.changes.restart();
+        }
+        if batch.needs_reload(&self.ctx.root) || self.loaded.is_none() {
+            self.load().await;
+        }
+    }
+
+    async fn load(&mut self) {
+        self.loaded = match self.loader.load(&mut self.changes).await {
+            Ok(loaded) => Some(loaded),
+            Err(problems) => {
+                self.report(&problems.into());
+                None
+            }
+        };
+    }
+
+    /// Takes every component for built from what is there now.
+    async fn take_as_built(&mut self) {
+        if let Some(loaded) = self.loaded.clone() {
+            let all: BTreeSet<usize> = (0..loaded.workspace.components.len()).collect();
+            let now = states(&loaded, &self.trees, all.clone()).await;
+            self.snapshot.set(&loaded.workspace, &now, &all);
+        }
+    }
+
+    fn announce_watching(&mut self) {
+        if std::mem::take(&mut self.is_dirty) {
+            let components = self.loaded.as_ref().map_or(0, |loaded| loaded.watched.len());
+            let is_paused = self.requests.is_paused;
+            self.ctx.events.send(Event::Watching { is_paused, components });
+        }
+    }
+
+    /// Reports an error that does not end the loop.
+    pub(crate) fn report(&mut self, error: &CommandError) {
+        self.is_dirty = true;
+        self.ctx.events.send(Event::WatchError { message: error.to_string() });
+    }
+}

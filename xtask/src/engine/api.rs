@@ -1,0 +1,98 @@
+//! The engine calls of a build, and what they take and return.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use xtask_core::context::build_context::Context;
+use xtask_core::staleness::engine_images::{EngineImages, TrackedImage};
+use xtask_core::workspace::registry_config::RegistryConfig;
+
+use crate::engine::credentials::Logins;
+use crate::engine::error::EngineError;
+use crate::event_channel::Events;
+
+/// An image in the engine.
+#[derive(Clone, Debug)]
+pub struct FoundImage {
+    /// The image ID.
+    pub id: String,
+    /// Whether it has `ONBUILD` instructions.
+    pub has_onbuild: bool,
+    /// The names of the environment variables that it sets.
+    pub variables: Vec<String>,
+    /// What our labels record, if it has them.
+    pub held: Option<TrackedImage>,
+    /// All labels.
+    pub labels: BTreeMap<String, String>,
+    /// The digests of the layers, lowest first.
+    pub layers: Vec<String>,
+}
+
+/// The engine calls of a build. `DockerEngine` implements it for real engines; tests have an
+/// engine in memory.
+pub trait Engine {
+    /// Lists all images with our labels, in one call.
+    fn engine_images(&self) -> impl Future<Output = Result<EngineImages, EngineError>>;
+
+    /// Inspects the image of a reference, if the engine has it.
+    fn image(
+        &self,
+        reference: &str,
+    ) -> impl Future<Output = Result<Option<FoundImage>, EngineError>>;
+
+    /// The instructions in an image's history, oldest first; those of its base come before its
+    /// own.
+    fn history(&self, id: &str) -> impl Future<Output = Result<Vec<String>, EngineError>>;
+
+    /// Adds a tag to an image.
+    fn tag(
+        &self,
+        image: &str,
+        repository: &str,
+        tag: &str,
+    ) -> impl Future<Output = Result<(), EngineError>>;
+
+    /// Pulls an image from its registry.
+    fn pull(
+        &self,
+        reference: &str,
+        platform: Option<&str>,
+        credentials: &Logins,
+    ) -> impl Future<Output = Result<(), EngineError>>;
+
+    /// The credentials for those of the `domains` that have any.
+    fn credentials(
+        &self,
+        domains: Vec<String>,
+        configured: Option<&RegistryConfig>,
+    ) -> impl Future<Output = Logins>;
+
+    /// The number of CPUs of the engine's host.
+    fn cpus(&self) -> impl Future<Output = Result<usize, EngineError>>;
+
+    /// Builds and tags an image, and returns its ID.
+    fn build(
+        &self,
+        request: BuildRequest<'_>,
+        events: &Events,
+    ) -> impl Future<Output = Result<String, EngineError>>;
+}
+
+/// A request to build one image.
+#[derive(Debug)]
+pub struct BuildRequest<'a> {
+    pub(crate) root: &'a Path,
+    pub(crate) component: &'a str,
+    /// The image's name, which gets the tag `latest`.
+    pub image: &'a str,
+    /// The Dockerfile's path in the context.
+    pub dockerfile: &'a str,
+    /// The files that the engine receives.
+    pub context: Context,
+    /// Values for the Dockerfile's `ARG`s.
+    pub build_args: &'a BTreeMap<String, String>,
+    /// The labels that identify the image as one of ours.
+    pub labels: &'a BTreeMap<&'static str, String>,
+    pub(crate) no_cache: bool,
+    pub(crate) credentials: &'a Logins,
+}

@@ -1,0 +1,54 @@
+//! Which builder of an engine makes the images.
+
+use bollard::Docker;
+use bollard::errors::Error as ClientError;
+
+/// The builder to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Builder {
+    /// BuildKit, through the engine's own API.
+    BuildKit,
+    /// The classic builder, which every engine has.
+    Classic,
+}
+
+pub(crate) async fn detect_builder(client: &Docker) -> Result<Builder, ClientError> {
+    let version = client.version().await?;
+    let components = version.components.unwrap_or_default();
+    let is_podman = components.iter().any(|component| component.name.contains("Podman"));
+    let is_windows = version.os.as_deref() == Some("windows");
+    if is_podman || is_windows {
+        return Ok(Builder::Classic);
+    }
+    let uses_containerd_store = client
+        .info()
+        .await?
+        .driver_status
+        .unwrap_or_default()
+        .iter()
+        .flatten()
+        .any(|value| value == "io.containerd.snapshotter.v1");
+    let number = version.version.unwrap_or_default();
+    if uses_containerd_store && is_before_27_5(&number) {
+        return Ok(Builder::Classic);
+    }
+    Ok(Builder::BuildKit)
+}
+
+fn is_before_27_5(version: &str) -> bool {
+    let mut numbers = version.split(['.', '-', '+']).map(|part| part.parse().unwrap_or(0u32));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < (27, 5)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_containerd_store_accepts_streams_since_27_5() {
+        assert!(is_before_27_5("26.1.5+dfsg1"));
+        assert!(is_before_27_5("27.4.1"));
+        assert!(!is_before_27_5("27.5.0-rc.1"));
+        assert!(!is_before_27_5("28.5.2"));
+    }
+}

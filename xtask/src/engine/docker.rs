@@ -1,0 +1,277 @@
+//! The calls of [`Engine`] on a real engine.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bollard::Docker;
+use bollard::errors::Error as ClientError;
+use bollard::models::CreateImageInfo;
+use bollard::query_parameters::{
+    CreateImageOptionsBuilder, ListImagesOptionsBuilder, TagImageOptionsBuilder,
+};
+use futures_util::StreamExt;
+use tokio::sync::{Mutex, OnceCell};
+use xtask_core::staleness::engine_images::{EngineImages, TrackedImage};
+use xtask_core::staleness::fingerprint::LABEL;
+use xtask_core::workspace::registry_config::RegistryConfig;
+
+use crate::engine::api::{BuildRequest, Engine, FoundImage};
+use crate::engine::builder::{Builder, detect_builder};
+use crate::engine::credentials::{self, LoginCache, Logins};
+use crate::engine::endpoint::{self, Environment};
+use crate::engine::error::{CALL_TIMEOUT, EngineError};
+use crate::engine::response::TransferStatus;
+use crate::engine::session::Address;
+use crate::engine::transfer::{query, transfer, without_leftover_bytes};
+use crate::engine::waiting::{Wait, Waiting};
+use crate::event_channel::Events;
+use crate::system::signals::Interrupt;
+
+/// Long enough for any upload: the client's timeout runs until the response headers, which an
+/// engine sends only after it has the whole context.
+const TRANSFER_TIMEOUT: Duration = Duration::from_hours(24);
+
+/// A connection to an engine that responded to a ping.
+#[derive(Clone, Debug)]
+pub(crate) struct DockerEngine {
+    pub(crate) client: Docker,
+    /// The same client with a timeout for uploads.
+    pub(crate) transfer_client: Docker,
+    pub(crate) builder: OnceCell<Builder>,
+    pub(crate) environment: Environment,
+    pub(crate) is_local: bool,
+    /// Where [`session`] and [`response`] connect to, which speak no TLS.
+    pub(crate) address: Option<Address>,
+    pub(crate) endpoint: String,
+    pub(crate) waiting: Waiting,
+    pub(crate) events: Events,
+    pub(crate) logins: Arc<Mutex<LoginCache>>,
+}
+
+impl DockerEngine {
+    pub(crate) async fn connect(
+        environment: Environment,
+        events: &Events,
+        interrupt: &Interrupt,
+    ) -> Result<Self, EngineError> {
+        let endpoint = endpoint::resolve(&environment)?;
+        let has_tls = environment.has_tls;
+        // The client crate also turns TLS on for an empty DOCKER_TLS_VERIFY.
+        let is_plain_tcp = endpoint.starts_with("tcp:") && !has_tls;
+        let client = if is_plain_tcp {
+            let timeout = CALL_TIMEOUT.as_secs();
+            Docker::connect_with_http(&endpoint, timeout, bollard::API_DEFAULT_VERSION)
+        } else {
+            Docker::connect_with_host(&endpoint)
+        };
+        let client = client
+            .map_err(|error| client_error(&endpoint, &error))?
+            .with_request_modifier(make_credentials_url_safe)
+            .with_timeout(CALL_TIMEOUT);
+        let waiting = Waiting::new(events, interrupt);
+        let pinged = waiting.begin(response_of(&endpoint)).until(client.ping()).await?;
+        pinged.map_err(|error| ping_error(&endpoint, error))?;
+        let builder = environment.builder.map(OnceCell::from).unwrap_or_default();
+        let transfer_client = client.clone().with_timeout(TRANSFER_TIMEOUT);
+        let is_local = endpoint.starts_with("unix:") || endpoint.starts_with("npipe:");
+        let address = Address::of_endpoint(&endpoint, has_tls);
+        let engine = Self {
+            client,
+            transfer_client,
+            builder,
+            environment,
+            is_local,
+            address,
+            endpoint,
+            waiting,
+            events: events.clone(),
+            logins: Arc::default(),
+        };
+        Ok(engine)
+    }
+
+    /// The builder to use, detected when the first build needs it.
+    pub(crate) async fn builder(&self) -> Result<Builder, EngineError> {
+        let detect = || self.call(detect_builder(&self.client));
+        self.builder.get_or_try_init(detect).await.copied()
+    }
+
+    /// Waits for the response to a call.
+    async fn call<T>(
+        &self,
+        call: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, EngineError> {
+        Ok(self.wait().until(call).await??)
+    }
+
+    pub(crate) fn wait(&self) -> Wait<'_> {
+        self.waiting.begin(response_of(&self.endpoint))
+    }
+}
+
+/// What a call waits for.
+fn response_of(endpoint: &str) -> String {
+    format!("the engine at {endpoint} to respond")
+}
+
+/// Why no client can be made for an endpoint.
+fn client_error(endpoint: &str, error: &ClientError) -> EngineError {
+    let (endpoint, cause) = (endpoint.to_owned(), error.to_string());
+    match error {
+        ClientError::SocketNotFoundError(_) => EngineError::Unreachable { endpoint, cause },
+        _ => EngineError::Endpoint(format!("cannot use the engine endpoint {endpoint}: {cause}")),
+    }
+}
+
+/// Why an engine cannot be pinged.
+fn ping_error(endpoint: &str, error: ClientError) -> EngineError {
+    let endpoint = endpoint.to_owned();
+    match error {
+        ClientError::DockerResponseServerError { status_code, message } => EngineError::Refused(
+            format!("the engine at {endpoint} responded with status {status_code}: {message}"),
+        ),
+        error => match EngineError::from(error) {
+            EngineError::Lost(cause) => EngineError::Unreachable { endpoint, cause },
+            EngineError::Timeout => {
+                EngineError::Unreachable { endpoint, cause: EngineError::Timeout.to_string() }
+            }
+            error => error,
+        },
+    }
+}
+
+/// The name in `NAME=VALUE`.
+fn name_of(variable: &str) -> String {
+    variable.split('=').next().unwrap_or_default().to_owned()
+}
+
+impl Engine for DockerEngine {
+    async fn image(&self, reference: &str) -> Result<Option<FoundImage>, EngineError> {
+        match self.wait().until(self.client.inspect_image(reference)).await? {
+            Ok(found) => {
+                let config = found.config.unwrap_or_default();
+                let id = found.id.unwrap_or_default();
+                let labels: BTreeMap<String, String> =
+                    config.labels.unwrap_or_default().into_iter().collect();
+                let layers = found.root_fs.and_then(|root| root.layers).unwrap_or_default();
+                Ok(Some(FoundImage {
+                    has_onbuild: config.on_build.is_some_and(|triggers| !triggers.is_empty()),
+                    variables: config
+                        .env
+                        .unwrap_or_default()
+                        .iter()
+                        .map(|it| name_of(it))
+                        .collect(),
+                    held: TrackedImage::from_labels(id.clone(), |label| labels.get(label).cloned()),
+                    labels,
+                    layers,
+                    id,
+                }))
+            }
+            Err(ClientError::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn engine_images(&self) -> Result<EngineImages, EngineError> {
+        let filters = HashMap::from([("label", vec![LABEL])]);
+        let options = ListImagesOptionsBuilder::default().filters(&filters).build();
+        let mut engine_images = EngineImages::complete();
+        for image in self.call(self.client.list_images(Some(options))).await? {
+            let names = image.repo_tags.into_iter().filter(|name| name != "<none>:<none>");
+            if let Some(held) =
+                TrackedImage::from_labels(image.id, |label| image.labels.get(label).cloned())
+            {
+                engine_images.add(names, &held);
+            }
+        }
+        Ok(engine_images)
+    }
+
+    async fn history(&self, id: &str) -> Result<Vec<String>, EngineError> {
+        let history = self.call(self.client.image_history(id)).await?;
+        Ok(history.into_iter().rev().map(|item| item.created_by).collect())
+    }
+
+    async fn tag(&self, image: &str, repository: &str, tag: &str) -> Result<(), EngineError> {
+        let options = TagImageOptionsBuilder::default().repo(repository).tag(tag);
+        self.call(self.client.tag_image(image, Some(options.build()))).await
+    }
+
+    async fn pull(
+        &self,
+        reference: &str,
+        platform: Option<&str>,
+        credentials: &Logins,
+    ) -> Result<(), EngineError> {
+        let mut options = CreateImageOptionsBuilder::default().from_image(reference);
+        if !reference.contains('@') && !has_tag(reference) {
+            options = options.tag("latest");
+        }
+        if let Some(platform) = platform {
+            options = options.platform(platform);
+        }
+        let login = credentials.get(credentials::domain_of(reference));
+        let options = options.build();
+        let mut wait = self.waiting.begin(format!("the engine to pull {reference}"));
+        let mut statuses = if let Some(address) = &self.address {
+            let path = format!("/images/create?{}", query(&options)?);
+            wait.until(transfer(address, &path, login)).await??
+        } else {
+            let statuses = self.transfer_client.create_image(Some(options), None, login.cloned());
+            let status = |info: CreateImageInfo| TransferStatus::new(info.status);
+            without_leftover_bytes(statuses)
+                .map(move |it| it.map(status).map_err(EngineError::from))
+                .boxed()
+        };
+        while let Some(status) = wait.until(statuses.next()).await? {
+            status?;
+        }
+        Ok(())
+    }
+
+    async fn credentials(
+        &self,
+        domains: Vec<String>,
+        configured: Option<&RegistryConfig>,
+    ) -> Logins {
+        let Self { environment, logins, waiting, events, .. } = self;
+        credentials::find(environment, domains, configured, logins, waiting, events).await
+    }
+
+    async fn cpus(&self) -> Result<usize, EngineError> {
+        if self.is_local {
+            return Ok(std::thread::available_parallelism().map_or(1, usize::from));
+        }
+        let cpus = self.call(self.client.info()).await?.ncpu.unwrap_or_default();
+        Ok(usize::try_from(cpus).unwrap_or(1))
+    }
+
+    async fn build(
+        &self,
+        request: BuildRequest<'_>,
+        events: &Events,
+    ) -> Result<String, EngineError> {
+        self.build_image(request, events).await
+    }
+}
+
+fn has_tag(reference: &str) -> bool {
+    let name = reference.rsplit('/').next().unwrap_or(reference);
+    name.contains(':')
+}
+
+/// The client crate encodes credentials in standard base64, and the engine decodes the URL-safe
+/// alphabet: without this, passwords with some characters fail.
+fn make_credentials_url_safe(mut request: bollard::BollardRequest) -> bollard::BollardRequest {
+    for name in ["X-Registry-Auth", "X-Registry-Config"] {
+        if let Some(value) = request.headers_mut().get_mut(name) {
+            let safe = value.to_str().ok().map(|text| text.replace('+', "-").replace('/', "_"));
+            if let Some(safe) = safe.and_then(|text| text.parse().ok()) {
+                *value = safe;
+            }
+        }
+    }
+    request
+}

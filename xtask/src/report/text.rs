@@ -1,0 +1,110 @@
+//! Texts that all views share.
+
+use std::time::Duration;
+
+use console::Style;
+use xtask_core::staleness::reason::Reason;
+
+use crate::outcome::{Outcome, Summary};
+
+/// The result of a round in one line.
+pub(crate) fn summary(summary: &Summary) -> String {
+    let Summary { built, up_to_date, failed, .. } = summary;
+    let mut text = format!("{built} built, {up_to_date} up to date, ");
+    let more = [
+        (summary.restored, "restored"),
+        (summary.cancelled, "cancelled"),
+        (summary.outdated, "changed during the build"),
+        (summary.not_run, "not run"),
+    ];
+    text.push_str(&format!("{failed} failed"));
+    for (count, word) in more.iter().filter(|(count, _)| *count > 0) {
+        text.push_str(&format!(", {count} {word}"));
+    }
+    text.push_str(&format!(" in {}", seconds(summary.duration)));
+    if *built > 1 {
+        text.push_str(&format!(
+            " (critical path {} {}, {:.1} jobs on average)",
+            chain(&summary.critical_path),
+            seconds(summary.critical_duration),
+            summary.parallelism
+        ));
+    }
+    text
+}
+
+/// The result of a round in a few words.
+pub(crate) fn result(summary: &Summary) -> String {
+    let Summary { failed, cancelled, not_run, built, .. } = summary;
+    match (failed + cancelled + not_run, built) {
+        (0, 0) => "all up to date".to_owned(),
+        (0, built) => format!("{built} built"),
+        _ => format!("{failed} failed"),
+    }
+}
+
+/// The state of a component, and its color.
+pub(crate) fn state(outcome: &Outcome) -> (String, Style) {
+    let (text, style) = match outcome {
+        Outcome::Built => ("built", Style::new().green().bold()),
+        Outcome::Restored => ("restored", Style::new().green()),
+        Outcome::UpToDate => ("up to date", Style::new().green()),
+        Outcome::Failed => ("failed", Style::new().red().bold()),
+        Outcome::Outdated => ("changed during the build", Style::new().yellow()),
+        Outcome::Cancelled => ("cancelled", Style::new().yellow().bold()),
+        Outcome::NotRun { because: Some(other) } => {
+            return (format!("not run because {other} failed"), Style::new().yellow());
+        }
+        Outcome::NotRun { because: None } => ("not run", Style::new().yellow()),
+    };
+    (text.to_owned(), style)
+}
+
+/// What changed, in a few words.
+pub(crate) fn changes(paths: &[String], components: &[String]) -> String {
+    let more = |all: &[String]| match all {
+        [] => String::new(),
+        [first] => first.clone(),
+        [first, rest @ ..] => format!("{first} (+{} more)", rest.len()),
+    };
+    let paths = match paths {
+        [] => "change events were lost; rescanned".to_owned(),
+        _ => more(paths),
+    };
+    format!("{paths} → {}", more(components))
+}
+
+/// A long chain is shortened to its ends.
+fn chain(path: &[String]) -> String {
+    match path {
+        [first, second, .., before, last] if path.len() > 5 => {
+            format!("{first} → {second} → … → {before} → {last}")
+        }
+        _ => path.join(" → "),
+    }
+}
+
+/// The color of a round's result.
+pub(crate) fn summary_style(summary: &Summary) -> Style {
+    match summary.failed + summary.cancelled {
+        0 => Style::new().green().bold(),
+        _ => Style::new().red().bold(),
+    }
+}
+
+/// The outcome of a step with its duration, and its color.
+pub(crate) fn outcome(outcome: &Outcome, duration: Duration) -> (String, Style) {
+    let (text, style) = state(outcome);
+    match outcome {
+        Outcome::Outdated | Outcome::NotRun { .. } => (text, style),
+        _ => (format!("{text} in {}", seconds(duration)), style),
+    }
+}
+
+pub(crate) fn reasons(reasons: &[Reason]) -> String {
+    reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+pub(crate) fn seconds(duration: Duration) -> String {
+    format!("{:.1}s", duration.as_secs_f64())
+}
