@@ -12,6 +12,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use tracing::debug;
 use xtask_core::paths::{POST_HOOK, PRE_HOOK};
 use xtask_core::plan::schedule::{Schedule, ScheduledTask};
 use xtask_core::plan::steps::{Step, Task, TaskKind};
@@ -101,6 +102,7 @@ impl<'a, E: Engine> Executor<'a, E> {
         place: usize,
     ) -> impl Future<Output = (usize, Ended, Duration)> + use<'a, E> {
         let (runner, task) = (self.runner, &self.tasks[place]);
+        debug!(component = self.name(task.step), kind = ?task.kind, "start task");
         let checked = self.cancellation.check(self.step(task.step).component);
         if checked.is_ok() && task.kind == TaskKind::Begin {
             self.steps[task.step].started = Some(Instant::now());
@@ -165,6 +167,10 @@ impl<'a, E: Engine> Executor<'a, E> {
         let tasks: BTreeSet<usize> = (0..self.tasks.len()).filter(is_outdated).collect();
         if tasks.is_empty() || tasks.iter().any(|task| self.schedule.is_running(*task)) {
             return;
+        }
+        for component in &outdated {
+            let component = &self.round.workspace.components[*component].name;
+            debug!(component, "inputs changed: restart step");
         }
         for task in &tasks {
             self.took[*task] = Duration::ZERO;

@@ -16,6 +16,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 
+use tracing::debug;
 use xtask_core::context::build_context::Context;
 use xtask_core::context::spec::DependencyFolder;
 use xtask_core::plan::steps::Step;
@@ -193,23 +194,29 @@ impl<'a, E: Engine> HookCache<'a, E> {
         key: &Key,
     ) -> Result<Option<Hit<'c>>, StepError> {
         let (key, trees) = (key.fingerprint(), self.round.trees);
-        let Some(result) = self.store.borrow_mut().find(&key, trees) else { return Ok(None) };
+        let miss = |why: &str| {
+            debug!(component = component.name, %key, why, "hooks must run");
+            Ok(None)
+        };
+        let Some(result) = self.store.borrow_mut().find(&key, trees) else {
+            return miss("no result for this key");
+        };
         let folder = trees.component_files(&component.dir()).map_err(StepError::File)?;
         if !result.outputs.is_same(&trees.outputs(&component.dir()))
             || !result.outputs.are_unchanged_in(&folder)
         {
-            return Ok(None);
+            return miss("their outputs changed");
         }
         let mut to_restore: Vec<(&Image, String)> = Vec::new();
         for image in &component.images {
             let Some(fingerprint) = result.fingerprints.get(&image.name) else {
-                return Ok(None);
+                return miss("an image is new");
             };
             let (bases, _) = self.bases.ids(image).await?;
             match self.images.compare(image, fingerprint, &bases).await? {
                 Decision::UpToDate => {}
                 Decision::Tag { id } => to_restore.push((image, id)),
-                Decision::Stale(_) => return Ok(None),
+                Decision::Stale(_) => return miss("an image is stale"),
             }
         }
         Ok(Some(Hit { key, result, to_restore }))

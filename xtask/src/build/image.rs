@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tracing::debug;
 use xtask_core::context::build_context::Context;
 use xtask_core::dockerfile::parser::ImageUse;
 use xtask_core::plan::steps::Step;
@@ -69,7 +70,9 @@ impl<E: Engine> ImageBuilder<'_, E> {
         let context = self.context(step, image, cached).await?;
         let expected = self.expected(component, image, &context).await?;
         let reasons = loop {
-            match self.decide(step, image, &expected).await? {
+            let decision = self.decide(step, image, &expected).await?;
+            debug!(image = image.name, fingerprint = %expected.fingerprint, ?decision, "decided");
+            match decision {
                 Decision::UpToDate => {
                     self.up_to_date(component, image, &expected).await?;
                     return Ok(Outcome::UpToDate);

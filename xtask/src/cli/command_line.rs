@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::build::options::BuildOptions;
 use crate::cli::graph::GraphArgs;
@@ -44,6 +44,10 @@ pub(crate) struct Cli {
     /// Print errors only
     #[arg(short, long, global = true, conflicts_with = "progress")]
     quiet: bool,
+
+    /// List every changed file, not only the first; -vv adds a debug trace
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
 
     /// Maximum size of the cached hook outputs in target/xtask/, such as 500M or 2G
     #[arg(long, global = true, value_name = "SIZE", env = "XTASK_STORE_LIMIT", default_value = "1G", value_parser = bytes, hide_env_values = true)]
@@ -94,6 +98,11 @@ impl Cli {
         }
     }
 
+    /// Whether to print the debug trace, which would disturb steps that are updated in place.
+    pub(crate) fn is_traced(&self) -> bool {
+        self.verbose > 1
+    }
+
     /// How to show events, given whether standard error is a terminal and where this runs.
     pub(crate) fn ui_options(&self, is_terminal: bool, is_github: bool, is_ci: bool) -> UiOptions {
         let progress = match self.progress {
@@ -101,13 +110,13 @@ impl Cli {
             ProgressName::Json => Progress::Json,
             ProgressName::Tty => Progress::Terminal,
             ProgressName::Auto if is_github => Progress::GitHub,
-            ProgressName::Auto if is_terminal && !is_ci => Progress::Terminal,
+            ProgressName::Auto if is_terminal && !is_ci && !self.is_traced() => Progress::Terminal,
             ProgressName::Auto | ProgressName::Plain => Progress::Plain,
         };
         let has_colors = self.has_colors(console::colors_enabled_stderr());
-        let (is_verbose, is_json, has_timings) = match &self.command {
-            Command::Build(args) => (args.verbose, args.json, args.timings),
-            _ => (false, false, false),
+        let (is_json, has_timings) = match &self.command {
+            Command::Build(args) => (args.json, args.timings),
+            _ => (false, false),
         };
         let (clears, rings) = match &self.command {
             Command::Watch(args) => (args.clear, args.notify),
@@ -115,7 +124,7 @@ impl Cli {
         };
         UiOptions {
             progress,
-            is_verbose,
+            is_verbose: self.verbose > 0,
             is_json,
             has_timings,
             has_colors,
@@ -192,10 +201,6 @@ pub(crate) struct BuildArgs {
     /// Print what would be built and why, without building
     #[arg(short = 'n', long)]
     dry_run: bool,
-
-    /// List every changed file, not only the first
-    #[arg(short, long)]
-    verbose: bool,
 
     /// With --dry-run: print the plan as JSON
     #[arg(long, requires = "dry_run")]

@@ -4,4 +4,5 @@ mod command_line;
 mod graph;
 pub(crate) mod run;
 mod shared_args;
+mod trace;
 mod watch;

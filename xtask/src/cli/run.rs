@@ -16,6 +16,7 @@ use xtask_core::workspace::components;
 use crate::build::options::BuildOptions;
 use crate::cli::command_line::{Cli, Command, ContextArgs};
 use crate::cli::graph::GraphArgs;
+use crate::cli::trace;
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
 use crate::commands::context::ContextOptions;
@@ -104,6 +105,9 @@ fn is_github() -> bool {
 }
 
 async fn run(cli: Cli) -> Result<(), CommandError> {
+    if cli.is_traced() {
+        trace::install();
+    }
     let root = root(cli.root.as_deref())?;
     let on_second_interrupt = || {
         hooks::kill_all();

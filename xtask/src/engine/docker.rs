@@ -12,6 +12,7 @@ use bollard::query_parameters::{
 };
 use futures_util::StreamExt;
 use tokio::sync::{Mutex, OnceCell};
+use tracing::debug;
 use xtask_core::staleness::engine_images::{EngineImages, TrackedImage};
 use xtask_core::staleness::fingerprint::LABEL;
 use xtask_core::workspace::registry_config::RegistryConfig;
@@ -148,6 +149,7 @@ fn name_of(variable: &str) -> String {
 
 impl Engine for DockerEngine {
     async fn image(&self, reference: &str) -> Result<Option<FoundImage>, EngineError> {
+        debug!(reference, "inspect image");
         match self.wait().until(self.client.inspect_image(reference)).await? {
             Ok(found) => {
                 let config = found.config.unwrap_or_default();
@@ -175,6 +177,7 @@ impl Engine for DockerEngine {
     }
 
     async fn engine_images(&self) -> Result<EngineImages, EngineError> {
+        debug!("list images");
         let filters = HashMap::from([("label", vec![LABEL])]);
         let options = ListImagesOptionsBuilder::default().filters(&filters).build();
         let mut engine_images = EngineImages::complete();
@@ -190,11 +193,13 @@ impl Engine for DockerEngine {
     }
 
     async fn history(&self, id: &str) -> Result<Vec<String>, EngineError> {
+        debug!(id, "read history");
         let history = self.call(self.client.image_history(id)).await?;
         Ok(history.into_iter().rev().map(|item| item.created_by).collect())
     }
 
     async fn tag(&self, image: &str, repository: &str, tag: &str) -> Result<(), EngineError> {
+        debug!(image, repository, tag, "tag image");
         let options = TagImageOptionsBuilder::default().repo(repository).tag(tag);
         self.call(self.client.tag_image(image, Some(options.build()))).await
     }
@@ -205,6 +210,7 @@ impl Engine for DockerEngine {
         platform: Option<&str>,
         credentials: &Logins,
     ) -> Result<(), EngineError> {
+        debug!(reference, platform, "pull image");
         let mut options = CreateImageOptionsBuilder::default().from_image(reference);
         if !reference.contains('@') && !has_tag(reference) {
             options = options.tag("latest");
@@ -253,6 +259,7 @@ impl Engine for DockerEngine {
         request: BuildRequest<'_>,
         events: &Events,
     ) -> Result<String, EngineError> {
+        debug!(image = request.image, "build image");
         self.build_image(request, events).await
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::debug;
 use xtask_core::plan::steps::Plan;
 use xtask_core::staleness::engine_images::EngineImages;
 use xtask_core::workspace::registry_config::RegistryConfig;
@@ -139,6 +140,7 @@ impl<E: Engine> Session<'_, E> {
             let now = states(loaded, &self.trees, in_steps(&touched)).await;
             let changed = self.snapshot.changed(workspace, &now);
             let outdated = in_steps(&changed);
+            debug!(?batch, ?changed, ?outdated, "changes during the round");
             if batch.needs_reload(&self.ctx.root) {
                 cancellation.give_up(&outdated);
                 continue;

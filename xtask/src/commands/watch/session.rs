@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
+use tracing::debug;
 use xtask_core::context::tree_cache::TreeCache;
 use xtask_core::problem::Problems;
 use xtask_core::staleness::engine_images::EngineImages;
@@ -180,6 +181,7 @@ impl<E: Engine> Session<'_, E> {
             batch.find_own(workspace, hook_activity, &self.trees);
         }
         batch.merge(std::mem::take(&mut self.postponed));
+        debug!(?batch, "changes");
         self.reload(&batch).await;
         let Some(loaded) = self.loaded.clone() else {
             self.postponed = batch;
@@ -195,6 +197,7 @@ impl<E: Engine> Session<'_, E> {
         for warning in warnings {
             self.ctx.events.send(Event::Warning(warning));
         }
+        debug!(?touched, ?stale, ?held_back, "compared components");
         self.snapshot.set(workspace, &now, &held_back);
         stale.retain(|component| !held_back.contains(component));
         if stale.is_empty() {
@@ -222,6 +225,7 @@ impl<E: Engine> Session<'_, E> {
     }
 
     async fn load(&mut self) {
+        debug!("read the workspace");
         self.loaded = match self.loader.load(&mut self.changes).await {
             Ok(loaded) => Some(loaded),
             Err(problems) => {
