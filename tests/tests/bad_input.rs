@@ -224,7 +224,7 @@ fn a_base_that_does_not_exist() {
         &["build"],
         1,
         &expect![[r#"
-            error: src/a/build/tt-a.dockerfile:3: base image '127.0.0.1:1/none:1' is not in the engine and cannot be pulled: check its name, or make it first (Get "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused)
+            error: src/a/build/tt-a.dockerfile:3: base image '127.0.0.1:1/none:1' is not in the engine and cannot be pulled: check its name, or build it first (Get "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused)
               1 | FROM scratch AS x
               2 | 
             > 3 | FROM 127.0.0.1:1/none:1
@@ -381,7 +381,7 @@ fn missing_keys() {
         &["push", "-c", "c"],
         2,
         &expect![[r#"
-        error: c/services-configuration.yaml: cluster.docker-registry.tag is missing: give the images a tag there, or with --tag
+        error: c/services-configuration.yaml: cluster.docker-registry.tag is missing: set it, or pass --tag
     "#]],
     );
 }
@@ -410,8 +410,8 @@ fn images_that_are_unknown_or_not_built() {
         &["push", "-c", "c", "-i", "tt-wbe", "other"],
         2,
         &expect![[r#"
-        error: no component makes an image 'other'
-        no component makes an image 'tt-wbe' (did you mean 'tt-web'?)
+        error: no component builds an image 'other'
+        no component builds an image 'tt-wbe' (did you mean 'tt-web'?)
     "#]],
     );
     fails(

@@ -105,19 +105,19 @@ fn what_cannot_be_shown_is_said() {
     says(
         &["assets"],
         &expect![[r#"
-        error: 'assets' makes no image: nothing is sent for it
+        error: 'assets' builds no images, so it has no build context
     "#]],
     );
     says(
         &["web", "--image", "tt-api"],
         &expect![[r#"
-        error: 'web' makes no image 'tt-api', but tt-web, tt-web-debug
+        error: 'web' has no image 'tt-api': its images are tt-web, tt-web-debug
     "#]],
     );
     says(
         &["web", "--tar", "x.tar"],
         &expect![[r#"
-        error: --tar takes one context: say --image with one of tt-web, tt-web-debug
+        error: --tar writes a single context: add --image with one of tt-web, tt-web-debug
     "#]],
     );
     says(

@@ -387,7 +387,7 @@ fn what_does_not_hang_together_is_said() {
         &["--between", "alone", "base"],
         2,
         &expect![[r#"
-        error: --between: neither does 'alone' need 'base', nor 'base' 'alone': 'graph -s alone' shows what it needs
+        error: --between: 'alone' and 'base' do not depend on each other: run 'cargo xtask graph -s alone' to see the dependencies of 'alone'
     "#]],
     );
     fails(

@@ -54,14 +54,14 @@ fn a_check_names_what_is_not_declared() {
     let workspace = tree();
     let output = inputs(&workspace, &["--check"]).exits_with(1);
     expect![[r#"
-        error: src/a/build/inputs: is not there: make it of what 'cargo xtask inputs' prints
+        error: src/a/build/inputs: does not exist: create it from the output of 'cargo xtask inputs a'
     "#]]
     .assert_eq(output.error());
     workspace.write("src/a/build/inputs", "shared/one.txt\n~git:HEAD\nversion/**\n");
     let output = inputs(&workspace, &["--check"]).exits_with(1);
     expect![[r#"
-        error: src/a/build/inputs: hooks read what it does not declare: add 'shared/two.txt'
-        src/a/build/inputs: hooks read what it does not declare: add 'tools/say.sh'
+        error: src/a/build/inputs: hooks read an undeclared input: add 'shared/two.txt'
+        src/a/build/inputs: hooks read an undeclared input: add 'tools/say.sh'
     "#]]
     .assert_eq(output.error());
 }
@@ -76,7 +76,7 @@ fn without_hooks_or_a_tracer_it_says_so() {
     .assert_eq(output.error());
     let output = inputs(&workspace.env("PATH", "/nowhere"), &[]).exits_with(2);
     expect![[r#"
-        error: what hooks read is found out with strace, which is not installed: install it (Debian: 'apt-get install strace')
+        error: 'cargo xtask inputs' traces hooks with strace, which is not installed: install it (on Debian: 'apt-get install strace')
     "#]]
     .assert_eq(output.error());
 }

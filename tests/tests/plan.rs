@@ -199,7 +199,7 @@ fn a_revision_that_is_not_there_is_an_error_that_says_what_to_fetch() {
     git(&workspace, &["commit", "-qam", "two"]);
     let output = workspace.xtask(&["build", "--since", "v1"]).exits_with(2);
     expect![[r#"
-        error: --since v1: there is no such revision: name a branch, a tag or a commit of this repository, or 'git fetch' it first
+        error: --since v1: no such revision: use a branch, a tag or a commit of this repository, or run 'git fetch' first
     "#]]
     .assert_eq(output.error());
     let shallow = Workspace::new().replace(&workspace.root().display().to_string(), "[ORIGIN]");
@@ -208,12 +208,12 @@ fn a_revision_that_is_not_there_is_an_error_that_says_what_to_fetch() {
     git(&shallow, &["clone", "-q", "--depth", "1", &origin, &into]);
     let output = shallow.xtask_in("clone", &["build", "--since", "origin/v1"]).exits_with(2);
     expect![[r#"
-        error: --since origin/v1: there is no such revision: this clone is shallow. Run 'git fetch --unshallow origin v1' first (in GitHub's actions/checkout: 'fetch-depth: 0')
+        error: --since origin/v1: no such revision: this clone is shallow. Run 'git fetch --unshallow origin v1' first (with GitHub's actions/checkout, set 'fetch-depth: 0')
     "#]]
     .assert_eq(output.error());
     let output = Workspace::new().image("a", "FROM scratch\n").xtask(&["build", "--since", "x"]);
     expect![[r#"
-        error: --since x: there is no .git in [ROOT] or above it: this is no git repository
+        error: --since x: no .git in [ROOT] or any parent folder: this is not a git repository
     "#]]
     .assert_eq(output.exits_with(2).error());
 }

@@ -114,7 +114,7 @@ fn a_wrong_password_is_not_tried_again() {
     expect![[r#"
         pushing: [REGISTRY]/some/where/tt-web:1.10
         failed: [REGISTRY]/some/where/tt-web:1.10: unauthorized: authentication required
-        error: 1 of 1 images were not pushed: the reasons are above
+        error: 1 of 1 images were not pushed: see the errors above
     "#]]
     .assert_eq(&output.stderr);
 }
@@ -128,7 +128,7 @@ fn a_missing_login_is_said() {
     expect![[r#"
         pushing: [REGISTRY]/some/where/tt-web:1.10
         failed: [REGISTRY]/some/where/tt-web:1.10: no basic auth credentials
-        error: 1 of 1 images were not pushed: the reasons are above
+        error: 1 of 1 images were not pushed: see the errors above
     "#]]
     .assert_eq(&output.stderr);
 }
@@ -145,7 +145,7 @@ fn a_registry_that_is_down_is_tried_again_and_given_up() {
         pushing: [REGISTRY]/some/where/tt-web:1.10
         retry: [REGISTRY]/some/where/tt-web:1.10: Get "http://[REGISTRY]/v2/": dial tcp [REGISTRY]: connect: connection refused; retrying in [TIME]
         failed: [REGISTRY]/some/where/tt-web:1.10: Get "http://[REGISTRY]/v2/": dial tcp [REGISTRY]: connect: connection refused
-        error: 1 of 1 images were not pushed: the reasons are above
+        error: 1 of 1 images were not pushed: see the errors above
     "#]].assert_eq(&output.stderr);
 }
 

@@ -205,7 +205,8 @@ fn two_checkouts_that_build_at_once_do_not_mix() {
             for (built, text) in both.into_iter().zip(texts) {
                 let output = built.join().unwrap();
                 // One may give up, and says why.
-                let gives_up = output.stderr.contains("another checkout gives their names");
+                let gives_up =
+                    output.stderr.contains("images of another checkout that uses the same names");
                 assert!(output.code == 0 || gives_up, "{text}: {}", output.stderr);
             }
         });
@@ -334,7 +335,7 @@ fn a_file_that_somebody_saves_while_a_hook_runs_is_not_lost() {
         for which in ["1", "1", "2", "2"] {
             workspace.write("which", which);
             let output = workspace.xtask(&ARGUMENTS).exits_with(0);
-            named += output.stderr.matches("src/a/precious: came while hooks ran").count();
+            named += output.stderr.matches("src/a/precious: appeared while hooks ran").count();
             assert_eq!(fs::read_to_string(at("src/a/precious")).unwrap(), "mine");
             assert!(image_tree(&workspace.own("tt-a"))["precious"].ends_with("mine"));
         }

@@ -1,4 +1,4 @@
-//! What every command needs to know of where it runs.
+//! The environment in which commands run.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -12,41 +12,40 @@ use crate::event_channel::Events;
 use crate::system::lock::Lock;
 use crate::system::signals::Interrupt;
 
-/// What every command needs to know of where it runs.
+/// The environment in which a command runs.
 #[derive(Clone, Debug)]
 pub struct CommandContext {
-    /// The workspace's root.
+    /// The root of the workspace.
     pub root: PathBuf,
-    /// Where the engine is.
+    /// The settings by which the engine is found.
     pub environment: Environment,
-    /// The build arguments that Docker's config gives to every build: its proxies.
+    /// The proxies of Docker's configuration, which are build arguments of every build.
     pub proxies: BTreeMap<String, String>,
-    /// The environment of hooks, all of it.
+    /// All environment variables of hooks.
     pub variables: BTreeMap<OsString, OsString>,
-    /// How many bytes of what hooks made are kept.
+    /// The maximum size of cached hook outputs in bytes.
     pub store_limit: u64,
-    /// Where to tell what happens.
+    /// The channel for events.
     pub events: Events,
-    /// Whether to stop.
+    /// Whether the user interrupted the command.
     pub interrupt: Interrupt,
-    /// Fail at once if another command is at work in the workspace.
+    /// Fail instead of waiting if another command has locked the workspace.
     pub no_wait: bool,
 }
 
 impl CommandContext {
-    /// Adds the proxies to what is read; arguments that are there win.
-    pub fn add_proxies(&self, options: &mut WorkspaceOptions) {
+    /// Adds the proxies to the build arguments. Existing arguments take precedence.
+    pub(crate) fn add_proxies(&self, options: &mut WorkspaceOptions) {
         for (name, value) in &self.proxies {
             options.build_args.entry(name.clone()).or_insert_with(|| value.clone());
         }
     }
 
-    /// Connects to the engine.
     pub(crate) async fn engine(&self) -> Result<DockerEngine, EngineError> {
         DockerEngine::connect(self.environment.clone(), &self.events, &self.interrupt).await
     }
 
-    /// Does the work, unless the user stops it.
+    /// Waits for `work`, or fails when the user interrupts it.
     pub(crate) async fn unless_interrupted<T>(
         &self,
         work: impl Future<Output = Result<T, CommandError>>,
@@ -54,14 +53,14 @@ impl CommandContext {
         tokio::select! {
             biased;
             () = self.interrupt.wait() => Err(CommandError::Interrupted),
-            // What was stopped may say so before the signal is seen here.
-            done = work => done.map_err(|error| {
+            // The interrupt may cause an error of `work` before it is noticed here.
+            result = work => result.map_err(|error| {
                 if self.interrupt.is_requested() { CommandError::Interrupted } else { error }
             }),
         }
     }
 
-    /// Takes the workspace for `command`, unless the user stops waiting for it.
+    /// Locks the workspace for `command`, or fails when the user interrupts the wait.
     pub(crate) async fn lock(&self, command: &str) -> Result<Lock, CommandError> {
         tokio::select! {
             lock = Lock::take(&self.root, command, self.no_wait, &self.events) => Ok(lock?),

@@ -1,4 +1,4 @@
-//! Why a command did not do what it was asked.
+//! The errors of commands.
 
 use std::io;
 
@@ -7,49 +7,52 @@ use xtask_core::problem::{Problem, Problems};
 use crate::engine::EngineError;
 use crate::system::lock::LockError;
 
-/// Why a command did not do what it was asked.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// The request or the workspace is wrong; nothing was begun.
+    /// The arguments or the workspace are invalid; nothing was started.
     #[error(transparent)]
     Wrong(#[from] Problems),
-    /// The workspace is busy.
+    /// The async runtime cannot start.
+    #[error("cannot start the async runtime: {0}")]
+    Runtime(#[source] io::Error),
+    /// The workspace cannot be locked.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// The engine is not there, or does not answer.
+    /// The engine cannot be reached, or returned an error.
     #[error(transparent)]
     Engine(EngineError),
-    /// Components failed; events told which and why.
-    #[error("components failed")]
+    /// Components failed, as events have reported.
+    #[error("some components failed")]
     Failed,
-    /// The temporary folders are still there.
-    #[error("the tree could not be cleaned: {0}")]
+    /// Temporary folders are left in the source tree.
+    #[error("temporary folders could not be removed: {0}")]
     Unclean(#[source] Problems),
-    /// Images that are not in the registry; each was told of when it failed.
-    #[error("{failed} of {all} images were not pushed: the reasons are above")]
+    /// Some images were not pushed, as events have reported.
+    #[error("{failed} of {total} images were not pushed: see the errors above")]
     NotPushed {
-        /// How many are missing.
+        /// The number of images that were not pushed.
         failed: usize,
-        /// How many were asked for.
-        all: usize,
+        /// The number of images to push.
+        total: usize,
     },
-    /// A file shows another graph.
+    /// A drawing of the graph is out of date.
     #[error(transparent)]
     Outdated(Problems),
-    /// Hooks read more than their component declares.
+    /// Hooks read inputs that their component does not declare.
     #[error(transparent)]
     Undeclared(Problems),
-    /// What was asked for could not be written.
+    /// A result could not be written.
     #[error("{0}")]
     Unwritten(Problem),
-    /// The user stopped it.
+    /// The user interrupted the command.
     #[error("interrupted")]
     Interrupted,
 }
 
 impl CommandError {
-    /// That a file, or standard output, cannot be written.
-    pub fn unwritten(file: &str, error: &io::Error) -> Self {
+    /// The error for a file, or standard output, that cannot be written.
+    pub(crate) fn unwritten(file: &str, error: &io::Error) -> Self {
         Self::Unwritten(Problem::of_file(file, format!("cannot be written: {error}")))
     }
 }

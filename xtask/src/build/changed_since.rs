@@ -1,14 +1,13 @@
-//! Which components a git revision's successors touched.
+//! The components that changed since a git revision.
 //!
-//! The revision is compared where the two histories parted, so that what others
-//! did on it since does not count; what is not committed yet, or not even added,
-//! does. A component is touched by a file in its folder, by one that its
-//! `build/inputs` names, or by one that a link leads to out of its folder. That is a selection only: whether anything of it is stale
-//! is decided as always.
+//! The working tree is compared with the merge base of the revision and `HEAD`, so later commits
+//! on the other branch do not count. Uncommitted and untracked files do. A component is changed
+//! by a file in its folder, a file that its `build/inputs` declares, or the target of a link that
+//! leads out of its folder. This only selects components: whether their images are stale is
+//! decided as in every build.
 //!
-//! The workspace's own repository answers. It knows of a submodule whether it changed, which
-//! then holds for all that lies in it. Of a component in a repository that is none of its
-//! submodules it knows nothing, so such a component counts as changed.
+//! The workspace's repository tracks a submodule as a whole: if it changed, all components in it
+//! count as changed. A component in any other repository always counts as changed.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -19,63 +18,65 @@ use xtask_core::workspace::components::Workspace;
 
 use crate::system::git::{self, GitError, Repository};
 
-/// The places of the components that changed since `revision`.
 pub(crate) fn changed(workspace: &Workspace, revision: &str) -> Result<BTreeSet<usize>, Problems> {
     let failed = |message: String| Problem::of_request(format!("--since {revision}: {message}"));
     let root = &workspace.root;
     let repository = Repository::of(root).ok_or_else(|| {
         failed(format!(
-            "there is no .git in {} or above it: this is no git repository",
+            "no .git in {} or any parent folder: this is not a git repository",
             root.display()
         ))
     })?;
     let mut paths = changed_paths(&repository, root, revision).map_err(failed)?;
-    paths.extend(unknown(&repository, workspace).map_err(|error| failed(error.to_string()))?);
+    paths.extend(
+        foreign_components(&repository, workspace).map_err(|error| failed(error.to_string()))?,
+    );
     let trees = TreeCache::new(root, Memory::new());
-    let is_touched = |place: &usize| {
-        let component = &workspace.components[*place];
+    let is_changed = |index: &usize| {
+        let component = &workspace.components[*index];
         let dir = PathBuf::from(component.dir());
         let inputs = component.inputs.as_ref().map(|(_, inputs)| inputs);
         let is_input = |path: &PathBuf| {
             let Some(inputs) = inputs else { return false };
-            let may_hold = |start: &Path| start.starts_with(path) || path.starts_with(start);
-            inputs.declares(path) || (root.join(path).is_dir() && inputs.base_paths().any(may_hold))
+            let overlaps = |start: &Path| start.starts_with(path) || path.starts_with(start);
+            inputs.declares(path) || (root.join(path).is_dir() && inputs.base_paths().any(overlaps))
         };
         let is_own = |path: &PathBuf| path.starts_with(&dir) || dir.starts_with(path);
         let leads_to = |target: PathBuf| paths.iter().any(|path| path.starts_with(&target));
         paths.iter().any(|path| is_own(path) || is_input(path))
             || !paths.is_empty() && trees.link_targets(&component.dir()).into_iter().any(leads_to)
     };
-    Ok((0..workspace.components.len()).filter(is_touched).collect())
+    Ok((0..workspace.components.len()).filter(is_changed).collect())
 }
 
-/// The paths that changed, relative to the root; a submodule's is that of its folder.
+/// The changed paths, relative to the root. A changed submodule is the path of its folder.
 fn changed_paths(
     repository: &Repository,
     root: &Path,
     revision: &str,
 ) -> Result<Vec<PathBuf>, String> {
-    let ask = |arguments: &[&str]| repository.run(root, arguments);
-    let words = |error: GitError| error.to_string();
-    let is_shallow = ask(&["rev-parse", "--is-shallow-repository"]).map_err(words)? == b"true\n";
+    let run_git = |arguments: &[&str]| repository.run(root, arguments);
+    let message = |error: GitError| error.to_string();
+    let is_shallow =
+        run_git(&["rev-parse", "--is-shallow-repository"]).map_err(message)? == b"true\n";
     let commit = format!("{revision}^{{commit}}");
     let hint = if is_shallow {
         let (remote, branch) = revision.split_once('/').unwrap_or(("origin", revision));
         format!(
-            ": this clone is shallow. Run 'git fetch --unshallow {remote} {branch}' first (in \
-             GitHub's actions/checkout: 'fetch-depth: 0')"
+            ": this clone is shallow. Run 'git fetch --unshallow {remote} {branch}' first (with \
+             GitHub's actions/checkout, set 'fetch-depth: 0')"
         )
     } else {
-        ": name a branch, a tag or a commit of this repository, or 'git fetch' it first".to_owned()
+        ": use a branch, a tag or a commit of this repository, or run 'git fetch' first".to_owned()
     };
-    let explain = |error: GitError, no: &str| match error {
-        GitError::Negative { .. } => format!("{no}{hint}"),
+    let explain = |error: GitError, cause: &str| match error {
+        GitError::Negative { .. } => format!("{cause}{hint}"),
         error => error.to_string(),
     };
-    ask(&["rev-parse", "--verify", "--quiet", "--end-of-options", &commit])
-        .map_err(|error| explain(error, "there is no such revision"))?;
-    let base = ask(&["merge-base", &commit, "HEAD"])
-        .map_err(|error| explain(error, "it and HEAD have no commit in common"))?;
+    run_git(&["rev-parse", "--verify", "--quiet", "--end-of-options", &commit])
+        .map_err(|error| explain(error, "no such revision"))?;
+    let base = run_git(&["merge-base", &commit, "HEAD"])
+        .map_err(|error| explain(error, "it has no common ancestor with HEAD"))?;
     let base = String::from_utf8_lossy(&base).trim().to_owned();
     let tracked = [
         "diff",
@@ -90,27 +91,30 @@ fn changed_paths(
     let untracked = ["ls-files", "--others", "--exclude-standard", "-z"];
     let mut paths = Vec::new();
     for arguments in [&tracked[..], &untracked] {
-        paths.extend(git::paths(&ask(arguments).map_err(words)?));
+        paths.extend(git::paths(&run_git(arguments).map_err(message)?));
     }
     Ok(paths)
 }
 
-/// The folders of components in repositories that are no submodules of this one.
-fn unknown(repository: &Repository, workspace: &Workspace) -> Result<Vec<PathBuf>, GitError> {
-    let mut unknown = Vec::new();
+/// The folders of components in other repositories, except for submodules of this one.
+fn foreign_components(
+    repository: &Repository,
+    workspace: &Workspace,
+) -> Result<Vec<PathBuf>, GitError> {
+    let mut foreign = Vec::new();
     for component in &workspace.components {
         let dir = component.dir();
         let own = Repository::of(&workspace.root.join(&dir)).filter(|own| own != repository);
         if let Some(own) = own
             && !is_submodule(repository, &own)?
         {
-            unknown.push(PathBuf::from(dir));
+            foreign.push(PathBuf::from(dir));
         }
     }
-    Ok(unknown)
+    Ok(foreign)
 }
 
-/// A submodule is tracked as one thing.
+/// A submodule is tracked as a single path.
 fn is_submodule(repository: &Repository, own: &Repository) -> Result<bool, GitError> {
     let Ok(path) = own.top.strip_prefix(&repository.top) else { return Ok(false) };
     let tracked = repository.tracked(&[path.to_owned()])?;

@@ -140,7 +140,7 @@ impl<'a, E: Engine> DryRun<'a, E> {
         let outputs = trees.outputs(&dir);
         if !outputs.is_empty() {
             let found = trees.component_files(&dir).map_err(StepError::File)?;
-            let (_, to_move) = self.outputs.choose(component, &found, &outputs)?;
+            let (_, to_move) = self.outputs.select_to_move(component, &found, &outputs)?;
             trees.hide_outputs(&dir, to_move);
         }
         Ok(())

@@ -1,11 +1,11 @@
-//! What hooks write into their component's folder, outside `dependency/` and `generated/`.
+//! Files that hooks write into their component's folder, outside `dependency/` and `generated/`.
 //!
-//! Before hooks run, what they left in the folder the last time is put aside, so that they
-//! find what they would in a fresh clone, and a second build comes to the same image. Files
-//! that git tracks stay, and so do those that `.dockerignore` keeps out of all images of the
-//! component: they may be a cache, and no image is made from them. A folder in which the
-//! user added or changed something stays as a whole. What hooks do not write again is put
-//! back, unless it is certain that they wrote it.
+//! Before hooks run, the files that they wrote in the previous run are set aside, so that hooks
+//! find the same files as in a fresh clone, and a second build results in the same image. Files
+//! that git tracks stay in place, and so do files that `.dockerignore` excludes from all images
+//! of the component: they may be a cache, and no image contains them. A folder in which the user
+//! added or changed a file stays in place as a whole. Files that hooks do not write again are
+//! put back, unless it is certain that a hook wrote them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -32,52 +32,55 @@ use crate::system::git;
 use crate::system::hook_outputs::{self, Record};
 
 /// A component's folder before its hooks run.
-pub(crate) struct Before {
-    /// As it was found.
+pub(crate) struct BeforeHooks {
+    /// The folder before outputs were set aside.
     found: Manifest,
-    /// Without what hooks left the last time.
+    /// The folder after outputs were set aside.
     cleaned: Context,
-    /// The source alone.
+    /// The component's sources, without any outputs.
     source: Manifest,
-    /// What hooks left and was not put aside.
+    /// The outputs of the previous run that stayed in place.
     kept: HookOutputs,
-    /// All that they left.
+    /// All outputs of the previous run.
     earlier: HookOutputs,
-    /// What was there without that.
+    /// The paths in `cleaned`.
     paths: BTreeSet<PathBuf>,
-    /// When it was found.
-    at: SystemTime,
+    started: SystemTime,
 }
 
-/// Tells what hooks wrote from what people did, and restores the latter.
+/// Distinguishes files that hooks wrote from files of the user, and restores the latter.
 pub(crate) struct OutputTracker<'a, E> {
     pub(crate) round: &'a Round<'a, E>,
 }
 
 impl<E> OutputTracker<'_, E> {
-    /// Puts aside what a component's hooks left the last time.
-    pub(crate) fn put_aside(&self, component: &Component) -> Result<Before, StepError> {
-        let (root, dir, at) = (&self.round.workspace.root, component.dir(), SystemTime::now());
-        // A build that was killed may have left some there.
+    /// Sets aside the outputs of a component's previous hook run.
+    pub(crate) fn put_aside(&self, component: &Component) -> Result<BeforeHooks, StepError> {
+        let (root, dir) = (&self.round.workspace.root, component.dir());
+        let started = SystemTime::now();
+        // A killed build may have left files aside.
         self.put_back(component, |_| true);
         let found = self.folder(component)?;
         let as_found = manifest(&found);
         let record = hook_outputs::read(root, &component.name);
-        // What came after a build that was killed may be the user's.
+        // Files that were added after a build was killed may be the user's.
         let earlier = match record.before.as_ref().filter(|_| component.pre_hook.is_some()) {
             Some(before) => {
                 let end = hook_outputs::last_heartbeat(root, &component.name);
-                let left =
-                    self.left_by_interrupted(component, before, &found, end, &record.outputs);
-                left.certain().merge(record.outputs.unchanged_in(&found))
+                let outputs =
+                    self.interrupted_outputs(component, before, &found, end, &record.outputs);
+                outputs.certain().merge(record.outputs.unchanged_in(&found))
             }
             None => record.outputs,
         };
-        let (mut kept, to_move) = self.choose(component, &found, &earlier)?;
+        let (mut kept, to_move) = self.select_to_move(component, &found, &earlier)?;
         if !to_move.is_empty()
             && let Err(error) = hook_outputs::put_aside(root, component, &found, &to_move)
         {
-            let message = format!("what its hooks left there the last time stays: {error}");
+            let message = format!(
+                "cannot set aside the files that its hooks wrote in the previous run, so they \
+                 stay in place: {error}"
+            );
             self.round.warn(Problem::of_file(&dir, message));
             kept = earlier.unchanged_in(&found);
         }
@@ -87,11 +90,11 @@ impl<E> OutputTracker<'_, E> {
         let paths: BTreeSet<PathBuf> =
             cleaned.items().map(|item| item.entry.path.clone()).collect();
         self.record(component, earlier.clone(), Some(paths.clone()));
-        Ok(Before { found: as_found, cleaned, source, kept, earlier, paths, at })
+        Ok(BeforeHooks { found: as_found, cleaned, source, kept, earlier, paths, started })
     }
 
-    /// Puts back what is aside and `is_wanted`, if it is not there again. Gives the files
-    /// that are back.
+    /// Puts back the files that are aside, satisfy `is_wanted`, and were not written again.
+    /// Returns the restored files.
     pub(crate) fn put_back(
         &self,
         component: &Component,
@@ -101,7 +104,9 @@ impl<E> OutputTracker<'_, E> {
             Ok(None) => return Vec::new(),
             Ok(Some(back)) => back,
             Err(error) => {
-                let message = format!("what its hooks left there the last time is aside: {error}");
+                let message = format!(
+                    "cannot put back the files that were set aside before its hooks ran: {error}"
+                );
                 self.round.warn(Problem::of_file(component.dir(), message));
                 Vec::new()
             }
@@ -110,8 +115,8 @@ impl<E> OutputTracker<'_, E> {
         back
     }
 
-    /// Puts back what hooks did not make again and is not certain to be theirs, and names it:
-    /// images are made from it, as from everything in the component.
+    /// Puts back the files that hooks did not write again and that may not be outputs. Warns of
+    /// them, because they become part of the build context.
     fn put_back_uncertain(
         &self,
         component: &Component,
@@ -121,11 +126,11 @@ impl<E> OutputTracker<'_, E> {
         let Some(first) = back.first() else { return back };
         let more = match back.len() {
             1 => String::new(),
-            all => format!(" (and {} more)", all - 1),
+            count => format!(" (and {} more)", count - 1),
         };
         let message = format!(
-            "came while hooks ran, and they did not make it again: it stays, as it may be \
-             yours{more}. Remove it if it is not"
+            "appeared while hooks ran, but they did not write it again: it is kept, because it \
+             may be your own file{more}. If it is not, delete it"
         );
         let path = Path::new(&component.dir()).join(first).display().to_string();
         self.round.warn(Problem::of_file(path, message));
@@ -136,8 +141,9 @@ impl<E> OutputTracker<'_, E> {
         self.round.trees.component_files(&component.dir()).map_err(StepError::File)
     }
 
-    /// What stays of what hooks left and is as they left it, and what goes.
-    pub(crate) fn choose(
+    /// Divides the unchanged outputs of the previous run into those that stay in place and those
+    /// to set aside.
+    pub(crate) fn select_to_move(
         &self,
         component: &Component,
         found: &Context,
@@ -152,86 +158,87 @@ impl<E> OutputTracker<'_, E> {
             Ok(tracked) => tracked,
             Err(error) => {
                 let message = format!(
-                    "{error}. What its hooks left there the last time stays, as git may track it"
+                    "{error}. The files that its hooks wrote in the previous run stay in place, \
+                     because git may track them"
                 );
                 self.round.warn(Problem::of_file(dir, message));
                 return Ok((outputs, HookOutputs::default()));
             }
         };
-        let (_, own) = outputs.partition(|path| tracked.contains(path));
-        let (kept, own) = self.caches(component, found, own)?;
+        let (_, untracked) = outputs.partition(|path| tracked.contains(path));
+        let (kept, others) = self.split_caches(component, found, untracked)?;
         let above: BTreeSet<&Path> = tracked.iter().flat_map(|path| path.ancestors()).collect();
-        let shared = own.mixed_folders(found, |path| above.contains(path));
-        for (folder, other) in &shared {
+        let mixed = others.mixed_folders(found, |path| above.contains(path));
+        for (folder, other) in &mixed {
             let folder = Path::new(&dir).join(folder);
             let message = format!(
-                "is not as hooks left it, so {folder} stays as it is while they run again. Move \
-                 your files elsewhere, or remove {folder}",
+                "was added or changed since hooks wrote {folder}, so {folder} is not set aside \
+                 before they run again. Move your files elsewhere, or delete {folder}",
                 folder = folder.display()
             );
             let path = Path::new(&dir).join(other).display().to_string();
             self.round.warn(Problem::of_file(path, message));
         }
-        let (stays, own) = own.partition(|path| path.ancestors().any(|at| shared.contains_key(at)));
-        Ok((kept.merge(stays), own))
+        let is_in_mixed = |path: &Path| path.ancestors().any(|above| mixed.contains_key(above));
+        let (in_mixed, to_move) = others.partition(is_in_mixed);
+        Ok((kept.merge(in_mixed), to_move))
     }
 
-    /// What `.dockerignore` keeps out of all images of a component, if no other component
-    /// gets it either, and the others. What is in one folder goes or stays together.
-    fn caches(
+    /// Divides outputs into possible caches, which `.dockerignore` excludes from all images of
+    /// the component and no other component receives, and the others. A folder is not divided.
+    fn split_caches(
         &self,
         component: &Component,
         found: &Context,
-        own: HookOutputs,
+        outputs: HookOutputs,
     ) -> Result<(HookOutputs, HookOutputs), StepError> {
         if component.images.is_empty() || self.has_dependents(component) {
-            return Ok((HookOutputs::default(), own));
+            return Ok((HookOutputs::default(), outputs));
         }
-        let selections = component.images.iter().map(|image| ContextSpec::own(component, image));
+        let specs = component.images.iter().map(|image| ContextSpec::own(component, image));
         let ignores: Result<Vec<Dockerignore>, Problem> =
-            selections.map(|selection| Ok(self.round.trees.ignore(&selection)?.0)).collect();
+            specs.map(|spec| Ok(self.round.trees.ignore(&spec)?.0)).collect();
         let ignores = ignores.map_err(StepError::File)?;
         let (mut ignored, mut sent) = (BTreeSet::new(), BTreeSet::new());
         for item in found.items().filter(|item| item.entry.kind != Kind::Folder) {
             let path = &item.entry.path;
-            if let Some(top) = own.topmost(path).filter(|_| own.contains(path)) {
+            if let Some(top) = outputs.topmost(path).filter(|_| outputs.contains(path)) {
                 let text = path.to_string_lossy();
                 let is_ignored = ignores.iter().all(|ignore| ignore.ignores(&text));
                 if is_ignored { &mut ignored } else { &mut sent }.insert(top.to_owned());
             }
         }
         let is_cache = |top: &Path| ignored.contains(top) && !sent.contains(top);
-        Ok(own.clone().partition(|path| own.topmost(path).is_some_and(is_cache)))
+        Ok(outputs.clone().partition(|path| outputs.topmost(path).is_some_and(is_cache)))
     }
 
-    /// Whether another component gets a component's folder.
+    /// Whether another component depends on this one, and so receives its folder.
     fn has_dependents(&self, component: &Component) -> bool {
-        let makes = |name: &str| component.images.iter().any(|image| image.name == name);
-        let mut others =
-            self.round.workspace.components.iter().filter(|it| it.name != component.name);
-        others.any(|other| {
+        let builds = |name: &str| component.images.iter().any(|image| image.name == name);
+        let all = self.round.workspace.components.iter();
+        all.filter(|other| other.name != component.name).any(|other| {
             let mut uses = other.images.iter().flat_map(|image| &image.uses);
             other.declared.iter().any(|declared| declared.component == component.name)
-                || uses.any(|used| self.round.local_name(used).is_some_and(makes))
+                || uses.any(|used| self.round.local_name(used).is_some_and(builds))
         })
     }
 
-    /// Notes what a component's `build-pre.sh` left in its folder, and puts back what may be
-    /// the user's. Gives that: the hook did not find it.
-    pub(crate) fn pre_hook_ended(
+    /// Records the outputs of a component's `build-pre.sh`, and puts back files that may be the
+    /// user's. Returns these, which did not exist while the hook ran.
+    pub(crate) fn record_pre_hook(
         &self,
         component: &Component,
-        before: &mut Before,
+        before: &mut BeforeHooks,
     ) -> Result<Vec<PathBuf>, StepError> {
         let after = self.folder(component)?;
         let mut outputs = HookOutputs::added_between(&before.cleaned, &after, &before.earlier);
         self.mark_certain(component, &mut outputs, &after);
         outputs.add_existing(before.kept.clone(), &after);
         let earlier = &before.earlier;
-        // What build-post.sh made is still to be made again.
-        let is_late =
+        // build-post.sh has not run yet, and may still write its outputs again.
+        let is_from_post_hook =
             |path: &Path| component.post_hook.is_some() && earlier.is_from_post_hook(path);
-        let is_wanted = |path: &Path| !earlier.is_certain(path) && !is_late(path);
+        let is_wanted = |path: &Path| !earlier.is_certain(path) && !is_from_post_hook(path);
         let back = self.put_back_uncertain(component, is_wanted);
         before.cleaned = self.folder(component)?;
         self.record(component, outputs.clone(), Some(before.paths.clone()));
@@ -239,16 +246,16 @@ impl<E> OutputTracker<'_, E> {
         Ok(back)
     }
 
-    /// Puts back what may be the user's after a `build-pre.sh` failed, which did not find it
-    /// and may have failed for that, and gives it. It is the user's from now on.
-    pub(crate) fn pre_hook_failed(&self, component: &Component) -> Vec<PathBuf> {
+    /// Puts back files that may be the user's after a `build-pre.sh` failed, and returns them: the
+    /// hook may have failed because they were missing. They no longer count as outputs.
+    pub(crate) fn recover_failed_pre_hook(&self, component: &Component) -> Vec<PathBuf> {
         let earlier = hook_outputs::read(&self.round.workspace.root, &component.name).outputs;
-        let mut back = self.hooks_interrupted(component);
+        let mut back = self.recover_interrupted(component);
         back.retain(|path| !earlier.is_certain(path) && !earlier.is_from_post_hook(path));
-        let left = self.round.trees.outputs(&component.dir());
-        let (_, left) = left.partition(|path| back.iter().any(|back| back == path));
-        self.record(component, left.clone(), None);
-        self.round.trees.set_outputs(&component.dir(), left);
+        let outputs = self.round.trees.outputs(&component.dir());
+        let (_, outputs) = outputs.partition(|path| back.iter().any(|back| back == path));
+        self.record(component, outputs.clone(), None);
+        self.round.trees.set_outputs(&component.dir(), outputs);
         back
     }
 
@@ -266,8 +273,8 @@ impl<E> OutputTracker<'_, E> {
         ));
     }
 
-    /// What hooks may have left that did not come to their end.
-    fn left_by_interrupted(
+    /// The possible outputs of hooks that did not complete.
+    fn interrupted_outputs(
         &self,
         component: &Component,
         before: &BTreeSet<PathBuf>,
@@ -275,33 +282,34 @@ impl<E> OutputTracker<'_, E> {
         end: SystemTime,
         earlier: &HookOutputs,
     ) -> HookOutputs {
-        let mut left = HookOutputs::of_interrupted(before, found, end, earlier);
-        self.mark_certain(component, &mut left, found);
-        left
+        let mut outputs = HookOutputs::of_interrupted(before, found, end, earlier);
+        self.mark_certain(component, &mut outputs, found);
+        outputs
     }
 
-    /// Notes what hooks left that failed or were cancelled: whatever comes later is the
-    /// user's. Gives the files that were put back.
-    pub(crate) fn hooks_interrupted(&self, component: &Component) -> Vec<PathBuf> {
+    /// Puts back the files that are aside after hooks failed or were cancelled, and records the
+    /// hooks' outputs: later files are the user's. Returns the restored files.
+    pub(crate) fn recover_interrupted(&self, component: &Component) -> Vec<PathBuf> {
         let back = self.put_back(component, |_| true);
         let record = hook_outputs::read(&self.round.workspace.root, &component.name);
         if let Some(before) = record.before.filter(|_| component.pre_hook.is_some())
             && let Ok(found) = self.folder(component)
         {
             let now = SystemTime::now();
-            let left = self.left_by_interrupted(component, &before, &found, now, &record.outputs);
-            self.record(component, left.clone(), None);
-            self.round.trees.set_outputs(&component.dir(), left);
+            let outputs =
+                self.interrupted_outputs(component, &before, &found, now, &record.outputs);
+            self.record(component, outputs.clone(), None);
+            self.round.trees.set_outputs(&component.dir(), outputs);
         }
         back
     }
 
-    /// Notes what a component's hooks left in its folder, now that they came to their end.
-    /// Tells whether the folder is as it was found.
-    pub(crate) fn completed(
+    /// Records the outputs of a component's hooks after all of them completed. Returns whether
+    /// the folder is the same as before they ran.
+    pub(crate) fn record_completed(
         &self,
         component: &Component,
-        before: &Before,
+        before: &BeforeHooks,
     ) -> Result<bool, StepError> {
         let dir = component.dir();
         if component.post_hook.is_some() {
@@ -318,18 +326,17 @@ impl<E> OutputTracker<'_, E> {
         self.record(component, self.round.trees.outputs(&dir), None);
         let source = manifest(&self.round.trees.hook_context(&dir, &[]).map_err(StepError::File)?);
         let changes = source.changes_since(&before.source).into_iter().map(|change| change.name);
-        // What was theirs and is put back is no change of theirs.
-        let was_theirs = |name: &String| {
+        // Hooks did not change their earlier outputs that were put back.
+        let was_output = |name: &String| {
             let path = Path::new(name).strip_prefix(&dir);
             path.is_ok_and(|path| before.earlier.contains(path))
         };
-        let changed = changes.filter(|name| !was_theirs(name)).collect();
-        self.warn_of_changes(component, before.at, &changed);
+        let changed = changes.filter(|name| !was_output(name)).collect();
+        self.warn_of_changes(component, before.started, &changed);
         Ok(manifest(&self.folder(component)?) == before.found)
     }
 
-    /// Finds out which outputs are certainly a hook's: what is a copy of a file elsewhere in
-    /// the workspace.
+    /// Marks outputs as certain that are copies of files elsewhere in the workspace.
     fn mark_certain(&self, component: &Component, outputs: &mut HookOutputs, after: &Context) {
         if outputs.uncertain().next().is_none() {
             return;
@@ -344,12 +351,12 @@ impl<E> OutputTracker<'_, E> {
             by_size.entry(item.entry.size()).or_default().push(item);
         }
         let mut copies: BTreeSet<PathBuf> = BTreeSet::new();
-        self.walk(|path, metadata| {
-            if let Some(alike) = by_size.get(&metadata.len())
+        self.walk_sources(|path, metadata| {
+            if let Some(candidates) = by_size.get(&metadata.len())
                 && !path.starts_with(&dir)
                 && let Ok(digest) = digest_of(&root.join(path))
             {
-                let same = alike.iter().filter(|item| item.digest == digest);
+                let same = candidates.iter().filter(|item| item.digest == digest);
                 copies.extend(same.map(|item| item.entry.path.clone()));
             }
             true
@@ -358,8 +365,8 @@ impl<E> OutputTracker<'_, E> {
         outputs.mark_certain(|path| copies.contains(path));
     }
 
-    /// Looks at the files of the workspace that nothing makes, until `goes_on` says no.
-    fn walk(&self, mut goes_on: impl FnMut(&Path, &fs::Metadata) -> bool) {
+    /// Visits the files of the workspace that are not generated, until `visit` returns false.
+    fn walk_sources(&self, mut visit: impl FnMut(&Path, &fs::Metadata) -> bool) {
         let mut open = vec![PathBuf::new()];
         while let Some(folder) = open.pop() {
             let entries =
@@ -367,51 +374,57 @@ impl<E> OutputTracker<'_, E> {
             for entry in entries.flatten() {
                 let path = folder.join(entry.file_name());
                 let Ok(metadata) = entry.metadata() else { continue };
-                if self.is_made(&path) {
+                if self.is_generated(&path) {
                     continue;
                 }
                 if metadata.is_dir() {
                     open.push(path);
-                } else if !goes_on(&path, &metadata) {
+                } else if !visit(&path, &metadata) {
                     return;
                 }
             }
         }
     }
 
-    /// Warns of hooks that changed their component's source, if nothing else in the
-    /// workspace was changed since they began to do so the last time; now they began `at`.
-    fn warn_of_changes(&self, component: &Component, at: SystemTime, changed: &BTreeSet<String>) {
-        let now = (!changed.is_empty()).then_some(at);
-        let before = self.round.records.borrow_mut().set_source_changed(&component.name, now);
+    /// Warns of hooks, `started` at this time, that changed their component's sources, if they
+    /// did so in the previous run too and nothing else in the workspace changed since its start.
+    fn warn_of_changes(
+        &self,
+        component: &Component,
+        started: SystemTime,
+        changed: &BTreeSet<String>,
+    ) {
+        let now = (!changed.is_empty()).then_some(started);
+        let previous = self.round.records.borrow_mut().set_source_changed(&component.name, now);
         let hook = component.pre_hook.as_ref().or(component.post_hook.as_ref());
-        if let (Some(path), Some(hook), Some(before)) = (changed.first(), hook, before)
-            && !self.is_edited_since(before, changed)
+        if let (Some(path), Some(hook), Some(previous)) = (changed.first(), hook, previous)
+            && !self.is_edited_since(previous, changed)
         {
             let message = format!(
-                "changed {path} at this run and at the one before, though nothing else changed: \
-                 the component is built every time. Let the hook write to generated/ instead"
+                "changed {path} in this run and in the previous one, although nothing else \
+                 changed: the component is rebuilt every time. Let the hook write to generated/ \
+                 instead"
             );
             self.round.warn(Problem::of_file(hook, message));
         }
     }
 
-    /// Whether any file of the workspace but these, and what hooks made, was changed after
-    /// a moment.
-    fn is_edited_since(&self, moment: SystemTime, but: &BTreeSet<String>) -> bool {
-        let since = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
+    /// Whether a file of the workspace was changed after `time`, except for `ignored` and
+    /// generated files.
+    fn is_edited_since(&self, time: SystemTime, ignored: &BTreeSet<String>) -> bool {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         let since = (since.as_secs().cast_signed(), i64::from(since.subsec_nanos()));
         let mut is_edited = false;
-        self.walk(|path, metadata| {
+        self.walk_sources(|path, metadata| {
             let is_later = (metadata.ctime(), metadata.ctime_nsec()) > since;
-            is_edited |= is_later && !but.contains(&*path.to_string_lossy());
+            is_edited |= is_later && !ignored.contains(&*path.to_string_lossy());
             !is_edited
         });
         is_edited
     }
 
-    /// Whether git, a build or a hook makes a path.
-    fn is_made(&self, path: &Path) -> bool {
+    /// Whether a path belongs to git, or is written by a build or a hook.
+    fn is_generated(&self, path: &Path) -> bool {
         let names: Vec<&str> = path.iter().filter_map(|name| name.to_str()).collect();
         match *names {
             ["target" | ".git", ..] => true,

@@ -1,4 +1,4 @@
-//! What a round is for.
+//! The purpose of a round.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -10,57 +10,58 @@ use xtask_core::context::build_context::Context;
 use xtask_core::problem::Problem;
 use xtask_core::workspace::components::Image;
 
-/// What a round is for.
+/// The purpose of a round.
 #[derive(Clone, Copy, Debug)]
 pub enum Mode<'a> {
-    /// Images.
+    /// Build images.
     Build,
-    /// What the hooks of what is named read: their system calls are written to a file.
+    /// Build, and write the system calls of the selected components' hooks to this file.
     Trace(&'a Path),
-    /// What is sent for the images of what is named, which are not built.
+    /// Capture the contexts of the selected components' images instead of building these.
     Show(&'a ContextCapture),
 }
 
-/// What is sent for images, noted while it is there.
+/// The contexts of images, captured while `dependency/` and `generated/` exist.
 #[derive(Debug, Default)]
 pub struct ContextCapture {
-    /// Only for this image.
-    pub image: Option<String>,
-    /// Write the very stream to this file.
-    pub tar: Option<PathBuf>,
-    /// By name, what is sent.
-    pub seen: RefCell<Vec<(String, Context)>>,
+    /// The only image to capture.
+    pub(crate) image: Option<String>,
+    /// The file to write the exact tar stream to.
+    pub(crate) tar: Option<PathBuf>,
+    /// The captured contexts, with the names of their images.
+    pub(crate) captured: RefCell<Vec<(String, Context)>>,
 }
 
 impl ContextCapture {
-    /// Notes what is sent for an image.
-    pub fn add(&self, image: &Image, context: Context) -> Result<(), Problem> {
+    /// Captures the context of an image, unless another image is selected.
+    pub(crate) fn add(&self, image: &Image, context: Context) -> Result<(), Problem> {
         if self.image.as_ref().is_some_and(|wanted| *wanted != image.name) {
             return Ok(());
         }
         if let Some(path) = &self.tar {
-            let problem = |why: String| Problem::of_file(path.display().to_string(), why);
+            let problem = |message| Problem::of_file(path.display().to_string(), message);
             let unwritten = |error: &io::Error| problem(format!("cannot be written: {error}"));
             let file = File::create(path).map_err(|error| unwritten(&error))?;
-            let mut out = Output { file, failure: None };
-            let written = archive::write(&context, BufWriter::new(&mut out));
-            match (out.failure, written) {
+            let mut output = TarFile { file, failure: None };
+            let written = archive::write(&context, BufWriter::new(&mut output));
+            match (output.failure, written) {
                 (Some(error), _) => return Err(unwritten(&error)),
                 (None, written) => written.map_err(|error| problem(error.to_string()))?,
             }
         }
-        self.seen.borrow_mut().push((image.name.clone(), context));
+        self.captured.borrow_mut().push((image.name.clone(), context));
         Ok(())
     }
 }
 
-/// A file, and why it takes no more: who makes an archive blames what goes into it.
-struct Output {
+/// A file that remembers its write error: the archive's own error would name the file being
+/// added instead.
+struct TarFile {
     file: File,
     failure: Option<io::Error>,
 }
 
-impl Write for Output {
+impl Write for TarFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file.write(bytes).map_err(|error| {
             let kind = error.kind();

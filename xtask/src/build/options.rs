@@ -1,36 +1,34 @@
-//! What to build, and how.
+//! The options of a build.
 
 use std::path::PathBuf;
 
 use xtask_core::workspace::components::WorkspaceOptions;
 
-/// What to build and how.
+/// What to build, and how.
 #[derive(Clone, Debug, Default)]
 pub struct BuildOptions {
-    /// The folder of `services-configuration.yaml`; without it images are ours
-    /// under their plain names only.
+    /// The folder of `services-configuration.yaml`. Without it, Dockerfiles can use images of the
+    /// workspace only by their plain names.
     pub config_dir: Option<PathBuf>,
     /// How Dockerfiles are read.
     pub reading: WorkspaceOptions,
-    /// The components to build, with what they need; all if empty.
+    /// The components to build, in addition to their dependencies; all if empty.
     pub components: Vec<String>,
-    /// Only the components that changed since this git revision, and their
-    /// dependents, with what they need.
+    /// Build only components that changed since this git revision, their dependents, and the
+    /// dependencies of these.
     pub since: Option<String>,
-    /// Build what is named even if it is up to date.
+    /// Build the selected components even if they are up to date.
     pub force: bool,
-    /// Run every instruction again.
+    /// Do not use the build cache of the engine.
     pub no_cache: bool,
-    /// Ask the registries for newer external base images.
+    /// Pull newer versions of external base images.
     pub pull: bool,
-    /// Only the components that did not succeed in the last round that tried them,
-    /// with what they need.
+    /// Build only components that did not succeed in their last round, and their dependencies.
     pub failed: bool,
-    /// How many parts of steps run at a time; as many as the engine has CPUs if not
-    /// given.
+    /// The maximum number of parallel jobs; the number of the engine's CPUs if `None`.
     pub jobs: Option<usize>,
-    /// After a failure, go on with what does not depend on it.
+    /// After a failure, continue with everything that does not depend on it.
     pub keep_going: bool,
-    /// Tell what would be done, and do nothing.
+    /// Print what would be built, without building it.
     pub dry_run: bool,
 }

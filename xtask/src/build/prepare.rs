@@ -1,5 +1,5 @@
-//! What a round needs before it begins: the workspace, its plan, its files, and what the
-//! engine holds.
+//! The preparation of a round: reads the workspace and its files, computes the plan, and lists
+//! the engine's images.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,10 +32,11 @@ use crate::system::records::{Records, read_memory};
 use crate::system::temp_dirs::TempDirs;
 use crate::system::{hook_outputs, state};
 
-/// After so long it is said that the workspace is still being read.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The time after which the user is informed that the workspace is still being read.
+const SLOW_READ: Duration = Duration::from_secs(2);
 
-/// Reads the workspace while the engine answers; what is wrong with files goes first.
+/// Reads the workspace while connecting to the engine. Errors in files take precedence over
+/// those of the engine.
 pub(crate) async fn get_ready<E: Engine>(
     engine: impl Future<Output = Result<E, EngineError>>,
     options: &BuildOptions,
@@ -43,19 +44,19 @@ pub(crate) async fn get_ready<E: Engine>(
     ctx: &CommandContext,
 ) -> Result<(Prepared, E, EngineImages), CommandError> {
     let (send_names, names) = oneshot::channel();
-    let ask = async {
+    let connect = async {
         let engine = engine.await?;
         let engine_images = inventory::list_or_inspect(&engine, names).await?;
         Ok::<_, EngineError>((engine, engine_images))
     };
     let preparing = prepare(options, registry, ctx, send_names);
-    let both = async { tokio::try_join!(preparing, async { Ok(ask.await) }) };
-    let (prepared, asked) = ctx.unless_interrupted(Box::pin(both)).await?;
-    let (engine, engine_images) = asked?;
+    let both = async { tokio::try_join!(preparing, async { Ok(connect.await) }) };
+    let (prepared, connected) = ctx.unless_interrupted(Box::pin(both)).await?;
+    let (engine, engine_images) = connected?;
     Ok((prepared, engine, engine_images))
 }
 
-/// All that is known without the engine.
+/// The part of a round that does not depend on the engine.
 pub(crate) struct Prepared {
     pub(crate) workspace: Arc<Workspace>,
     pub(crate) plan: Plan,
@@ -76,9 +77,9 @@ async fn prepare(
     let root = ctx.root.clone();
     let memory = tokio::task::spawn_blocking(move || read_memory(&root));
     let root = ctx.root.clone();
-    // A sender of the command's events would keep the command from ending, should this hang at
-    // a file that cannot be read.
-    let (sender, mut events_of_thread) = mpsc::unbounded_channel();
+    // The command ends when all senders of its events are dropped. The thread has a channel of its
+    // own, because it may hang on a file that cannot be read.
+    let (sender, mut thread_events) = mpsc::unbounded_channel();
     let events = Events::new(sender);
     let (options, registry) = (options.clone(), registry.cloned());
     let interrupt = ctx.interrupt.clone();
@@ -111,16 +112,16 @@ async fn prepare(
             temp_dirs: RefCell::new(temp_dirs),
         })
     });
-    let (patience, mut has_waited) = (tokio::time::sleep(PATIENCE), false);
-    tokio::pin!(patience);
+    let (slow_read, mut is_reported) = (tokio::time::sleep(SLOW_READ), false);
+    tokio::pin!(slow_read);
     loop {
         tokio::select! {
-            sent = events_of_thread.recv() => match sent {
-                Some(sent) => ctx.events.send(sent.event),
+            received = thread_events.recv() => match received {
+                Some(received) => ctx.events.send(received.event),
                 None => break,
             },
-            () = &mut patience, if !has_waited => {
-                has_waited = true;
+            () = &mut slow_read, if !is_reported => {
+                is_reported = true;
                 let what = "the workspace's files to be read, and for git".to_owned();
                 ctx.events.send(Event::WaitingFor { what });
             }
@@ -129,44 +130,43 @@ async fn prepare(
     preparing.await.map_err(|error| Problems::from(Problem::of_request(error.to_string())))?
 }
 
-/// Removes what a round that was killed left behind. Gives the components' folders that it
-/// was in.
+/// Removes the temporary folders of a killed round. Returns the folders of their components.
 pub(crate) fn remove_leftovers(
-    folders: &mut TempDirs,
+    temp_dirs: &mut TempDirs,
     events: &Events,
 ) -> Result<BTreeSet<String>, CommandError> {
-    for warning in folders.keep_leftovers() {
+    for warning in temp_dirs.keep_leftovers() {
         events.send(Event::Warning(warning));
     }
-    let removed = folders.remove_leftovers();
-    if let Err(error) = folders.save() {
+    let removed = temp_dirs.remove_leftovers();
+    if let Err(error) = temp_dirs.save() {
         events.send(Event::Warning(state::unwritable(&error)));
     }
     removed.map_err(CommandError::Unclean)
 }
 
-/// Walks and reads, on all cores, what the steps will look at one by one. What
-/// cannot be read is reported when its turn comes.
+/// Reads the contexts of all steps in parallel, so that the steps find them in the cache.
+/// Unreadable files are reported by the steps.
 pub(crate) fn read_contexts(
     workspace: &Workspace,
     plan: &Plan,
     trees: &TreeCache,
     events: &Events,
 ) {
-    let mut selections = Vec::new();
+    let mut specs = Vec::new();
     for step in &plan.steps {
         let component = &workspace.components[step.component];
         for image in component.images.iter().filter(|_| !component.has_hooks()) {
-            selections.push(step.context_spec(workspace, image, &BTreeMap::new()));
+            specs.push(step.context_spec(workspace, image, &BTreeMap::new()));
         }
     }
-    selections.par_iter().for_each(|selection| drop(trees.context(selection)));
+    specs.par_iter().for_each(|spec| drop(trees.context(spec)));
     for warning in trees.warnings() {
         events.send(Event::Warning(warning));
     }
 }
 
-/// Reads and judges the whole workspace.
+/// Reads and checks the whole workspace.
 pub(crate) fn read_workspace(
     root: &Path,
     options: &WorkspaceOptions,
@@ -184,7 +184,7 @@ pub(crate) fn read_workspace(
     Problems::check(problems).map(|()| (workspace, graph))
 }
 
-/// What the user named; none for everything.
+/// The components that the user selected; `None` for all.
 fn select(
     workspace: &Workspace,
     graph: &Graph,
@@ -195,9 +195,9 @@ fn select(
         return Ok(Some(graph.dependents(&changed)));
     }
     if options.failed {
-        let unfinished = Records::read(&workspace.root);
+        let records = Records::read(&workspace.root);
         let is_unfinished =
-            |place: &usize| unfinished.is_unfinished(&workspace.components[*place].name);
+            |index: &usize| records.is_unfinished(&workspace.components[*index].name);
         return Ok(Some((0..workspace.components.len()).filter(is_unfinished).collect()));
     }
     let named = workspace.find_all(&options.components)?;

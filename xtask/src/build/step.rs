@@ -22,7 +22,7 @@ use xtask_core::workspace::components::Component;
 use crate::build::cancel::Cancellation;
 use crate::build::hook_activity::HookActivity;
 use crate::build::hook_cache::{HookCache, Key};
-use crate::build::hook_outputs::{Before, OutputTracker};
+use crate::build::hook_outputs::{BeforeHooks, OutputTracker};
 use crate::build::image::ImageBuilder;
 use crate::build::mode::{ContextCapture, Mode};
 use crate::build::round::Round;
@@ -59,7 +59,7 @@ struct Progress {
     /// What the component was made from before its hooks ran.
     key: Option<Key>,
     /// Its folder before its hooks ran.
-    before: Option<Before>,
+    before: Option<BeforeHooks>,
 }
 
 impl Progress {
@@ -120,7 +120,7 @@ impl<'a, E: Engine> StepRunner<'a, E> {
 
     /// A step whose files change while they are read fails before the change is seen.
     async fn explain(&self, step: &Step, error: StepError) -> StepError {
-        if self.round.trees.is_watched() && error.is_of_files() {
+        if self.round.trees.is_watched() && error.is_file_error() {
             tokio::select! {
                 () = self.cancellation.cancelled(step.component) => {
                     return self.cancellation.check(step.component).err().unwrap_or(error);
@@ -154,7 +154,11 @@ impl<'a, E: Engine> StepRunner<'a, E> {
 
     /// Runs a component's `build-pre.sh`, if it has one: once more if what was put aside
     /// before it may be the user's.
-    async fn begin_hooks(&self, step: &Step, component: &Component) -> Result<Before, StepError> {
+    async fn begin_hooks(
+        &self,
+        step: &Step,
+        component: &Component,
+    ) -> Result<BeforeHooks, StepError> {
         let mut is_second_run = false;
         loop {
             {
@@ -173,8 +177,8 @@ impl<'a, E: Engine> StepRunner<'a, E> {
             let ran = self.hook(step, component, PRE_HOOK, component.pre_hook.as_deref()).await;
             self.cancellation.check(step.component)?;
             let put_back = match ran {
-                Ok(()) => self.outputs.pre_hook_ended(component, &mut before)?,
-                Err(_) => self.outputs.pre_hook_failed(component),
+                Ok(()) => self.outputs.record_pre_hook(component, &mut before)?,
+                Err(_) => self.outputs.recover_failed_pre_hook(component),
             };
             if is_second_run || put_back.is_empty() {
                 return ran.map(|()| before);
@@ -229,7 +233,7 @@ impl<'a, E: Engine> StepRunner<'a, E> {
                 (progress.key.take(), progress.before.take())
             };
             if let Some(before) = before {
-                let is_steady = self.outputs.completed(component, &before)?;
+                let is_steady = self.outputs.record_completed(component, &before)?;
                 self.hook_activity.completed(step.component, is_steady);
             }
             if let Some(key) = key
@@ -306,7 +310,7 @@ impl<'a, E: Engine> StepRunner<'a, E> {
     pub(crate) fn hooks_interrupted(&self, step: &Step) {
         let component = self.round.component(step);
         if component.has_hooks() {
-            self.outputs.hooks_interrupted(component);
+            self.outputs.recover_interrupted(component);
         }
     }
 

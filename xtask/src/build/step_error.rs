@@ -1,4 +1,4 @@
-//! Why a component was not built, for people who have to mend it.
+//! Why a component was not built.
 
 use std::io;
 use std::path::Path;
@@ -13,83 +13,59 @@ use crate::engine::EngineError;
 use crate::outcome::{ExcerptLine, Failure};
 use crate::system::hooks::HookError;
 
-/// Why a component was not built.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StepError {
-    /// A hook failed.
     #[error(transparent)]
     Hook(#[from] HookError),
-    /// A file of the component is wrong.
+    /// A file of the component is invalid or cannot be read.
     #[error("{0}")]
     File(Problem),
-    /// Files of a component or of what it needs cannot be read or copied.
+    /// Files of a component or its dependencies cannot be read or copied.
     #[error("component '{}': {source}", escape::line(component))]
     Tree {
-        /// The component.
         component: String,
-        /// Which file, and why.
+        /// Names the file.
         source: io::Error,
     },
-    /// A base image is nowhere to be had.
     #[error(
-        "{}:{line}: base image '{reference}' is not in the engine and cannot be pulled: check its name, or make it first ({source})",
+        "{}:{line}: base image '{reference}' is not in the engine and cannot be pulled: \
+         check its name, or build it first ({source})",
         escape::line(file)
     )]
     Base {
-        /// The Dockerfile.
         file: String,
-        /// The line that names the base.
         line: usize,
-        /// The base.
         reference: String,
-        /// What the registry or the engine said.
+        /// The error of the registry or the engine.
         source: EngineError,
     },
-    /// An image of the workspace that another one is made from was removed meanwhile.
-    #[error("{file}:{line}: {reference} was removed from the engine during the build: build again")]
-    BaseGone {
-        /// The Dockerfile.
-        file: String,
-        /// The line that names the base.
-        line: usize,
-        /// The base.
-        reference: String,
-    },
-    /// The names of its bases led elsewhere whenever it was built.
+    /// A base image of the workspace was removed during the build.
     #[error(
-        "{dockerfile}: image '{image}' was made from other images than those of this workspace: \
-         another checkout gives their names to its own. Build one after the other, or use an \
-         engine for each"
+        "{file}:{line}: base image '{reference}' was removed from the engine during the build: \
+         run the build again"
     )]
-    BasesMove {
-        /// The Dockerfile.
-        dockerfile: String,
-        /// The image.
-        image: String,
-    },
-    /// The engine did not make the image.
+    BaseGone { file: String, line: usize, reference: String },
+    /// In all attempts, the names of its bases were moved to other images during the build.
+    #[error(
+        "{dockerfile}: image '{image}' was built from images of another checkout that uses the \
+         same names on this engine. Build one checkout at a time, or use a separate engine for \
+         each"
+    )]
+    BasesMove { dockerfile: String, image: String },
     #[error("{}: image '{image}' failed to build: {source}", escape::line(dockerfile))]
-    Image {
-        /// The Dockerfile.
-        dockerfile: String,
-        /// The image.
-        image: String,
-        /// What the engine said.
-        source: EngineError,
-    },
-    /// The user stopped it.
+    Image { dockerfile: String, image: String, source: EngineError },
     #[error("interrupted")]
     Cancelled,
-    /// What it is made from changed meanwhile.
-    #[error("changed while it was built")]
+    /// Its inputs changed during the build.
+    #[error("inputs changed during the build")]
     Outdated,
 }
 
 impl StepError {
-    /// All that there is to say about it; the Dockerfile's line is looked up.
+    /// The full error for the user, with an excerpt of the file that caused it.
     pub(crate) fn describe(&self, root: &Path, component: &Component) -> Failure {
-        let (file, line) = self.place(root);
-        // Only a file that was read has lines: others may be endless.
+        let (file, line) = self.location(root);
+        // The file may have been replaced by one that never ends, such as a named pipe.
         let excerpt = file.as_ref().zip(line).and_then(|(file, line)| {
             let text = regular_file::read_to_string(&root.join(file)).ok()?;
             let lines = excerpt::around(&text, line).into_iter().map(|(number, text)| {
@@ -103,7 +79,7 @@ impl StepError {
                 let dockerfile = escape::line(dockerfile);
                 format!("{dockerfile}:{line}: image '{image}' failed to build: {source}")
             }
-            // Only engines and registries say something in several lines.
+            // Only errors of engines and registries may have several lines.
             (Self::Image { .. } | Self::Base { .. }, _) => self.to_string(),
             _ => escape::line(&self.to_string()).into_owned(),
         };
@@ -111,8 +87,7 @@ impl StepError {
         Failure { component, message, file, line, excerpt: excerpt.unwrap_or_default() }
     }
 
-    /// The same, but that the user stopped the step where it was the engine that was waited
-    /// for.
+    /// Turns an interrupted request to the engine into [`StepError::Cancelled`].
     pub(crate) fn or_cancelled(self) -> Self {
         match self {
             Self::Base { source: EngineError::Interrupted, .. }
@@ -121,15 +96,15 @@ impl StepError {
         }
     }
 
-    /// Whether a file cannot be read, or is not what it was.
-    pub(crate) fn is_of_files(&self) -> bool {
+    /// Whether a file cannot be read, or changed while it was read.
+    pub(crate) fn is_file_error(&self) -> bool {
         let is_context =
             |error: &Self| matches!(error, Self::Image { source: EngineError::Context(_), .. });
         matches!(self, Self::File(_) | Self::Tree { .. }) || is_context(self)
     }
 
-    /// The file that is to blame, and the line in it.
-    fn place(&self, root: &Path) -> (Option<String>, Option<usize>) {
+    /// The file that caused the error, and the line in it.
+    fn location(&self, root: &Path) -> (Option<String>, Option<usize>) {
         match self {
             Self::Hook(error) => (Some(error.hook().to_owned()), None),
             Self::File(problem) => (problem.file.clone(), problem.line),

@@ -52,7 +52,7 @@ pub fn main() -> ExitCode {
             runtime.shutdown_background();
             result
         }
-        Err(error) => Err(CommandError::Lock(error.into())),
+        Err(error) => Err(CommandError::Runtime(error)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,5 +1,4 @@
-//! `build`: makes the images of the workspace, or of some components and what
-//! they need.
+//! `build`: builds the images of the workspace, or of some components and their dependencies.
 
 use crate::build::mode::Mode;
 use crate::build::options::BuildOptions;
@@ -7,8 +6,7 @@ use crate::build::run::run_with;
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
 
-/// Builds in dependency order and leaves the tree as it was.
-pub async fn run(options: &BuildOptions, ctx: &CommandContext) -> Result<(), CommandError> {
+pub(crate) async fn run(options: &BuildOptions, ctx: &CommandContext) -> Result<(), CommandError> {
     let engine = ctx.engine();
     run_with(engine, options, Mode::Build, ctx).await
 }

@@ -1,10 +1,10 @@
-//! `context`: what an engine would receive for an image.
+//! `context`: the build context that the engine would receive for an image.
 //!
-//! That needs no engine, and by itself no hook runs for it. What hooks make in
-//! `generated/` and `dependency/` comes on top in a build, so whose these are is told; or
-//! they run as in a build, which ends where the context would be sent. Only the engine
-//! could tell what an external base adds to what is read, by `ONBUILD` or a variable: with
-//! such a base a build sends everything.
+//! By default this needs no engine and runs no hooks. The files that hooks would add in
+//! `generated/` and `dependency/` are missing, so components with hooks are listed. With
+//! `--hooks`, a build runs up to the point where it would send the context. Only the engine knows
+//! whether an external base image makes more files necessary, by `ONBUILD` or a variable: if so, a
+//! build sends all files.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -29,53 +29,46 @@ use crate::command_error::CommandError;
 use crate::system::records::read_memory;
 use crate::system::temp_dirs::TempDirs;
 
-/// Whose context, and where to.
 #[derive(Clone, Debug)]
-pub struct ContextOptions {
-    /// The component.
-    pub component: String,
-    /// One of its images; all if none.
-    pub image: Option<String>,
+pub(crate) struct ContextOptions {
+    pub(crate) component: String,
+    /// One of the component's images; all if `None`.
+    pub(crate) image: Option<String>,
     /// The folder of `services-configuration.yaml`.
-    pub config_dir: Option<PathBuf>,
-    /// How Dockerfiles are read.
-    pub reading: WorkspaceOptions,
-    /// Write the very stream to this file.
-    pub tar: Option<PathBuf>,
-    /// Run the hooks before, and build what the component needs if it is stale.
-    pub hooks: bool,
+    pub(crate) config_dir: Option<PathBuf>,
+    pub(crate) reading: WorkspaceOptions,
+    /// The file to write the exact tar stream to.
+    pub(crate) tar: Option<PathBuf>,
+    /// Whether to run hooks first, and build stale dependencies.
+    pub(crate) hooks: bool,
 }
 
-/// What the engine would receive for an image.
+/// The context of an image.
 #[derive(Debug)]
-pub struct ImageContext {
-    /// The component's name.
-    pub component: String,
-    /// The image's name.
-    pub image: String,
-    /// Its Dockerfile, relative to the root.
-    pub dockerfile: String,
-    /// What is sent.
-    pub context: Context,
-    /// The file that says what is left out, relative to the root, if there is one.
-    pub ignore_file: Option<String>,
-    /// What its lines leave out, by line.
-    pub left_out: BTreeMap<usize, LeftOut>,
-    /// What no instruction of the Dockerfile can read.
-    pub unread: LeftOut,
-    /// Hooks that run before, relative to the root: what they make is not seen here.
-    pub hooks: Vec<String>,
+pub(crate) struct ImageContext {
+    pub(crate) component: String,
+    pub(crate) image: String,
+    /// Relative to the root.
+    pub(crate) dockerfile: String,
+    pub(crate) context: Context,
+    /// The `.dockerignore` file in effect, relative to the root.
+    pub(crate) ignore_file: Option<String>,
+    /// The files that it excludes, by the number of its line.
+    pub(crate) left_out: BTreeMap<usize, LeftOut>,
+    /// The files that no instruction of the Dockerfile can read.
+    pub(crate) unread: LeftOut,
+    /// The hooks that would run first, relative to the root. The context lacks their outputs.
+    pub(crate) hooks: Vec<String>,
 }
 
-/// What is left out, by one line of a `.dockerignore` for one.
+/// Files that are not part of a context.
 #[derive(Debug, Default)]
-pub struct LeftOut {
-    /// How many files.
-    pub files: usize,
-    /// How many bytes these have.
-    pub bytes: u64,
-    /// The first of them, as it would be called in the context.
-    pub example: String,
+pub(crate) struct LeftOut {
+    pub(crate) files: usize,
+    /// Their total size.
+    pub(crate) bytes: u64,
+    /// The path of the first file, as it would be in the context.
+    pub(crate) example: String,
 }
 
 impl LeftOut {
@@ -88,8 +81,8 @@ impl LeftOut {
     }
 }
 
-/// Finds out what would be sent, and writes it to a file if that is asked for.
-pub async fn run(
+/// Computes the contexts, and writes one to a file with `--tar`.
+pub(crate) async fn run(
     options: &ContextOptions,
     ctx: &CommandContext,
 ) -> Result<Vec<ImageContext>, CommandError> {
@@ -101,20 +94,20 @@ pub async fn run(
     let step = plan.steps.iter().find(|step| selected.contains(&step.component));
     let component = step.map(|step| &workspace.components[step.component]);
     let (Some(step), Some(component)) = (step, component) else {
-        return Err(Problems::from(makes_nothing(&options.component)).into());
+        return Err(Problems::from(no_images_error(&options.component)).into());
     };
-    let images = choose(component, options).map_err(Problems::from)?;
+    let images = select_images(component, options).map_err(Problems::from)?;
     let capture = ContextCapture {
         image: options.image.clone(),
         tar: options.tar.clone(),
         ..ContextCapture::default()
     };
-    let folders = TempDirs::read(&ctx.root);
+    let temp_dirs = TempDirs::read(&ctx.root);
     if !options.hooks {
-        folders.check(&workspace, &plan.components_read())?;
+        temp_dirs.check(&workspace, &plan.components_read())?;
     }
     let trees = TreeCache::new(&ctx.root, read_memory(&ctx.root));
-    let trees = trees.without_temporary(folders.made().clone());
+    let trees = trees.without_temporary(temp_dirs.made().clone());
     if options.hooks {
         let build = BuildOptions {
             config_dir: options.config_dir.clone(),
@@ -131,50 +124,51 @@ pub async fn run(
             capture.add(image, context).map_err(CommandError::Unwritten)?;
         }
     }
-    let mut contents = Vec::new();
-    for (name, context) in capture.seen.into_inner() {
+    let mut contexts = Vec::new();
+    for (name, context) in capture.captured.into_inner() {
         if let Some(image) = images.iter().find(|image| image.name == name) {
             let mut described =
                 describe(&workspace, step, image, context, &trees).map_err(Problems::from)?;
             if options.hooks {
                 described.hooks.clear();
             }
-            contents.push(described);
+            contexts.push(described);
         }
     }
-    Ok(contents)
+    Ok(contexts)
 }
 
-fn makes_nothing(component: &str) -> Problem {
-    Problem::of_request(format!("'{component}' makes no image: nothing is sent for it"))
+fn no_images_error(component: &str) -> Problem {
+    Problem::of_request(format!("'{component}' builds no images, so it has no build context"))
 }
 
-fn choose<'w>(
+fn select_images<'w>(
     component: &'w Component,
     options: &ContextOptions,
 ) -> Result<Vec<&'w Image>, Problem> {
     let names: Vec<&str> = component.images.iter().map(|image| image.name.as_str()).collect();
     let name = &component.name;
     if names.is_empty() {
-        return Err(makes_nothing(name));
+        return Err(no_images_error(name));
     }
-    let is_chosen =
-        |image: &&Image| options.image.as_ref().is_none_or(|wanted| *wanted == image.name);
-    let chosen: Vec<&Image> = component.images.iter().filter(is_chosen).collect();
-    if chosen.is_empty() {
-        let wanted = options.image.as_deref().unwrap_or_default();
-        let message = format!("'{name}' makes no image '{wanted}', but {}", names.join(", "));
-        return Err(Problem::of_request(message));
-    }
-    if options.tar.is_some() && chosen.len() > 1 {
+    let is_selected =
+        |image: &&Image| options.image.as_ref().is_none_or(|selected| *selected == image.name);
+    let selected: Vec<&Image> = component.images.iter().filter(is_selected).collect();
+    if selected.is_empty() {
+        let image = options.image.as_deref().unwrap_or_default();
         let message =
-            format!("--tar takes one context: say --image with one of {}", names.join(", "));
+            format!("'{name}' has no image '{image}': its images are {}", names.join(", "));
         return Err(Problem::of_request(message));
     }
-    Ok(chosen)
+    if options.tar.is_some() && selected.len() > 1 {
+        let message =
+            format!("--tar writes a single context: add --image with one of {}", names.join(", "));
+        return Err(Problem::of_request(message));
+    }
+    Ok(selected)
 }
 
-/// What is sent if no hook runs.
+/// The context without the outputs of hooks.
 fn context_without_generated(
     workspace: &Workspace,
     step: &Step,
@@ -182,11 +176,11 @@ fn context_without_generated(
     trees: &TreeCache,
 ) -> Result<Context, Problem> {
     let own = ContextSpec::own(&workspace.components[step.component], image);
-    trees.context_without_generated(&own.with_dependencies(needed(workspace, step)))
+    trees.context_without_generated(&own.with_dependencies(dependency_names(workspace, step)))
 }
 
-fn needed(workspace: &Workspace, step: &Step) -> Vec<String> {
-    let names = step.dependencies.iter().map(|place| &workspace.components[*place].name);
+fn dependency_names(workspace: &Workspace, step: &Step) -> Vec<String> {
+    let names = step.dependencies.iter().map(|index| &workspace.components[*index].name);
     names.cloned().collect()
 }
 
@@ -198,22 +192,22 @@ fn describe(
     trees: &TreeCache,
 ) -> Result<ImageContext, Problem> {
     let component = &workspace.components[step.component];
-    let selection = ContextSpec::own(component, image);
-    let needed = needed(workspace, step);
-    let (ignore, ignore_file) = trees.ignore(&selection)?;
+    let spec = ContextSpec::own(component, image);
+    let dependencies = dependency_names(workspace, step);
+    let (ignore, ignore_file) = trees.ignore(&spec)?;
     let mut left_out: BTreeMap<usize, LeftOut> = BTreeMap::new();
     let mut unread = LeftOut::default();
     let sent: HashSet<PathBuf> = context.items().map(|item| item.path()).collect();
     let own = (component.dir(), PathBuf::new());
     let others =
-        needed.iter().map(|name| (format!("src/{name}"), Path::new(DEPENDENCY).join(name)));
-    for (dir, at) in std::iter::once(own).chain(others) {
+        dependencies.iter().map(|name| (format!("src/{name}"), Path::new(DEPENDENCY).join(name)));
+    for (dir, path_in_context) in std::iter::once(own).chain(others) {
         let folder = workspace.root.join(&dir);
-        let tree = Tree::read_filtered(&folder, wanted, &[])
+        let tree = Tree::read_filtered(&folder, without_temporary, &[])
             .map_err(|error| Problem::of_file(&dir, error.to_string()))?;
         for entry in tree.entries().iter().filter(|entry| entry.kind != Kind::Folder) {
-            let path = at.join(&entry.path).to_string_lossy().into_owned();
-            let is_dockerfile = Path::new(&path) == selection.dockerfile;
+            let path = path_in_context.join(&entry.path).to_string_lossy().into_owned();
+            let is_dockerfile = Path::new(&path) == spec.dockerfile;
             if is_dockerfile || sent.contains(Path::new(&path)) {
                 continue;
             }
@@ -223,11 +217,11 @@ fn describe(
             }
         }
     }
-    let hooked = step.dependencies.iter().chain([&step.component]);
-    let hooks = hooked.flat_map(|place| {
-        let hooked = &workspace.components[*place];
-        let post = hooked.post_hook.iter().filter(|_| *place != step.component);
-        hooked.pre_hook.iter().chain(post).cloned()
+    let components = step.dependencies.iter().chain([&step.component]);
+    let hooks = components.flat_map(|index| {
+        let component = &workspace.components[*index];
+        let post_hook = component.post_hook.iter().filter(|_| *index != step.component);
+        component.pre_hook.iter().chain(post_hook).cloned()
     });
     Ok(ImageContext {
         component: component.name.clone(),
@@ -241,8 +235,8 @@ fn describe(
     })
 }
 
-/// All but what is there during a round only.
-fn wanted(path: &Path) -> Wanted {
+/// Skips the folders that only exist during a round.
+fn without_temporary(path: &Path) -> Wanted {
     let is_temporary = TEMPORARY.iter().any(|name| path.starts_with(name));
     Wanted::itself_if(!is_temporary)
 }

@@ -1,9 +1,8 @@
-//! `push`: tags the workspace's images as the configuration says and pushes them.
+//! `push`: tags the workspace's images for the configured registry, and pushes them.
 //!
-//! Everything that can be wrong is found before the first byte leaves: unknown
-//! images, images that are not in the engine, a configuration without a tag. What is
-//! pushed is what the engine holds. Where a build would make another image, that is a
-//! warning, or an error with `--deny-stale`.
+//! Unknown images, images that are not in the engine, and a configuration without a tag are
+//! reported before anything is pushed. Images are pushed as they are in the engine. A stale image
+//! is a warning, or an error with `--deny-stale`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -25,35 +24,33 @@ use crate::event::Event;
 use crate::event_channel::Events;
 use crate::outcome::ImageState;
 
-/// How many images are on their way at a time.
-const AT_A_TIME: usize = 4;
+/// The maximum number of parallel pushes.
+const PARALLEL_PUSHES: usize = 4;
 
 /// What to push and where.
 #[derive(Clone, Debug)]
 pub struct PushOptions {
     /// The folder of `services-configuration.yaml`.
-    pub config_dir: PathBuf,
+    pub(crate) config_dir: PathBuf,
     /// The images to push; all if empty.
-    pub images: Vec<String>,
-    /// The tag, in place of the configuration's.
-    pub tag: Option<String>,
-    /// How Dockerfiles are read.
-    pub reading: WorkspaceOptions,
-    /// Whether an image that a build would replace is an error.
-    pub denies_stale: bool,
-    /// How long failures that may pass are tried again.
-    pub retry_for: Duration,
+    pub(crate) images: Vec<String>,
+    /// Overrides the tag of the configuration.
+    pub(crate) tag: Option<String>,
+    pub(crate) reading: WorkspaceOptions,
+    /// Whether a stale image is an error.
+    pub(crate) denies_stale: bool,
+    /// The period during which temporary failures are retried.
+    pub(crate) retry_for: Duration,
 }
 
-/// Pushes, and reports each image's digest.
-pub async fn run(options: &PushOptions, ctx: &CommandContext) -> Result<(), CommandError> {
+pub(crate) async fn run(options: &PushOptions, ctx: &CommandContext) -> Result<(), CommandError> {
     let registry = RegistryConfig::read(&options.config_dir)?;
     let tag = tag(options, &registry).map_err(Problems::from)?;
     let _lock = ctx.lock("push").await?;
     let (workspace, _) = read_workspace(&ctx.root, &options.reading, Some(&registry), &ctx.events)?;
-    let images = select(&workspace, &options.images)?;
+    let images = select_images(&workspace, &options.images)?;
     let engine = ctx.engine().await?;
-    refuse_missing(&workspace, &images, &engine).await?;
+    check_present(&workspace, &images, &engine).await?;
     let stale = find_stale(&workspace, &images, &engine, options, ctx).await?;
     if options.denies_stale {
         Problems::check(stale)?;
@@ -74,7 +71,7 @@ pub async fn run(options: &PushOptions, ctx: &CommandContext) -> Result<(), Comm
     ctx.unless_interrupted(Box::pin(pushing)).await
 }
 
-/// The tag that images get.
+/// The tag to push images with.
 pub(crate) fn tag(options: &PushOptions, registry: &RegistryConfig) -> Result<String, Problem> {
     match &options.tag {
         Some(tag) if image_reference::is_tag(tag) => Ok(tag.clone()),
@@ -82,13 +79,13 @@ pub(crate) fn tag(options: &PushOptions, registry: &RegistryConfig) -> Result<St
             "'{tag}' is not a valid tag: use at most 128 letters, digits, '_', '.' and '-'"
         ))),
         None => registry.tag.clone().ok_or_else(|| {
-            let message = "is missing: give the images a tag there, or with --tag";
+            let message = "is missing: set it, or pass --tag";
             Problem::of_request(format!("{} {message}", registry.origin))
         }),
     }
 }
 
-fn select<'a>(
+fn select_images<'a>(
     workspace: &'a Workspace,
     names: &[String],
 ) -> Result<Vec<(usize, &'a Image)>, Problems> {
@@ -99,14 +96,14 @@ fn select<'a>(
     let problems = unknown
         .map(|name| {
             let hint = did_you_mean(name, known());
-            Problem::of_request(format!("no component makes an image '{name}'{hint}"))
+            Problem::of_request(format!("no component builds an image '{name}'{hint}"))
         })
         .collect();
     Problems::check(problems)?;
     Ok(all.into_iter().filter(|(_, image)| is_wanted(image)).collect())
 }
 
-async fn refuse_missing(
+async fn check_present(
     workspace: &Workspace,
     images: &[(usize, &Image)],
     engine: &DockerEngine,
@@ -124,8 +121,8 @@ async fn refuse_missing(
     Ok(())
 }
 
-/// Compares what the engine holds with what a build would leave. Of what only hooks
-/// decide nothing is known, and nothing said.
+/// Finds the images that a build would replace, by a dry run. Images whose state depends on hooks
+/// that must run are not reported.
 async fn find_stale(
     workspace: &Workspace,
     images: &[(usize, &Image)],
@@ -133,15 +130,15 @@ async fn find_stale(
     options: &PushOptions,
     ctx: &CommandContext,
 ) -> Result<Vec<Problem>, CommandError> {
-    let component = |place: &usize| workspace.components[*place].name.clone();
+    let component = |index: &usize| workspace.components[*index].name.clone();
     let build = BuildOptions {
         config_dir: Some(options.config_dir.clone()),
         reading: options.reading.clone(),
-        components: images.iter().map(|(place, _)| component(place)).collect(),
+        components: images.iter().map(|(index, _)| component(index)).collect(),
         dry_run: true,
         ..BuildOptions::default()
     };
-    // The workspace was read and warned of before.
+    // Warnings about the workspace have already been sent.
     let ctx = &CommandContext { events: Events::unread(), ..ctx.clone() };
     let steps = build::preview_locked(async { Ok(engine.clone()) }, &build, ctx).await?;
     let planned: BTreeMap<&str, &ImageState> = steps
@@ -149,18 +146,18 @@ async fn find_stale(
         .flat_map(|step| &step.images)
         .map(|planned| (planned.image.as_str(), &planned.state))
         .collect();
-    let problems = images.iter().filter_map(|(place, image)| {
+    let problems = images.iter().filter_map(|(index, image)| {
         let why = match planned.get(image.name.as_str())? {
             ImageState::Stale { reasons } => {
                 reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
             }
-            ImageState::Restored => "its name was given to another image".to_owned(),
+            ImageState::Restored => "its name refers to another image".to_owned(),
             ImageState::UpToDate | ImageState::Undecided { .. } => return None,
         };
         Some(Problem::of_request(format!(
             "image '{}' is stale ({why}): run 'cargo xtask build -s {}' first",
             image.name,
-            component(place)
+            component(index)
         )))
     });
     Ok(problems.collect::<Vec<_>>())
@@ -176,21 +173,22 @@ async fn push_all(
     let logins = engine.credentials(vec![registry.domain.clone()], Some(registry)).await;
     let pushes = requests.iter().map(|request| async {
         ctx.events.send(Event::PushStarted { reference: request.reference() });
-        let ended = engine.push(request, &logins, retry_for, &ctx.events).await;
-        if !matches!(ended, Err(EngineError::Interrupted)) {
-            ctx.events.send(report(request, &ended));
+        let result = engine.push(request, &logins, retry_for, &ctx.events).await;
+        if !matches!(result, Err(EngineError::Interrupted)) {
+            ctx.events.send(report(request, &result));
         }
-        ended.is_ok()
+        result.is_ok()
     });
-    let ended: Vec<bool> = stream::iter(pushes).buffer_unordered(AT_A_TIME).collect().await;
-    match ended.iter().filter(|is_pushed| !**is_pushed).count() {
+    let succeeded: Vec<bool> =
+        stream::iter(pushes).buffer_unordered(PARALLEL_PUSHES).collect().await;
+    match succeeded.iter().filter(|succeeded| !**succeeded).count() {
         0 => Ok(()),
-        failed => Err(CommandError::NotPushed { failed, all: requests.len() }),
+        failed => Err(CommandError::NotPushed { failed, total: requests.len() }),
     }
 }
 
-fn report(request: &PushRequest, ended: &Result<String, EngineError>) -> Event {
-    match ended {
+fn report(request: &PushRequest, result: &Result<String, EngineError>) -> Event {
+    match result {
         Ok(digest) => Event::Pushed { reference: request.reference(), digest: digest.clone() },
         Err(error) => {
             Event::PushFailed { reference: request.reference(), reason: error.to_string() }

@@ -1,7 +1,7 @@
-//! What a drawing shows.
+//! The graph as it is drawn, independent of the output format.
 //!
-//! Everything is sorted, components by name and links by their ends, so that the same
-//! workspace always gives the same drawing and another one differs where it differs.
+//! Everything is sorted, components by name and links by their ends. So the same workspace
+//! always results in the same drawing, and a small change in a small difference.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,79 +14,73 @@ use crate::commands::graph::choice::Choice;
 use crate::outcome::PlannedStep;
 use crate::system::records::Records;
 
-/// What to draw: components, and why one needs another.
 #[derive(Debug)]
-pub struct Chart {
-    /// The components by name, then the images of others by reference.
-    pub nodes: Vec<Node>,
-    /// By the places of their ends and their kind.
-    pub links: Vec<Link>,
-    /// Where a tree goes.
-    pub direction: Direction,
-    /// The nodes that were named; none for everything.
+pub(crate) struct Chart {
+    /// The components, sorted by name, then external images, sorted by reference.
+    pub(crate) nodes: Vec<Node>,
+    /// Sorted by the indices of their ends, and by kind.
+    pub(crate) links: Vec<Link>,
+    /// The direction of a tree.
+    pub(crate) direction: Direction,
+    /// The nodes that the user selected; empty for all.
     named: Vec<usize>,
 }
 
-/// A component, or an image of others.
+/// A component or an external image.
 #[derive(Debug)]
-pub struct Node {
+pub(crate) struct Node {
     /// The component's name, or the image's reference.
-    pub name: String,
-    /// What it is.
-    pub content: Content,
-    /// What a build would do with it, if the engine was asked.
-    pub expected: Option<PlannedStep>,
-    /// How long it took the last time, if that was asked for and is known.
-    pub duration: Option<Duration>,
-    /// Whether it is on the way that takes longest.
-    pub is_critical: bool,
-    /// Whether a change reaches it, if that was asked for.
-    pub mark: Option<Mark>,
+    pub(crate) name: String,
+    pub(crate) content: Content,
+    /// What a build would do with it, with `--stale`.
+    pub(crate) expected: Option<PlannedStep>,
+    /// Its previous build time, with `--durations`.
+    pub(crate) duration: Option<Duration>,
+    /// Whether it is on the critical path.
+    pub(crate) is_critical: bool,
+    /// Whether it changed, with `--since`.
+    pub(crate) mark: Option<Mark>,
 }
 
-/// What a node is.
 #[derive(Debug)]
-pub enum Content {
-    /// A component with its images, in the order of their names.
+pub(crate) enum Content {
+    /// A component with its images, sorted by name.
     Component(Vec<ChartImage>),
-    /// An image that no component makes.
+    /// An image that no component builds.
     External,
 }
 
-/// An image of a component.
 #[derive(Debug)]
-pub struct ChartImage {
-    /// Its name.
-    pub name: String,
-    /// Its Dockerfile, relative to the root.
-    pub dockerfile: String,
-    /// The places of the component's other images that it is made from.
-    pub needs: Vec<usize>,
+pub(crate) struct ChartImage {
+    pub(crate) name: String,
+    /// Relative to the root.
+    pub(crate) dockerfile: String,
+    /// The indices of the component's other images that it uses.
+    pub(crate) needs: Vec<usize>,
 }
 
-/// What a change did to a component.
+/// How a change affects a component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mark {
-    /// Something in it changed.
+pub(crate) enum Mark {
+    /// It changed itself.
     Changed,
-    /// It needs something that changed.
+    /// One of its direct or indirect dependencies changed.
     Reached,
 }
 
-/// That one node needs another, for one kind of reason.
+/// All edges of one kind between two nodes.
 #[derive(Debug)]
-pub struct Link {
-    /// The place of the node that needs.
-    pub from: usize,
-    /// The place of the node that is needed.
-    pub to: usize,
-    /// What says so.
-    pub kind: EdgeKind,
-    /// The files and lines that say so.
-    pub lines: Vec<(String, usize)>,
-    /// Which image is made from which, by their places; the second is 0 where the
-    /// image is of others.
-    pub images: BTreeSet<(usize, usize)>,
+pub(crate) struct Link {
+    /// The index of the dependent node.
+    pub(crate) from: usize,
+    /// The index of its dependency.
+    pub(crate) to: usize,
+    pub(crate) kind: EdgeKind,
+    /// The files and lines that declare the dependency.
+    pub(crate) lines: Vec<(String, usize)>,
+    /// The images that use another image, with that image, by their indices in the components.
+    /// The index of an external image is 0.
+    pub(crate) images: BTreeSet<(usize, usize)>,
 }
 
 type Links = BTreeMap<(usize, usize, EdgeKind), (Vec<(String, usize)>, BTreeSet<(usize, usize)>)>;
@@ -94,8 +88,8 @@ type Links = BTreeMap<(usize, usize, EdgeKind), (Vec<(String, usize)>, BTreeSet<
 impl Chart {
     pub(crate) fn new(workspace: &Workspace, graph: &Graph, choice: &Choice) -> Self {
         let shown: Vec<usize> = choice.shown.iter().copied().collect();
-        let node = |place: &usize| {
-            let component = &workspace.components[*place];
+        let node = |index: &usize| {
+            let component = &workspace.components[*index];
             let mut images: Vec<ChartImage> = component
                 .images
                 .iter()
@@ -105,7 +99,7 @@ impl Chart {
                     needs: Vec::new(),
                 })
                 .collect();
-            for order in graph.images(*place) {
+            for order in graph.images(*index) {
                 images[order.index].needs.clone_from(&order.needs);
             }
             Node::new(component.name.clone(), Content::Component(images))
@@ -121,52 +115,51 @@ impl Chart {
         let named = choice.named.iter().filter_map(|named| shown.binary_search(named).ok());
         Self {
             nodes: shown.iter().map(node).collect(),
-            links: list(links),
+            links: sorted(links),
             direction: choice.direction,
             named: named.collect(),
         }
     }
 
-    /// The nodes that a tree begins with: what was named, or all to which nothing leads.
-    pub fn roots(&self) -> Vec<usize> {
+    /// The roots of a tree: the selected nodes, or all nodes without a parent.
+    pub(crate) fn roots(&self) -> Vec<usize> {
         if !self.named.is_empty() {
             return self.named.clone();
         }
-        let ends: BTreeSet<usize> = self.links.iter().map(|link| self.ends(link).1).collect();
-        (0..self.nodes.len()).filter(|place| !ends.contains(place)).collect()
+        let children: BTreeSet<usize> = self.links.iter().map(|link| self.ends(link).1).collect();
+        (0..self.nodes.len()).filter(|index| !children.contains(index)).collect()
     }
 
     /// The ends of a link, in the direction of a tree.
-    pub fn ends(&self, link: &Link) -> (usize, usize) {
+    pub(crate) fn ends(&self, link: &Link) -> (usize, usize) {
         match self.direction {
             Direction::Dependencies => (link.from, link.to),
             Direction::Dependents => (link.to, link.from),
         }
     }
 
-    /// The components' names.
-    pub fn components(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn components(&self) -> impl Iterator<Item = &str> {
         let is_component = |node: &&Node| matches!(node.content, Content::Component(_));
         self.nodes.iter().filter(is_component).map(|node| node.name.as_str())
     }
 
-    /// Adds the images of others.
+    /// Adds the external images.
     pub(crate) fn add_external(
         &mut self,
         workspace: &Workspace,
         choice: &Choice,
         registry: Option<&RegistryNames>,
     ) {
-        let ours: BTreeSet<&str> =
+        let own_names: BTreeSet<&str> =
             workspace.images().map(|(_, image)| image.name.as_str()).collect();
         let mut uses = Vec::new();
-        for (from, place) in choice.shown.iter().enumerate() {
-            let images = workspace.components[*place].images.iter().enumerate();
-            for (image, used) in images.flat_map(|(place, image)| {
-                image.uses.iter().map(move |used| ((place, image), used))
+        for (from, component) in choice.shown.iter().enumerate() {
+            let images = workspace.components[*component].images.iter().enumerate();
+            for (image, used) in images.flat_map(|(index, image)| {
+                image.uses.iter().map(move |used| ((index, image), used))
             }) {
                 let name = used.local_name(registry);
-                if !name.is_some_and(|name| ours.contains(name)) {
+                if !name.is_some_and(|name| own_names.contains(name)) {
                     uses.push((from, image, used));
                 }
             }
@@ -174,17 +167,17 @@ impl Chart {
         let names: BTreeSet<&str> =
             uses.iter().map(|(_, _, used)| used.reference.as_str()).collect();
         let first = self.nodes.len();
-        let places: BTreeMap<&str, usize> = names.into_iter().zip(first..).collect();
+        let indices: BTreeMap<&str, usize> = names.into_iter().zip(first..).collect();
         let mut links = Links::new();
-        for (from, (place, image), used) in &uses {
-            let key = (*from, places[used.reference.as_str()], EdgeKind::Image(used.via));
+        for (from, (index, image), used) in &uses {
+            let key = (*from, indices[used.reference.as_str()], EdgeKind::Image(used.via));
             let (lines, images) = links.entry(key).or_default();
             lines.push((image.dockerfile.clone(), used.line));
-            images.insert((*place, 0));
+            images.insert((*index, 0));
         }
         let external = |name: &&str| Node::new((*name).to_owned(), Content::External);
-        self.nodes.extend(places.keys().map(external));
-        self.links.extend(list(links));
+        self.nodes.extend(indices.keys().map(external));
+        self.links.extend(sorted(links));
         self.links.sort_by_key(|link| (link.from, link.to, link.kind));
     }
 
@@ -195,10 +188,10 @@ impl Chart {
         reached: &BTreeSet<usize>,
     ) {
         for node in &mut self.nodes {
-            let Some(place) = workspace.find(&node.name) else { continue };
-            if changed.contains(&place) {
+            let Some(component) = workspace.find(&node.name) else { continue };
+            if changed.contains(&component) {
                 node.mark = Some(Mark::Changed);
-            } else if reached.contains(&place) {
+            } else if reached.contains(&component) {
                 node.mark = Some(Mark::Reached);
             }
         }
@@ -212,58 +205,64 @@ impl Chart {
         }
     }
 
-    /// Tells how long components took, and which way took longest; what was never
-    /// built counts as long as others do, as it does for the order of builds.
+    /// Adds the previous build times, and marks the critical path. A component that was never
+    /// built counts with the median, as it does for the order of builds.
     pub(crate) fn add_durations(&mut self, records: &Records) {
         let median = records.median_duration();
         for node in &mut self.nodes {
             node.duration = records.duration(&node.name);
         }
         let mut memo = vec![None; self.nodes.len()];
-        for place in 0..self.nodes.len() {
-            self.longest(place, median, &mut memo);
+        for index in 0..self.nodes.len() {
+            self.longest_path(index, median, &mut memo);
         }
-        let all = memo.iter().enumerate();
-        let mut next = all.max_by_key(|(_, way)| way.map(|(time, _)| time)).map(|(place, _)| place);
-        while let Some(place) = next {
-            self.nodes[place].is_critical = true;
-            next = memo[place].and_then(|(_, next)| next);
+        let paths = memo.iter().enumerate();
+        let longest = paths.max_by_key(|(_, path)| path.map(|(time, _)| time));
+        let mut next = longest.map(|(index, _)| index);
+        while let Some(index) = next {
+            self.nodes[index].is_critical = true;
+            next = memo[index].and_then(|(_, next)| next);
         }
     }
 
-    /// How long a node and the longest way below it take, and where that goes.
-    fn longest(
+    /// The duration of the longest path that starts with a node. `memo` also receives the next
+    /// node on it.
+    fn longest_path(
         &self,
-        place: usize,
+        index: usize,
         median: Duration,
         memo: &mut Vec<Option<(Duration, Option<usize>)>>,
     ) -> Duration {
-        if let Some((time, _)) = memo[place] {
+        if let Some((time, _)) = memo[index] {
             return time;
         }
-        let own = match self.nodes[place].content {
-            Content::Component(_) => self.nodes[place].duration.unwrap_or(median),
+        let own = match self.nodes[index].content {
+            Content::Component(_) => self.nodes[index].duration.unwrap_or(median),
             Content::External => Duration::ZERO,
         };
         let mut below = (Duration::ZERO, None);
-        for needed in self.needed(place) {
-            let time = self.longest(needed, median, memo);
+        for needed in self.dependencies(index) {
+            let time = self.longest_path(needed, median, memo);
             if time > below.0 {
                 below = (time, Some(needed));
             }
         }
-        memo[place] = Some((own + below.0, below.1));
+        memo[index] = Some((own + below.0, below.1));
         own + below.0
     }
 
-    /// The nodes that one needs.
-    pub fn needed(&self, place: usize) -> BTreeSet<usize> {
-        let start = self.links.partition_point(|link| link.from < place);
-        self.links[start..].iter().take_while(|link| link.from == place).map(|it| it.to).collect()
+    /// The direct dependencies of a node.
+    pub(crate) fn dependencies(&self, index: usize) -> BTreeSet<usize> {
+        let start = self.links.partition_point(|link| link.from < index);
+        self.links[start..]
+            .iter()
+            .take_while(|link| link.from == index)
+            .map(|link| link.to)
+            .collect()
     }
 
-    /// Whether the critical path goes along a link.
-    pub fn is_critical(&self, link: &Link) -> bool {
+    /// Whether a link is on the critical path.
+    pub(crate) fn is_critical(&self, link: &Link) -> bool {
         self.nodes[link.from].is_critical && self.nodes[link.to].is_critical
     }
 }
@@ -273,21 +272,20 @@ impl Node {
         Self { name, content, expected: None, duration: None, is_critical: false, mark: None }
     }
 
-    /// A component's images.
-    pub fn images(&self) -> &[ChartImage] {
+    /// The images of a component; empty for an external image.
+    pub(crate) fn images(&self) -> &[ChartImage] {
         match &self.content {
             Content::Component(images) => images,
             Content::External => &[],
         }
     }
 
-    /// Whether no component makes it.
-    pub fn is_external(&self) -> bool {
+    pub(crate) fn is_external(&self) -> bool {
         matches!(self.content, Content::External)
     }
 }
 
-fn list(links: Links) -> Vec<Link> {
+fn sorted(links: Links) -> Vec<Link> {
     let link = |((from, to, kind), (mut lines, images)): (_, (Vec<_>, _))| {
         lines.sort();
         lines.dedup();

@@ -1,4 +1,4 @@
-//! The components of the graph that are shown.
+//! Selects the components of the graph that are shown.
 
 use std::collections::BTreeSet;
 
@@ -8,12 +8,11 @@ use xtask_core::workspace::components::Workspace;
 
 use crate::commands::graph::options::GraphOptions;
 
-/// What somebody wants to see of a graph.
+/// The part of a graph that is shown.
 #[derive(Debug)]
 pub(crate) struct Choice {
-    /// What was named; nothing for everything.
+    /// The components that the user selected; empty for all.
     pub(crate) named: BTreeSet<usize>,
-    /// All that is shown.
     pub(crate) shown: BTreeSet<usize>,
     pub(crate) direction: Direction,
 }
@@ -31,7 +30,7 @@ pub(crate) fn choose(
     let named = workspace.find_all(&options.components)?;
     let all = 0..workspace.components.len();
     let starts = if named.is_empty() {
-        all.filter(|place| graph.neighbors(*place, direction.reversed()).is_empty()).collect()
+        all.filter(|index| graph.neighbors(*index, direction.reversed()).is_empty()).collect()
     } else {
         named.clone()
     };
@@ -47,20 +46,20 @@ fn between(
 ) -> Result<Choice, Problems> {
     let find = |name: &str| workspace.find_all(&[name.to_owned()]);
     let ends = [find(one)?, find(other)?];
-    let way = |from: &BTreeSet<usize>, to: &BTreeSet<usize>| -> BTreeSet<usize> {
+    let path = |from: &BTreeSet<usize>, to: &BTreeSet<usize>| -> BTreeSet<usize> {
         graph.closure(from).intersection(&graph.dependents(to)).copied().collect()
     };
     let [first, second] = &ends;
     for (from, to) in [(first, second), (second, first)] {
-        let shown = way(from, to);
+        let shown = path(from, to);
         if !shown.is_empty() {
             let direction = Direction::Dependencies;
             return Ok(Choice { named: from.clone(), shown, direction });
         }
     }
     let message = format!(
-        "--between: neither does '{one}' need '{other}', nor '{other}' '{one}': 'graph -s {one}' \
-         shows what it needs"
+        "--between: '{one}' and '{other}' do not depend on each other: run 'cargo xtask graph -s \
+         {one}' to see the dependencies of '{one}'"
     );
     Err(Problem::of_request(message).into())
 }

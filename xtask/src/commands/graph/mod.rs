@@ -1,8 +1,7 @@
-//! `graph`: what there is, and who needs whom.
+//! `graph`: shows the dependency graph.
 //!
-//! The graph itself is known from files alone. How a component is, the engine says,
-//! and how long it took, the records of earlier rounds: both are asked only if
-//! somebody wants to see them.
+//! The graph is computed from files alone. The states of components require the engine, and
+//! their build times are read from the records of earlier rounds, both only on request.
 
 mod chart;
 mod choice;
@@ -21,21 +20,23 @@ use crate::system::records::Records;
 
 use choice::choose;
 
-pub use chart::{Chart, ChartImage, Content, Link, Mark, Node};
-pub use options::GraphOptions;
+pub(crate) use chart::{Chart, ChartImage, Content, Link, Mark, Node};
+pub(crate) use options::GraphOptions;
 
-/// Finds out what is to be drawn.
-pub async fn run(options: &GraphOptions, ctx: &CommandContext) -> Result<Chart, CommandError> {
+pub(crate) async fn run(
+    options: &GraphOptions,
+    ctx: &CommandContext,
+) -> Result<Chart, CommandError> {
     let registry = options.config_dir.as_deref().map(RegistryConfig::read).transpose()?;
-    // With the engine asked, everything is read once more, and warned of then.
+    // With --stale the dry run reads the workspace again, and sends the same warnings.
     let events = if options.stale { Events::unread() } else { ctx.events.clone() };
     let (workspace, graph) =
         read_workspace(&ctx.root, &options.reading, registry.as_ref(), &events)?;
     let choice = choose(&workspace, &graph, options)?;
-    let named = registry.as_ref().map(RegistryConfig::names);
+    let registry_names = registry.as_ref().map(RegistryConfig::names);
     let mut chart = Chart::new(&workspace, &graph, &choice);
     if options.external {
-        chart.add_external(&workspace, &choice, named.as_ref());
+        chart.add_external(&workspace, &choice, registry_names.as_ref());
     }
     if let Some(revision) = &options.since {
         let changed = changed_since::changed(&workspace, revision)?;

@@ -1,30 +1,28 @@
-//! What to show of the graph.
+//! The options of `graph`.
 
 use std::path::PathBuf;
 
 use xtask_core::workspace::components::WorkspaceOptions;
 
-/// What to draw.
 #[derive(Clone, Debug, Default)]
-pub struct GraphOptions {
+pub(crate) struct GraphOptions {
     /// The folder of `services-configuration.yaml`.
-    pub config_dir: Option<PathBuf>,
-    /// How Dockerfiles are read.
-    pub reading: WorkspaceOptions,
-    /// The components to begin with; all if empty.
-    pub components: Vec<String>,
-    /// Follow who needs them, not what they need.
-    pub dependents: bool,
-    /// Follow so many steps only.
-    pub depth: Option<usize>,
-    /// Only what lies on a way from one of two components to the other.
-    pub between: Option<[String; 2]>,
-    /// The images of others too.
-    pub external: bool,
-    /// Ask the engine what is stale.
-    pub stale: bool,
-    /// How long components took the last time, and the critical path by that.
-    pub durations: bool,
-    /// Mark what changed since this git revision, and what that reaches.
-    pub since: Option<String>,
+    pub(crate) config_dir: Option<PathBuf>,
+    pub(crate) reading: WorkspaceOptions,
+    /// The components to start from; all if empty.
+    pub(crate) components: Vec<String>,
+    /// Show dependents instead of dependencies.
+    pub(crate) dependents: bool,
+    /// The maximum distance from `components`.
+    pub(crate) depth: Option<usize>,
+    /// Show only the paths between these two components.
+    pub(crate) between: Option<[String; 2]>,
+    /// Show external images.
+    pub(crate) external: bool,
+    /// Show what a build would do, which needs the engine.
+    pub(crate) stale: bool,
+    /// Show the previous build times, and the critical path.
+    pub(crate) durations: bool,
+    /// Mark the components that changed since this git revision, and their dependents.
+    pub(crate) since: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Changes that belong together: a save, a checkout, an installation of packages.
+//! Changes that belong together, such as those of a save, a checkout, or a package installation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -10,48 +10,47 @@ use xtask_core::workspace::components::Workspace;
 use crate::build::hook_activity::HookActivity;
 use crate::system::watcher::{FsChange, FsEvent};
 
-/// A batch is complete after this many debounces, however much else is written.
-const MOST: u32 = 10;
+/// A batch is complete after this many debounce periods, even if files still change.
+const MAX_DEBOUNCES: u32 = 10;
 
-/// How long a batch waits for git's lock to go: the lock can also be left behind.
-const GIT: Duration = Duration::from_secs(10);
+/// How long a batch waits for the removal of git's lock, which a killed git leaves behind.
+const GIT_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What changed since the last round.
+/// The changes since the last round.
 #[derive(Debug, Default)]
 pub(crate) struct ChangeBatch {
     paths: BTreeMap<PathBuf, PathChange>,
     is_lost: bool,
     is_first: bool,
-    /// Whether components are to be compared although no file of theirs changed.
-    is_again: bool,
-    /// When the first and the last change came, of those that belong together.
+    /// Whether to compare uncertain components even if none of their files changed.
+    is_recheck: bool,
+    /// The times of the first and the last change that belong together.
     window: Option<(Instant, Instant)>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct PathChange {
-    /// It happened between `since` and `at`.
+    /// The change happened between `since` and `at`.
     at: Instant,
     since: Instant,
     is_structural: bool,
-    /// Whether a hook of the component that the path is in may have made it.
-    is_own: bool,
+    /// Whether a hook of the component that contains the path may have caused the change.
+    may_be_own: bool,
 }
 
 impl ChangeBatch {
-    /// Anything may have changed before files were watched.
+    /// The batch before files are watched: anything may have changed.
     pub(crate) fn everything() -> Self {
         Self { is_lost: true, is_first: true, ..Self::default() }
     }
 
-    /// Whether there is nothing to act on.
     pub(crate) fn is_empty(&self) -> bool {
-        self.paths.is_empty() && !self.is_lost && !self.is_again
+        self.paths.is_empty() && !self.is_lost && !self.is_recheck
     }
 
-    /// Asks for a comparison of the components that are in doubt.
-    pub(crate) fn look_again(&mut self) {
-        self.is_again = true;
+    /// Requests a comparison of uncertain components.
+    pub(crate) fn request_recheck(&mut self) {
+        self.is_recheck = true;
     }
 
     /// Whether events were lost, so that anything may have changed.
@@ -59,7 +58,7 @@ impl ChangeBatch {
         self.is_lost
     }
 
-    /// Whether it is the one from before files were watched.
+    /// Whether this is the batch before files are watched.
     pub(crate) fn is_first(&self) -> bool {
         self.is_first
     }
@@ -71,7 +70,7 @@ impl ChangeBatch {
         match event {
             FsEvent::Lost => self.is_lost = true,
             FsEvent::Changed(FsChange { paths, at, since, is_structural }) => {
-                let change = PathChange { at, since, is_structural, is_own: false };
+                let change = PathChange { at, since, is_structural, may_be_own: false };
                 for path in paths {
                     self.add_path(path, change);
                 }
@@ -80,8 +79,8 @@ impl ChangeBatch {
     }
 
     fn add_path(&mut self, path: PathBuf, change: PathChange) {
-        let known = self.paths.entry(path).or_insert(change);
-        known.is_structural |= change.is_structural;
+        let existing = self.paths.entry(path).or_insert(change);
+        existing.is_structural |= change.is_structural;
     }
 
     /// Adds the changes of an earlier batch.
@@ -97,39 +96,44 @@ impl ChangeBatch {
         self.window.is_some()
     }
 
-    /// Ends the collection: later changes belong to something else.
+    /// Ends the collection: later changes do not belong to this group.
     pub(crate) fn close(&mut self) {
         self.window = None;
     }
 
-    /// Takes out the changes that affect no components but these, and that were not made by
+    /// Removes and returns the changes that affect only these components, and were not caused by
     /// their own hooks.
-    pub(crate) fn split_off(&mut self, workspace: &Workspace, places: &BTreeSet<usize>) -> Self {
-        let is_theirs = |path: &PathBuf, change: &mut PathChange| {
-            !change.is_own && touched_by(path, workspace).is_subset(places)
+    pub(crate) fn split_off(
+        &mut self,
+        workspace: &Workspace,
+        components: &BTreeSet<usize>,
+    ) -> Self {
+        let is_split_off = |path: &PathBuf, change: &mut PathChange| {
+            !change.may_be_own && touched_by(path, workspace).is_subset(components)
         };
-        Self { paths: self.paths.extract_if(.., is_theirs).collect(), ..Self::default() }
+        Self { paths: self.paths.extract_if(.., is_split_off).collect(), ..Self::default() }
     }
 
-    /// Whether no file changed for a while, or too many did for too long.
+    /// Whether no file changed during the debounce period, or changes have been collected for too
+    /// long.
     pub(crate) fn is_complete(&self, root: &Path, debounce: Duration) -> bool {
         let Some((first, last)) = self.window else { return true };
-        if root.join(".git/index.lock").exists() && first.elapsed() < GIT {
+        if root.join(".git/index.lock").exists() && first.elapsed() < GIT_LOCK_TIMEOUT {
             return false;
         }
-        last.elapsed() >= debounce || first.elapsed() >= debounce * MOST
+        last.elapsed() >= debounce || first.elapsed() >= debounce * MAX_DEBOUNCES
     }
 
-    /// When it may be complete.
-    pub(crate) fn next_look(&self, debounce: Duration) -> tokio::time::Instant {
+    /// When to call [`Self::is_complete`] again.
+    pub(crate) fn next_check(&self, debounce: Duration) -> tokio::time::Instant {
         let quiet = self.window.map_or_else(Instant::now, |(_, last)| last) + debounce;
-        // Git's lock is looked at again a little later.
+        // Git's lock is polled.
         let soon = Instant::now() + Duration::from_millis(1);
         quiet.max(soon).into()
     }
 
-    /// Whether the workspace must be read again: its components, Dockerfiles, dependencies
-    /// or links may be others now.
+    /// Whether the workspace must be reloaded: its components, Dockerfiles, dependencies or links
+    /// may have changed.
     pub(crate) fn needs_reload(&self, root: &Path) -> bool {
         self.is_lost
             || self.paths.iter().any(|(path, change)| {
@@ -155,18 +159,18 @@ impl ChangeBatch {
         self.paths.keys().flat_map(|path| touched_by(path, workspace)).collect()
     }
 
-    /// The same without what their own hooks may have written.
+    /// The same without changes that their own hooks may have caused.
     pub(crate) fn touched_by_others(&self, workspace: &Workspace) -> BTreeSet<usize> {
         if self.is_lost {
             return self.touched(workspace);
         }
-        let others = self.paths.iter().filter(|(_, change)| !change.is_own);
+        let others = self.paths.iter().filter(|(_, change)| !change.may_be_own);
         others.flat_map(|(path, _)| touched_by(path, workspace)).collect()
     }
 
-    /// The components without hooks that something other than a hook changed. A component
-    /// with hooks is judged by its contents alone, whenever the events of what its hooks wrote
-    /// arrive.
+    /// The components without hooks that changed while no hook ran. Components with hooks are
+    /// compared by their contents alone, because events for the outputs of their hooks can arrive
+    /// at any time.
     pub(crate) fn touched_by_no_hook(
         &self,
         workspace: &Workspace,
@@ -175,56 +179,59 @@ impl ChangeBatch {
         let mut touched = if self.is_lost {
             self.touched(workspace)
         } else {
-            let others = self.paths.iter();
+            let changes = self.paths.iter();
             let others =
-                others.filter(|(_, change)| !hook_activity.any_ran(change.since, change.at));
+                changes.filter(|(_, change)| !hook_activity.any_ran(change.since, change.at));
             others.flat_map(|(path, _)| touched_by(path, workspace)).collect()
         };
-        touched.retain(|place| !workspace.components[*place].has_hooks());
+        touched.retain(|component| !workspace.components[*component].has_hooks());
         touched
     }
 
-    /// Marks the changes that the hooks of a round may have made.
-    pub(crate) fn find_own(
+    /// Marks the changes that the hooks of a round may have caused in their own components.
+    pub(crate) fn mark_own(
         &mut self,
         workspace: &Workspace,
         hook_activity: &HookActivity,
         trees: &TreeCache,
     ) {
         for (path, change) in &mut self.paths {
-            let place = owner(path, workspace);
-            let may_be = |place: usize| {
-                let dir = workspace.components[place].dir();
+            let is_possible = |component: usize| {
+                let dir = workspace.components[component].dir();
                 let below = path.strip_prefix(&dir);
                 let is_output = below.is_ok_and(|below| trees.outputs(&dir).contains(below));
-                hook_activity.may_have_changed(place, is_output, change.since, change.at)
+                hook_activity.may_have_changed(component, is_output, change.since, change.at)
             };
-            change.is_own |= place.is_some_and(may_be);
+            change.may_be_own |= owner(path, workspace).is_some_and(is_possible);
         }
     }
 
-    /// A changed path of a component, if its own hooks may have made all its changes.
-    pub(crate) fn only_own(&self, workspace: &Workspace, place: usize) -> Option<&Path> {
+    /// A changed path of a component, if its own hooks may have caused all its changes.
+    pub(crate) fn only_own(&self, workspace: &Workspace, component: usize) -> Option<&Path> {
         if self.is_lost {
             return None;
         }
-        let touching =
-            || self.paths.iter().filter(|(path, _)| touched_by(path, workspace).contains(&place));
-        let is_own = touching().all(|(_, change)| change.is_own);
-        touching().next().filter(|_| is_own).map(|(path, _)| path.as_path())
+        let is_touching = |path: &Path| touched_by(path, workspace).contains(&component);
+        let changes = || self.paths.iter().filter(|(path, _)| is_touching(path));
+        let may_be_own = changes().all(|(_, change)| change.may_be_own);
+        changes().next().filter(|_| may_be_own).map(|(path, _)| path.as_path())
     }
 
-    /// The changed paths of these components; all paths if none is of them.
-    pub(crate) fn shown(&self, workspace: &Workspace, places: &BTreeSet<usize>) -> Vec<String> {
-        let is_theirs = |path: &&PathBuf| !touched_by(path, workspace).is_disjoint(places);
-        let mut shown: Vec<&PathBuf> = self.paths.keys().filter(is_theirs).collect();
-        if shown.is_empty() {
-            shown = self.paths.keys().collect();
+    /// The changed paths that affect these components, to print them; all paths if none does.
+    pub(crate) fn paths_to_print(
+        &self,
+        workspace: &Workspace,
+        components: &BTreeSet<usize>,
+    ) -> Vec<String> {
+        let is_theirs = |path: &&PathBuf| !touched_by(path, workspace).is_disjoint(components);
+        let mut paths: Vec<&PathBuf> = self.paths.keys().filter(is_theirs).collect();
+        if paths.is_empty() {
+            paths = self.paths.keys().collect();
         }
-        // Files that came and went are mostly an editor's temporary files.
+        // Files that no longer exist are last: most are temporary files of an editor.
         let is_gone = |path: &&PathBuf| workspace.root.join(path).symlink_metadata().is_err();
-        shown.sort_by_key(is_gone);
-        shown.into_iter().map(|path| path.display().to_string()).collect()
+        paths.sort_by_key(is_gone);
+        paths.into_iter().map(|path| path.display().to_string()).collect()
     }
 }
 
@@ -233,13 +240,14 @@ fn owner(path: &Path, workspace: &Workspace) -> Option<usize> {
     workspace.find(name.to_str()?)
 }
 
+/// The components that a changed path affects directly.
 fn touched_by(path: &Path, workspace: &Workspace) -> BTreeSet<usize> {
     if Path::new("src").starts_with(path) {
         return (0..workspace.components.len()).collect();
     }
     let is_head = path.starts_with(".git");
     let leads_to = |target: &PathBuf| path.starts_with(target) || target.starts_with(path);
-    let declaring = workspace.components.iter().enumerate().filter(|(_, component)| {
+    let affected = workspace.components.iter().enumerate().filter(|(_, component)| {
         component.link_targets.iter().any(leads_to)
             || component.inputs.as_ref().is_some_and(|(_, inputs)| {
                 (is_head && inputs.head)
@@ -247,5 +255,5 @@ fn touched_by(path: &Path, workspace: &Workspace) -> BTreeSet<usize> {
                     || inputs.base_paths().any(|start| start.starts_with(path))
             })
     });
-    declaring.map(|(place, _)| place).chain(owner(path, workspace)).collect()
+    affected.map(|(component, _)| component).chain(owner(path, workspace)).collect()
 }

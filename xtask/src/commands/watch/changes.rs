@@ -45,7 +45,7 @@ impl Changes {
             }
             tokio::select! {
                 event = self.watcher.next_event(&self.filter) => self.note(batch, event),
-                () = sleep_until(batch.next_look(self.debounce).max(not_before)) => {}
+                () = sleep_until(batch.next_check(self.debounce).max(not_before)) => {}
             }
         }
     }

@@ -1,7 +1,6 @@
-//! What every component was built from last, and what it would be built from now, as digests.
+//! Digests of the inputs from which each component was last built, and of its current inputs.
 //!
-//! They say nothing of images: whether one is stale is decided in a round. Equal digests mean
-//! that a round has nothing new to decide.
+//! Whether an image is stale is decided in a round. If the digests are equal, no round is needed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,163 +17,168 @@ use xtask_core::workspace::components::Workspace;
 use crate::commands::watch::reload::Loaded;
 use crate::system::git;
 
-/// Of components, by their place in the workspace; none for one that cannot be read.
+/// The current states, by the index of the component; `None` if it cannot be read.
 pub(crate) type ComponentStates = BTreeMap<usize, Option<ComponentState>>;
 
-/// What a component is.
+/// The state of a component's inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ComponentState {
-    /// Of all that it is made from.
+    /// The digest of all inputs.
     digest: Digest,
-    /// Whether what its hooks left is there as they left it.
-    is_whole: bool,
+    /// Whether the outputs of its hooks exist and are unchanged.
+    has_outputs: bool,
 }
 
-/// So often in a row a component is built only because something happened in it, with the
-/// contents that it had.
-const MOST_DOUBTS: u32 = 2;
+/// How often in a row a component with unchanged inputs is rebuilt because it is uncertain.
+const MAX_UNCERTAIN_REBUILDS: u32 = 2;
 
-/// What components were, by name.
+/// The states from which components were last built, by name.
 #[derive(Debug, Default)]
 pub(crate) struct InputSnapshot {
-    states: BTreeMap<String, KnownState>,
+    states: BTreeMap<String, BuiltState>,
 }
 
 #[derive(Debug, Default)]
-struct KnownState {
-    /// None if that is not known. What hooks left is whole if it was after they ran.
+struct BuiltState {
+    /// `None` if it is unknown. `has_outputs` is set once the hooks completed.
     state: Option<ComponentState>,
-    /// Whether it may have been made from something else for a moment.
-    is_doubted: bool,
-    doubts: u32,
+    /// Whether the component may have been built from inputs that existed only briefly.
+    is_uncertain: bool,
+    uncertain_rebuilds: u32,
 }
 
 impl InputSnapshot {
-    /// Notes what these components are made from.
+    /// Records the states from which these components are built.
     pub(crate) fn set(
         &mut self,
         workspace: &Workspace,
         now: &ComponentStates,
-        places: &BTreeSet<usize>,
+        components: &BTreeSet<usize>,
     ) {
-        for (place, state) in now.iter().filter(|(place, _)| places.contains(place)) {
-            let known = self.known(workspace, *place);
+        for (component, state) in now.iter().filter(|(index, _)| components.contains(index)) {
+            let built = self.built(workspace, *component);
             let digest = |state: Option<ComponentState>| state.map(|state| state.digest);
-            known.doubts = if digest(known.state) == digest(*state) { known.doubts } else { 0 };
-            (known.state, known.is_doubted) = (*state, false);
+            if digest(built.state) != digest(*state) {
+                built.uncertain_rebuilds = 0;
+            }
+            (built.state, built.is_uncertain) = (*state, false);
         }
     }
 
-    /// Notes what these components are made from as a round begins or begins again: their
-    /// hooks are yet to leave what they leave, and what is missing of it is no change.
-    pub(crate) fn begin(
+    /// Records the states of these components when their steps start or restart. Until their
+    /// hooks complete, missing outputs are not a change.
+    pub(crate) fn set_before_hooks(
         &mut self,
         workspace: &Workspace,
         now: &ComponentStates,
-        places: &BTreeSet<usize>,
+        components: &BTreeSet<usize>,
     ) {
-        let begun = |state: &Option<ComponentState>| {
-            state.map(|it| ComponentState { is_whole: false, ..it })
+        let without_outputs = |state: &Option<ComponentState>| {
+            state.map(|state| ComponentState { has_outputs: false, ..state })
         };
-        let now = now.iter().map(|(place, state)| (*place, begun(state))).collect();
-        self.set(workspace, &now, places);
+        let now = now.iter().map(|(index, state)| (*index, without_outputs(state))).collect();
+        self.set(workspace, &now, components);
     }
 
-    /// The hooks of these components left all that they leave: what is missing of it from
-    /// now on, somebody took away.
-    pub(crate) fn hooks_completed(&mut self, workspace: &Workspace, places: &BTreeSet<usize>) {
-        for place in places {
-            if let Some(state) = &mut self.known(workspace, *place).state {
-                state.is_whole = true;
+    /// Records that the hooks of these components completed. From now on, missing outputs are a
+    /// change.
+    pub(crate) fn hooks_completed(&mut self, workspace: &Workspace, components: &BTreeSet<usize>) {
+        for component in components {
+            if let Some(state) = &mut self.built(workspace, *component).state {
+                state.has_outputs = true;
             }
         }
     }
 
-    /// These components may have been made from what was there for a moment only. That
-    /// cannot go on for ever: what writes the same again and again is no editor.
-    pub(crate) fn doubt(&mut self, workspace: &Workspace, places: &BTreeSet<usize>) {
-        for place in places {
-            let known = self.known(workspace, *place);
-            if known.doubts < MOST_DOUBTS {
-                (known.is_doubted, known.doubts) = (true, known.doubts + 1);
+    /// Marks components that may have been built from inputs that existed only briefly. The
+    /// number of rebuilds is limited, in case a program repeatedly writes the same contents.
+    pub(crate) fn mark_uncertain(&mut self, workspace: &Workspace, components: &BTreeSet<usize>) {
+        for component in components {
+            let built = self.built(workspace, *component);
+            if built.uncertain_rebuilds < MAX_UNCERTAIN_REBUILDS {
+                built.is_uncertain = true;
+                built.uncertain_rebuilds += 1;
             }
         }
     }
 
-    /// What these components were made from is not known.
-    pub(crate) fn forget(&mut self, workspace: &Workspace, places: &BTreeSet<usize>) {
-        for place in places {
-            self.known(workspace, *place).state = None;
+    /// Forgets the inputs from which these components were built.
+    pub(crate) fn forget(&mut self, workspace: &Workspace, components: &BTreeSet<usize>) {
+        for component in components {
+            self.built(workspace, *component).state = None;
         }
     }
 
-    fn known(&mut self, workspace: &Workspace, place: usize) -> &mut KnownState {
-        self.states.entry(workspace.components[place].name.clone()).or_default()
+    fn built(&mut self, workspace: &Workspace, component: usize) -> &mut BuiltState {
+        self.states.entry(workspace.components[component].name.clone()).or_default()
     }
 
-    /// The components that are to be looked at, whatever happened.
-    pub(crate) fn doubtful(&self, workspace: &Workspace) -> BTreeSet<usize> {
-        let doubted =
-            self.states.iter().filter(|(_, known)| known.is_doubted || known.state.is_none());
-        doubted.filter_map(|(name, _)| workspace.find(name)).collect()
+    /// The components that must be compared even if none of their files changed.
+    pub(crate) fn uncertain(&self, workspace: &Workspace) -> BTreeSet<usize> {
+        let uncertain =
+            self.states.iter().filter(|(_, built)| built.is_uncertain || built.state.is_none());
+        uncertain.filter_map(|(name, _)| workspace.find(name)).collect()
     }
 
-    /// The components that are not what they were.
+    /// The components whose current state differs from the one that they were built from.
     pub(crate) fn changed(&self, workspace: &Workspace, now: &ComponentStates) -> BTreeSet<usize> {
-        let is_same = |place: &usize, state: &Option<ComponentState>| {
-            let before = self.states.get(&workspace.components[*place].name);
-            before.filter(|before| !before.is_doubted).is_some_and(|before| {
-                before.state.zip(*state).is_some_and(|(before, now)| {
-                    before.digest == now.digest && (now.is_whole || !before.is_whole)
+        let is_same = |component: &usize, state: &Option<ComponentState>| {
+            let built = self.states.get(&workspace.components[*component].name);
+            built.filter(|built| !built.is_uncertain).is_some_and(|built| {
+                built.state.zip(*state).is_some_and(|(before, now)| {
+                    before.digest == now.digest && (now.has_outputs || !before.has_outputs)
                 })
             })
         };
         now.iter()
-            .filter(|(place, state)| !is_same(place, state))
-            .map(|(place, _)| *place)
+            .filter(|(component, state)| !is_same(component, state))
+            .map(|(component, _)| *component)
             .collect()
     }
 }
 
-/// What components are now, as long as no round is at work.
+/// The current states of components.
 pub(crate) async fn states(
     loaded: &Arc<Loaded>,
     trees: &Arc<TreeCache>,
-    places: BTreeSet<usize>,
+    components: BTreeSet<usize>,
 ) -> ComponentStates {
     let (loaded, trees) = (Arc::clone(loaded), Arc::clone(trees));
-    let all = places.clone();
+    let all = components.clone();
     let reading = tokio::task::spawn_blocking(move || {
         let Loaded { workspace, graph, .. } = &*loaded;
-        places
+        components
             .into_par_iter()
-            .filter(|place| workspace.components[*place].builds())
-            .map(|place| (place, state(workspace, graph, &trees, place).ok()))
+            .filter(|component| workspace.components[*component].builds())
+            .map(|component| (component, state(workspace, graph, &trees, component).ok()))
             .collect()
     });
-    reading.await.unwrap_or_else(|_| all.into_iter().map(|place| (place, None)).collect())
+    reading.await.unwrap_or_else(|_| all.into_iter().map(|component| (component, None)).collect())
 }
 
 fn state(
     workspace: &Workspace,
     graph: &Graph,
     trees: &TreeCache,
-    place: usize,
+    index: usize,
 ) -> Result<ComponentState, Problem> {
-    let component = &workspace.components[place];
-    let needed: Vec<String> = graph
-        .dependencies(place)
+    let component = &workspace.components[index];
+    let dependencies: Vec<String> = graph
+        .dependencies(index)
         .into_iter()
-        .map(|needed| workspace.components[needed].name.clone())
+        .map(|dependency| workspace.components[dependency].name.clone())
         .collect();
     let mut fields = FieldHasher::default();
-    let mut is_whole = true;
+    let mut has_outputs = true;
     if component.has_hooks() {
-        // What hooks left is made from the rest, unless somebody changes it.
+        // Outputs are computed from the other inputs, so only changes to them count.
         let folder = trees.component_files(&component.dir())?;
-        is_whole = trees.outputs(&component.dir()).are_unchanged_in(&folder);
+        has_outputs = trees.outputs(&component.dir()).are_unchanged_in(&folder);
         fields.add(
-            trees.hook_context_without_generated(&component.dir(), &needed)?.digest().as_bytes(),
+            trees
+                .hook_context_without_generated(&component.dir(), &dependencies)?
+                .digest()
+                .as_bytes(),
         );
     }
     if let Some((file, inputs)) = &component.inputs {
@@ -188,10 +192,10 @@ fn state(
         }
     }
     for image in component.images.iter().filter(|_| !component.has_hooks()) {
-        let selection = ContextSpec::own(component, image).with_dependencies(needed.clone());
+        let spec = ContextSpec::own(component, image).with_dependencies(dependencies.clone());
         fields.add(image.name.as_bytes());
         fields.add(image.dockerfile_digest.as_bytes());
-        fields.add(trees.context_without_generated(&selection)?.digest().as_bytes());
+        fields.add(trees.context_without_generated(&spec)?.digest().as_bytes());
     }
-    Ok(ComponentState { digest: fields.finish(), is_whole })
+    Ok(ComponentState { digest: fields.finish(), has_outputs })
 }

@@ -50,7 +50,7 @@ impl<E: Engine> Session<'_, E> {
         let plan = Plan::new(workspace, &loaded.graph, Some(selected));
         let components: BTreeSet<usize> = plan.steps.iter().map(|step| step.component).collect();
         let now = states(loaded, &self.trees, components.clone()).await;
-        self.snapshot.begin(workspace, &now, &components);
+        self.snapshot.set_before_hooks(workspace, &now, &components);
         let _lock = self.ctx.lock("watch").await?;
         let prepared = Prepared {
             workspace: Arc::clone(workspace),
@@ -135,7 +135,7 @@ impl<E: Engine> Session<'_, E> {
                 }
                 () = self.changes.collect(&mut batch, not_before) => {}
             }
-            batch.find_own(workspace, hook_activity, &self.trees);
+            batch.mark_own(workspace, hook_activity, &self.trees);
             let touched = batch.touched_by_others(workspace);
             let now = states(loaded, &self.trees, in_steps(&touched)).await;
             let changed = self.snapshot.changed(workspace, &now);
@@ -146,7 +146,7 @@ impl<E: Engine> Session<'_, E> {
                 continue;
             }
             if !outdated.is_empty() {
-                self.snapshot.begin(workspace, &now, &outdated);
+                self.snapshot.set_before_hooks(workspace, &now, &outdated);
                 self.announce_changes(&batch, loaded, &changed, &touched);
                 cancellation.restart(&outdated);
                 not_before = Instant::now() + delay;
@@ -155,7 +155,7 @@ impl<E: Engine> Session<'_, E> {
             let dealt_with = touched.iter().copied().filter(is_settled).collect();
             settled.merge(batch.split_off(workspace, &dealt_with));
         };
-        batch.find_own(workspace, hook_activity, &self.trees);
+        batch.mark_own(workspace, hook_activity, &self.trees);
         if steps.iter().any(|component| cancellation.is_outdated(*component)) {
             batch.merge(settled);
         }
@@ -173,7 +173,8 @@ impl<E: Engine> Session<'_, E> {
         let Prepared { workspace, plan, cancellation, hook_activity, .. } = prepared;
         let components: BTreeSet<usize> = plan.steps.iter().map(|step| step.component).collect();
         // A change during a step may or may not be in its image.
-        self.snapshot.doubt(&workspace, &batch.touched_by_no_hook(&workspace, &hook_activity));
+        self.snapshot
+            .mark_uncertain(&workspace, &batch.touched_by_no_hook(&workspace, &hook_activity));
         let is_outdated = |component: &&usize| cancellation.is_outdated(**component);
         let outdated = components.iter().filter(is_outdated).copied().collect();
         self.snapshot.forget(&workspace, &outdated);
@@ -198,7 +199,7 @@ impl<E: Engine> Session<'_, E> {
         outside.retain(|component| !components.contains(component));
         if !outside.is_empty() {
             self.snapshot.forget(&workspace, &outside);
-            batch.look_again();
+            batch.request_recheck();
         }
         let built = completed.built(&workspace);
         self.after_round.round_ended(completed.result.is_ok(), built);
@@ -218,7 +219,7 @@ impl<E: Engine> Session<'_, E> {
         let direct: BTreeSet<usize> = changed.intersection(touched).copied().collect();
         let components = if direct.is_empty() { changed } else { &direct };
         self.ctx.events.send(Event::FilesChanged {
-            paths: batch.shown(&loaded.workspace, components),
+            paths: batch.paths_to_print(&loaded.workspace, components),
             components: components.iter().map(|component| loaded.name(*component)).collect(),
         });
     }

@@ -178,7 +178,7 @@ impl<E: Engine> Session<'_, E> {
     /// Builds what changes made stale; gives the changes that came meanwhile.
     async fn build_changed(&mut self, mut batch: ChangeBatch) -> Result<ChangeBatch, CommandError> {
         if let Some((workspace, hook_activity)) = &self.last_round.hooks {
-            batch.find_own(workspace, hook_activity, &self.trees);
+            batch.mark_own(workspace, hook_activity, &self.trees);
         }
         batch.merge(std::mem::take(&mut self.postponed));
         debug!(?batch, "changes");
@@ -190,7 +190,7 @@ impl<E: Engine> Session<'_, E> {
         let workspace = &loaded.workspace;
         let touched = batch.touched(workspace);
         let mut candidates = loaded.watched_dependents(&touched);
-        candidates.extend(self.snapshot.doubtful(workspace).intersection(&loaded.watched));
+        candidates.extend(self.snapshot.uncertain(workspace).intersection(&loaded.watched));
         let now = states(&loaded, &self.trees, candidates).await;
         let mut stale = self.snapshot.changed(workspace, &now);
         let (held_back, warnings) = self.loop_breaker.held_back(&batch, workspace, &stale);
