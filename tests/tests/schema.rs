@@ -57,7 +57,7 @@ impl Checker {
 fn tree() -> Workspace {
     Workspace::new()
         .with_box()
-        .image("a", "FROM tt-box\nRUN echo hello\nCOPY f /\n")
+        .image("a", "FROM tt-box\nRUN echo tt-\nCOPY f /\n")
         .file("src/a/f", "1")
         .file("src/a/.dockerignore", "none\n")
         .image("b", "FROM tt-a\n")

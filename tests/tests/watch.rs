@@ -279,7 +279,7 @@ fn a_hook_that_writes_into_its_own_tree_does_not_loop() {
         .script("src/a/build/build-pre.sh", steady)
         .script("src/c/build/build-pre.sh", unsteady);
     let mut running = workspace.start(&["watch"]);
-    running.wait_for("src/c/build/build-pre.sh: wrote src/c/app/made once more");
+    running.wait_for("src/c/build/build-pre.sh: wrote src/c/app/made again");
     running.wait_for("watching: ");
     workspace.save("src/a/app/x", "2");
     running.wait_for("changed: src/a/app/x → a");
@@ -426,7 +426,7 @@ fn a_hook_that_is_looked_at_does_not_loop() {
     let workspace =
         three().file("src/c/app/made", "first").script("src/c/build/build-pre.sh", unsteady);
     let mut running = workspace.start(&["watch", "--poll=100"]);
-    running.wait_for("src/c/build/build-pre.sh: wrote src/c/app/made once more");
+    running.wait_for("src/c/build/build-pre.sh: wrote src/c/app/made again");
     running.wait_for("watching: ");
     assert_eq!(built(running), ["a", "b", "c", "c", "c"]);
 }
