@@ -209,8 +209,9 @@ impl ScriptedEngine {
         image.labels.extend(ours);
         image.made_from = made_from;
         let before = self.find(request.image);
-        if before.is_some_and(|before| before.made_from == image.made_from) {
-            self.needless.borrow_mut().push(request.image.to_owned());
+        if let Some(before) = before.filter(|before| before.made_from == image.made_from) {
+            let labels = [&before.labels, &image.labels];
+            self.needless.borrow_mut().push(format!("{}: {labels:?}", request.image));
         }
         Ok(self.add(request.image, image))
     }

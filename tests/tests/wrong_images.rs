@@ -174,7 +174,7 @@ fn a_base_whose_name_is_taken_during_the_build_is_noticed() {
     running.wait_for("b | [2/2] RUN sleep 2; : ");
     docker(&["tag", &other, &taken]);
     let output = running.finish().exits_with(0);
-    assert_eq!(output.stderr.matches("gets it back").count(), 1, "{}", output.stderr);
+    assert_eq!(output.stderr.matches("of this workspace again").count(), 1, "{}", output.stderr);
     assert!(image_tree(&workspace.own("tt-b"))["text"].ends_with("first"));
     assert_eq!(workspace.xtask(&ARGUMENTS).exits_with(0).built(), [""; 0]);
 }
@@ -253,8 +253,8 @@ fn the_name_that_push_gives_an_image_is_that_image() {
     assert!(image_tree(&workspace.own("tt-b"))["text"].ends_with("second"));
     workspace.write("src/a/text", "third");
     let output = workspace.xtask(&["build"]).exits_with(0);
-    let warning = "warning: src/b/build/tt-b.dockerfile:2: quay.invalid/tt-org/tt-a:v7 is an image \
-                   that a build of component 'a' made, and is used as it is";
+    let warning = "warning: src/b/build/tt-b.dockerfile:2: quay.invalid/tt-org/tt-a:v7 was built \
+                   by component 'a' and is used as it is";
     assert!(output.stderr.contains(warning), "{}", output.stderr);
     assert_eq!(workspace.xtask(&with).exits_with(0).built(), ["b"]);
     assert!(image_tree(&workspace.own("tt-b"))["text"].ends_with("third"));
