@@ -41,7 +41,9 @@ impl Checker {
             serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
         };
         let events: Vec<Value> = output.stdout.lines().map(event).collect();
-        events.iter().for_each(|event| self.check("event", event));
+        for event in &events {
+            self.check("event", event);
+        }
         events
     }
 
