@@ -20,7 +20,7 @@ use xtask_core::context::hook_outputs::HookOutputs;
 use xtask_core::context::spec::ContextSpec;
 use xtask_core::context::tree::Kind;
 use xtask_core::digest::Digest;
-use xtask_core::paths::TEMPORARY;
+use xtask_core::paths::{SRC, TEMPORARY, component_dir};
 use xtask_core::problem::Problem;
 use xtask_core::regular_file;
 use xtask_core::staleness::fingerprint::{Manifest, Recipe};
@@ -428,8 +428,8 @@ impl<E> OutputTracker<'_, E> {
         let names: Vec<&str> = path.iter().filter_map(|name| name.to_str()).collect();
         match *names {
             ["target" | ".git", ..] => true,
-            ["src", component, ref below @ ..] if !below.is_empty() => {
-                let outputs = self.round.trees.outputs(&format!("src/{component}"));
+            [SRC, component, ref below @ ..] if !below.is_empty() => {
+                let outputs = self.round.trees.outputs(&component_dir(component));
                 TEMPORARY.contains(&below[0])
                     || outputs.contains(&below.iter().collect::<PathBuf>())
             }

@@ -10,6 +10,7 @@ use clap::Parser;
 use console::Style;
 use tokio::runtime::Handle;
 use xtask_core::escape;
+use xtask_core::paths::SRC;
 use xtask_core::problem::{Problem, Problems};
 use xtask_core::workspace::components;
 
@@ -19,11 +20,11 @@ use crate::cli::graph::GraphArgs;
 use crate::cli::trace;
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
+use crate::commands;
 use crate::commands::context::ContextOptions;
 use crate::commands::graph::GraphOptions;
 use crate::commands::push::PushOptions;
 use crate::commands::watch::WatchOptions;
-use crate::commands::{self};
 use crate::engine::{Builder, Environment};
 use crate::event::{Event, Output};
 use crate::event_channel::Events;
@@ -216,7 +217,7 @@ fn root(named: Option<&Path>) -> Result<PathBuf, Problems> {
         .map_err(|error| Problem::of_request(format!("cannot get the current folder: {error}")))?;
     if let Some(named) = named {
         let root = here.join(named);
-        if root.join("src").is_dir() {
+        if root.join(SRC).is_dir() {
             return Ok(root);
         }
         let message = "has no src/: --root must name the folder that contains src/";

@@ -13,8 +13,7 @@ use xtask_core::context::build_context::Context;
 use xtask_core::context::spec::ContextSpec;
 use xtask_core::context::tree::{Kind, Tree, Wanted};
 use xtask_core::context::tree_cache::TreeCache;
-use xtask_core::paths::DEPENDENCY;
-use xtask_core::paths::TEMPORARY;
+use xtask_core::paths::{DEPENDENCY, TEMPORARY, component_dir};
 use xtask_core::plan::steps::{Plan, Step};
 use xtask_core::problem::{Problem, Problems};
 use xtask_core::workspace::components::{Component, Image, Workspace, WorkspaceOptions};
@@ -200,7 +199,7 @@ fn describe(
     let sent: HashSet<PathBuf> = context.items().map(|item| item.path()).collect();
     let own = (component.dir(), PathBuf::new());
     let others =
-        dependencies.iter().map(|name| (format!("src/{name}"), Path::new(DEPENDENCY).join(name)));
+        dependencies.iter().map(|name| (component_dir(name), Path::new(DEPENDENCY).join(name)));
     for (dir, path_in_context) in std::iter::once(own).chain(others) {
         let folder = workspace.root.join(&dir);
         let tree = Tree::read_filtered(&folder, without_temporary, &[])

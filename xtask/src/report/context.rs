@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use xtask_core::context::build_context::{Context, ContextEntry};
 use xtask_core::context::tree::Kind;
 use xtask_core::escape;
+use xtask_core::paths::DEPENDENCY;
 
 use crate::commands::context::{ImageContext, LeftOut};
 use crate::event::VERSION;
@@ -128,7 +129,7 @@ fn folders(context: &Context) -> BTreeMap<PathBuf, (usize, u64)> {
     let mut found: BTreeMap<PathBuf, (usize, u64)> = BTreeMap::new();
     for item in context.items().filter(|item| item.entry.kind != Kind::Folder) {
         let path = item.path();
-        let parts = if path.starts_with("dependency") { 2 } else { 1 };
+        let parts = if path.starts_with(DEPENDENCY) { 2 } else { 1 };
         let folder: PathBuf = path.parent().into_iter().flatten().take(parts).collect();
         let sums = found.entry(folder).or_default();
         sums.0 += 1;

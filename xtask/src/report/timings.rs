@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use xtask_core::escape;
+use xtask_core::paths::{POST_HOOK, PRE_HOOK};
 
 use crate::event::Event;
 use crate::outcome::Summary;
@@ -70,7 +71,7 @@ impl Timings {
             }
             Event::TaskFinished { task: part, .. } => {
                 let start = step.open.remove(part).unwrap_or(now);
-                let is_hook = ["build-pre.sh", "build-post.sh"].contains(&part.as_str());
+                let is_hook = [PRE_HOOK, POST_HOOK].contains(&part.as_str());
                 let kind = if is_hook { "hook" } else { "build" };
                 step.spans.push(Span { kind, name: part.clone(), start, end: now });
             }

@@ -11,13 +11,14 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
+use crate::system::state::DIR;
 use xtask_core::problem::Problem;
 
 use crate::event::Event;
 use crate::event_channel::Events;
 
-/// The lock file, relative to the root.
-const FILE: &str = "target/xtask/lock";
+/// The lock file, in [`DIR`].
+const FILE: &str = "lock";
 
 /// Why the workspace is not locked for a command.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +32,7 @@ pub enum LockError {
         holder: String,
     },
     /// Waiting for the lock failed.
-    #[error("{FILE}: cannot wait for the lock: {0}")]
+    #[error("{DIR}/{FILE}: cannot wait for the lock: {0}")]
     Io(#[from] io::Error),
 }
 
@@ -55,10 +56,10 @@ impl Lock {
                 "{what}: {error}. Do not run another xtask command in this workspace at the same \
                  time"
             );
-            events.send(Event::Warning(Problem::of_file(FILE, message)));
+            events.send(Event::Warning(Problem::of_file(format!("{DIR}/{FILE}"), message)));
             Ok(Self { file: None })
         };
-        let mut file = match open(&root.join(FILE)) {
+        let mut file = match open(&root.join(DIR).join(FILE)) {
             Ok(file) => file,
             Err(error) => return without("cannot be opened", &error),
         };

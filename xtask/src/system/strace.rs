@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use xtask_core::paths::{SRC, component_dir};
 use xtask_core::workspace::inputs::{Inputs, is_never_input};
 
 /// The tracing command, to be followed by the trace's file and the traced command.
@@ -47,7 +48,7 @@ impl TracedReads {
     pub(crate) fn parse(trace: &str, root: &Path, component: &str) -> Self {
         let mut parser = Parser {
             root,
-            component_dir: Path::new("src").join(component),
+            component_dir: component_dir(component).into(),
             cwds: BTreeMap::new(),
             unfinished: BTreeMap::new(),
             written: BTreeSet::new(),
@@ -233,7 +234,7 @@ impl Parser<'_> {
     fn input_path(&self, path: &Path) -> Option<PathBuf> {
         let inside = path.strip_prefix(self.root).ok()?;
         let is_input = !inside.as_os_str().is_empty()
-            && inside != Path::new("src")
+            && inside != Path::new(SRC)
             && !inside.starts_with(&self.component_dir)
             && !is_never_input(inside);
         is_input.then(|| inside.to_owned())

@@ -17,8 +17,7 @@ use rayon::prelude::*;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use xtask_core::context::build_context::ContextPart;
 use xtask_core::context::tree::{Entry, Kind, Tree};
-use xtask_core::paths::GENERATED;
-use xtask_core::paths::TEMPORARY;
+use xtask_core::paths::{GENERATED, TEMPORARY};
 use xtask_core::problem::{Problem, Problems};
 use xtask_core::workspace::components::{Component, Workspace};
 

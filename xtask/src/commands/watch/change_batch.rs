@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use xtask_core::context::tree_cache::TreeCache;
+use xtask_core::paths::SRC;
 use xtask_core::workspace::components::Workspace;
 
 use crate::build::hook_activity::HookActivity;
@@ -236,13 +237,13 @@ impl ChangeBatch {
 }
 
 fn owner(path: &Path, workspace: &Workspace) -> Option<usize> {
-    let name = path.strip_prefix("src").ok()?.iter().next()?;
+    let name = path.strip_prefix(SRC).ok()?.iter().next()?;
     workspace.find(name.to_str()?)
 }
 
 /// The components that a changed path affects directly.
 fn touched_by(path: &Path, workspace: &Workspace) -> BTreeSet<usize> {
-    if Path::new("src").starts_with(path) {
+    if Path::new(SRC).starts_with(path) {
         return (0..workspace.components.len()).collect();
     }
     let is_head = path.starts_with(".git");

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use xtask_core::context::dockerignore::Dockerignore;
 use xtask_core::context::spec::ContextSpec;
 use xtask_core::context::tree_cache::TreeCache;
+use xtask_core::paths::{BUILD, SRC};
 use xtask_core::plan::graph::{Direction, Graph};
 use xtask_core::workspace::components::Workspace;
 use xtask_core::workspace::inputs::is_never_input;
@@ -67,7 +68,7 @@ impl WatchFilter {
     /// Whether all files in a folder are to be watched, judging by its path.
     pub(crate) fn matches_all_in(&self, folder: &Path) -> bool {
         let mut parts = folder.iter();
-        let is_below = parts.next().is_some_and(|first| first == "src");
+        let is_below = parts.next().is_some_and(|first| first == SRC);
         let component = parts.next().and_then(|name| name.to_str());
         let is_inside = parts.next().is_some();
         let has_rules = component.is_none_or(|name| self.ignored.contains_key(name));
@@ -76,7 +77,7 @@ impl WatchFilter {
 
     /// The top folders to watch, relative to the root.
     pub(crate) fn folders(&self) -> impl Iterator<Item = &Path> {
-        std::iter::once(Path::new("src")).chain(self.extra_paths.iter().map(PathBuf::as_path))
+        std::iter::once(Path::new(SRC)).chain(self.extra_paths.iter().map(PathBuf::as_path))
     }
 
     /// Whether the checked-out commit is to be watched.
@@ -85,11 +86,11 @@ impl WatchFilter {
     }
 
     fn is_source(&self, path: &Path) -> bool {
-        let Ok(path) = path.strip_prefix("src") else { return path.as_os_str().is_empty() };
+        let Ok(path) = path.strip_prefix(SRC) else { return path.as_os_str().is_empty() };
         let mut parts = path.iter();
         let Some(component) = parts.next() else { return true };
         let below = parts.as_path();
-        let is_always_watched = below.as_os_str().is_empty() || below.starts_with("build");
+        let is_always_watched = below.as_os_str().is_empty() || below.starts_with(BUILD);
         let ignored = component.to_str().and_then(|component| self.ignored.get(component));
         let (Some(ignored), false) = (ignored, is_always_watched) else { return true };
         let text = below.to_string_lossy();

@@ -22,6 +22,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use crate::system::watcher::filter::WatchFilter;
 use crate::system::watcher::poller::{PolledChange, Poller};
+use xtask_core::paths::{BUILD, SRC};
 
 /// File systems on which other hosts can change files, without an event here: their types of
 /// statfs(2) and linux/magic.h.
@@ -113,14 +114,14 @@ impl Watcher {
     /// Watches the folders that define the components and their dependencies, which is possible
     /// before the workspace is read.
     pub(crate) fn watch_structure(&mut self) {
-        let src = Path::new("src");
+        let src = Path::new(SRC);
         self.watch_folder(Path::new(""));
         self.watch_folder(src);
         let Ok(components) = fs::read_dir(self.root.join(src)) else { return };
         for component in components.flatten() {
             let folder = src.join(component.file_name());
             self.watch_folder(&folder);
-            self.watch_folder(&folder.join("build"));
+            self.watch_folder(&folder.join(BUILD));
         }
     }
 
@@ -290,7 +291,7 @@ impl Watcher {
     /// Whether a path is a folder to watch; a component may be a link to one.
     fn is_folder(&self, path: &Path) -> bool {
         let full = self.root.join(path);
-        let is_component = path.parent().is_some_and(|parent| parent == Path::new("src"));
+        let is_component = path.parent().is_some_and(|parent| parent == Path::new(SRC));
         let found = if is_component { fs::metadata(full) } else { fs::symlink_metadata(full) };
         found.is_ok_and(|found| found.is_dir())
     }
