@@ -21,7 +21,7 @@ use xtask_core::context::build_context::Context;
 use xtask_core::context::spec::DependencyFolder;
 use xtask_core::plan::steps::Step;
 use xtask_core::problem::Problem;
-use xtask_core::staleness::engine_images::Decision;
+use xtask_core::staleness::engine_images::Comparison;
 use xtask_core::staleness::fingerprint::{Change, Fingerprint, IngredientKind, Manifest, Recipe};
 use xtask_core::workspace::components::{Component, Image};
 use xtask_core::workspace::inputs::Inputs;
@@ -214,9 +214,9 @@ impl<'a, E: Engine> HookCache<'a, E> {
             };
             let (bases, _) = self.bases.ids(image).await?;
             match self.images.compare(image, fingerprint, &bases).await? {
-                Decision::UpToDate => {}
-                Decision::Tag { id } => to_restore.push((image, id)),
-                Decision::Stale(_) => return miss("an image is stale"),
+                Comparison::UpToDate => {}
+                Comparison::Tag { id } => to_restore.push((image, id)),
+                Comparison::Stale(_) => return miss("an image is stale"),
             }
         }
         Ok(Some(Hit { key, result, to_restore }))

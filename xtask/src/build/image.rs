@@ -12,7 +12,7 @@ use xtask_core::dockerfile::parser::ImageUse;
 use xtask_core::plan::steps::Step;
 use xtask_core::problem::Problem;
 use xtask_core::regular_file;
-use xtask_core::staleness::engine_images::{self, Bases, Decision as Comparison};
+use xtask_core::staleness::engine_images::{self, Bases, Comparison};
 use xtask_core::staleness::fingerprint::{self, Fingerprint, IngredientKind, Manifest, Recipe};
 use xtask_core::staleness::reason::Reason;
 use xtask_core::workspace::components::{Component, Image};

@@ -8,7 +8,7 @@ use tokio::sync::OnceCell;
 use xtask_core::dockerfile::provenance::ImageFacts;
 use xtask_core::image_reference;
 use xtask_core::staleness::engine_images::{
-    Bases, Decision, EngineImages, Origin, OriginUnknown, TrackedImage,
+    Bases, Comparison, EngineImages, Origin, OriginUnknown, TrackedImage,
 };
 use xtask_core::staleness::fingerprint::{Fingerprint, Manifest};
 use xtask_core::workspace::components::Image;
@@ -77,7 +77,7 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
         image: &Image,
         wanted: &Fingerprint,
         bases: &Bases,
-    ) -> Result<Decision, StepError> {
+    ) -> Result<Comparison, StepError> {
         let decided = self.try_compare(image, wanted, bases).await;
         decided.map_err(|source| image_error(image, source))
     }
@@ -87,15 +87,15 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
         image: &Image,
         wanted: &Fingerprint,
         bases: &Bases,
-    ) -> Result<Decision, EngineError> {
+    ) -> Result<Comparison, EngineError> {
         loop {
             match self.compare_known(image, wanted, bases) {
                 Err(OriginUnknown(id)) => {
                     let is_ours = self.proves_itself(image, &id).await?;
                     self.known.borrow_mut().proved.insert((image.name.clone(), id), is_ours);
                 }
-                Ok(Decision::Stale(_)) if self.finds_recorded(image, wanted).await? => {}
-                Ok(Decision::Stale(_)) if !self.known.borrow().engine_images.is_complete() => {
+                Ok(Comparison::Stale(_)) if self.finds_recorded(image, wanted).await? => {}
+                Ok(Comparison::Stale(_)) if !self.known.borrow().engine_images.is_complete() => {
                     let list = async || {
                         let all = self.round.engine.engine_images().await?;
                         self.known.borrow_mut().engine_images.merge(all);
@@ -113,7 +113,7 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
         image: &Image,
         wanted: &Fingerprint,
         bases: &Bases,
-    ) -> Result<Decision, OriginUnknown> {
+    ) -> Result<Comparison, OriginUnknown> {
         let (known, records) = (self.known.borrow(), self.round.records.borrow());
         let origin = |held: &TrackedImage| {
             let recorded = records.origin(&image.name, wanted, &held.id);
@@ -124,7 +124,7 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
                 (recorded, _) => recorded,
             }
         };
-        known.engine_images.decide(&image.name, wanted, bases, origin)
+        known.engine_images.compare(&image.name, wanted, bases, origin)
     }
 
     /// Whether the image on record was not known to be in the engine, and is.

@@ -72,9 +72,9 @@ pub enum Origin {
     Unknown,
 }
 
-/// What to do for an image.
+/// How the images in the engine compare with the one that would be built.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Decision {
+pub enum Comparison {
     /// Nothing: the engine has it.
     UpToDate,
     /// The engine has it, but not under its name: tag it.
@@ -172,20 +172,20 @@ impl EngineImages {
     ///
     /// # Errors
     /// The origin of an image is unknown, and the decision depends on it.
-    pub fn decide(
+    pub fn compare(
         &self,
         name: &str,
         wanted: &Fingerprint,
         bases: &Bases,
         origin: impl Fn(&TrackedImage) -> Origin,
-    ) -> Result<Decision, OriginUnknown> {
+    ) -> Result<Comparison, OriginUnknown> {
         let reason = match self.get(name) {
             None => Reason::Missing,
             Some(image) if !image.has_fingerprint(wanted) => {
                 Reason::OtherFingerprint { fingerprint: image.fingerprint.clone() }
             }
             Some(image) => match (origin(image), image.moved_base(bases)) {
-                (Origin::Ours, None) => return Ok(Decision::UpToDate),
+                (Origin::Ours, None) => return Ok(Comparison::UpToDate),
                 (Origin::Ours, Some(moved)) => moved,
                 (Origin::Foreign, _) => Reason::Derived,
                 (Origin::Unknown, _) => return Err(OriginUnknown(image.id.clone())),
@@ -196,12 +196,12 @@ impl EngineImages {
         };
         for image in self.by_name.values().chain(&self.untagged).filter(is_candidate) {
             match origin(image) {
-                Origin::Ours => return Ok(Decision::Tag { id: image.id.clone() }),
+                Origin::Ours => return Ok(Comparison::Tag { id: image.id.clone() }),
                 Origin::Unknown => return Err(OriginUnknown(image.id.clone())),
                 Origin::Foreign => {}
             }
         }
-        Ok(Decision::Stale(reason))
+        Ok(Comparison::Stale(reason))
     }
 }
 
