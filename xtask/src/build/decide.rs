@@ -19,19 +19,20 @@ pub(crate) enum Decision {
 
 /// All reasons for which an image is stale: `reason` is what the engine's labels show,
 /// `wanted` what the image would be made from, `previous` what the last one was made from,
-/// if that is on record. `exists` tells of a path whether it is in the workspace.
+/// if that is on record: both are worked out only if they are needed. `exists` tells of a
+/// path whether it is in the workspace.
 pub(crate) fn explain<'i>(
     reason: Reason,
     image: &'i Image,
-    wanted: &Manifest,
-    previous: Option<&Manifest>,
+    wanted: impl FnOnce() -> Manifest,
+    previous: impl FnOnce() -> Option<Manifest>,
     local_name: impl Fn(&'i ImageUse) -> Option<&'i str>,
     exists: impl Fn(&str) -> bool,
 ) -> Vec<Reason> {
     match reason {
         Reason::OtherFingerprint { fingerprint } => {
-            let previous = previous.filter(|then| then.fingerprint.to_string() == fingerprint);
-            let changes = previous.map(|then| wanted.changes_since(then)).unwrap_or_default();
+            let previous = previous().filter(|then| then.fingerprint.to_string() == fingerprint);
+            let changes = previous.map(|then| wanted().changes_since(&then)).unwrap_or_default();
             let reasons = of_changes(image, changes, exists);
             if reasons.is_empty() {
                 vec![Reason::OtherFingerprint { fingerprint }]
@@ -126,7 +127,7 @@ mod tests {
         let other = Reason::OtherFingerprint { fingerprint: then.fingerprint.to_string() };
         let image = image("FROM base\n");
         let exists = |path: &str| existing.contains(&path);
-        let reasons = explain(other, &image, &now, Some(&then), |_| None, exists);
+        let reasons = explain(other, &image, || now, || Some(then), |_| None, exists);
         reasons.iter().map(ToString::to_string).collect()
     }
 
@@ -162,25 +163,29 @@ mod tests {
 
     #[test]
     fn without_a_record_of_that_fingerprint_only_the_fingerprint_is_known() {
-        let (image, now) = (image("FROM base\n"), manifest(&[OWN]));
+        let image = image("FROM base\n");
         let other = || Reason::OtherFingerprint { fingerprint: "x".to_owned() };
-        let unknown = |previous| explain(other(), &image, &now, previous, |_| None, |_| true);
+        let unknown = |previous: Option<Manifest>| {
+            let now = || manifest(&[OWN]);
+            explain(other(), &image, now, || previous, |_| None, |_| true)
+        };
         assert_eq!(unknown(None), [other()]);
-        assert_eq!(unknown(Some(&manifest(&[BASE]))), [other()]);
+        assert_eq!(unknown(Some(manifest(&[BASE]))), [other()]);
     }
 
     #[test]
     fn a_moved_base_of_the_workspace_was_rebuilt() {
-        let (image, now) = (image("FROM base\n"), manifest(&[]));
+        let image = image("FROM base\n");
+        let never = || unreachable!("a moved base needs no manifest");
         let moved = || Reason::BaseMoved {
             reference: "base".to_owned(),
             then: "1".to_owned(),
             now: "2".to_owned(),
         };
         let rebuilt = Reason::BaseRebuilt { image: "ours".to_owned(), is_planned: false };
-        let local = explain(moved(), &image, &now, None, |_| Some("ours"), |_| true);
+        let local = explain(moved(), &image, never, || None, |_| Some("ours"), |_| true);
         assert_eq!(local, [rebuilt]);
-        let external = explain(moved(), &image, &now, None, |_| None, |_| true);
+        let external = explain(moved(), &image, never, || None, |_| None, |_| true);
         assert_eq!(external, [moved()]);
     }
 }

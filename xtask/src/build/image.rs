@@ -169,13 +169,12 @@ impl<E: Engine> ImageBuilder<'_, E> {
             Comparison::UpToDate => Decision::UpToDate,
             Comparison::Tag { id } => Decision::Restore { id },
             Comparison::Stale(reason) => {
-                let previous = self.round.records.borrow().manifest(&image.name);
                 let root = &self.round.workspace.root;
                 Decision::Build(explain(
                     reason,
                     image,
-                    &expected.manifest(),
-                    previous.as_ref(),
+                    || expected.manifest(),
+                    || self.round.records.borrow().manifest(&image.name),
                     |used| self.round.local_name(used),
                     |path| root.join(path).exists(),
                 ))

@@ -75,14 +75,14 @@ pub enum Origin {
 /// How the images in the engine compare with the one that would be built.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Comparison {
-    /// Nothing: the engine has it.
+    /// The engine has it.
     UpToDate,
-    /// The engine has it, but not under its name: tag it.
+    /// The engine has it, but not under its name.
     Tag {
         /// The image id.
         id: String,
     },
-    /// Build it.
+    /// The engine does not have it.
     Stale(Reason),
 }
 
