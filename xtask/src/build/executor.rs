@@ -172,11 +172,13 @@ impl<'a, E: Engine> Executor<'a, E> {
             let component = &self.round.workspace.components[*component].name;
             debug!(component, "inputs changed: restart step");
         }
-        for task in &tasks {
-            self.took[*task] = Duration::ZERO;
-            let step = self.tasks[*task].step;
+        let steps: BTreeSet<usize> = tasks.iter().map(|task| self.tasks[*task].step).collect();
+        for step in steps {
             let state = std::mem::take(&mut self.steps[step]);
             self.runner.reset(step, state.started.is_some());
+        }
+        for task in &tasks {
+            self.took[*task] = Duration::ZERO;
         }
         self.schedule.reset(&tasks);
         self.cancellation.restarted(&outdated);
@@ -208,16 +210,17 @@ impl<'a, E: Engine> Executor<'a, E> {
 
     /// Notes how a step ended; the first outcome counts.
     fn finish(&mut self, step: usize, outcome: Outcome) {
-        let component = self.name(step);
-        let state = &mut self.steps[step];
-        if state.outcome.is_none() {
-            let duration = state.started.map_or(Duration::ZERO, |started| started.elapsed());
-            if outcome == Outcome::Built {
-                self.round.records.borrow_mut().set_duration(&component, duration);
-            }
-            state.outcome = Some(outcome.clone());
-            self.round.send(Event::StepFinished { component, outcome, duration });
+        if self.steps[step].outcome.is_some() {
+            return;
         }
+        let component = self.name(step);
+        let started = self.steps[step].started;
+        let duration = started.map_or(Duration::ZERO, |started| started.elapsed());
+        if outcome == Outcome::Built {
+            self.round.records.borrow_mut().set_duration(&component, duration);
+        }
+        self.steps[step].outcome = Some(outcome.clone());
+        self.round.send(Event::StepFinished { component, outcome, duration });
     }
 
     fn restore_interrupted(&self) {
