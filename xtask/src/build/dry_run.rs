@@ -172,7 +172,7 @@ impl<'a, E: Engine> DryRun<'a, E> {
             let state = if is_restored { ImageState::Restored } else { ImageState::UpToDate };
             return Ok(planned(self.builder.images.fingerprint(&image.name), state));
         }
-        let context = self.builder.context(step, image, &self.hook_cache.outputs()).await?;
+        let context = self.builder.context(step, image).await?;
         let expected = self.builder.expected(component, image, &context).await?;
         let decision = self.builder.decide(step, image, &expected).await?;
         self.builder.images.set_fingerprint(&image.name, expected.fingerprint.clone());
@@ -220,11 +220,12 @@ impl<'a, E: Engine> DryRun<'a, E> {
         image: &Image,
     ) -> Result<Option<Reason>, StepError> {
         let component = self.round.component(step);
-        let Some(before) = self.builder.images.manifest(&image.name) else {
+        if self.builder.images.id(&image.name).is_none() {
             return Ok(Some(Reason::Missing));
-        };
+        }
+        let before = self.builder.images.manifest(&image.name);
         let Some(before) = before.filter(|_| !component.has_hooks()) else { return Ok(None) };
-        let context = self.builder.context(step, image, &self.hook_cache.outputs()).await?;
+        let context = self.builder.context(step, image).await?;
         let expected = self.builder.expected(component, image, &context).await?;
         let own = format!("{}/", component.dir());
         let is_own = |change: &Change| {

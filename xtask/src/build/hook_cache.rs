@@ -15,10 +15,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use tracing::debug;
 use xtask_core::context::build_context::Context;
-use xtask_core::context::spec::DependencyFolder;
+use xtask_core::context::spec::{ContextSpec, DependencyFolder};
 use xtask_core::plan::steps::Step;
 use xtask_core::problem::Problem;
 use xtask_core::staleness::engine_images::Comparison;
@@ -27,7 +28,6 @@ use xtask_core::workspace::components::{Component, Image};
 use xtask_core::workspace::inputs::Inputs;
 
 use crate::build::base_images::BaseImages;
-use crate::build::image::CachedOutputs;
 use crate::build::image_lookup::ImageLookup;
 use crate::build::round::Round;
 use crate::build::step_error::{StepError, tree_error};
@@ -41,8 +41,8 @@ pub(crate) struct HookCache<'a, E> {
     images: &'a ImageLookup<'a, E>,
     bases: &'a BaseImages<'a, E>,
     store: RefCell<Store>,
-    /// Of the components whose hooks were skipped.
-    outputs: RefCell<CachedOutputs>,
+    /// By component whose hooks were skipped, where its `generated/` is.
+    outputs: RefCell<BTreeMap<String, PathBuf>>,
     warned: RefCell<BTreeSet<String>>,
 }
 
@@ -97,9 +97,9 @@ impl<'a, E: Engine> HookCache<'a, E> {
         step.dependency_folders(self.round.workspace, &self.outputs.borrow())
     }
 
-    /// Where the `generated/` of skipped components is.
-    pub(crate) fn outputs(&self) -> CachedOutputs {
-        self.outputs.borrow().clone()
+    /// What the context of an image is made from.
+    pub(crate) fn context_spec(&self, step: &Step, image: &Image) -> ContextSpec {
+        step.context_spec(self.round.workspace, image, &self.outputs.borrow())
     }
 
     /// Notes that a component's hooks are to run after all.
@@ -233,7 +233,7 @@ impl<'a, E: Engine> HookCache<'a, E> {
                 return Ok(false);
             }
         }
-        self.expect(component, hit);
+        self.note(component, hit);
         Ok(true)
     }
 
@@ -242,6 +242,10 @@ impl<'a, E: Engine> HookCache<'a, E> {
         for (image, id) in &hit.to_restore {
             self.images.expect_restored(image, id);
         }
+        self.note(component, hit);
+    }
+
+    fn note(&self, component: &Component, hit: Hit<'_>) {
         if hit.result.has_generated() {
             let generated = Store::generated(&hit.key);
             self.outputs.borrow_mut().insert(component.name.clone(), generated.into());

@@ -1,9 +1,7 @@
 //! One image of a round: what it is made from is read and digested, and it is built unless
 //! the engine has an image made from just that.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use tracing::debug;
@@ -19,6 +17,7 @@ use xtask_core::workspace::components::{Component, Image};
 
 use crate::build::base_images::BaseImages;
 use crate::build::decide::{Decision, explain};
+use crate::build::hook_cache::HookCache;
 use crate::build::image_lookup::ImageLookup;
 use crate::build::round::Round;
 use crate::build::step_error::{StepError, image_error, tree_error};
@@ -35,10 +34,8 @@ pub(crate) struct ImageBuilder<'a, E> {
     pub(crate) round: &'a Round<'a, E>,
     pub(crate) images: &'a ImageLookup<'a, E>,
     pub(crate) bases: &'a BaseImages<'a, E>,
+    pub(crate) hook_cache: &'a HookCache<'a, E>,
 }
-
-/// By component, where its `generated/` is, if that is not in its folder.
-pub(crate) type CachedOutputs = BTreeMap<String, PathBuf>;
 
 /// What an image would be made from.
 pub(crate) struct ExpectedImage<'c> {
@@ -57,17 +54,12 @@ impl ExpectedImage<'_> {
 
 impl<E: Engine> ImageBuilder<'_, E> {
     /// Makes one image, unless the engine has it.
-    pub(crate) async fn make(
-        &self,
-        step: &Step,
-        image: &Image,
-        cached: &CachedOutputs,
-    ) -> Result<Outcome, StepError> {
+    pub(crate) async fn make(&self, step: &Step, image: &Image) -> Result<Outcome, StepError> {
         let component = self.round.component(step);
         if self.round.options.pull {
             self.bases.pull(component, image, &self.bases.external(image)).await?;
         }
-        let context = self.context(step, image, cached).await?;
+        let context = self.context(step, image).await?;
         let expected = self.expected(component, image, &context).await?;
         let reasons = loop {
             let decision = self.decide(step, image, &expected).await?;
@@ -96,7 +88,7 @@ impl<E: Engine> ImageBuilder<'_, E> {
         let missing: Vec<&ImageUse> =
             self.bases.external(image).into_iter().filter(is_missing).collect();
         self.bases.pull(component, image, &missing).await?;
-        self.build(step, image, cached).await?;
+        self.build(step, image).await?;
         let (component, image) = (component.name.clone(), image.name.clone());
         self.round.send(Event::ImageBuilt { component, image });
         Ok(Outcome::Built)
@@ -116,16 +108,11 @@ impl<E: Engine> ImageBuilder<'_, E> {
 
     /// Builds an image until it is certain what it was made from: meanwhile another checkout
     /// may tag one of its bases' names onto an image of its own.
-    async fn build(
-        &self,
-        step: &Step,
-        image: &Image,
-        cached: &CachedOutputs,
-    ) -> Result<(), StepError> {
+    async fn build(&self, step: &Step, image: &Image) -> Result<(), StepError> {
         let (round, component) = (self.round, self.round.component(step));
         for _ in 0..TRIES {
             self.bases.pin(image).await?;
-            let context = self.context(step, image, cached).await?;
+            let context = self.context(step, image).await?;
             let expected = self.expected(component, image, &context).await?;
             let begun = round.records.borrow_mut().begin(&image.name, &expected.fingerprint);
             round.warn_unwritable(begun);
@@ -222,13 +209,8 @@ impl<E: Engine> ImageBuilder<'_, E> {
     }
 
     /// The files that the engine receives for an image.
-    pub(crate) async fn context(
-        &self,
-        step: &Step,
-        image: &Image,
-        cached: &CachedOutputs,
-    ) -> Result<Context, StepError> {
-        let spec = step.context_spec(self.round.workspace, image, cached);
+    pub(crate) async fn context(&self, step: &Step, image: &Image) -> Result<Context, StepError> {
+        let spec = self.hook_cache.context_spec(step, image);
         let trees = Arc::clone(self.round.trees);
         trees.set_reads_all(&spec, self.bases.read_all(image).await?);
         if let Some(context) = trees.cached_context(&spec) {

@@ -58,14 +58,12 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
         self.known.borrow_mut().fingerprints.insert(name.to_owned(), fingerprint);
     }
 
-    /// What the image that has a name was made from: the outer option is none if there is
-    /// no such image, the inner one if that is not on record.
-    #[expect(clippy::option_option, reason = "both are answers")]
-    pub(crate) fn manifest(&self, name: &str) -> Option<Option<Manifest>> {
+    /// What the image that has a name was made from, if that is on record.
+    pub(crate) fn manifest(&self, name: &str) -> Option<Manifest> {
         let known = self.known.borrow();
         let held = known.engine_images.get(name)?;
         let manifest = self.round.records.borrow().manifest(name);
-        Some(manifest.filter(|manifest| held.has_fingerprint(&manifest.fingerprint)))
+        manifest.filter(|manifest| held.has_fingerprint(&manifest.fingerprint))
     }
 
     /// Whether an image is up to date, is there under another name, or must be built.

@@ -81,7 +81,7 @@ async fn preview_round<E: Engine>(
     let images = ImageLookup::new(round, engine_images);
     let bases = BaseImages::new(round, &images);
     let hook_cache = HookCache::new(round, &images, &bases);
-    let builder = ImageBuilder { round, images: &images, bases: &bases };
+    let builder = ImageBuilder { round, images: &images, bases: &bases, hook_cache: &hook_cache };
     DryRun::new(round, &builder, &hook_cache).run().await
 }
 
@@ -110,7 +110,7 @@ pub(crate) async fn run_round<E: Engine>(
     let images = ImageLookup::new(round, engine_images);
     let bases = BaseImages::new(round, &images);
     let hook_cache = HookCache::new(round, &images, &bases);
-    let builder = ImageBuilder { round, images: &images, bases: &bases };
+    let builder = ImageBuilder { round, images: &images, bases: &bases, hook_cache: &hook_cache };
     let runner =
         StepRunner::new(round, &builder, &hook_cache, cancellation, hook_activity, temp_dirs);
     let tasks = plan.tasks();

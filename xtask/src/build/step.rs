@@ -208,12 +208,11 @@ impl<'a, E: Engine> StepRunner<'a, E> {
             self.round.send(Event::ImageUpToDate { component, image });
             return Ok(());
         }
-        let cached = self.hook_cache.outputs();
         if let Some(capture) = self.capture(step) {
-            let context = self.builder.context(step, image, &cached).await?;
+            let context = self.builder.context(step, image).await?;
             return capture.add(image, context).map_err(StepError::File);
         }
-        let outcome = self.builder.make(step, image, &cached).await?;
+        let outcome = self.builder.make(step, image).await?;
         let mut progress = self.progress(place);
         progress.has_built |= outcome == Outcome::Built;
         progress.has_restored |= outcome == Outcome::Restored;
