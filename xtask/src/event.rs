@@ -11,6 +11,7 @@
 use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
+use xtask_core::escape;
 use xtask_core::problem::Problem;
 use xtask_core::staleness::reason::Reason;
 
@@ -259,6 +260,16 @@ pub enum Output {
         /// The document.
         document: serde_json::Value,
     },
+}
+
+impl Output {
+    /// The output as it is written to a file.
+    pub(crate) fn into_text(self) -> String {
+        match self {
+            Self::Text { text } => text,
+            Self::Document { document } => escape::json(&format!("{document:#}\n")),
+        }
+    }
 }
 
 /// How far an instruction is.

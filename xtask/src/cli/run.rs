@@ -208,7 +208,7 @@ async fn graph(
         ctx.events.send(Event::Output(drawn));
         return Ok(());
     };
-    let text = report_graph::text(drawn);
+    let text = drawn.into_text();
     if is_check { report_graph::check(file, &text) } else { report_graph::write(file, &text) }
 }
 

@@ -27,11 +27,11 @@ use crate::ui::view::{Failed, View, failure_lines};
 
 /// Standard output, with the first error in writing it.
 #[derive(Debug, Default)]
-pub(crate) struct Results(Option<io::Error>);
+struct Results(Option<io::Error>);
 
 impl Results {
     /// Does nothing after an error.
-    pub(crate) fn write(&mut self, text: &str) {
+    fn write(&mut self, text: &str) {
         if self.0.is_none() {
             self.0 = io::stdout().write_all(text.as_bytes()).err();
         }
@@ -42,7 +42,7 @@ impl Results {
     }
 
     /// Reports the first error, unless the reader has closed the pipe.
-    pub(crate) fn finish(self) -> io::Result<()> {
+    fn finish(self) -> io::Result<()> {
         match self.0.map_or_else(|| io::stdout().flush(), Err) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             result => result,
@@ -124,9 +124,7 @@ pub(crate) async fn show(
             }
             Event::Output(output) if !is_json_progress => match output {
                 Output::Text { text } => results.write(&options.shown(&text)),
-                Output::Document { document } => {
-                    results.write(&escape::json(&format!("{document:#}\n")));
-                }
+                document @ Output::Document { .. } => results.write(&document.into_text()),
             },
             // In a glob, `?` matches any character.
             Event::Proposed { lines } if !is_json_progress => {

@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::Path;
 
-use xtask_core::escape;
 use xtask_core::problem::{Problem, Problems};
 
 use crate::command_error::CommandError;
@@ -43,27 +42,19 @@ impl Format {
 /// Renders a chart. `has_images` draws one node per image in DOT; `has_colors` applies to the
 /// tree. Control characters in names are shown as text; in JSON, they are escaped.
 pub(crate) fn draw(mut chart: Chart, format: Format, has_images: bool, has_colors: bool) -> Output {
-    if format == Format::Json {
-        return Output::Document { document: json::document(&chart) };
+    if format != Format::Json {
+        clean(&mut chart);
     }
-    clean(&mut chart);
     let text = match format {
+        Format::Tree => tree::draw(&chart, has_colors),
         Format::Dot if has_images => dot::draw_images(&chart),
         Format::Dot => dot::draw(&chart),
         Format::Mermaid => mermaid::draw(&chart),
         Format::Svg => svg::draw(&chart),
         Format::Page => page::draw(&chart),
-        Format::Tree | Format::Json => tree::draw(&chart, has_colors),
+        Format::Json => return Output::Document { document: json::document(&chart) },
     };
     Output::Text { text }
-}
-
-/// A drawn graph as it is written to a file.
-pub(crate) fn text(drawn: Output) -> String {
-    match drawn {
-        Output::Text { text } => text,
-        Output::Document { document } => escape::json(&format!("{document:#}\n")),
-    }
 }
 
 /// Escapes control characters in all names.
