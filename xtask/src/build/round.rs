@@ -1,19 +1,19 @@
 //! The facts of a round, which do not change while it runs.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use xtask_core::context::tree_cache::TreeCache;
 use xtask_core::dockerfile::parser::ImageUse;
-use xtask_core::image_reference::RegistryNames;
 use xtask_core::plan::steps::{Plan, Step};
 use xtask_core::problem::Problem;
 use xtask_core::workspace::components::{Component, Workspace};
 use xtask_core::workspace::registry_config::RegistryConfig;
 
+use crate::build::local_images::LocalImages;
 use crate::build::mode::Mode;
 use crate::build::options::BuildOptions;
 use crate::build::prepare::Prepared;
@@ -34,8 +34,7 @@ pub(crate) struct Round<'a, E> {
     pub(crate) ctx: &'a CommandContext,
     /// What earlier rounds came to; written as this one goes on.
     pub(crate) records: RefCell<Records>,
-    image_names: HashSet<&'a str>,
-    registry_names: Option<RegistryNames>,
+    local_images: LocalImages<'a>,
     /// By image, the other names that Dockerfiles use for it.
     aliases: BTreeMap<String, BTreeSet<String>>,
     has_warned_of_state: Cell<bool>,
@@ -61,8 +60,7 @@ impl<'a, E> Round<'a, E> {
             mode,
             ctx,
             records: RefCell::new(Records::read(&workspace.root)),
-            image_names: workspace.images().map(|(_, image)| image.name.as_str()).collect(),
-            registry_names: registry.map(RegistryConfig::names),
+            local_images: LocalImages::new(workspace, registry),
             aliases: BTreeMap::new(),
             has_warned_of_state: Cell::new(false),
         };
@@ -76,8 +74,7 @@ impl<'a, E> Round<'a, E> {
 
     /// The workspace's image that a Dockerfile means, if it means one.
     pub(crate) fn local_name<'u>(&self, used: &'u ImageUse) -> Option<&'u str> {
-        let name = used.local_name(self.registry_names.as_ref())?;
-        self.image_names.contains(name).then_some(name)
+        self.local_images.name(used)
     }
 
     /// The other names that Dockerfiles use for an image.

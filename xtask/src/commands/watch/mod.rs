@@ -23,6 +23,7 @@ mod options;
 mod reload;
 mod round;
 mod session;
+mod setup;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -49,6 +50,7 @@ use input_snapshot::InputSnapshot;
 use loop_breaker::LoopBreaker;
 use reload::Loader;
 use session::{LastRound, Requests, Session};
+use setup::Setup;
 
 /// The interval at which folders that cannot be watched are compared.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -80,22 +82,11 @@ pub async fn run_with<E: Engine>(
         .map_err(|error| Problem::of_request(format!("changes cannot be watched: {error}")))
         .map_err(Problems::from)?;
     let trees = Arc::new(TreeCache::new(&ctx.root, read_memory(&ctx.root)).watched());
-    let loader = Loader {
-        engine,
-        ctx,
-        options: &options.build,
-        registry,
-        trees: Arc::clone(&trees),
-        warned: HashSet::new(),
-    };
+    let setup = Setup { engine, ctx, options, registry, trees: Arc::clone(&trees) };
     let mut session = Session {
-        engine,
-        ctx,
-        options,
-        registry,
-        trees: Arc::clone(&trees),
+        setup: &setup,
         changes: Changes::new(watcher, Arc::clone(&trees), ctx.root.clone(), options.debounce),
-        loader,
+        loader: Loader { setup: &setup, warned: HashSet::new() },
         loaded: None,
         snapshot: InputSnapshot::default(),
         postponed: ChangeBatch::default(),

@@ -6,18 +6,16 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 use xtask_core::context::spec::ContextSpec;
-use xtask_core::context::tree_cache::TreeCache;
 use xtask_core::dockerfile::parser::ImageUse;
 use xtask_core::plan::graph::{Direction, Graph};
 use xtask_core::problem::{Problem, Problems};
 use xtask_core::workspace::components::Workspace;
-use xtask_core::workspace::registry_config::RegistryConfig;
 
 use crate::build::base_images::{self, ExternalBases};
-use crate::build::options::BuildOptions;
+use crate::build::local_images::LocalImages;
 use crate::build::prepare::read_workspace;
-use crate::command_context::CommandContext;
 use crate::commands::watch::changes::Changes;
+use crate::commands::watch::setup::Setup;
 use crate::engine::Engine;
 use crate::event::{Event, PlannedComponent};
 use crate::system::hook_outputs;
@@ -77,11 +75,7 @@ impl Loaded {
 
 /// Reads the workspace, and keeps watching what it consists of.
 pub(crate) struct Loader<'a, E> {
-    pub(crate) engine: &'a E,
-    pub(crate) ctx: &'a CommandContext,
-    pub(crate) options: &'a BuildOptions,
-    pub(crate) registry: Option<&'a RegistryConfig>,
-    pub(crate) trees: Arc<TreeCache>,
+    pub(crate) setup: &'a Setup<'a, E>,
     /// The components whose hooks were warned of.
     pub(crate) warned: HashSet<String>,
 }
@@ -91,7 +85,7 @@ impl<E: Engine> Loader<'_, E> {
     pub(crate) async fn load(&mut self, changes: &mut Changes) -> Result<Arc<Loaded>, Problems> {
         let loaded = self.read(changes).await;
         if let Ok(loaded) = &loaded {
-            self.ctx.events.send(loaded.event());
+            self.setup.ctx.events.send(loaded.event());
             self.warn_of_undeclared(loaded);
             self.inspect_bases(&loaded.workspace).await;
         }
@@ -100,24 +94,25 @@ impl<E: Engine> Loader<'_, E> {
     }
 
     async fn read(&self, changes: &mut Changes) -> Result<Loaded, Problems> {
-        let (root, events) = (self.ctx.root.clone(), self.ctx.events.clone());
-        let (options, registry) = (self.options.reading.clone(), self.registry.cloned());
+        let (root, events) = (self.setup.ctx.root.clone(), self.setup.ctx.events.clone());
+        let (options, registry) =
+            (self.setup.options.build.reading.clone(), self.setup.registry.cloned());
         let reading = tokio::task::spawn_blocking(move || {
             read_workspace(&root, &options, registry.as_ref(), &events)
         });
         let failed = |error: tokio::task::JoinError| Problem::of_request(error.to_string());
         let (mut workspace, graph) = reading.await.map_err(failed)??;
-        hook_outputs::load(&workspace, &self.trees);
-        changes.watch(WatchFilter::new(&workspace, &graph, &self.trees));
+        hook_outputs::load(&workspace, &self.setup.trees);
+        changes.watch(WatchFilter::new(&workspace, &graph, &self.setup.trees));
         self.watch_links(changes, &mut workspace, &graph);
-        Loaded::new(workspace, graph, &self.options.components)
+        Loaded::new(workspace, graph, &self.setup.options.build.components)
     }
 
     /// Watches what links lead to that leave a component which others depend on. Where they
     /// lead is known once the component is walked, after it is watched; what is there is read
     /// again once it is watched, too.
     fn watch_links(&self, changes: &mut Changes, workspace: &mut Workspace, graph: &Graph) {
-        let trees = &self.trees;
+        let trees = &self.setup.trees;
         let components = workspace.components.par_iter_mut().enumerate();
         let needed = components
             .filter(|(place, _)| !graph.neighbors(*place, Direction::Dependents).is_empty());
@@ -146,31 +141,26 @@ impl<E: Engine> Loader<'_, E> {
                  build/inputs declares it: 'cargo xtask inputs {first}' prints what it would hold",
                 names.join(", ")
             );
-            self.ctx.events.send(Event::Warning(Problem::of_request(message)));
+            self.setup.ctx.events.send(Event::Warning(Problem::of_request(message)));
         }
     }
 
     /// Finds out which external bases make a build read more than its Dockerfile says, as far
     /// as the engine has them; a round finds out the rest.
     async fn inspect_bases(&self, workspace: &Workspace) {
-        let registry_names = self.registry.map(RegistryConfig::names);
-        let names: HashSet<&str> =
-            workspace.images().map(|(_, image)| image.name.as_str()).collect();
-        let is_local = |used: &ImageUse| {
-            let name = used.local_name(registry_names.as_ref());
-            name.is_some_and(|name| names.contains(name))
-        };
+        let local_images = LocalImages::new(workspace, self.setup.registry);
+        let is_local = |used: &ImageUse| local_images.name(used).is_some();
         let mut found = ExternalBases::new();
         for (place, image) in workspace.images() {
             let bases = base_images::to_inspect(image, is_local);
             for used in &bases {
                 if !found.contains_key(&used.reference) {
-                    let base = self.engine.image(&used.reference).await.unwrap_or_default();
+                    let base = self.setup.engine.image(&used.reference).await.unwrap_or_default();
                     found.insert(used.reference.clone(), base);
                 }
             }
             let spec = ContextSpec::own(&workspace.components[place], image);
-            self.trees.set_reads_all(&spec, base_images::read_all(image, &bases, &found));
+            self.setup.trees.set_reads_all(&spec, base_images::read_all(image, &bases, &found));
         }
     }
 }

@@ -49,16 +49,16 @@ impl<E: Engine> Session<'_, E> {
         let workspace = &loaded.workspace;
         let plan = Plan::new(workspace, &loaded.graph, Some(selected));
         let components: BTreeSet<usize> = plan.steps.iter().map(|step| step.component).collect();
-        let now = states(loaded, &self.trees, components.clone()).await;
+        let now = states(loaded, &self.setup.trees, components.clone()).await;
         self.snapshot.set_before_hooks(workspace, &now, &components);
-        let _lock = self.ctx.lock("watch").await?;
+        let _lock = self.setup.ctx.lock("watch").await?;
         let prepared = Prepared {
             workspace: Arc::clone(workspace),
             plan,
-            trees: Arc::clone(&self.trees),
-            cancellation: Cancellation::new(self.ctx.interrupt.clone()),
+            trees: Arc::clone(&self.setup.trees),
+            cancellation: Cancellation::new(self.setup.ctx.interrupt.clone()),
             hook_activity: HookActivity::new(self.last_round.steady_in(workspace)),
-            temp_dirs: RefCell::new(TempDirs::read(&self.ctx.root)),
+            temp_dirs: RefCell::new(TempDirs::read(&self.setup.ctx.root)),
         };
         let engine_images = match self.prepare(&prepared).await {
             Ok(engine_images) => engine_images,
@@ -69,8 +69,8 @@ impl<E: Engine> Session<'_, E> {
                 return Ok(ChangeBatch::default());
             }
         };
-        let options = BuildOptions { keep_going: true, force, ..self.options.build.clone() };
-        let (engine, ctx, registry) = (self.engine, self.ctx, self.registry);
+        let options = BuildOptions { keep_going: true, force, ..self.setup.options.build.clone() };
+        let (engine, ctx, registry) = (self.setup.engine, self.setup.ctx, self.setup.registry);
         let round = Round::new(&prepared, engine, registry, &options, Mode::Build, ctx);
         let running = run_round(&round, &prepared, engine_images);
         let (completed, batch) = self.listen(running, &prepared, loaded).await;
@@ -84,24 +84,26 @@ impl<E: Engine> Session<'_, E> {
         {
             let mut temp_dirs = temp_dirs.borrow_mut();
             temp_dirs.check(workspace, &plan.components_read())?;
-            for dir in remove_leftovers(&mut temp_dirs, &self.ctx.events)? {
+            for dir in remove_leftovers(&mut temp_dirs, &self.setup.ctx.events)? {
                 trees.invalidate_path(Path::new(&dir));
             }
         }
-        tokio::task::block_in_place(|| read_contexts(workspace, plan, trees, &self.ctx.events));
+        tokio::task::block_in_place(|| {
+            read_contexts(workspace, plan, trees, &self.setup.ctx.events)
+        });
         Ok(self.engine_images(prepared).await?)
     }
 
     /// What the engine has. Images that are not inspected now are taken to be as they were.
     async fn engine_images(&mut self, prepared: &Prepared) -> Result<EngineImages, EngineError> {
-        let registry = self.registry.map(RegistryConfig::names);
+        let registry = self.setup.registry.map(RegistryConfig::names);
         let names = prepared.plan.image_names(&prepared.workspace, registry.as_ref());
         match self.last_round.engine_images.take() {
             Some(mut engine_images) if inventory::are_few(&names) => {
-                inventory::inspect_all(self.engine, &names, &mut engine_images).await?;
+                inventory::inspect_all(self.setup.engine, &names, &mut engine_images).await?;
                 Ok(engine_images)
             }
-            _ => self.engine.engine_images().await,
+            _ => self.setup.engine.engine_images().await,
         }
     }
 
@@ -135,13 +137,13 @@ impl<E: Engine> Session<'_, E> {
                 }
                 () = self.changes.collect(&mut batch, not_before) => {}
             }
-            batch.mark_own(workspace, hook_activity, &self.trees);
+            batch.mark_own(workspace, hook_activity, &self.setup.trees);
             let touched = batch.touched_by_others(workspace);
-            let now = states(loaded, &self.trees, in_steps(&touched)).await;
+            let now = states(loaded, &self.setup.trees, in_steps(&touched)).await;
             let changed = self.snapshot.changed(workspace, &now);
             let outdated = in_steps(&changed);
             debug!(?batch, ?changed, ?outdated, "changes during the round");
-            if batch.needs_reload(&self.ctx.root) {
+            if batch.needs_reload(&self.setup.ctx.root) {
                 cancellation.give_up(&outdated);
                 continue;
             }
@@ -155,7 +157,7 @@ impl<E: Engine> Session<'_, E> {
             let dealt_with = touched.iter().copied().filter(is_settled).collect();
             settled.merge(batch.split_off(workspace, &dealt_with));
         };
-        batch.mark_own(workspace, hook_activity, &self.trees);
+        batch.mark_own(workspace, hook_activity, &self.setup.trees);
         if steps.iter().any(|component| cancellation.is_outdated(*component)) {
             batch.merge(settled);
         }
@@ -181,7 +183,7 @@ impl<E: Engine> Session<'_, E> {
         // `generated/` and `dependency/` are gone again.
         for component in components.iter().map(|place| &workspace.components[*place]) {
             if component.has_hooks() {
-                self.trees.invalidate_path(Path::new(&component.dir()));
+                self.setup.trees.invalidate_path(Path::new(&component.dir()));
             }
         }
         match &completed.result {
@@ -218,7 +220,7 @@ impl<E: Engine> Session<'_, E> {
     ) {
         let direct: BTreeSet<usize> = changed.intersection(touched).copied().collect();
         let components = if direct.is_empty() { changed } else { &direct };
-        self.ctx.events.send(Event::FilesChanged {
+        self.setup.ctx.events.send(Event::FilesChanged {
             paths: batch.paths_to_print(&loaded.workspace, components),
             components: components.iter().map(|component| loaded.name(*component)).collect(),
         });

@@ -6,33 +6,27 @@ use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 use tracing::debug;
-use xtask_core::context::tree_cache::TreeCache;
 use xtask_core::problem::Problems;
 use xtask_core::staleness::engine_images::EngineImages;
 use xtask_core::workspace::components::Workspace;
-use xtask_core::workspace::registry_config::RegistryConfig;
 
 use crate::build::hook_activity::HookActivity;
-use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
 use crate::commands::watch::after_round::AfterRound;
 use crate::commands::watch::change_batch::ChangeBatch;
 use crate::commands::watch::changes::Changes;
 use crate::commands::watch::input_snapshot::{InputSnapshot, states};
 use crate::commands::watch::loop_breaker::LoopBreaker;
-use crate::commands::watch::options::{UserRequest, WatchOptions};
+use crate::commands::watch::options::UserRequest;
 use crate::commands::watch::reload::{Loaded, Loader};
+use crate::commands::watch::setup::Setup;
 use crate::engine::Engine;
 use crate::event::Event;
 
 /// Everything between two rounds. What outlives a reload of the workspace names components by
 /// name, everything else by their places in the loaded workspace.
 pub(crate) struct Session<'a, E> {
-    pub(crate) engine: &'a E,
-    pub(crate) ctx: &'a CommandContext,
-    pub(crate) options: &'a WatchOptions,
-    pub(crate) registry: Option<&'a RegistryConfig>,
-    pub(crate) trees: Arc<TreeCache>,
+    pub(crate) setup: &'a Setup<'a, E>,
     pub(crate) changes: Changes,
     pub(crate) loader: Loader<'a, E>,
     /// None while the workspace cannot be read.
@@ -103,20 +97,20 @@ impl<E: Engine> Session<'_, E> {
         self.changes.watch_structure();
         self.load().await;
         for warning in self.changes.warnings() {
-            self.ctx.events.send(Event::Warning(warning));
+            self.setup.ctx.events.send(Event::Warning(warning));
         }
-        if self.options.no_initial {
+        if self.setup.options.no_initial {
             self.take_as_built().await;
         }
         let mut batch = ChangeBatch::everything();
         loop {
             self.work_off(batch).await?;
-            if let Err(problem) = self.after_round.start_command(&self.ctx.root) {
+            if let Err(problem) = self.after_round.start_command(&self.setup.ctx.root) {
                 self.report(&Problems::from(problem).into());
             }
             self.announce_watching();
             batch = ChangeBatch::default();
-            let (ctx, idle) = (self.ctx, Instant::now());
+            let (ctx, idle) = (self.setup.ctx, Instant::now());
             tokio::select! {
                 () = self.changes.collect(&mut batch, idle) => {}
                 request = self.requests.next() => self.requests.pending = Some(request),
@@ -161,7 +155,7 @@ impl<E: Engine> Session<'_, E> {
             return Ok(batch);
         }
         // Should a change ever have been missed, this finds it.
-        self.trees.invalidate();
+        self.setup.trees.invalidate();
         self.last_round.engine_images = None;
         self.load().await;
         let Some(loaded) = self.loaded.clone() else {
@@ -169,7 +163,7 @@ impl<E: Engine> Session<'_, E> {
             return Ok(ChangeBatch::default());
         };
         self.postponed = ChangeBatch::default();
-        let named = loaded.workspace.find_all(&self.options.build.components)?;
+        let named = loaded.workspace.find_all(&self.setup.options.build.components)?;
         let force = matches!(request, UserRequest::Force);
         let selected = if force && !named.is_empty() { &named } else { &loaded.watched };
         self.round(&loaded, selected, force).await
@@ -178,7 +172,7 @@ impl<E: Engine> Session<'_, E> {
     /// Builds what changes made stale; gives the changes that came meanwhile.
     async fn build_changed(&mut self, mut batch: ChangeBatch) -> Result<ChangeBatch, CommandError> {
         if let Some((workspace, hook_activity)) = &self.last_round.hooks {
-            batch.mark_own(workspace, hook_activity, &self.trees);
+            batch.mark_own(workspace, hook_activity, &self.setup.trees);
         }
         batch.merge(std::mem::take(&mut self.postponed));
         debug!(?batch, "changes");
@@ -191,11 +185,11 @@ impl<E: Engine> Session<'_, E> {
         let touched = batch.touched(workspace);
         let mut candidates = loaded.watched_dependents(&touched);
         candidates.extend(self.snapshot.uncertain(workspace).intersection(&loaded.watched));
-        let now = states(&loaded, &self.trees, candidates).await;
+        let now = states(&loaded, &self.setup.trees, candidates).await;
         let mut stale = self.snapshot.changed(workspace, &now);
         let (held_back, warnings) = self.loop_breaker.held_back(&batch, workspace, &stale);
         for warning in warnings {
-            self.ctx.events.send(Event::Warning(warning));
+            self.setup.ctx.events.send(Event::Warning(warning));
         }
         debug!(?touched, ?stale, ?held_back, "compared components");
         self.snapshot.set(workspace, &now, &held_back);
@@ -219,7 +213,7 @@ impl<E: Engine> Session<'_, E> {
         if batch.is_lost() {
             self.changes.restart();
         }
-        if batch.needs_reload(&self.ctx.root) || self.loaded.is_none() {
+        if batch.needs_reload(&self.setup.ctx.root) || self.loaded.is_none() {
             self.load().await;
         }
     }
@@ -239,7 +233,7 @@ impl<E: Engine> Session<'_, E> {
     async fn take_as_built(&mut self) {
         if let Some(loaded) = self.loaded.clone() {
             let all: BTreeSet<usize> = (0..loaded.workspace.components.len()).collect();
-            let now = states(&loaded, &self.trees, all.clone()).await;
+            let now = states(&loaded, &self.setup.trees, all.clone()).await;
             self.snapshot.set(&loaded.workspace, &now, &all);
         }
     }
@@ -248,13 +242,13 @@ impl<E: Engine> Session<'_, E> {
         if std::mem::take(&mut self.is_dirty) {
             let components = self.loaded.as_ref().map_or(0, |loaded| loaded.watched.len());
             let is_paused = self.requests.is_paused;
-            self.ctx.events.send(Event::Watching { is_paused, components });
+            self.setup.ctx.events.send(Event::Watching { is_paused, components });
         }
     }
 
     /// Reports an error that does not end the loop.
     pub(crate) fn report(&mut self, error: &CommandError) {
         self.is_dirty = true;
-        self.ctx.events.send(Event::WatchError { message: error.to_string() });
+        self.setup.ctx.events.send(Event::WatchError { message: error.to_string() });
     }
 }
