@@ -32,7 +32,9 @@ pub(crate) struct DryRun<'a, E> {
     unknown_folders: BTreeMap<usize, Unknown>,
     /// By image.
     expected: BTreeMap<String, ImageState>,
-    /// The images of components from the hook cache that are tagged again.
+    /// The components whose outputs and images the hook cache has.
+    cached: BTreeSet<usize>,
+    /// Their images that are tagged again.
     restored: BTreeSet<String>,
 }
 
@@ -57,6 +59,7 @@ impl<'a, E: Engine> DryRun<'a, E> {
             outputs: OutputTracker { round },
             unknown_folders: BTreeMap::new(),
             expected: BTreeMap::new(),
+            cached: BTreeSet::new(),
             restored: BTreeSet::new(),
         }
     }
@@ -126,12 +129,29 @@ impl<'a, E: Engine> DryRun<'a, E> {
         {
             self.restored.extend(hit.to_restore.iter().map(|(image, _)| image.name.clone()));
             self.hook_cache.expect(component, hit);
-            return Ok(None);
+            self.cached.insert(step.component);
+            // From the same inputs a builder may make the same base again.
+            return Ok(self.unsettled_base(step).map(|base| Unknown {
+                why: format!("decided after {base}"),
+                is_passed_on: false,
+            }));
         }
         match self.hook_cache.changes(component, &key) {
             changes if changes.is_empty() => own("hooks must run".to_owned()),
             changes => own(Reason::Changed { changes }.to_string()),
         }
+    }
+
+    /// A base of the component's images whose id is not known yet.
+    fn unsettled_base(&self, step: &Step) -> Option<&str> {
+        let component = self.round.component(step);
+        let images = step.images.iter().map(|image| &component.images[image.index]);
+        let mut bases =
+            images.flat_map(|image| &image.uses).filter_map(|used| self.round.local_name(used));
+        bases.find(|base| {
+            let state = self.expected.get(*base);
+            matches!(state, Some(ImageState::Stale { .. } | ImageState::Undecided { .. }))
+        })
     }
 
     /// A build puts aside what a component's `build-post.sh` left.
@@ -153,9 +173,17 @@ impl<'a, E: Engine> DryRun<'a, E> {
         undecided: Option<&String>,
     ) -> Result<PlannedImage, StepError> {
         let component = self.round.component(step);
-        let (mut reasons, undecided_base) = self.of_bases(image);
         let planned =
             |fingerprint, state| PlannedImage { image: image.name.clone(), fingerprint, state };
+        if self.cached.contains(&step.component) {
+            let state = match undecided {
+                Some(why) => ImageState::Undecided { undecided: why.clone() },
+                None if self.restored.contains(&image.name) => ImageState::Restored,
+                None => ImageState::UpToDate,
+            };
+            return Ok(planned(self.builder.images.fingerprint(&image.name), state));
+        }
+        let (mut reasons, undecided_base) = self.of_bases(image);
         if let Some(why) = undecided.cloned().or(undecided_base) {
             reasons.splice(0..0, self.certain_reason(step, image).await?);
             let is_stale = !reasons.is_empty();
@@ -165,12 +193,6 @@ impl<'a, E: Engine> DryRun<'a, E> {
                 ImageState::Undecided { undecided: why }
             };
             return Ok(planned(None, state));
-        }
-        if component.inputs.is_some() {
-            // Its hooks are skipped, so it is what it was with them.
-            let is_restored = self.restored.contains(&image.name);
-            let state = if is_restored { ImageState::Restored } else { ImageState::UpToDate };
-            return Ok(planned(self.builder.images.fingerprint(&image.name), state));
         }
         let context = self.builder.context(step, image).await?;
         let expected = self.builder.expected(component, image, &context).await?;
