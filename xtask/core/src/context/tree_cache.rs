@@ -48,6 +48,9 @@ pub struct TreeCache {
 
 #[derive(Debug)]
 struct CacheState {
+    /// How often anything was dropped. What was read meanwhile may be from before the change,
+    /// and is not cached.
+    version: u64,
     trees: HashMap<String, Arc<Tree>>,
     contexts: HashMap<ContextSpec, Context>,
     /// The folders and Dockerfiles that read their whole context because of their bases.
@@ -65,6 +68,7 @@ impl TreeCache {
     pub fn new(root: &Path, memory: Memory) -> Self {
         let memory = memory.into_iter().map(|(name, known)| (name, Arc::new(known))).collect();
         let state = CacheState {
+            version: 0,
             trees: HashMap::new(),
             contexts: HashMap::new(),
             reads_all: HashSet::new(),
@@ -104,8 +108,12 @@ impl TreeCache {
 
     /// The context of an image.
     pub fn context(&self, of: &ContextSpec) -> Result<Context, Problem> {
+        let version = self.state().version;
         let context = self.read(of, true)?;
-        self.state().contexts.insert(of.clone(), context.clone());
+        let mut state = self.state();
+        if state.version == version {
+            state.contexts.insert(of.clone(), context.clone());
+        }
         Ok(context)
     }
 
@@ -178,6 +186,7 @@ impl TreeCache {
         if is_changed {
             let is_other = |it: &ContextSpec| it.dir != of.dir || it.dockerfile != of.dockerfile;
             state.contexts.retain(|it, _| is_other(it));
+            state.version += 1;
         }
     }
 
@@ -257,6 +266,7 @@ impl TreeCache {
     pub fn hide_outputs(&self, dir: &str, outputs: HookOutputs) {
         let mut state = self.state();
         state.contexts.retain(|of, _| of.dir != dir);
+        state.version += 1;
         state.hidden.insert(dir.to_owned(), outputs);
     }
 
@@ -376,6 +386,7 @@ impl TreeCache {
     /// Drops all trees and contexts, but keeps the digests of files.
     pub fn invalidate(&self) {
         let mut state = self.state();
+        state.version += 1;
         state.contexts.clear();
         let trees = std::mem::take(&mut state.trees);
         for (name, tree) in trees {
@@ -393,6 +404,7 @@ impl TreeCache {
     /// Drops the trees and contexts that a changed path, relative to the root, may affect.
     pub fn invalidate_path(&self, path: &Path) {
         let mut state = self.state();
+        state.version += 1;
         let is_touched = |dir: &str| path.starts_with(dir) || Path::new(dir).starts_with(path);
         let is_stale = |name: &str| match name.split_once('#') {
             Some((_, INPUTS | FOLLOWED)) => true,
@@ -525,15 +537,19 @@ impl TreeCache {
         name: &str,
         read: impl FnOnce(&[Remembered]) -> io::Result<Tree>,
     ) -> io::Result<Arc<Tree>> {
-        let known = {
+        let (version, known) = {
             let state = self.state();
             if let Some(tree) = state.trees.get(name) {
                 return Ok(Arc::clone(tree));
             }
-            state.memory.get(name).cloned().unwrap_or_default()
+            (state.version, state.memory.get(name).cloned().unwrap_or_default())
         };
         let tree = Arc::new(read(&known)?);
-        Ok(Arc::clone(self.state().trees.entry(name.to_owned()).or_insert(tree)))
+        let mut state = self.state();
+        if state.version != version {
+            return Ok(tree);
+        }
+        Ok(Arc::clone(state.trees.entry(name.to_owned()).or_insert(tree)))
     }
 
     /// The ignore rules for a Dockerfile, and the path of their file, relative to the
@@ -647,6 +663,22 @@ mod tests {
             assert_eq!(pruned.digest(), expected.digest(), "{sources}");
             assert_eq!(paths(&pruned).len(), count, "{sources}: {:?}", paths(&pruned));
         }
+    }
+
+    #[test]
+    fn what_was_read_while_a_change_was_reported_is_not_cached() {
+        let dir = workspace("FROM scratch\n");
+        let trees = TreeCache::new(dir.path(), Memory::new()).watched();
+        let new = || PathBuf::from("src/a/new");
+        let read_while_it_appears = [new()].into_iter().chain(std::iter::once_with(|| {
+            fs::write(dir.path().join(new()), "").unwrap();
+            trees.invalidate_path(&new());
+            PathBuf::from("src/a/x")
+        }));
+        let before = trees.inputs("src/a", read_while_it_appears).unwrap();
+        assert_eq!(paths(&before), ["src/a/x"]);
+        let after = trees.inputs("src/a", [new(), "src/a/x".into()]).unwrap();
+        assert_eq!(paths(&after), ["src/a/new", "src/a/x"]);
     }
 
     #[test]
