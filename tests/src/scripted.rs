@@ -209,9 +209,11 @@ impl ScriptedEngine {
         image.labels.extend(ours);
         image.made_from = made_from;
         let before = self.find(request.image);
-        if let Some(before) = before.filter(|before| before.made_from == image.made_from) {
-            let labels = [&before.labels, &image.labels];
-            self.needless.borrow_mut().push(format!("{}: {labels:?}", request.image));
+        // The same can come of a Dockerfile that is edited between its reading and its build.
+        let is_same =
+            |before: &Image| before.made_from == image.made_from && before.labels == image.labels;
+        if before.as_ref().is_some_and(is_same) {
+            self.needless.borrow_mut().push(format!("{}: {:?}", request.image, image.labels));
         }
         Ok(self.add(request.image, image))
     }

@@ -103,6 +103,24 @@ fn a_hook_with_declared_inputs_is_decided_before_it_runs() {
 }
 
 #[test]
+fn a_component_from_the_hook_cache_waits_for_a_base_that_is_made_again() {
+    let workspace = Workspace::new()
+        .with_box()
+        .image("below", "FROM tt-box\nLABEL a=b\n")
+        .image("tool", "FROM tt-below\nLABEL c=d\n")
+        .script("src/tool/build/build-pre.sh", "#!/bin/sh\necho hook\n")
+        .file("src/tool/build/inputs", "env:NOTHING\n");
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    let output = plan(&workspace, &[]).stdout;
+    assert!(output.contains("tool   up to date\n"), "{output}");
+    let workspace = workspace.with_box();
+    let output = plan(&workspace, &[]).stdout;
+    assert!(output.contains("below  stale: base tt-box moved ("), "{output}");
+    assert!(output.contains("tool   decided after tt-below\n"), "{output}");
+}
+
+#[test]
 fn programs_get_the_same_as_json() {
     let workspace = tree();
     let _ = workspace.xtask(&["build", "-s", "app"]).exits_with(0);

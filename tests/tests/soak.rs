@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use fastrand::Rng;
-use tests::model::{Kind, Model};
+use tests::model::{Kind, Model, State, with_parents};
 use tests::reference;
 use tests::scripted::ScriptedEngine;
 use tests::sites::{build_options, setting};
@@ -46,6 +46,42 @@ fn mark(root: &Path, count: usize) {
     if !dockerfile.exists() {
         fs::write(dockerfile, "# 0\nFROM scratch\nCOPY . /\n").expect("a file");
     }
+}
+
+/// Said of a file that came while hooks ran, and was not there when they ran again. Whoever
+/// deleted it then finds it again.
+const KEPT: &str = "If it is not, delete it";
+
+/// Deletes in the components what is not the model's, and no hook's either; whether there was
+/// anything.
+fn tidy(root: &Path, state: &State) -> bool {
+    let known: Vec<String> = with_parents(state.files.clone()).into_keys().collect();
+    let hooks = reference::leftovers(state);
+    let is_theirs = |path: &str| {
+        let below = path.split('/').nth(2);
+        below == Some("generated") || hooks.iter().any(|it| path.starts_with(it.as_str()))
+    };
+    let mut has_found = false;
+    for component in state.components.keys() {
+        let mut open = vec![format!("src/{component}")];
+        while let Some(folder) = open.pop() {
+            for entry in fs::read_dir(root.join(&folder)).into_iter().flatten().flatten() {
+                let path = format!("{folder}/{}", entry.file_name().display());
+                let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+                if known.binary_search(&path).is_ok() {
+                    if is_folder {
+                        open.push(path);
+                    }
+                } else if !is_theirs(&path) {
+                    has_found = true;
+                    drop(
+                        fs::remove_file(entry.path()).or_else(|_| fs::remove_dir_all(entry.path())),
+                    );
+                }
+            }
+        }
+    }
+    has_found
 }
 
 /// Gives what happened until then.
@@ -93,15 +129,26 @@ async fn edit(
         }
         quiet += 1;
         mark(root, quiet);
-        let happened = wait_until_quiet(&mut events).await;
+        let mut happened = wait_until_quiet(&mut events).await;
+        while happened.iter().any(|event| event.contains(KEPT)) && tidy(root, &model.state) {
+            quiet += 1;
+            mark(root, quiet);
+            happened = wait_until_quiet(&mut events).await;
+        }
         story.push("quiet".to_owned());
         let told = || format!("{}\n{}", story.join("\n"), happened.join("\n"));
         for (component, expected) in reference::images(&model.state) {
             let found = engine.contents(&format!("tt-{component}")).unwrap_or_default();
             let is_same = |path: &&String| found.get(*path) == expected.get(*path);
             let paths: BTreeSet<&String> = found.keys().chain(expected.keys()).collect();
-            let stale: Vec<&String> = paths.into_iter().filter(|path| !is_same(path)).collect();
-            assert!(stale.is_empty(), "{}\n{component} is stale: {stale:?}", told());
+            let stale: Vec<String> = paths
+                .into_iter()
+                .filter(|path| !is_same(path))
+                .map(|path| {
+                    format!("{path}: {:?}, expected {:?}", found.get(path), expected.get(path))
+                })
+                .collect();
+            assert!(stale.is_empty(), "{}\n{component} is stale:\n{}", told(), stale.join("\n"));
         }
         assert!(engine.needless().is_empty(), "{}\n{:?}", told(), engine.needless());
         engine.prune();

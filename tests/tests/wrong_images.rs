@@ -345,6 +345,63 @@ fn a_file_that_somebody_saves_while_a_hook_runs_is_not_lost() {
 }
 
 #[test]
+fn a_file_that_is_saved_whenever_a_hook_runs_is_not_lost() {
+    let workspace = slow_hook().file("src/b/same", "mine").file("src/b/.keep", "");
+    let at = |path: &str| workspace.root().join(path);
+    let run = |saves: bool| {
+        for path in ["target/started", "target/go"] {
+            drop(fs::remove_file(at(path)));
+        }
+        let running = workspace.start(&ARGUMENTS);
+        wait_until("the hook", || at("target/started").exists());
+        if saves {
+            workspace.write("src/a/precious", "mine");
+            fs::create_dir_all(at("src/a/new/empty")).unwrap();
+        }
+        workspace.write("target/go", "");
+        running.finish().exits_with(0).stderr
+    };
+    for saves in [true, true, false, false] {
+        let _ = run(saves);
+        assert_eq!(fs::read_to_string(at("src/a/precious")).unwrap(), "mine");
+        let tree = image_tree(&workspace.own("tt-a"));
+        assert!(tree["precious"].ends_with("mine") && tree.contains_key("new/empty"), "{tree:?}");
+    }
+}
+
+#[test]
+fn what_was_put_back_is_not_set_aside_after_a_build_that_was_killed() {
+    let workspace = slow_hook();
+    let at = |path: &str| workspace.root().join(path);
+    let start = || {
+        for path in ["target/started", "target/go"] {
+            drop(fs::remove_file(at(path)));
+        }
+        let running = workspace.start(&ARGUMENTS);
+        wait_until("the hook", || at("target/started").exists());
+        running
+    };
+    let running = start();
+    workspace.write("src/a/precious", "mine");
+    workspace.write("target/go", "");
+    running.finish().exits_with(0);
+    // Set aside, missed, and put back: the hook runs once more.
+    let running = start();
+    fs::remove_file(at("target/started")).unwrap();
+    workspace.write("target/go", "");
+    wait_until("the second run", || at("target/started").exists());
+    running.signal(rustix::process::Signal::KILL);
+    drop(running.finish());
+    for _ in 0..2 {
+        let running = start();
+        assert!(at("src/a/precious").exists(), "it is not set aside again");
+        workspace.write("target/go", "");
+        let output = running.finish().exits_with(0);
+        assert!(!output.stderr.contains("appeared while"), "{}", output.stderr);
+    }
+}
+
+#[test]
 fn what_a_hook_left_that_was_killed_or_failed_is_not_copied_into() {
     let hook = "#!/bin/sh -e\ncp -r version src/a/version\ntouch target/started\n\
                 while [ ! -e target/go ]; do sleep 0.05; done\nexit $(cat status)\n";

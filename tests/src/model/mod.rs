@@ -16,7 +16,7 @@ pub use component::{Component, Hook, Writes};
 pub use kinds::{Kind, kinds_of_environment};
 pub use state::{Node, State};
 
-pub(crate) use state::with_parents;
+pub use state::with_parents;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;

@@ -150,7 +150,7 @@ impl State {
             drop(fs::remove_dir_all(root.join("src").join(name)));
         }
         for (path, node) in &new {
-            if matches!(node, Node::Folder(_)) || old.get(path) != Some(node) {
+            if old.get(path) != Some(node) {
                 node.write(&root.join(own(path)), &own);
             }
         }
@@ -179,6 +179,7 @@ impl Node {
         let set_mode = |mode: u32| {
             fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
         };
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
         match self {
             Self::Folder(mode) => {
                 fs::create_dir_all(path).expect("a folder");
@@ -197,7 +198,7 @@ impl Node {
 }
 
 /// A tree with all the folders above what is in it.
-pub(crate) fn with_parents(mut tree: BTreeMap<String, Node>) -> BTreeMap<String, Node> {
+pub fn with_parents(mut tree: BTreeMap<String, Node>) -> BTreeMap<String, Node> {
     let paths: Vec<String> = tree.keys().cloned().collect();
     for path in paths {
         let above = path.match_indices('/').map(|(place, _)| path[..place].to_owned());

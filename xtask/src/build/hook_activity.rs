@@ -65,11 +65,6 @@ impl HookActivity {
         (is_output || !self.steady.borrow().contains(&component))
             && runs.get(&component).into_iter().flatten().any(|run| run.covers(since, at))
     }
-
-    /// Whether any hook ran between two moments.
-    pub(crate) fn any_ran(&self, since: Instant, at: Instant) -> bool {
-        self.runs.borrow().values().flatten().any(|run| run.covers(since, at))
-    }
 }
 
 impl Run {

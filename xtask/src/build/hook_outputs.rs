@@ -41,6 +41,8 @@ pub(crate) struct BeforeHooks {
     source: Manifest,
     /// The outputs of the previous run that stayed in place.
     kept: HookOutputs,
+    /// The outputs of the previous run that were set aside.
+    moved: HookOutputs,
     /// All outputs of the previous run.
     earlier: HookOutputs,
     /// The paths in `cleaned`.
@@ -73,9 +75,9 @@ impl<E> OutputTracker<'_, E> {
             }
             None => record.outputs,
         };
-        let (mut kept, to_move) = self.select_to_move(component, &found, &earlier)?;
-        if !to_move.is_empty()
-            && let Err(error) = hook_outputs::put_aside(root, component, &found, &to_move)
+        let (mut kept, mut moved) = self.select_to_move(component, &found, &earlier)?;
+        if !moved.is_empty()
+            && let Err(error) = hook_outputs::put_aside(root, component, &found, &moved)
         {
             let message = format!(
                 "cannot set aside the files that its hooks wrote in the previous run, so they \
@@ -83,6 +85,7 @@ impl<E> OutputTracker<'_, E> {
             );
             self.round.warn(Problem::of_file(&dir, message));
             kept = earlier.unchanged_in(&found);
+            moved = HookOutputs::default();
         }
         self.round.trees.invalidate_path(Path::new(&dir));
         let cleaned = self.folder(component)?;
@@ -90,11 +93,11 @@ impl<E> OutputTracker<'_, E> {
         let paths: BTreeSet<PathBuf> =
             cleaned.items().map(|item| item.entry.path.clone()).collect();
         self.record(component, earlier.clone(), Some(paths.clone()));
-        Ok(BeforeHooks { found: as_found, cleaned, source, kept, earlier, paths, started })
+        Ok(BeforeHooks { found: as_found, cleaned, source, kept, moved, earlier, paths, started })
     }
 
-    /// Puts back the files that are aside, satisfy `is_wanted`, and were not written again.
-    /// Returns the restored files.
+    /// Puts back what is aside, satisfies `is_wanted`, and was not written again. Returns the
+    /// paths that are back.
     pub(crate) fn put_back(
         &self,
         component: &Component,
@@ -231,7 +234,7 @@ impl<E> OutputTracker<'_, E> {
         before: &mut BeforeHooks,
     ) -> Result<Vec<PathBuf>, StepError> {
         let after = self.folder(component)?;
-        let mut outputs = HookOutputs::added_between(&before.cleaned, &after, &before.earlier);
+        let mut outputs = HookOutputs::added_between(&before.cleaned, &after, &before.moved);
         self.mark_certain(component, &mut outputs, &after);
         outputs.add_existing(before.kept.clone(), &after);
         let earlier = &before.earlier;
@@ -240,6 +243,7 @@ impl<E> OutputTracker<'_, E> {
             |path: &Path| component.post_hook.is_some() && earlier.is_from_post_hook(path);
         let is_wanted = |path: &Path| !earlier.is_certain(path) && !is_from_post_hook(path);
         let back = self.put_back_uncertain(component, is_wanted);
+        before.paths.extend(back.iter().cloned());
         before.cleaned = self.folder(component)?;
         self.record(component, outputs.clone(), Some(before.paths.clone()));
         self.round.trees.set_outputs(&component.dir(), outputs);
@@ -314,7 +318,7 @@ impl<E> OutputTracker<'_, E> {
         let dir = component.dir();
         if component.post_hook.is_some() {
             let after = self.folder(component)?;
-            let mut outputs = HookOutputs::added_between(&before.cleaned, &after, &before.earlier);
+            let mut outputs = HookOutputs::added_between(&before.cleaned, &after, &before.moved);
             self.mark_certain(component, &mut outputs, &after);
             let is_first = component.pre_hook.is_none();
             let mut all =

@@ -61,23 +61,9 @@ impl<E: Engine> ImageBuilder<'_, E> {
         }
         let context = self.context(step, image).await?;
         let expected = self.expected(component, image, &context).await?;
-        let reasons = loop {
-            let decision = self.decide(step, image, &expected).await?;
-            debug!(image = image.name, fingerprint = %expected.fingerprint, ?decision, "decided");
-            match decision {
-                Decision::UpToDate => {
-                    self.up_to_date(component, image, &expected).await?;
-                    return Ok(Outcome::UpToDate);
-                }
-                Decision::Restore { id } => {
-                    // It may have been removed since.
-                    if self.images.restore(image, &id).await? {
-                        self.up_to_date(component, image, &expected).await?;
-                        return Ok(Outcome::Restored);
-                    }
-                }
-                Decision::Build(reasons) => break reasons,
-            }
+        let reasons = match self.reuse(step, image, &expected).await? {
+            Ok(outcome) => return Ok(outcome),
+            Err(reasons) => reasons,
         };
         self.round.send(Event::ImageStale {
             component: component.name.clone(),
@@ -88,10 +74,30 @@ impl<E: Engine> ImageBuilder<'_, E> {
         let missing: Vec<&ImageUse> =
             self.bases.external(image).into_iter().filter(is_missing).collect();
         self.bases.pull(component, image, &missing).await?;
-        self.build(step, image).await?;
-        let (component, image) = (component.name.clone(), image.name.clone());
-        self.round.send(Event::ImageBuilt { component, image });
-        Ok(Outcome::Built)
+        self.build(step, image, &expected.fingerprint).await
+    }
+
+    /// Uses the image that the engine has; if it has none, the reasons to build one.
+    async fn reuse(
+        &self,
+        step: &Step,
+        image: &Image,
+        expected: &ExpectedImage<'_>,
+    ) -> Result<Result<Outcome, Vec<Reason>>, StepError> {
+        let component = self.round.component(step);
+        loop {
+            let decision = self.decide(step, image, expected).await?;
+            debug!(image = image.name, fingerprint = %expected.fingerprint, ?decision, "decided");
+            let outcome = match decision {
+                Decision::UpToDate => Outcome::UpToDate,
+                // It may have been removed since.
+                Decision::Restore { id } if !self.images.restore(image, &id).await? => continue,
+                Decision::Restore { .. } => Outcome::Restored,
+                Decision::Build(reasons) => return Ok(Err(reasons)),
+            };
+            self.up_to_date(component, image, expected).await?;
+            return Ok(Ok(outcome));
+        }
     }
 
     async fn up_to_date(
@@ -107,13 +113,24 @@ impl<E: Engine> ImageBuilder<'_, E> {
     }
 
     /// Builds an image until it is certain what it was made from: meanwhile another checkout
-    /// may tag one of its bases' names onto an image of its own.
-    async fn build(&self, step: &Step, image: &Image) -> Result<(), StepError> {
+    /// may tag one of its bases' names onto an image of its own. If its inputs changed since
+    /// it was `decided` to build it, the engine may have the image that they make now.
+    async fn build(
+        &self,
+        step: &Step,
+        image: &Image,
+        decided: &Fingerprint,
+    ) -> Result<Outcome, StepError> {
         let (round, component) = (self.round, self.round.component(step));
         for _ in 0..TRIES {
             self.bases.pin(image).await?;
             let context = self.context(step, image).await?;
             let expected = self.expected(component, image, &context).await?;
+            if expected.fingerprint != *decided
+                && let Ok(outcome) = self.reuse(step, image, &expected).await?
+            {
+                return Ok(outcome);
+            }
             let begun = round.records.borrow_mut().begin(&image.name, &expected.fingerprint);
             round.warn_unwritable(begun);
             let request = BuildRequest {
@@ -134,7 +151,10 @@ impl<E: Engine> ImageBuilder<'_, E> {
             let made = self.images.inspect_built(image, &id).await?;
             if self.bases.are_those_of(image, &expected.bases, &made).await? {
                 let (fingerprint, manifest) = (&expected.fingerprint, expected.manifest());
-                return self.images.record_built(image, fingerprint, &manifest, made.id).await;
+                self.images.record_built(image, fingerprint, &manifest, made.id).await?;
+                let (component, image) = (component.name.clone(), image.name.clone());
+                round.send(Event::ImageBuilt { component, image });
+                return Ok(Outcome::Built);
             }
         }
         let (dockerfile, image) = (image.dockerfile.clone(), image.name.clone());
@@ -167,6 +187,17 @@ impl<E: Engine> ImageBuilder<'_, E> {
                 ))
             }
         })
+    }
+
+    /// Whether an image would be made from the same again.
+    pub(crate) async fn is_as_recorded(
+        &self,
+        step: &Step,
+        image: &Image,
+    ) -> Result<bool, StepError> {
+        let context = self.context(step, image).await?;
+        let expected = self.expected(self.round.component(step), image, &context).await?;
+        Ok(self.images.fingerprint(&image.name) == Some(expected.fingerprint))
     }
 
     /// What an image would be made from, with this context.

@@ -64,6 +64,8 @@ pub(crate) struct Prepared {
     pub(crate) cancellation: Cancellation,
     pub(crate) hook_activity: HookActivity,
     pub(crate) temp_dirs: RefCell<TempDirs>,
+    /// The components whose hooks run even if the hook cache has what they would come to.
+    pub(crate) distrusted: BTreeSet<usize>,
 }
 
 /// Reads the workspace and the files that the plan needs. The `names` of its images are sent
@@ -110,6 +112,7 @@ async fn prepare(
             cancellation: Cancellation::new(interrupt),
             hook_activity: HookActivity::new(BTreeSet::new()),
             temp_dirs: RefCell::new(temp_dirs),
+            distrusted: BTreeSet::new(),
         })
     });
     let (slow_read, mut is_reported) = (tokio::time::sleep(SLOW_READ), false);

@@ -32,6 +32,7 @@ pub(crate) struct Round<'a, E> {
     pub(crate) options: &'a BuildOptions,
     pub(crate) mode: Mode<'a>,
     pub(crate) ctx: &'a CommandContext,
+    distrusted: &'a BTreeSet<usize>,
     /// What earlier rounds came to; written as this one goes on.
     pub(crate) records: RefCell<Records>,
     local_images: LocalImages<'a>,
@@ -49,7 +50,7 @@ impl<'a, E> Round<'a, E> {
         mode: Mode<'a>,
         ctx: &'a CommandContext,
     ) -> Self {
-        let Prepared { workspace, plan, trees, .. } = prepared;
+        let Prepared { workspace, plan, trees, distrusted, .. } = prepared;
         let mut round = Self {
             workspace,
             plan,
@@ -59,6 +60,7 @@ impl<'a, E> Round<'a, E> {
             options,
             mode,
             ctx,
+            distrusted,
             records: RefCell::new(Records::read(&workspace.root)),
             local_images: LocalImages::new(workspace, registry),
             aliases: BTreeMap::new(),
@@ -107,7 +109,7 @@ impl<'a, E> Round<'a, E> {
     /// Whether a step's hooks run even if nothing changed.
     pub(crate) fn runs_hooks_anyway(&self, step: &Step) -> bool {
         let needs_hooks = !matches!(self.mode, Mode::Build) && step.is_named;
-        needs_hooks || self.forced_by(step).is_some()
+        needs_hooks || self.distrusted.contains(&step.component) || self.forced_by(step).is_some()
     }
 
     pub(crate) fn send(&self, event: Event) {

@@ -1,5 +1,6 @@
 //! Runs a round, or says what it would do.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use xtask_core::staleness::engine_images::EngineImages;
@@ -101,6 +102,7 @@ pub(crate) async fn run_round<E: Engine>(
                 return Completed {
                     result: Err(error.into()),
                     outcomes: Vec::new(),
+                    inexact: BTreeSet::new(),
                     engine_images,
                 };
             }
@@ -135,5 +137,6 @@ pub(crate) async fn run_round<E: Engine>(
         cleaned
     };
     let outcomes = ended.map(|(step, outcome)| (step.component, outcome.clone())).collect();
-    Completed { result, outcomes, engine_images: images.into_engine_images() }
+    let inexact = runner.inexact.take();
+    Completed { result, outcomes, inexact, engine_images: images.into_engine_images() }
 }

@@ -8,11 +8,13 @@
 //! nothing to do in any of its tasks.
 
 use std::cell::{RefCell, RefMut};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::debug;
 use xtask_core::context::spec::ContextSpec;
 use xtask_core::paths::{POST_HOOK, PRE_HOOK};
 use xtask_core::plan::steps::{Step, Task, TaskKind};
@@ -48,6 +50,8 @@ pub(crate) struct StepRunner<'a, E> {
     temp_dirs: &'a RefCell<TempDirs>,
     /// By the step's place in the plan.
     progress: RefCell<Vec<Progress>>,
+    /// The components whose images were made from what was there only briefly.
+    pub(crate) inexact: RefCell<BTreeSet<usize>>,
 }
 
 /// What a step came to so far.
@@ -91,6 +95,7 @@ impl<'a, E: Engine> StepRunner<'a, E> {
             hook_activity,
             temp_dirs,
             progress: RefCell::new(progress),
+            inexact: RefCell::default(),
         }
     }
 
@@ -223,19 +228,21 @@ impl<'a, E: Engine> StepRunner<'a, E> {
         let component = self.round.component(step);
         let is_cached = self.progress(place).is_cached;
         if component.has_hooks() && !is_cached && self.capture(step).is_none() {
-            if component.pre_hook.is_none() {
-                self.copy_dependencies(step, component).await?;
-            }
-            self.hook(step, component, POST_HOOK, component.post_hook.as_deref()).await?;
             let (key, before) = {
                 let mut progress = self.progress(place);
                 (progress.key.take(), progress.before.take())
             };
+            // Only until its build-post.sh runs, the folder is what the images were made from.
+            let is_exact = self.is_exact(step, component, key.as_ref()).await?;
+            if component.pre_hook.is_none() {
+                self.copy_dependencies(step, component).await?;
+            }
+            self.hook(step, component, POST_HOOK, component.post_hook.as_deref()).await?;
             if let Some(before) = before {
                 let is_steady = self.outputs.record_completed(component, &before)?;
                 self.hook_activity.completed(step.component, is_steady);
             }
-            if let Some(key) = key
+            if let Some(key) = key.filter(|_| is_exact)
                 && let Some(after) = self.hook_cache.key(step, component)?
                 && after.fingerprint() == key.fingerprint()
             {
@@ -243,6 +250,30 @@ impl<'a, E: Engine> StepRunner<'a, E> {
             }
         }
         Ok(self.progress(place).outcome())
+    }
+
+    /// Whether a component's images were made from what its key says. An edit that is undone
+    /// while a step runs leaves a trace in the images alone.
+    async fn is_exact(
+        &self,
+        step: &Step,
+        component: &Component,
+        key: Option<&Key>,
+    ) -> Result<bool, StepError> {
+        let trees = self.round.trees;
+        trees.invalidate_path(Path::new(&component.dir()));
+        let version = trees.version();
+        for image in step.images.iter().map(|image| &component.images[image.index]) {
+            if !self.builder.is_as_recorded(step, image).await? {
+                debug!(image = image.name, "made from files that were there only briefly");
+                self.inexact.borrow_mut().insert(step.component);
+                return Ok(false);
+            }
+        }
+        let Some(key) = key else { return Ok(true) };
+        let now = self.hook_cache.key(step, component)?;
+        let is_same = now.is_some_and(|now| now.fingerprint() == key.fingerprint());
+        Ok(is_same && trees.version() == version)
     }
 
     async fn copy_dependencies(&self, step: &Step, component: &Component) -> Result<(), StepError> {

@@ -18,6 +18,8 @@ pub(crate) struct Completed {
     pub(crate) result: Result<(), CommandError>,
     /// The components of its steps, by their places in the workspace.
     pub(crate) outcomes: Vec<(usize, Outcome)>,
+    /// The components whose images were made from what was there only briefly.
+    pub(crate) inexact: BTreeSet<usize>,
     /// What the engine has now.
     pub(crate) engine_images: EngineImages,
 }

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tracing::debug;
 use xtask_core::context::build_context::{Context, ContextEntry};
 use xtask_core::context::hook_outputs::HookOutputs;
 use xtask_core::context::tree::Kind;
@@ -147,7 +148,10 @@ fn move_aside(
             // The folder contains a file that is not an output.
             Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            moved => moved?,
+            moved => {
+                moved?;
+                debug!(path = %from.display(), "set aside");
+            }
         }
     }
     Ok(())
@@ -173,7 +177,8 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Puts back the files that are aside, were not made again, and are wanted by `is_wanted`; keeps
-/// the others until the next run. Returns the files that are back, or none if none were aside.
+/// the others until the next run. Returns the files and empty folders that are back, or none if
+/// none were aside.
 pub(crate) fn put_back(
     root: &Path,
     component: &Component,
@@ -190,7 +195,7 @@ pub(crate) fn put_back(
             Err(_) if folders.is_empty() => return Ok(None),
             entries => entries?,
         };
-        folders.push(at.clone());
+        folders.push((at.clone(), folder.join(&at).is_dir()));
         for entry in entries {
             let entry = entry?;
             let path = at.join(entry.file_name());
@@ -200,17 +205,25 @@ pub(crate) fn put_back(
                 let to = folder.join(&path);
                 fs::create_dir_all(to.parent().unwrap_or(&folder))?;
                 rename(&entry.path(), &to)?;
+                debug!(path = %to.display(), "put back");
                 back.push(path);
+            } else {
+                debug!(path = %folder.join(path).display(), "not put back");
             }
         }
     }
     let is_free = |at: &Path| is_free(&folder, at) || folder.join(at).is_dir();
-    for at in folders.iter().filter(|at| !at.as_os_str().is_empty()) {
-        if !is_wanted(at) || !is_free(at) {
+    for (at, is_theirs) in &folders {
+        if *is_theirs || !is_wanted(at) || !is_free(at) {
             continue;
         }
-        fs::create_dir_all(folder.join(at))?;
-        fs::set_permissions(folder.join(at), fs::metadata(aside.join(at))?.permissions())?;
+        let to = folder.join(at);
+        if !to.is_dir() {
+            fs::create_dir_all(&to)?;
+            debug!(path = %to.display(), "put back");
+            back.push(at.clone());
+        }
+        fs::set_permissions(&to, fs::metadata(aside.join(at))?.permissions())?;
     }
     let removed = state_path(root, "removed", &component.name);
     remove(&removed)?;

@@ -6,8 +6,10 @@
 //! before the hooks run again.
 //!
 //! A file that appears while a hook runs may also have been saved by the user. It is certain
-//! to be an output if it is a copy of another file of the workspace, or if two runs of the
-//! hook wrote it. Other files are moved back if the hook does not write them again.
+//! to be an output if it is a copy of another file of the workspace in a folder that appeared
+//! with it, or if the hook wrote the same again twice after it was moved away: who saves a file
+//! in one run may well save it in the next. Other files are moved back if the hook does not
+//! write them again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -20,6 +22,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::build_context::{Context, ContextPart};
 
+/// An output is certain if this many runs in a row wrote the same.
+const CERTAIN_RUNS: u8 = 3;
+
 /// The files, folders and links that hooks added, by path relative to the component's folder.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(from = "Vec<Serialized>", into = "Vec<Serialized>")]
@@ -29,14 +34,21 @@ pub struct HookOutputs(BTreeMap<PathBuf, Output>);
 struct Output {
     /// Its type, mode and digest: see `ContextEntry::value`.
     value: Vec<u8>,
-    /// Whether it was certainly written by a hook, and not by the user.
-    is_certain: bool,
+    /// How many runs in a row wrote it, up to [`CERTAIN_RUNS`].
+    runs: u8,
     /// Whether `build-post.sh` wrote it.
     is_from_post_hook: bool,
 }
 
 /// The serialized form. Paths are bytes, because they need not be UTF-8.
 type Serialized = (Vec<u8>, Output);
+
+impl Output {
+    /// Whether it was certainly written by a hook, and not by the user.
+    fn is_certain(&self) -> bool {
+        self.runs >= CERTAIN_RUNS
+    }
+}
 
 impl From<Vec<Serialized>> for HookOutputs {
     fn from(serialized: Vec<Serialized>) -> Self {
@@ -53,16 +65,18 @@ impl From<HookOutputs> for Vec<Serialized> {
 }
 
 impl HookOutputs {
-    /// The entries that were added to a component's folder between two snapshots. An entry is
-    /// certain if it was an output of an earlier run as well.
-    pub fn added_between(before: &Context, after: &Context, earlier: &Self) -> Self {
+    /// The entries that were added to a component's folder between two snapshots. `moved` are
+    /// the outputs of the previous run that were moved away before.
+    pub fn added_between(before: &Context, after: &Context, moved: &Self) -> Self {
         let before: BTreeSet<&Path> =
             before.items().map(|item| item.entry.path.as_path()).collect();
         let added = after.items().filter(|item| !before.contains(item.entry.path.as_path()));
         let outputs = added.map(|item| {
-            let path = item.entry.path.clone();
-            let is_certain = earlier.contains(&path);
-            (path, Output { value: item.value().to_vec(), is_certain, is_from_post_hook: false })
+            let (path, value) = (item.entry.path.clone(), item.value().to_vec());
+            let earlier = moved.0.get(&path).filter(|earlier| earlier.value == value);
+            let runs = earlier.map_or(0, |earlier| earlier.runs).saturating_add(1);
+            let runs = runs.min(CERTAIN_RUNS);
+            (path, Output { value, runs, is_from_post_hook: false })
         });
         Self(outputs.collect())
     }
@@ -83,9 +97,9 @@ impl HookOutputs {
         });
         let outputs = new.map(|item| {
             let path = item.entry.path.clone();
-            let (is_certain, is_from_post_hook) =
-                (earlier.is_certain(&path), earlier.is_from_post_hook(&path));
-            (path, Output { value: item.value().to_vec(), is_certain, is_from_post_hook })
+            let runs = if earlier.is_certain(&path) { CERTAIN_RUNS } else { 1 };
+            let is_from_post_hook = earlier.is_from_post_hook(&path);
+            (path, Output { value: item.value().to_vec(), runs, is_from_post_hook })
         });
         Self(outputs.collect())
     }
@@ -102,29 +116,33 @@ impl HookOutputs {
         }
     }
 
-    /// Marks the outputs that satisfy a condition as certain, and the folders that contain no
-    /// other outputs.
+    /// Marks the outputs in other outputs that satisfy a condition as certain, and the folders
+    /// that contain no other outputs.
     pub fn mark_certain(&mut self, condition: impl Fn(&Path) -> bool) {
+        let folders: BTreeSet<PathBuf> = self.0.keys().cloned().collect();
+        let is_inside = |path: &Path| path.parent().is_some_and(|above| folders.contains(above));
         for (path, output) in &mut self.0 {
-            output.is_certain |= condition(path);
+            if is_inside(path) && condition(path) {
+                output.runs = CERTAIN_RUNS;
+            }
         }
         let paths: Vec<PathBuf> = self.0.keys().rev().cloned().collect();
         for folder in paths {
             let mut below = self.0.range(folder.clone()..).skip(1);
             let mut below = below.by_ref().take_while(|(path, _)| path.starts_with(&folder));
             let first = below.next();
-            if first.is_some_and(|(_, output)| output.is_certain)
-                && below.all(|(_, output)| output.is_certain)
+            if first.is_some_and(|(_, output)| output.is_certain())
+                && below.all(|(_, output)| output.is_certain())
                 && let Some(output) = self.0.get_mut(&folder)
             {
-                output.is_certain = true;
+                output.runs = CERTAIN_RUNS;
             }
         }
     }
 
     /// The outputs that are certain.
     pub fn certain(self) -> Self {
-        Self(self.0.into_iter().filter(|(_, output)| output.is_certain).collect())
+        Self(self.0.into_iter().filter(|(_, output)| output.is_certain()).collect())
     }
 
     /// Marks all outputs as written by `build-post.sh`, after the images were built.
@@ -175,7 +193,7 @@ impl HookOutputs {
 
     /// The paths of the outputs that are not certain.
     pub fn uncertain(&self) -> impl Iterator<Item = &Path> {
-        let uncertain = self.0.iter().filter(|(_, output)| !output.is_certain);
+        let uncertain = self.0.iter().filter(|(_, output)| !output.is_certain());
         uncertain.map(|(path, _)| path.as_path())
     }
 
@@ -201,7 +219,7 @@ impl HookOutputs {
 
     /// Whether the output at a path is certain.
     pub fn is_certain(&self, path: &Path) -> bool {
-        self.0.get(path).is_some_and(|output| output.is_certain)
+        self.0.get(path).is_some_and(Output::is_certain)
     }
 
     /// Whether the paths and contents are the same.

@@ -96,6 +96,11 @@ impl TreeCache {
         Self { is_watched: true, ..self }
     }
 
+    /// A number that changes whenever anything is dropped.
+    pub fn version(&self) -> u64 {
+        self.state().version
+    }
+
     /// Whether the caller reports all changes.
     pub fn is_watched(&self) -> bool {
         self.is_watched

@@ -54,6 +54,11 @@ impl ChangeBatch {
         self.is_recheck = true;
     }
 
+    /// Whether it is known of a path that it changed.
+    pub(crate) fn has_paths(&self) -> bool {
+        !self.paths.is_empty()
+    }
+
     /// Whether events were lost, so that anything may have changed.
     pub(crate) fn is_lost(&self) -> bool {
         self.is_lost
@@ -167,26 +172,6 @@ impl ChangeBatch {
         }
         let others = self.paths.iter().filter(|(_, change)| !change.may_be_own);
         others.flat_map(|(path, _)| touched_by(path, workspace)).collect()
-    }
-
-    /// The components without hooks that changed while no hook ran. Components with hooks are
-    /// compared by their contents alone, because events for the outputs of their hooks can arrive
-    /// at any time.
-    pub(crate) fn touched_by_no_hook(
-        &self,
-        workspace: &Workspace,
-        hook_activity: &HookActivity,
-    ) -> BTreeSet<usize> {
-        let mut touched = if self.is_lost {
-            self.touched(workspace)
-        } else {
-            let changes = self.paths.iter();
-            let others =
-                changes.filter(|(_, change)| !hook_activity.any_ran(change.since, change.at));
-            others.flat_map(|(path, _)| touched_by(path, workspace)).collect()
-        };
-        touched.retain(|component| !workspace.components[*component].has_hooks());
-        touched
     }
 
     /// Marks the changes that the hooks of a round may have caused in their own components.

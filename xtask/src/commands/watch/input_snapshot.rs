@@ -95,7 +95,7 @@ impl InputSnapshot {
     pub(crate) fn mark_uncertain(&mut self, workspace: &Workspace, components: &BTreeSet<usize>) {
         for component in components {
             let built = self.built(workspace, *component);
-            if built.uncertain_rebuilds < MAX_UNCERTAIN_REBUILDS {
+            if !built.is_uncertain && built.uncertain_rebuilds < MAX_UNCERTAIN_REBUILDS {
                 built.is_uncertain = true;
                 built.uncertain_rebuilds += 1;
             }
@@ -113,11 +113,19 @@ impl InputSnapshot {
         self.states.entry(workspace.components[component].name.clone()).or_default()
     }
 
-    /// The components that must be compared even if none of their files changed.
+    /// The components that may have been built from inputs that existed only briefly.
     pub(crate) fn uncertain(&self, workspace: &Workspace) -> BTreeSet<usize> {
-        let uncertain =
-            self.states.iter().filter(|(_, built)| built.is_uncertain || built.state.is_none());
-        uncertain.filter_map(|(name, _)| workspace.find(name)).collect()
+        self.with(workspace, |built| built.is_uncertain)
+    }
+
+    /// The components of which it is not known from what they were built.
+    pub(crate) fn unknown(&self, workspace: &Workspace) -> BTreeSet<usize> {
+        self.with(workspace, |built| built.state.is_none())
+    }
+
+    fn with(&self, workspace: &Workspace, wanted: impl Fn(&BuiltState) -> bool) -> BTreeSet<usize> {
+        let wanted = self.states.iter().filter(|(_, built)| wanted(built));
+        wanted.filter_map(|(name, _)| workspace.find(name)).collect()
     }
 
     /// The components whose current state differs from the one that they were built from.

@@ -50,6 +50,7 @@ impl<E: Engine> Session<'_, E> {
         let plan = Plan::new(workspace, &loaded.graph, Some(selected));
         let components: BTreeSet<usize> = plan.steps.iter().map(|step| step.component).collect();
         let now = states(loaded, &self.setup.trees, components.clone()).await;
+        let distrusted = self.snapshot.uncertain(workspace);
         self.snapshot.set_before_hooks(workspace, &now, &components);
         let _lock = self.setup.ctx.lock("watch").await?;
         let prepared = Prepared {
@@ -59,6 +60,7 @@ impl<E: Engine> Session<'_, E> {
             cancellation: Cancellation::new(self.setup.ctx.interrupt.clone()),
             hook_activity: HookActivity::new(self.last_round.steady_in(workspace)),
             temp_dirs: RefCell::new(TempDirs::read(&self.setup.ctx.root)),
+            distrusted,
         };
         let engine_images = match self.prepare(&prepared).await {
             Ok(engine_images) => engine_images,
@@ -154,6 +156,9 @@ impl<E: Engine> Session<'_, E> {
                 not_before = Instant::now() + delay;
                 delay *= 2;
             }
+            // What changed and changed back may be in an image.
+            let restored = in_steps(&touched).difference(&outdated).copied().collect();
+            self.snapshot.mark_uncertain(workspace, &restored);
             let dealt_with = touched.iter().copied().filter(is_settled).collect();
             settled.merge(batch.split_off(workspace, &dealt_with));
         };
@@ -175,8 +180,10 @@ impl<E: Engine> Session<'_, E> {
         let Prepared { workspace, plan, cancellation, hook_activity, .. } = prepared;
         let components: BTreeSet<usize> = plan.steps.iter().map(|step| step.component).collect();
         // A change during a step may or may not be in its image.
+        let touched = loaded.graph.dependents(&batch.touched_by_others(&workspace));
         self.snapshot
-            .mark_uncertain(&workspace, &batch.touched_by_no_hook(&workspace, &hook_activity));
+            .mark_uncertain(&workspace, &touched.intersection(&components).copied().collect());
+        self.snapshot.mark_uncertain(&workspace, &completed.inexact);
         let is_outdated = |component: &&usize| cancellation.is_outdated(**component);
         let outdated = components.iter().filter(is_outdated).copied().collect();
         self.snapshot.forget(&workspace, &outdated);
@@ -201,6 +208,9 @@ impl<E: Engine> Session<'_, E> {
         outside.retain(|component| !components.contains(component));
         if !outside.is_empty() {
             self.snapshot.forget(&workspace, &outside);
+            batch.request_recheck();
+        }
+        if !self.snapshot.uncertain(&workspace).is_empty() {
             batch.request_recheck();
         }
         let built = completed.built(&workspace);

@@ -185,6 +185,7 @@ impl<E: Engine> Session<'_, E> {
         let touched = batch.touched(workspace);
         let mut candidates = loaded.watched_dependents(&touched);
         candidates.extend(self.snapshot.uncertain(workspace).intersection(&loaded.watched));
+        candidates.extend(self.snapshot.unknown(workspace).intersection(&loaded.watched));
         let now = states(&loaded, &self.setup.trees, candidates).await;
         let mut stale = self.snapshot.changed(workspace, &now);
         let (held_back, warnings) = self.loop_breaker.held_back(&batch, workspace, &stale);
@@ -198,7 +199,7 @@ impl<E: Engine> Session<'_, E> {
             return Ok(ChangeBatch::default());
         }
         self.is_dirty = true;
-        if !batch.is_first() {
+        if batch.has_paths() {
             self.announce_changes(&batch, &loaded, &stale, &touched);
         }
         let selected = loaded.watched_dependents(&stale);
