@@ -49,6 +49,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "path_bytes",
             "escape",
             "digest",
+            "ids",
             "paths",
         ],
     ),

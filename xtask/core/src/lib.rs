@@ -9,8 +9,8 @@
 //!
 //! Modules import only from modules above them in this list:
 //!
-//! - [`paths`], [`problem`], [`escape`], [`regular_file`], [`digest`], [`image_reference`]:
-//!   shared basics;
+//! - [`paths`], [`problem`], [`escape`], [`regular_file`], [`digest`], [`ids`],
+//!   [`image_reference`]: shared basics;
 //! - [`dockerfile`]: parsing Dockerfiles;
 //! - [`workspace`]: components, images, hooks, declared inputs, the registry configuration;
 //! - [`context`]: folder snapshots and the build contexts made from them;
@@ -21,6 +21,7 @@ pub mod context;
 pub mod digest;
 pub mod dockerfile;
 pub mod escape;
+pub mod ids;
 pub mod image_reference;
 mod path_bytes;
 mod path_pattern;

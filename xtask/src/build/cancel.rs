@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 
 use tokio::sync::watch;
+use xtask_core::ids::ComponentId;
 
 use crate::build::step_error::StepError;
 use crate::system::signals::Interrupt;
 
-/// Ends the steps of a round. Components are named by their place in the workspace.
+/// Ends the steps of a round.
 pub(crate) struct Cancellation {
     interrupt: Interrupt,
     is_stopped: watch::Sender<bool>,
@@ -18,7 +19,7 @@ pub(crate) struct Cancellation {
 /// The components whose inputs changed under their running steps.
 #[derive(Debug, Default)]
 pub(crate) struct Outdated {
-    components: BTreeSet<usize>,
+    components: BTreeSet<ComponentId>,
     /// Whether their steps cannot be restarted, as the plan itself is obsolete.
     is_plan_obsolete: bool,
 }
@@ -35,12 +36,12 @@ impl Cancellation {
     }
 
     /// Ends the steps of these components; they are restarted.
-    pub(crate) fn restart(&self, components: &BTreeSet<usize>) {
+    pub(crate) fn restart(&self, components: &BTreeSet<ComponentId>) {
         self.outdated.send_modify(|outdated| outdated.components.extend(components));
     }
 
     /// Ends the steps of these components for good: the plan is obsolete.
-    pub(crate) fn give_up(&self, components: &BTreeSet<usize>) {
+    pub(crate) fn give_up(&self, components: &BTreeSet<ComponentId>) {
         self.outdated.send_modify(|outdated| {
             outdated.components.extend(components);
             outdated.is_plan_obsolete = true;
@@ -48,13 +49,13 @@ impl Cancellation {
     }
 
     /// The components whose steps are to be restarted.
-    pub(crate) fn to_restart(&self) -> BTreeSet<usize> {
+    pub(crate) fn to_restart(&self) -> BTreeSet<ComponentId> {
         let outdated = self.outdated.borrow();
         if outdated.is_plan_obsolete { BTreeSet::new() } else { outdated.components.clone() }
     }
 
     /// Notes that the steps of these components were restarted.
-    pub(crate) fn restarted(&self, components: &BTreeSet<usize>) {
+    pub(crate) fn restarted(&self, components: &BTreeSet<ComponentId>) {
         self.outdated.send_modify(|outdated| {
             outdated.components.retain(|component| !components.contains(component));
         });
@@ -66,7 +67,7 @@ impl Cancellation {
     }
 
     /// Whether a component's inputs changed since its step began.
-    pub(crate) fn is_outdated(&self, component: usize) -> bool {
+    pub(crate) fn is_outdated(&self, component: ComponentId) -> bool {
         self.outdated.borrow().components.contains(&component)
     }
 
@@ -75,7 +76,7 @@ impl Cancellation {
     }
 
     /// Waits until a component's step is to end before its time.
-    pub(crate) async fn cancelled(&self, component: usize) {
+    pub(crate) async fn cancelled(&self, component: ComponentId) {
         let (mut stop, mut changes) = (self.is_stopped.subscribe(), self.changes());
         tokio::select! {
             () = self.interrupt.wait() => {}
@@ -86,7 +87,7 @@ impl Cancellation {
 
     /// # Errors
     /// A component's step is to end before its time.
-    pub(crate) fn check(&self, component: usize) -> Result<(), StepError> {
+    pub(crate) fn check(&self, component: ComponentId) -> Result<(), StepError> {
         if *self.is_stopped.borrow() || self.is_interrupted() {
             return Err(StepError::Cancelled);
         }

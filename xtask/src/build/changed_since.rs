@@ -13,12 +13,16 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use xtask_core::context::tree_cache::{Memory, TreeCache};
+use xtask_core::ids::ComponentId;
 use xtask_core::problem::{Problem, Problems};
 use xtask_core::workspace::components::Workspace;
 
 use crate::system::git::{self, GitError, Repository};
 
-pub(crate) fn changed(workspace: &Workspace, revision: &str) -> Result<BTreeSet<usize>, Problems> {
+pub(crate) fn changed(
+    workspace: &Workspace,
+    revision: &str,
+) -> Result<BTreeSet<ComponentId>, Problems> {
     let failed = |message: String| Problem::of_request(format!("--since {revision}: {message}"));
     let root = &workspace.root;
     let repository = Repository::of(root).ok_or_else(|| {
@@ -32,8 +36,8 @@ pub(crate) fn changed(workspace: &Workspace, revision: &str) -> Result<BTreeSet<
         foreign_components(&repository, workspace).map_err(|error| failed(error.to_string()))?,
     );
     let trees = TreeCache::new(root, Memory::new());
-    let is_changed = |index: &usize| {
-        let component = &workspace.components[*index];
+    let is_changed = |id: &ComponentId| {
+        let component = &workspace.components[*id];
         let dir = PathBuf::from(component.dir());
         let inputs = component.inputs.as_ref().map(|(_, inputs)| inputs);
         let is_input = |path: &PathBuf| {
@@ -46,7 +50,7 @@ pub(crate) fn changed(workspace: &Workspace, revision: &str) -> Result<BTreeSet<
         paths.iter().any(|path| is_own(path) || is_input(path))
             || !paths.is_empty() && trees.link_targets(&component.dir()).into_iter().any(leads_to)
     };
-    Ok((0..workspace.components.len()).filter(is_changed).collect())
+    Ok(workspace.components.ids().filter(is_changed).collect())
 }
 
 /// The changed paths, relative to the root. A changed submodule is the path of its folder.

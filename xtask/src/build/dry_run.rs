@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use xtask_core::ids::ComponentId;
 use xtask_core::plan::steps::Step;
 use xtask_core::problem::{Problem, Problems};
 use xtask_core::staleness::fingerprint::{Change, IngredientKind};
@@ -28,12 +29,12 @@ pub(crate) struct DryRun<'a, E> {
     builder: &'a ImageBuilder<'a, E>,
     hook_cache: &'a HookCache<'a, E>,
     outputs: OutputTracker<'a, E>,
-    /// By component: why it is unknown what its dependents will get of it.
-    unknown_folders: BTreeMap<usize, Unknown>,
+    /// Why it is unknown what the dependents of a component will get of it.
+    unknown_folders: BTreeMap<ComponentId, Unknown>,
     /// By image.
     expected: BTreeMap<String, ImageState>,
     /// The components whose outputs and images the hook cache has.
-    cached: BTreeSet<usize>,
+    cached: BTreeSet<ComponentId>,
     /// Their images that are tagged again.
     restored: BTreeSet<String>,
 }
@@ -86,7 +87,7 @@ impl<'a, E: Engine> DryRun<'a, E> {
             self.unknown_folders.insert(step.component, Unknown { why, is_passed_on: true });
         }
         let mut images = Vec::new();
-        for image in step.images.iter().map(|image| &component.images[image.index]) {
+        for image in step.images.iter().map(|image| &component.images[image.id]) {
             let planned = self.image(step, image, undecided.as_ref()).await?;
             self.expected.insert(image.name.clone(), planned.state.clone());
             images.push(planned);
@@ -100,9 +101,9 @@ impl<'a, E: Engine> DryRun<'a, E> {
         step: &Step,
         component: &Component,
     ) -> Result<Option<Unknown>, StepError> {
-        let of_dependency = step.dependencies.iter().find_map(|place| {
-            let unknown = self.unknown_folders.get(place)?;
-            let name = &self.round.workspace.components[*place].name;
+        let of_dependency = step.dependencies.iter().find_map(|dependency| {
+            let unknown = self.unknown_folders.get(dependency)?;
+            let name = &self.round.workspace.components[*dependency].name;
             let why = if unknown.is_passed_on {
                 unknown.why.clone()
             } else {
@@ -145,7 +146,7 @@ impl<'a, E: Engine> DryRun<'a, E> {
     /// A base of the component's images whose id is not known yet.
     fn unsettled_base(&self, step: &Step) -> Option<&str> {
         let component = self.round.component(step);
-        let images = step.images.iter().map(|image| &component.images[image.index]);
+        let images = step.images.iter().map(|image| &component.images[image.id]);
         let mut bases =
             images.flat_map(|image| &image.uses).filter_map(|used| self.round.local_name(used));
         bases.find(|base| {

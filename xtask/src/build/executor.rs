@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tracing::debug;
+use xtask_core::ids::{ComponentId, IdVec, StepId, TaskId};
 use xtask_core::paths::{POST_HOOK, PRE_HOOK};
 use xtask_core::plan::schedule::{Schedule, ScheduledTask};
 use xtask_core::plan::steps::{Step, Task, TaskKind};
@@ -25,18 +26,18 @@ use crate::engine::Engine;
 use crate::event::{Event, PlannedComponent};
 use crate::outcome::Outcome;
 
-/// Runs tasks. Steps and tasks are named by their places in the plan.
+/// Runs tasks.
 pub(crate) struct Executor<'a, E> {
     round: &'a Round<'a, E>,
     runner: &'a StepRunner<'a, E>,
     cancellation: &'a Cancellation,
-    tasks: &'a [Task],
+    tasks: &'a IdVec<TaskId, Task>,
     schedule: Schedule,
-    steps: Vec<StepState>,
-    took: Vec<Duration>,
+    steps: IdVec<StepId, StepState>,
+    took: IdVec<TaskId, Duration>,
 }
 
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct StepState {
     started: Option<Instant>,
     outcome: Option<Outcome>,
@@ -44,10 +45,8 @@ struct StepState {
 
 /// What the tasks came to.
 pub(crate) struct Executed {
-    /// By step.
-    pub(crate) outcomes: Vec<Outcome>,
-    /// By task.
-    pub(crate) took: Vec<Duration>,
+    pub(crate) outcomes: IdVec<StepId, Outcome>,
+    pub(crate) took: IdVec<TaskId, Duration>,
 }
 
 /// What a task came to; the last one of a step gives what the step came to.
@@ -58,7 +57,7 @@ impl<'a, E: Engine> Executor<'a, E> {
         round: &'a Round<'a, E>,
         runner: &'a StepRunner<'a, E>,
         cancellation: &'a Cancellation,
-        tasks: &'a [Task],
+        tasks: &'a IdVec<TaskId, Task>,
         jobs: usize,
     ) -> Self {
         let median = round.records.borrow().median_duration();
@@ -66,9 +65,9 @@ impl<'a, E: Engine> Executor<'a, E> {
             needs: task.needs.clone(),
             estimate: estimate(round, task, median),
         });
-        let schedule = Schedule::new(&scheduled.collect::<Vec<_>>(), jobs);
-        let steps = vec![StepState::default(); round.plan.steps.len()];
-        let took = vec![Duration::ZERO; tasks.len()];
+        let schedule = Schedule::new(&scheduled.collect(), jobs);
+        let steps = round.plan.steps.iter().map(|_| StepState::default()).collect();
+        let took = tasks.iter().map(|_| Duration::ZERO).collect();
         Self { round, runner, cancellation, tasks, schedule, steps, took }
     }
 
@@ -89,7 +88,7 @@ impl<'a, E: Engine> Executor<'a, E> {
                 Ok(()) = changes.changed() => {}
             }
         }
-        for step in 0..self.steps.len() {
+        for step in self.steps.ids() {
             self.finish(step, Outcome::NotRun { because: None });
         }
         self.restore_interrupted();
@@ -99,9 +98,9 @@ impl<'a, E: Engine> Executor<'a, E> {
 
     fn start(
         &mut self,
-        place: usize,
-    ) -> impl Future<Output = (usize, Ended, Duration)> + use<'a, E> {
-        let (runner, task) = (self.runner, &self.tasks[place]);
+        id: TaskId,
+    ) -> impl Future<Output = (TaskId, Ended, Duration)> + use<'a, E> {
+        let (runner, task) = (self.runner, &self.tasks[id]);
         debug!(component = self.name(task.step), kind = ?task.kind, "start task");
         let checked = self.cancellation.check(self.step(task.step).component);
         if checked.is_ok() && task.kind == TaskKind::Begin {
@@ -115,26 +114,26 @@ impl<'a, E: Engine> Executor<'a, E> {
                 Ok(()) => runner.run(task).await,
                 Err(error) => Err(error),
             };
-            (place, ended, started.elapsed())
+            (id, ended, started.elapsed())
         }
     }
 
-    fn task_ended(&mut self, place: usize, ended: Ended, took: Duration) {
-        let step = self.tasks[place].step;
+    fn task_ended(&mut self, task: TaskId, ended: Ended, took: Duration) {
+        let step = self.tasks[task].step;
         match ended.map_err(StepError::or_cancelled) {
             Ok(outcome) => {
-                self.took[place] = took;
-                self.schedule.succeed(place);
+                self.took[task] = took;
+                self.schedule.succeed(task);
                 if let Some(outcome) = outcome {
                     self.finish(step, outcome);
                 }
             }
-            Err(error) => self.task_failed(place, step, &error),
+            Err(error) => self.task_failed(task, step, &error),
         }
     }
 
-    fn task_failed(&mut self, place: usize, step: usize, error: &StepError) {
-        let lost = self.schedule.fail(place);
+    fn task_failed(&mut self, task: TaskId, step: StepId, error: &StepError) {
+        let lost = self.schedule.fail(task);
         if matches!(error, StepError::Outdated) && !self.cancellation.to_restart().is_empty() {
             if self.steps[step].started.is_some() {
                 self.finish(step, Outcome::Outdated);
@@ -163,8 +162,8 @@ impl<'a, E: Engine> Executor<'a, E> {
             return;
         }
         let is_outdated =
-            |task: &usize| outdated.contains(&self.step(self.tasks[*task].step).component);
-        let tasks: BTreeSet<usize> = (0..self.tasks.len()).filter(is_outdated).collect();
+            |task: &TaskId| outdated.contains(&self.step(self.tasks[*task].step).component);
+        let tasks: BTreeSet<TaskId> = self.tasks.ids().filter(is_outdated).collect();
         if tasks.is_empty() || tasks.iter().any(|task| self.schedule.is_running(*task)) {
             return;
         }
@@ -172,7 +171,7 @@ impl<'a, E: Engine> Executor<'a, E> {
             let component = &self.round.workspace.components[*component].name;
             debug!(component, "inputs changed: restart step");
         }
-        let steps: BTreeSet<usize> = tasks.iter().map(|task| self.tasks[*task].step).collect();
+        let steps: BTreeSet<StepId> = tasks.iter().map(|task| self.tasks[*task].step).collect();
         for step in steps {
             let state = std::mem::take(&mut self.steps[step]);
             self.runner.reset(step, state.started.is_some());
@@ -185,7 +184,7 @@ impl<'a, E: Engine> Executor<'a, E> {
     }
 
     /// Ends a step because one of its tasks failed or was cancelled.
-    fn fail(&mut self, step: usize, error: &StepError) {
+    fn fail(&mut self, step: StepId, error: &StepError) {
         let outcome = match error {
             StepError::Cancelled => Outcome::Cancelled,
             StepError::Outdated => Outcome::Outdated,
@@ -200,7 +199,7 @@ impl<'a, E: Engine> Executor<'a, E> {
     }
 
     /// Ends a step one of whose tasks never runs because another step did not succeed.
-    fn lose(&mut self, step: usize, because: usize, error: &StepError) {
+    fn lose(&mut self, step: StepId, because: StepId, error: &StepError) {
         match error {
             StepError::Cancelled => {}
             StepError::Outdated => self.finish(step, Outcome::Outdated),
@@ -209,7 +208,7 @@ impl<'a, E: Engine> Executor<'a, E> {
     }
 
     /// Notes how a step ended; the first outcome counts.
-    fn finish(&mut self, step: usize, outcome: Outcome) {
+    fn finish(&mut self, step: StepId, outcome: Outcome) {
         if self.steps[step].outcome.is_some() {
             return;
         }
@@ -232,11 +231,11 @@ impl<'a, E: Engine> Executor<'a, E> {
         }
     }
 
-    fn step(&self, place: usize) -> &'a Step {
-        &self.round.plan.steps[place]
+    fn step(&self, id: StepId) -> &'a Step {
+        &self.round.plan.steps[id]
     }
 
-    fn name(&self, step: usize) -> String {
+    fn name(&self, step: StepId) -> String {
         self.round.component(self.step(step)).name.clone()
     }
 }
@@ -255,11 +254,11 @@ fn estimate<E>(round: &Round<'_, E>, task: &Task, median: Duration) -> Duration 
 /// Announces a round.
 pub(crate) fn announce<E>(round: &Round<'_, E>, jobs: usize) {
     let steps = &round.plan.steps;
-    let in_round: HashSet<usize> = steps.iter().map(|step| step.component).collect();
-    let name = |place: &usize| round.workspace.components[*place].name.clone();
+    let in_round: HashSet<ComponentId> = steps.iter().map(|step| step.component).collect();
+    let name = |component: &ComponentId| round.workspace.components[*component].name.clone();
     let planned = |step: &Step| {
         let component = name(&step.component);
-        let dependencies = step.dependencies.iter().filter(|place| in_round.contains(place));
+        let dependencies = step.dependencies.iter().filter(|needed| in_round.contains(needed));
         let estimate = round.records.borrow().duration(&component);
         PlannedComponent { component, dependencies: dependencies.map(name).collect(), estimate }
     };

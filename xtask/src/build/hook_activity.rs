@@ -4,14 +4,16 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use xtask_core::ids::ComponentId;
+
 /// How late the event of a change can arrive.
 const LATE: Duration = Duration::from_millis(200);
 
-/// The hooks of a round. Components are named by their place in the workspace.
+/// The hooks of a round.
 pub(crate) struct HookActivity {
-    runs: RefCell<BTreeMap<usize, Vec<Run>>>,
+    runs: RefCell<BTreeMap<ComponentId, Vec<Run>>>,
     /// The components whose hooks left their folder unchanged when they ran last.
-    steady: RefCell<BTreeSet<usize>>,
+    steady: RefCell<BTreeSet<ComponentId>>,
 }
 
 struct Run {
@@ -20,24 +22,24 @@ struct Run {
 }
 
 impl HookActivity {
-    pub(crate) fn new(steady: BTreeSet<usize>) -> Self {
+    pub(crate) fn new(steady: BTreeSet<ComponentId>) -> Self {
         Self { runs: RefCell::default(), steady: RefCell::new(steady) }
     }
 
-    pub(crate) fn started(&self, component: usize) {
+    pub(crate) fn started(&self, component: ComponentId) {
         let run = Run { start: Instant::now(), end: None };
         self.runs.borrow_mut().entry(component).or_default().push(run);
     }
 
     /// Notes that the hook of a component that started last has ended.
-    pub(crate) fn ended(&self, component: usize) {
+    pub(crate) fn ended(&self, component: ComponentId) {
         if let Some(run) = self.runs.borrow_mut().entry(component).or_default().last_mut() {
             run.end = Some(Instant::now());
         }
     }
 
     /// Notes that all hooks of a component ran, and whether they left its folder unchanged.
-    pub(crate) fn completed(&self, component: usize, is_steady: bool) {
+    pub(crate) fn completed(&self, component: ComponentId, is_steady: bool) {
         let mut steady = self.steady.borrow_mut();
         if is_steady {
             steady.insert(component);
@@ -47,7 +49,7 @@ impl HookActivity {
     }
 
     /// The components whose hooks left their folder unchanged when they ran last.
-    pub(crate) fn steady(&self) -> BTreeSet<usize> {
+    pub(crate) fn steady(&self) -> BTreeSet<ComponentId> {
         self.steady.borrow().clone()
     }
 
@@ -56,7 +58,7 @@ impl HookActivity {
     /// outputs: where that is wrong, the end of the hook shows it.
     pub(crate) fn may_have_changed(
         &self,
-        component: usize,
+        component: ComponentId,
         is_output: bool,
         since: Instant,
         at: Instant,

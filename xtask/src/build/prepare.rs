@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use xtask_core::context::tree_cache::TreeCache;
+use xtask_core::ids::ComponentId;
 use xtask_core::plan::graph::Graph;
 use xtask_core::plan::steps::Plan;
 use xtask_core::problem::{Problem, Problems};
@@ -65,7 +66,7 @@ pub(crate) struct Prepared {
     pub(crate) hook_activity: HookActivity,
     pub(crate) temp_dirs: RefCell<TempDirs>,
     /// The components whose hooks run even if the hook cache has what they would come to.
-    pub(crate) distrusted: BTreeSet<usize>,
+    pub(crate) distrusted: BTreeSet<ComponentId>,
 }
 
 /// Reads the workspace and the files that the plan needs. The `names` of its images are sent
@@ -192,7 +193,7 @@ fn select(
     workspace: &Workspace,
     graph: &Graph,
     options: &BuildOptions,
-) -> Result<Option<BTreeSet<usize>>, CommandError> {
+) -> Result<Option<BTreeSet<ComponentId>>, CommandError> {
     if let Some(revision) = &options.since {
         let changed = changed_since::changed(workspace, revision)?;
         return Ok(Some(graph.dependents(&changed)));
@@ -200,8 +201,8 @@ fn select(
     if options.failed {
         let records = Records::read(&workspace.root);
         let is_unfinished =
-            |index: &usize| records.is_unfinished(&workspace.components[*index].name);
-        return Ok(Some((0..workspace.components.len()).filter(is_unfinished).collect()));
+            |id: &ComponentId| records.is_unfinished(&workspace.components[*id].name);
+        return Ok(Some(workspace.components.ids().filter(is_unfinished).collect()));
     }
     let named = workspace.find_all(&options.components)?;
     Ok((!named.is_empty()).then_some(named))

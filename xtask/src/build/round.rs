@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use xtask_core::context::tree_cache::TreeCache;
 use xtask_core::dockerfile::parser::ImageUse;
+use xtask_core::ids::ComponentId;
 use xtask_core::plan::steps::{Plan, Step};
 use xtask_core::problem::Problem;
 use xtask_core::workspace::components::{Component, Workspace};
@@ -32,7 +33,7 @@ pub(crate) struct Round<'a, E> {
     pub(crate) options: &'a BuildOptions,
     pub(crate) mode: Mode<'a>,
     pub(crate) ctx: &'a CommandContext,
-    distrusted: &'a BTreeSet<usize>,
+    distrusted: &'a BTreeSet<ComponentId>,
     /// What earlier rounds came to; written as this one goes on.
     pub(crate) records: RefCell<Records>,
     local_images: LocalImages<'a>,

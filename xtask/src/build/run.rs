@@ -128,7 +128,7 @@ pub(crate) async fn run_round<E: Engine>(
     round.warn_unwritable(hook_cache.tidy());
     let summary = summarize(workspace, plan, &tasks, &executed, started.elapsed());
     round.send(Event::RoundFinished(summary));
-    let has_failed = executed.outcomes.contains(&Outcome::Failed);
+    let has_failed = executed.outcomes.as_slice().contains(&Outcome::Failed);
     let result = if cancellation.is_interrupted() {
         cleaned.and(Err(CommandError::Interrupted))
     } else if has_failed {

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use tracing::debug;
 use xtask_core::context::spec::ContextSpec;
+use xtask_core::ids::{ComponentId, IdVec, ImageId, StepId};
 use xtask_core::paths::{POST_HOOK, PRE_HOOK};
 use xtask_core::plan::steps::{Step, Task, TaskKind};
 use xtask_core::problem::Problems;
@@ -48,10 +49,9 @@ pub(crate) struct StepRunner<'a, E> {
     cancellation: &'a Cancellation,
     hook_activity: &'a HookActivity,
     temp_dirs: &'a RefCell<TempDirs>,
-    /// By the step's place in the plan.
-    progress: RefCell<Vec<Progress>>,
+    progress: RefCell<IdVec<StepId, Progress>>,
     /// The components whose images were made from what was there only briefly.
-    pub(crate) inexact: RefCell<BTreeSet<usize>>,
+    pub(crate) inexact: RefCell<BTreeSet<ComponentId>>,
 }
 
 /// What a step came to so far.
@@ -99,18 +99,18 @@ impl<'a, E: Engine> StepRunner<'a, E> {
         }
     }
 
-    fn progress(&self, step: usize) -> RefMut<'_, Progress> {
+    fn progress(&self, step: StepId) -> RefMut<'_, Progress> {
         RefMut::map(self.progress.borrow_mut(), |progress| &mut progress[step])
     }
 
     /// Runs one task. The last one of a step gives what the step came to.
     pub(crate) async fn run(&self, task: &Task) -> Result<Option<Outcome>, StepError> {
-        let (place, step) = (task.step, &self.round.plan.steps[task.step]);
+        let (id, step) = (task.step, &self.round.plan.steps[task.step]);
         match task.kind {
-            TaskKind::Begin => self.begin(place, step).await.map(|()| None),
+            TaskKind::Begin => self.begin(id, step).await.map(|()| None),
             TaskKind::Image(image) => {
                 tokio::select! {
-                    made = self.image(place, step, image) => match made {
+                    made = self.image(id, step, image) => match made {
                         Ok(()) => Ok(None),
                         Err(error) => Err(self.explain(step, error).await),
                     },
@@ -119,7 +119,7 @@ impl<'a, E: Engine> StepRunner<'a, E> {
                     }
                 }
             }
-            TaskKind::End => self.end(place, step).await.map(Some),
+            TaskKind::End => self.end(id, step).await.map(Some),
         }
     }
 
@@ -136,7 +136,7 @@ impl<'a, E: Engine> StepRunner<'a, E> {
         error
     }
 
-    async fn begin(&self, place: usize, step: &Step) -> Result<(), StepError> {
+    async fn begin(&self, id: StepId, step: &Step) -> Result<(), StepError> {
         let component = self.round.component(step);
         let key = self.hook_cache.key(step, component)?;
         if let Some(key) = key.as_ref().filter(|_| !self.round.runs_hooks_anyway(step))
@@ -144,14 +144,14 @@ impl<'a, E: Engine> StepRunner<'a, E> {
         {
             let has_restored = !hit.to_restore.is_empty();
             if self.hook_cache.apply(component, hit).await? {
-                let mut progress = self.progress(place);
+                let mut progress = self.progress(id);
                 (progress.is_cached, progress.has_restored) = (true, has_restored);
                 return Ok(());
             }
         }
         if component.has_hooks() {
             let before = self.begin_hooks(step, component).await?;
-            let mut progress = self.progress(place);
+            let mut progress = self.progress(id);
             (progress.key, progress.before) = (key, Some(before));
         }
         Ok(())
@@ -205,10 +205,10 @@ impl<'a, E: Engine> StepRunner<'a, E> {
         }
     }
 
-    async fn image(&self, place: usize, step: &Step, image: usize) -> Result<(), StepError> {
+    async fn image(&self, id: StepId, step: &Step, image: ImageId) -> Result<(), StepError> {
         let component = self.round.component(step);
         let image = &component.images[image];
-        if self.progress(place).is_cached {
+        if self.progress(id).is_cached {
             let (component, image) = (component.name.clone(), image.name.clone());
             self.round.send(Event::ImageUpToDate { component, image });
             return Ok(());
@@ -218,18 +218,18 @@ impl<'a, E: Engine> StepRunner<'a, E> {
             return capture.add(image, context).map_err(StepError::File);
         }
         let outcome = self.builder.make(step, image).await?;
-        let mut progress = self.progress(place);
+        let mut progress = self.progress(id);
         progress.has_built |= outcome == Outcome::Built;
         progress.has_restored |= outcome == Outcome::Restored;
         Ok(())
     }
 
-    async fn end(&self, place: usize, step: &Step) -> Result<Outcome, StepError> {
+    async fn end(&self, id: StepId, step: &Step) -> Result<Outcome, StepError> {
         let component = self.round.component(step);
-        let is_cached = self.progress(place).is_cached;
+        let is_cached = self.progress(id).is_cached;
         if component.has_hooks() && !is_cached && self.capture(step).is_none() {
             let (key, before) = {
-                let mut progress = self.progress(place);
+                let mut progress = self.progress(id);
                 (progress.key.take(), progress.before.take())
             };
             // Only until its build-post.sh runs, the folder is what the images were made from.
@@ -249,7 +249,7 @@ impl<'a, E: Engine> StepRunner<'a, E> {
                 self.round.warn_unwritable(self.hook_cache.keep(component, &key));
             }
         }
-        Ok(self.progress(place).outcome())
+        Ok(self.progress(id).outcome())
     }
 
     /// Whether a component's images were made from what its key says. An edit that is undone
@@ -263,7 +263,7 @@ impl<'a, E: Engine> StepRunner<'a, E> {
         let trees = self.round.trees;
         trees.invalidate_path(Path::new(&component.dir()));
         let version = trees.version();
-        for image in step.images.iter().map(|image| &component.images[image.index]) {
+        for image in step.images.iter().map(|image| &component.images[image.id]) {
             if !self.builder.is_as_recorded(step, image).await? {
                 debug!(image = image.name, "made from files that were there only briefly");
                 self.inexact.borrow_mut().insert(step.component);
@@ -324,9 +324,9 @@ impl<'a, E: Engine> StepRunner<'a, E> {
     }
 
     /// Drops what a step came to, which is to be restarted.
-    pub(crate) fn reset(&self, place: usize, was_started: bool) {
-        *self.progress(place) = Progress::default();
-        let component = self.round.component(&self.round.plan.steps[place]);
+    pub(crate) fn reset(&self, step: StepId, was_started: bool) {
+        *self.progress(step) = Progress::default();
+        let component = self.round.component(&self.round.plan.steps[step]);
         if component.has_hooks() && was_started {
             for problem in self.temp_dirs.borrow_mut().remove(&component.dir()) {
                 self.round.warn(problem);

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use xtask_core::ids::{ComponentId, IdVec, TaskId};
 use xtask_core::plan::schedule::critical_path;
 use xtask_core::plan::steps::{Plan, Task};
 use xtask_core::staleness::engine_images::EngineImages;
@@ -16,35 +17,35 @@ use crate::system::post_build_command::Built;
 /// What a round came to.
 pub(crate) struct Completed {
     pub(crate) result: Result<(), CommandError>,
-    /// The components of its steps, by their places in the workspace.
-    pub(crate) outcomes: Vec<(usize, Outcome)>,
+    /// What the step of each component came to.
+    pub(crate) outcomes: Vec<(ComponentId, Outcome)>,
     /// The components whose images were made from what was there only briefly.
-    pub(crate) inexact: BTreeSet<usize>,
+    pub(crate) inexact: BTreeSet<ComponentId>,
     /// What the engine has now.
     pub(crate) engine_images: EngineImages,
 }
 
 impl Completed {
-    fn with(&self, wanted: impl Fn(&Outcome) -> bool) -> impl Iterator<Item = usize> {
+    fn with(&self, wanted: impl Fn(&Outcome) -> bool) -> impl Iterator<Item = ComponentId> {
         let ended = self.outcomes.iter().filter(move |(_, outcome)| wanted(outcome));
         ended.map(|(component, _)| *component)
     }
 
     /// The components that have other images now.
-    pub(crate) fn renewed(&self) -> BTreeSet<usize> {
+    pub(crate) fn renewed(&self) -> BTreeSet<ComponentId> {
         self.with(|outcome| matches!(outcome, Outcome::Built | Outcome::Restored)).collect()
     }
 
     /// The components that are up to date now.
-    pub(crate) fn succeeded(&self) -> BTreeSet<usize> {
+    pub(crate) fn succeeded(&self) -> BTreeSet<ComponentId> {
         self.with(Outcome::is_good).collect()
     }
 
     /// The components and images that were built.
     pub(crate) fn built(&self, workspace: &Workspace) -> Built {
         let mut built = Built::default();
-        for place in self.with(|outcome| *outcome == Outcome::Built) {
-            let component = &workspace.components[place];
+        for component in self.with(|outcome| *outcome == Outcome::Built) {
+            let component = &workspace.components[component];
             built.components.push(component.name.clone());
             built.images.extend(component.images.iter().map(|image| image.name.clone()));
         }
@@ -56,17 +57,17 @@ impl Completed {
 pub(crate) fn summarize(
     workspace: &Workspace,
     plan: &Plan,
-    tasks: &[Task],
+    tasks: &IdVec<TaskId, Task>,
     executed: &Executed,
     duration: Duration,
 ) -> Summary {
     let Executed { outcomes, took } = executed;
     let count = |wanted: fn(&Outcome) -> bool| outcomes.iter().filter(|it| wanted(it)).count();
-    let needs: Vec<Vec<usize>> = tasks.iter().map(|task| task.needs.clone()).collect();
+    let needs = tasks.iter().map(|task| task.needs.clone()).collect();
     let (path, critical_duration) = critical_path(&needs, took);
     let parallelism =
         took.iter().sum::<Duration>().as_secs_f64() / duration.as_secs_f64().max(1e-9);
-    let name = |task: usize| {
+    let name = |task: TaskId| {
         let step = &plan.steps[tasks[task].step];
         workspace.components[step.component].name.clone()
     };

@@ -179,7 +179,7 @@ fn context_without_generated(
 }
 
 fn dependency_names(workspace: &Workspace, step: &Step) -> Vec<String> {
-    let names = step.dependencies.iter().map(|index| &workspace.components[*index].name);
+    let names = step.dependencies.iter().map(|id| &workspace.components[*id].name);
     names.cloned().collect()
 }
 
@@ -217,9 +217,9 @@ fn describe(
         }
     }
     let components = step.dependencies.iter().chain([&step.component]);
-    let hooks = components.flat_map(|index| {
-        let component = &workspace.components[*index];
-        let post_hook = component.post_hook.iter().filter(|_| *index != step.component);
+    let hooks = components.flat_map(|id| {
+        let component = &workspace.components[*id];
+        let post_hook = component.post_hook.iter().filter(|_| *id != step.component);
         component.pre_hook.iter().chain(post_hook).cloned()
     });
     Ok(ImageContext {

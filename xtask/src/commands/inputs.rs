@@ -37,7 +37,7 @@ pub(crate) async fn run(options: &InputsOptions, ctx: &CommandContext) -> Result
     ctx.add_proxies(&mut reading);
     let (workspace, _) = read_workspace(&ctx.root, &reading, None, &ctx.events)?;
     let selected = workspace.find_all(std::slice::from_ref(&options.component))?;
-    let component = selected.first().map(|index| &workspace.components[*index]);
+    let component = selected.first().map(|id| &workspace.components[*id]);
     let component = component.filter(|component| component.has_hooks()).ok_or_else(|| {
         let message = format!("'{}' has no hooks: there is nothing to declare", options.component);
         Problems::from(Problem::of_request(message))

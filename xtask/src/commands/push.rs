@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
+use xtask_core::ids::ComponentId;
 use xtask_core::image_reference;
 use xtask_core::problem::{Problem, Problems, did_you_mean};
 use xtask_core::workspace::components::{Image, Workspace, WorkspaceOptions};
@@ -88,8 +89,8 @@ pub(crate) fn tag(options: &PushOptions, registry: &RegistryConfig) -> Result<St
 fn select_images<'a>(
     workspace: &'a Workspace,
     names: &[String],
-) -> Result<Vec<(usize, &'a Image)>, Problems> {
-    let all: Vec<(usize, &Image)> = workspace.images().collect();
+) -> Result<Vec<(ComponentId, &'a Image)>, Problems> {
+    let all: Vec<(ComponentId, &Image)> = workspace.images().collect();
     let is_wanted = |image: &Image| names.is_empty() || names.contains(&image.name);
     let known = || all.iter().map(|(_, image)| image.name.as_str());
     let unknown = names.iter().filter(|name| !known().any(|known| known == name.as_str()));
@@ -105,7 +106,7 @@ fn select_images<'a>(
 
 async fn check_present(
     workspace: &Workspace,
-    images: &[(usize, &Image)],
+    images: &[(ComponentId, &Image)],
     engine: &DockerEngine,
 ) -> Result<(), CommandError> {
     let mut problems = Vec::new();
@@ -125,16 +126,16 @@ async fn check_present(
 /// that must run are not reported.
 async fn find_stale(
     workspace: &Workspace,
-    images: &[(usize, &Image)],
+    images: &[(ComponentId, &Image)],
     engine: &DockerEngine,
     options: &PushOptions,
     ctx: &CommandContext,
 ) -> Result<Vec<Problem>, CommandError> {
-    let component = |index: &usize| workspace.components[*index].name.clone();
+    let component = |id: &ComponentId| workspace.components[*id].name.clone();
     let build = BuildOptions {
         config_dir: Some(options.config_dir.clone()),
         reading: options.reading.clone(),
-        components: images.iter().map(|(index, _)| component(index)).collect(),
+        components: images.iter().map(|(id, _)| component(id)).collect(),
         dry_run: true,
         ..BuildOptions::default()
     };
@@ -146,7 +147,7 @@ async fn find_stale(
         .flat_map(|step| &step.images)
         .map(|planned| (planned.image.as_str(), &planned.state))
         .collect();
-    let problems = images.iter().filter_map(|(index, image)| {
+    let problems = images.iter().filter_map(|(id, image)| {
         let why = match planned.get(image.name.as_str())? {
             ImageState::Stale { reasons } => {
                 reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
@@ -157,7 +158,7 @@ async fn find_stale(
         Some(Problem::of_request(format!(
             "image '{}' is stale ({why}): run 'cargo xtask build -s {}' first",
             image.name,
-            component(index)
+            component(id)
         )))
     });
     Ok(problems.collect::<Vec<_>>())

@@ -17,6 +17,7 @@ use rayon::prelude::*;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use xtask_core::context::build_context::ContextPart;
 use xtask_core::context::tree::{Entry, Kind, Tree};
+use xtask_core::ids::ComponentId;
 use xtask_core::paths::{GENERATED, TEMPORARY};
 use xtask_core::problem::{Problem, Problems};
 use xtask_core::workspace::components::{Component, Workspace};
@@ -74,9 +75,9 @@ impl TempDirs {
     pub(crate) fn check(
         &self,
         workspace: &Workspace,
-        taking_part: &BTreeSet<usize>,
+        taking_part: &BTreeSet<ComponentId>,
     ) -> Result<(), Problems> {
-        let taking_part = taking_part.iter().map(|place| workspace.components[*place].dir());
+        let taking_part = taking_part.iter().map(|id| workspace.components[*id].dir());
         let dirs: BTreeSet<String> = taking_part.chain(self.made.iter().cloned()).collect();
         let found: Vec<Existing> = dirs.par_iter().flat_map_iter(|dir| self.find(dir)).collect();
         let (tracked, mut problems) = self.tracked(&found);

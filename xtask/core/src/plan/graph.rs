@@ -14,6 +14,7 @@ use petgraph::visit::EdgeRef;
 
 use crate::dockerfile::parser::{ImageUse, Via};
 use crate::escape;
+use crate::ids::{ComponentId, Id, IdVec, ImageId};
 use crate::image_reference::RegistryNames;
 use crate::problem::Problem;
 use crate::workspace::components::{Component, Image, Workspace};
@@ -27,9 +28,9 @@ pub struct Edge {
     pub file: String,
     /// The line in the file, starting at 1.
     pub line: usize,
-    /// The index of the image that has the instruction, and the index of the image that it uses,
-    /// each in its component; `None` for [`EdgeKind::Declared`].
-    pub images: Option<(usize, usize)>,
+    /// The image that has the instruction, and the image that it uses, each in its component;
+    /// `None` for [`EdgeKind::Declared`].
+    pub images: Option<(ImageId, ImageId)>,
 }
 
 /// How a dependency is declared.
@@ -81,19 +82,18 @@ impl Direction {
 /// An image in the build order of its component.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageOrder {
-    /// The index of the image in the component.
-    pub index: usize,
-    /// The indices of the component's other images that it uses.
-    pub needs: Vec<usize>,
+    /// The image.
+    pub id: ImageId,
+    /// The component's other images that it uses.
+    pub needs: Vec<ImageId>,
 }
 
-/// The dependency graph of a workspace. Components are identified by their index in
-/// [`Workspace::components`].
+/// The dependency graph of a workspace.
 #[derive(Debug)]
 pub struct Graph {
     edges: DiGraph<(), Edge>,
-    order: Vec<usize>,
-    images: Vec<Vec<ImageOrder>>,
+    order: Vec<ComponentId>,
+    images: IdVec<ComponentId, Vec<ImageOrder>>,
 }
 
 impl Graph {
@@ -109,18 +109,18 @@ impl Graph {
             edges.add_node(());
         }
         let images_by_name = images_by_name(workspace);
-        for (index, component) in workspace.components.iter().enumerate() {
+        for (id, component) in workspace.components.enumerate() {
             for (dependency, edge) in declared_edges(workspace, component, problems)
                 .into_iter()
                 .chain(image_edges(component, &images_by_name, registry))
             {
-                let is_own_image = dependency == index && edge.kind != EdgeKind::Declared;
+                let is_own_image = dependency == id && edge.kind != EdgeKind::Declared;
                 if !is_own_image {
-                    edges.add_edge(NodeIndex::new(index), NodeIndex::new(dependency), edge);
+                    edges.add_edge(node(id), node(dependency), edge);
                 }
             }
         }
-        let name = |node: NodeIndex| workspace.components[node.index()].name.as_str();
+        let name = |node| workspace.components[id_of(node)].name.as_str();
         report_cycles(&edges, name, "depends on", problems);
         let images = workspace
             .components
@@ -133,43 +133,42 @@ impl Graph {
 
     /// All components in build order: each after its dependencies. Components on a cycle are
     /// omitted.
-    pub fn order(&self) -> &[usize] {
+    pub fn order(&self) -> &[ComponentId] {
         &self.order
     }
 
     /// All edges: the component, its dependency, and the origin of the edge.
-    pub fn edges(&self) -> impl Iterator<Item = (usize, usize, &Edge)> {
+    pub fn edges(&self) -> impl Iterator<Item = (ComponentId, ComponentId, &Edge)> {
         let edges = self.edges.edge_references();
-        edges.map(|edge| (edge.source().index(), edge.target().index(), edge.weight()))
+        edges.map(|edge| (id_of(edge.source()), id_of(edge.target()), edge.weight()))
     }
 
     /// The images of a component in build order.
-    pub fn images(&self, component: usize) -> &[ImageOrder] {
+    pub fn images(&self, component: ComponentId) -> &[ImageOrder] {
         &self.images[component]
     }
 
     /// The direct dependencies of a component, sorted.
-    pub fn dependencies(&self, component: usize) -> BTreeSet<usize> {
+    pub fn dependencies(&self, component: ComponentId) -> BTreeSet<ComponentId> {
         self.neighbors(component, Direction::Dependencies)
     }
 
     /// The direct dependencies or dependents of a component, sorted.
-    pub fn neighbors(&self, component: usize, direction: Direction) -> BTreeSet<usize> {
+    pub fn neighbors(&self, component: ComponentId, direction: Direction) -> BTreeSet<ComponentId> {
         let direction = match direction {
             Direction::Dependencies => petgraph::Direction::Outgoing,
             Direction::Dependents => petgraph::Direction::Incoming,
         };
-        let neighbors = self.edges.neighbors_directed(NodeIndex::new(component), direction);
-        neighbors.map(NodeIndex::index).collect()
+        self.edges.neighbors_directed(node(component), direction).map(id_of).collect()
     }
 
     /// These components and all others that are at most `depth` edges away from them.
     pub fn reachable(
         &self,
-        components: &BTreeSet<usize>,
+        components: &BTreeSet<ComponentId>,
         direction: Direction,
         depth: usize,
-    ) -> BTreeSet<usize> {
+    ) -> BTreeSet<ComponentId> {
         let mut found = components.clone();
         let mut last = components.clone();
         for _ in 0..depth {
@@ -183,21 +182,30 @@ impl Graph {
     }
 
     /// These components and all their direct and indirect dependencies.
-    pub fn closure(&self, components: &BTreeSet<usize>) -> BTreeSet<usize> {
+    pub fn closure(&self, components: &BTreeSet<ComponentId>) -> BTreeSet<ComponentId> {
         self.reachable(components, Direction::Dependencies, usize::MAX)
     }
 
     /// These components and all their direct and indirect dependents.
-    pub fn dependents(&self, components: &BTreeSet<usize>) -> BTreeSet<usize> {
+    pub fn dependents(&self, components: &BTreeSet<ComponentId>) -> BTreeSet<ComponentId> {
         self.reachable(components, Direction::Dependents, usize::MAX)
     }
 }
 
-/// For each image name, the index of its component and its index there.
-fn images_by_name(workspace: &Workspace) -> BTreeMap<&str, (usize, usize)> {
-    let images = workspace.components.iter().enumerate().flat_map(|(index, component)| {
-        let names = component.images.iter().map(|image| image.name.as_str()).enumerate();
-        names.map(move |(image, name)| (name, (index, image)))
+/// Nodes are added in the order of their ids.
+fn node(id: impl Id) -> NodeIndex {
+    NodeIndex::new(id.place())
+}
+
+fn id_of<I: Id>(node: NodeIndex) -> I {
+    I::at(node.index())
+}
+
+/// For each image name, its component and its image there.
+fn images_by_name(workspace: &Workspace) -> BTreeMap<&str, (ComponentId, ImageId)> {
+    let images = workspace.components.enumerate().flat_map(|(owner, component)| {
+        let images = component.images.enumerate();
+        images.map(move |(id, image)| (image.name.as_str(), (owner, id)))
     });
     images.collect()
 }
@@ -206,7 +214,7 @@ fn declared_edges(
     workspace: &Workspace,
     component: &Component,
     problems: &mut Vec<Problem>,
-) -> Vec<(usize, Edge)> {
+) -> Vec<(ComponentId, Edge)> {
     let mut edges = Vec::new();
     for declared in &component.declared {
         match workspace.find(&declared.component) {
@@ -229,22 +237,22 @@ fn declared_edges(
 
 fn image_edges(
     component: &Component,
-    images_by_name: &BTreeMap<&str, (usize, usize)>,
+    images_by_name: &BTreeMap<&str, (ComponentId, ImageId)>,
     registry: Option<&RegistryNames>,
-) -> Vec<(usize, Edge)> {
+) -> Vec<(ComponentId, Edge)> {
     let mut edges = Vec::new();
-    for (index, image) in component.images.iter().enumerate() {
+    for (id, image) in component.images.enumerate() {
         for used in &image.uses {
             let name = used.local_name(registry);
             if let Some((owner, used_image)) = name.and_then(|name| images_by_name.get(name)) {
-                edges.push((*owner, edge(image, used, (index, *used_image))));
+                edges.push((*owner, edge(image, used, (id, *used_image))));
             }
         }
     }
     edges
 }
 
-fn edge(image: &Image, used: &ImageUse, images: (usize, usize)) -> Edge {
+fn edge(image: &Image, used: &ImageUse, images: (ImageId, ImageId)) -> Edge {
     let (file, line) = (image.dockerfile.clone(), used.line);
     Edge { kind: EdgeKind::Image(used.via), file, line, images: Some(images) }
 }
@@ -255,43 +263,39 @@ fn image_order(
     registry: Option<&RegistryNames>,
     problems: &mut Vec<Problem>,
 ) -> Vec<ImageOrder> {
-    let indices: BTreeMap<&str, usize> = component
-        .images
-        .iter()
-        .enumerate()
-        .map(|(index, image)| (image.name.as_str(), index))
-        .collect();
+    let ids: BTreeMap<&str, ImageId> =
+        component.images.enumerate().map(|(id, image)| (image.name.as_str(), id)).collect();
     let mut edges = DiGraph::new();
     for _ in &component.images {
         edges.add_node(());
     }
-    for (index, image) in component.images.iter().enumerate() {
+    for (id, image) in component.images.enumerate() {
         for used in &image.uses {
             let name = used.local_name(registry);
-            if let Some(used_image) = name.and_then(|name| indices.get(name)) {
-                let edge = edge(image, used, (index, *used_image));
-                edges.add_edge(NodeIndex::new(index), NodeIndex::new(*used_image), edge);
+            if let Some(used_image) = name.and_then(|name| ids.get(name)) {
+                let edge = edge(image, used, (id, *used_image));
+                edges.add_edge(node(id), node(*used_image), edge);
             }
         }
     }
-    let name = |node: NodeIndex| component.images[node.index()].name.as_str();
+    let name = |node| component.images[id_of(node)].name.as_str();
     report_cycles(&edges, name, "uses", problems);
-    let needs = |index: usize| {
-        let neighbors: BTreeSet<_> = edges.neighbors(NodeIndex::new(index)).collect();
-        neighbors.into_iter().map(NodeIndex::index).collect()
+    let needs = |image: ImageId| {
+        let neighbors: BTreeSet<_> = edges.neighbors(node(image)).collect();
+        neighbors.into_iter().map(id_of).collect()
     };
-    topological(&edges).into_iter().map(|index| ImageOrder { index, needs: needs(index) }).collect()
+    topological(&edges).into_iter().map(|id| ImageOrder { id, needs: needs(id) }).collect()
 }
 
-/// Kahn's algorithm, taking the lowest index first. Nodes on a cycle are omitted.
-fn topological(edges: &DiGraph<(), Edge>) -> Vec<usize> {
+/// Kahn's algorithm, taking the lowest node first. Nodes on a cycle are omitted.
+fn topological<I: Id>(edges: &DiGraph<(), Edge>) -> Vec<I> {
     let dependencies = |node: NodeIndex| edges.neighbors(node).collect::<BTreeSet<_>>().len();
     let mut unmet: Vec<usize> = edges.node_indices().map(dependencies).collect();
     let mut ready: BTreeSet<NodeIndex> =
         edges.node_indices().filter(|node| unmet[node.index()] == 0).collect();
     let mut order = Vec::with_capacity(edges.node_count());
     while let Some(node) = ready.pop_first() {
-        order.push(node.index());
+        order.push(id_of(node));
         let dependents: BTreeSet<NodeIndex> =
             edges.neighbors_directed(node, petgraph::Direction::Incoming).collect();
         for dependent in dependents {

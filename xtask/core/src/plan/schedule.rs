@@ -10,12 +10,13 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 use std::time::Duration;
 
-/// A task to schedule. Tasks are identified by their index in a list in which each task
-/// comes after those that it needs.
+use crate::ids::{IdVec, TaskId};
+
+/// A task to schedule. In a list of tasks, each comes after those that it needs.
 #[derive(Clone, Debug)]
 pub struct ScheduledTask {
-    /// The indices of the tasks that must be done before.
-    pub needs: Vec<usize>,
+    /// The tasks that must be done before.
+    pub needs: Vec<TaskId>,
     /// The estimated duration.
     pub estimate: Duration,
 }
@@ -25,12 +26,12 @@ pub struct ScheduledTask {
 pub struct Schedule {
     jobs: usize,
     is_stopped: bool,
-    needs: Vec<Vec<usize>>,
-    dependents: Vec<Vec<usize>>,
+    needs: IdVec<TaskId, Vec<TaskId>>,
+    dependents: IdVec<TaskId, Vec<TaskId>>,
     /// The duration of the longest path that starts with each task.
-    path_lengths: Vec<Duration>,
-    ready: BinaryHeap<(Duration, Reverse<usize>)>,
-    states: Vec<TaskState>,
+    path_lengths: IdVec<TaskId, Duration>,
+    ready: BinaryHeap<(Duration, Reverse<TaskId>)>,
+    states: IdVec<TaskId, TaskState>,
     running: usize,
 }
 
@@ -47,17 +48,17 @@ enum TaskState {
 
 impl Schedule {
     /// A schedule in which no task is running, for at most `jobs` parallel tasks.
-    pub fn new(tasks: &[ScheduledTask], jobs: usize) -> Self {
-        let mut dependents = vec![Vec::new(); tasks.len()];
-        for (index, task) in tasks.iter().enumerate() {
+    pub fn new(tasks: &IdVec<TaskId, ScheduledTask>, jobs: usize) -> Self {
+        let mut dependents: IdVec<_, _> = tasks.iter().map(|_| Vec::new()).collect();
+        for (id, task) in tasks.enumerate() {
             for needed in &task.needs {
-                dependents[*needed].push(index);
+                dependents[*needed].push(id);
             }
         }
-        let mut path_lengths = vec![Duration::ZERO; tasks.len()];
-        for index in (0..tasks.len()).rev() {
-            let after = dependents[index].iter().map(|dependent| path_lengths[*dependent]).max();
-            path_lengths[index] = tasks[index].estimate + after.unwrap_or_default();
+        let mut path_lengths: IdVec<_, _> = tasks.iter().map(|task| task.estimate).collect();
+        for id in tasks.ids().rev() {
+            let after = dependents[id].iter().map(|dependent| path_lengths[*dependent]).max();
+            path_lengths[id] += after.unwrap_or_default();
         }
         let mut schedule = Self {
             jobs: jobs.max(1),
@@ -66,15 +67,15 @@ impl Schedule {
             dependents,
             path_lengths,
             ready: BinaryHeap::new(),
-            states: vec![TaskState::Waiting(0); tasks.len()],
+            states: tasks.iter().map(|_| TaskState::Waiting(0)).collect(),
             running: 0,
         };
-        schedule.reset(&(0..tasks.len()).collect());
+        schedule.reset(&tasks.ids().collect());
         schedule
     }
 
     /// Starts the next task, if one is ready and fewer than `jobs` are running.
-    pub fn start(&mut self) -> Option<usize> {
+    pub fn start(&mut self) -> Option<TaskId> {
         if self.is_stopped || self.running == self.jobs {
             return None;
         }
@@ -85,12 +86,12 @@ impl Schedule {
     }
 
     /// Whether a task was started and has not ended.
-    pub fn is_running(&self, task: usize) -> bool {
+    pub fn is_running(&self, task: TaskId) -> bool {
         self.states[task] == TaskState::Running
     }
 
     /// Marks a running task as done.
-    pub fn succeed(&mut self, task: usize) {
+    pub fn succeed(&mut self, task: TaskId) {
         self.running -= 1;
         self.states[task] = TaskState::Done;
         for dependent in self.dependents[task].clone() {
@@ -104,7 +105,7 @@ impl Schedule {
     }
 
     /// Marks a running task as failed. Returns all tasks that are blocked by it, in order.
-    pub fn fail(&mut self, task: usize) -> Vec<usize> {
+    pub fn fail(&mut self, task: TaskId) -> Vec<TaskId> {
         self.running -= 1;
         self.states[task] = TaskState::Failed;
         let mut blocked = Vec::new();
@@ -124,7 +125,7 @@ impl Schedule {
 
     /// Resets tasks, so that they run again. None of them may be running, and all tasks that
     /// need one of them must be included.
-    pub fn reset(&mut self, tasks: &BTreeSet<usize>) {
+    pub fn reset(&mut self, tasks: &BTreeSet<TaskId>) {
         self.ready.retain(|(_, Reverse(task))| !tasks.contains(task));
         for task in tasks {
             let needed = self.needs[*task].iter().map(|needed| self.states[*needed]);
@@ -149,15 +150,18 @@ impl Schedule {
 
 /// The chain of dependent tasks that took the longest in total, from first to last, and its
 /// duration.
-pub fn critical_path(needs: &[Vec<usize>], took: &[Duration]) -> (Vec<usize>, Duration) {
-    let mut ends = vec![Duration::ZERO; needs.len()];
-    let mut before = vec![None; needs.len()];
-    for task in 0..needs.len() {
-        before[task] = needs[task].iter().copied().max_by_key(|needed| ends[*needed]);
-        ends[task] = took[task] + before[task].map_or(Duration::ZERO, |task| ends[task]);
+pub fn critical_path(
+    needs: &IdVec<TaskId, Vec<TaskId>>,
+    took: &IdVec<TaskId, Duration>,
+) -> (Vec<TaskId>, Duration) {
+    let (mut ends, mut before) = (IdVec::new(), IdVec::new());
+    for (task, needs) in needs.enumerate() {
+        let last = needs.iter().copied().max_by_key(|needed| ends[*needed]);
+        ends.push(took[task] + last.map_or(Duration::ZERO, |last| ends[last]));
+        before.push(last);
     }
-    let last = (0..needs.len()).max_by_key(|task| ends[*task]);
-    let mut path: Vec<usize> = std::iter::successors(last, |task| before[*task]).collect();
+    let last = needs.ids().max_by_key(|task| ends[*task]);
+    let mut path: Vec<TaskId> = std::iter::successors(last, |task| before[*task]).collect();
     path.reverse();
     (path, last.map_or(Duration::ZERO, |last| ends[last]))
 }
@@ -165,13 +169,20 @@ pub fn critical_path(needs: &[Vec<usize>], took: &[Duration]) -> (Vec<usize>, Du
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::Id;
+
+    type Tasks = IdVec<TaskId, ScheduledTask>;
+
+    fn at(place: usize) -> TaskId {
+        TaskId::at(place)
+    }
 
     /// Runs tasks that take exactly as long as estimated. Returns the start of each and the
     /// end of the last.
-    fn simulate(tasks: &[ScheduledTask], jobs: usize) -> (Vec<Duration>, Duration) {
+    fn simulate(tasks: &Tasks, jobs: usize) -> (IdVec<TaskId, Duration>, Duration) {
         let mut schedule = Schedule::new(tasks, jobs);
-        let mut started = vec![Duration::MAX; tasks.len()];
-        let mut running: BinaryHeap<Reverse<(Duration, usize)>> = BinaryHeap::new();
+        let mut started: IdVec<_, _> = tasks.iter().map(|_| Duration::MAX).collect();
+        let mut running: BinaryHeap<Reverse<(Duration, TaskId)>> = BinaryHeap::new();
         let mut now = Duration::ZERO;
         loop {
             while let Some(task) = schedule.start() {
@@ -185,9 +196,9 @@ mod tests {
         }
     }
 
-    fn bound(tasks: &[ScheduledTask], jobs: usize) -> (Duration, Duration) {
-        let needs: Vec<Vec<usize>> = tasks.iter().map(|task| task.needs.clone()).collect();
-        let took: Vec<Duration> = tasks.iter().map(|task| task.estimate).collect();
+    fn bound(tasks: &Tasks, jobs: usize) -> (Duration, Duration) {
+        let needs = tasks.iter().map(|task| task.needs.clone()).collect();
+        let took: IdVec<_, _> = tasks.iter().map(|task| task.estimate).collect();
         let work = took.iter().sum::<Duration>() / u32::try_from(jobs).unwrap();
         (critical_path(&needs, &took).1, work)
     }
@@ -203,7 +214,13 @@ mod tests {
 
     fn task(needs: Vec<usize>, random: &mut Random) -> ScheduledTask {
         let millis = 100 + u64::try_from(random.below(5000)).unwrap();
+        let needs = needs.into_iter().map(at).collect();
         ScheduledTask { needs, estimate: Duration::from_millis(millis) }
+    }
+
+    fn second(needs: &[usize]) -> ScheduledTask {
+        let needs = needs.iter().copied().map(at).collect();
+        ScheduledTask { needs, estimate: Duration::from_secs(1) }
     }
 
     #[test]
@@ -211,7 +228,7 @@ mod tests {
         for seed in 0..500 {
             let mut random = Random(seed);
             let count = 1 + random.below(60);
-            let tasks: Vec<ScheduledTask> = (0..count)
+            let tasks: Tasks = (0..count)
                 .map(|index| {
                     let mut needs: Vec<usize> = (0..random.below(4))
                         .filter(|_| index > 0)
@@ -224,9 +241,9 @@ mod tests {
                 .collect();
             let jobs = 1 + random.below(8);
             let (started, end) = simulate(&tasks, jobs);
-            for (index, task) in tasks.iter().enumerate() {
+            for (id, task) in tasks.enumerate() {
                 for needed in &task.needs {
-                    assert!(started[*needed] + tasks[*needed].estimate <= started[index]);
+                    assert!(started[*needed] + tasks[*needed].estimate <= started[id]);
                 }
             }
             let (path, work) = bound(&tasks, jobs);
@@ -255,11 +272,12 @@ mod tests {
             layers.push(task(needs, random));
         }
         for (name, tasks) in [("a fan", fan), ("chains on a base", chains), ("layers", layers)] {
+            let tasks = Tasks::from_iter(tasks);
             for jobs in [2, 4, 8] {
                 let (_, end) = simulate(&tasks, jobs);
                 let (path, work) = bound(&tasks, jobs);
                 // Nothing else can run before the base is done.
-                let base = if name == "layers" { Duration::ZERO } else { tasks[0].estimate };
+                let base = if name == "layers" { Duration::ZERO } else { tasks[at(0)].estimate };
                 let bound = path.max(work + base);
                 assert!(
                     end.as_secs_f64() <= bound.as_secs_f64() * 1.05,
@@ -272,7 +290,7 @@ mod tests {
     #[test]
     fn ten_thousand_components_are_scheduled() {
         let random = &mut Random(1);
-        let mut tasks = Vec::new();
+        let mut tasks = Tasks::new();
         for component in 0..10_000 {
             let mut needs: Vec<usize> = (0..3)
                 .filter(|_| component > 0)
@@ -290,42 +308,39 @@ mod tests {
 
     #[test]
     fn tasks_that_need_a_failed_task_never_start_and_others_do() {
-        let second = |needs| ScheduledTask { needs, estimate: Duration::from_secs(1) };
-        let tasks = [second(vec![]), second(vec![0]), second(vec![1]), second(vec![])];
-        let mut schedule = Schedule::new(&tasks, 1);
-        assert_eq!(schedule.start(), Some(0));
+        let tasks = [second(&[]), second(&[0]), second(&[1]), second(&[])];
+        let mut schedule = Schedule::new(&Tasks::from_iter(tasks), 1);
+        assert_eq!(schedule.start(), Some(at(0)));
         assert_eq!(schedule.start(), None, "one at a time");
-        assert_eq!(schedule.fail(0), [1, 2]);
-        assert_eq!(schedule.start(), Some(3));
-        schedule.succeed(3);
+        assert_eq!(schedule.fail(at(0)), [1, 2].map(at));
+        assert_eq!(schedule.start(), Some(at(3)));
+        schedule.succeed(at(3));
         assert_eq!(schedule.start(), None);
     }
 
     #[test]
     fn only_reset_tasks_run_again() {
-        let second = |needs| ScheduledTask { needs, estimate: Duration::from_secs(1) };
         // 0 ← 1 ← 2, 3 is independent, and 4 needs 2 and 3.
-        let tasks =
-            [second(vec![]), second(vec![0]), second(vec![1]), second(vec![]), second(vec![2, 3])];
-        let mut schedule = Schedule::new(&tasks, 2);
-        let started = |schedule: &mut Schedule| -> Vec<usize> {
+        let tasks = [second(&[]), second(&[0]), second(&[1]), second(&[]), second(&[2, 3])];
+        let mut schedule = Schedule::new(&Tasks::from_iter(tasks), 2);
+        let started = |schedule: &mut Schedule| -> Vec<TaskId> {
             std::iter::from_fn(|| schedule.start()).collect()
         };
-        assert_eq!(started(&mut schedule), [0, 3]);
-        schedule.succeed(0);
-        assert_eq!(started(&mut schedule), [1]);
-        assert_eq!(schedule.fail(1), [2, 4]);
-        schedule.reset(&[1, 2, 4].into());
-        assert!(schedule.is_running(3));
-        assert_eq!(started(&mut schedule), [1], "3 is still running, and 0 is done");
-        schedule.succeed(1);
-        assert_eq!(started(&mut schedule), [2]);
-        schedule.fail(2);
-        schedule.reset(&[4].into());
-        schedule.succeed(3);
+        assert_eq!(started(&mut schedule), [0, 3].map(at));
+        schedule.succeed(at(0));
+        assert_eq!(started(&mut schedule), [at(1)]);
+        assert_eq!(schedule.fail(at(1)), [2, 4].map(at));
+        schedule.reset(&[1, 2, 4].map(at).into());
+        assert!(schedule.is_running(at(3)));
+        assert_eq!(started(&mut schedule), [at(1)], "3 is still running, and 0 is done");
+        schedule.succeed(at(1));
+        assert_eq!(started(&mut schedule), [at(2)]);
+        schedule.fail(at(2));
+        schedule.reset(&[at(4)].into());
+        schedule.succeed(at(3));
         assert!(started(&mut schedule).is_empty(), "4 needs 2, which failed");
-        schedule.reset(&[0, 1, 2, 4].into());
-        for task in [0, 1, 2, 4] {
+        schedule.reset(&[0, 1, 2, 4].map(at).into());
+        for task in [0, 1, 2, 4].map(at) {
             assert_eq!(started(&mut schedule), [task]);
             schedule.succeed(task);
         }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use crate::context::spec::{ContextSpec, DependencyFolder};
 use crate::dockerfile::parser::ImageUse;
+use crate::ids::{ComponentId, IdVec, ImageId, StepId, TaskId};
 use crate::image_reference::RegistryNames;
 use crate::plan::graph::{Graph, ImageOrder};
 use crate::workspace::components::{Image, Workspace};
@@ -16,21 +17,21 @@ use crate::workspace::components::{Image, Workspace};
 #[derive(Debug, PartialEq, Eq)]
 pub struct Plan {
     /// The steps in build order.
-    pub steps: Vec<Step>,
+    pub steps: IdVec<StepId, Step>,
 }
 
 /// The build of one component.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// The index of the component in the workspace.
-    pub component: usize,
+    /// The component.
+    pub component: ComponentId,
     /// The images of the component, in build order.
     pub images: Vec<ImageOrder>,
     /// Whether it was selected by the user, by name or because everything is built. Otherwise
     /// it is only a dependency.
     pub is_named: bool,
-    /// The indices of the direct dependencies, which it receives under `dependency/`.
-    pub dependencies: Vec<usize>,
+    /// The direct dependencies, which it receives under `dependency/`.
+    pub dependencies: Vec<ComponentId>,
 }
 
 impl Step {
@@ -70,12 +71,12 @@ impl Step {
 /// A unit of work that is scheduled on its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Task {
-    /// The index of its step.
-    pub step: usize,
+    /// Its step.
+    pub step: StepId,
     /// The part of the step that it runs.
     pub kind: TaskKind,
-    /// The indices of the tasks that must be done before.
-    pub needs: Vec<usize>,
+    /// The tasks that must be done before.
+    pub needs: Vec<TaskId>,
 }
 
 /// The part of a step that a task runs.
@@ -83,8 +84,8 @@ pub struct Task {
 pub enum TaskKind {
     /// Everything before the images, such as `build-pre.sh`.
     Begin,
-    /// One image, by its index in the component.
-    Image(usize),
+    /// One image of the component.
+    Image(ImageId),
     /// Everything after the images, such as `build-post.sh`.
     End,
 }
@@ -92,9 +93,13 @@ pub enum TaskKind {
 impl Plan {
     /// The plan to build the `selected` components and their dependencies, or all components
     /// if `selected` is `None`.
-    pub fn new(workspace: &Workspace, graph: &Graph, selected: Option<&BTreeSet<usize>>) -> Self {
+    pub fn new(
+        workspace: &Workspace,
+        graph: &Graph,
+        selected: Option<&BTreeSet<ComponentId>>,
+    ) -> Self {
         let wanted = match selected {
-            None => (0..workspace.components.len()).collect(),
+            None => workspace.components.ids().collect(),
             Some(selected) => graph.closure(selected),
         };
         let steps = graph
@@ -113,7 +118,7 @@ impl Plan {
     }
 
     /// The components whose folders are read: those of all steps and their dependencies.
-    pub fn components_read(&self) -> BTreeSet<usize> {
+    pub fn components_read(&self) -> BTreeSet<ComponentId> {
         let steps = self.steps.iter();
         steps.flat_map(|step| step.dependencies.iter().chain([&step.component])).copied().collect()
     }
@@ -137,23 +142,23 @@ impl Plan {
     }
 
     /// The tasks of all steps, each after those that it needs.
-    pub fn tasks(&self) -> Vec<Task> {
-        let mut tasks: Vec<Task> = Vec::new();
-        let mut ends: BTreeMap<usize, usize> = BTreeMap::new();
-        for (index, step) in self.steps.iter().enumerate() {
-            let begin = tasks.len();
+    pub fn tasks(&self) -> IdVec<TaskId, Task> {
+        let mut tasks = IdVec::new();
+        let mut ends: BTreeMap<ComponentId, TaskId> = BTreeMap::new();
+        for (id, step) in self.steps.enumerate() {
             let needs = step.dependencies.iter().filter_map(|needed| ends.get(needed)).copied();
-            tasks.push(Task { step: index, kind: TaskKind::Begin, needs: needs.collect() });
-            let mut images: BTreeMap<usize, usize> = BTreeMap::new();
+            let needs = needs.collect();
+            let begin = tasks.push(Task { step: id, kind: TaskKind::Begin, needs });
+            let mut images: BTreeMap<ImageId, TaskId> = BTreeMap::new();
             for image in &step.images {
                 let own = image.needs.iter().filter_map(|needed| images.get(needed)).copied();
                 let needs = std::iter::once(begin).chain(own).collect();
-                images.insert(image.index, tasks.len());
-                tasks.push(Task { step: index, kind: TaskKind::Image(image.index), needs });
+                let kind = TaskKind::Image(image.id);
+                images.insert(image.id, tasks.push(Task { step: id, kind, needs }));
             }
             let needs = std::iter::once(begin).chain(images.into_values()).collect();
-            ends.insert(step.component, tasks.len());
-            tasks.push(Task { step: index, kind: TaskKind::End, needs });
+            let end = tasks.push(Task { step: id, kind: TaskKind::End, needs });
+            ends.insert(step.component, end);
         }
         tasks
     }

@@ -22,6 +22,7 @@ use crate::dockerfile::context_reads::ContextReads;
 use crate::dockerfile::parser::{self, Dockerfile, ImageUse, Via};
 use crate::dockerfile::provenance::Provenance;
 use crate::escape;
+use crate::ids::{ComponentId, Id, IdVec, ImageId};
 use crate::image_reference::{self, RegistryNames};
 use crate::paths::{BUILD, POST_HOOK, PRE_HOOK, SRC, component_dir};
 use crate::problem::{Problem, Problems, did_you_mean};
@@ -64,9 +65,8 @@ impl WorkspaceOptions {
 pub struct Workspace {
     /// The folder that contains `src/`.
     pub root: PathBuf,
-    /// The components, sorted by name. Elsewhere, a component is identified by its index in
-    /// this list.
-    pub components: Vec<Component>,
+    /// The components, sorted by name.
+    pub components: IdVec<ComponentId, Component>,
     /// Problems that do not prevent a build.
     pub warnings: Vec<Problem>,
 }
@@ -77,7 +77,7 @@ pub struct Component {
     /// The name of the folder.
     pub name: String,
     /// The images built by it, sorted by name.
-    pub images: Vec<Image>,
+    pub images: IdVec<ImageId, Image>,
     /// The path of `build/build-pre.sh`, relative to the root, if it exists.
     pub pre_hook: Option<String>,
     /// The path of `build/build-post.sh`, relative to the root, if it exists.
@@ -158,17 +158,17 @@ impl Workspace {
         workspace
     }
 
-    /// The index of a component in [`Workspace::components`].
-    pub fn find(&self, name: &str) -> Option<usize> {
+    /// The component of this name.
+    pub fn find(&self, name: &str) -> Option<ComponentId> {
         let by_name = |component: &Component| component.name.as_str().cmp(name);
-        self.components.binary_search_by(by_name).ok()
+        self.components.as_slice().binary_search_by(by_name).ok().map(ComponentId::at)
     }
 
-    /// The indices of the components of these names.
+    /// The components of these names.
     ///
     /// # Errors
     /// One problem for each name that is unknown.
-    pub fn find_all(&self, names: &[String]) -> Result<BTreeSet<usize>, Problems> {
+    pub fn find_all(&self, names: &[String]) -> Result<BTreeSet<ComponentId>, Problems> {
         let mut problems = Vec::new();
         let mut found = BTreeSet::new();
         for name in names {
@@ -189,10 +189,10 @@ impl Workspace {
         format!("no component '{}' under src/{hint}", escape::line(name))
     }
 
-    /// All images with the indices of their components, sorted by component.
-    pub fn images(&self) -> impl Iterator<Item = (usize, &Image)> {
-        let components = self.components.iter().enumerate();
-        components.flat_map(|(index, component)| component.images.iter().map(move |i| (index, i)))
+    /// All images with their components, sorted by component.
+    pub fn images(&self) -> impl Iterator<Item = (ComponentId, &Image)> {
+        let components = self.components.enumerate();
+        components.flat_map(|(id, component)| component.images.iter().map(move |image| (id, image)))
     }
 
     /// Marks images as reading their whole context if their base is an image of the workspace
@@ -266,7 +266,7 @@ impl<'a> WorkspaceReader<'a> {
     }
 
     /// Reads all components in parallel.
-    fn components(&mut self) -> Vec<Component> {
+    fn components(&mut self) -> IdVec<ComponentId, Component> {
         let read: Vec<(Option<Component>, Self)> = self
             .list(SRC)
             .into_par_iter()
@@ -293,7 +293,7 @@ impl<'a> WorkspaceReader<'a> {
                 "contains no components: create a folder src/NAME/build/ with a NAME.dockerfile in it",
             ));
         }
-        components
+        components.into_iter().collect()
     }
 
     fn component(&mut self, name: String) -> Component {

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use xtask_core::ids::{ComponentId, IdVec, ImageId};
 use xtask_core::image_reference::RegistryNames;
 use xtask_core::plan::graph::{Direction, EdgeKind, Graph};
 use xtask_core::workspace::components::Workspace;
@@ -45,7 +46,7 @@ pub(crate) struct Node {
 #[derive(Debug)]
 pub(crate) enum Content {
     /// A component with its images, sorted by name.
-    Component(Vec<ChartImage>),
+    Component(IdVec<ImageId, ChartImage>),
     /// An image that no component builds.
     External,
 }
@@ -55,8 +56,8 @@ pub(crate) struct ChartImage {
     pub(crate) name: String,
     /// Relative to the root.
     pub(crate) dockerfile: String,
-    /// The indices of the component's other images that it uses.
-    pub(crate) needs: Vec<usize>,
+    /// The component's other images that it uses.
+    pub(crate) needs: Vec<ImageId>,
 }
 
 /// How a change affects a component.
@@ -78,19 +79,20 @@ pub(crate) struct Link {
     pub(crate) kind: EdgeKind,
     /// The files and lines that declare the dependency.
     pub(crate) lines: Vec<(String, usize)>,
-    /// The images that use another image, with that image, by their indices in the components.
-    /// The index of an external image is 0.
-    pub(crate) images: BTreeSet<(usize, usize)>,
+    /// The images that use another image, with that image; `None` if it is external.
+    pub(crate) images: LinkedImages,
 }
 
-type Links = BTreeMap<(usize, usize, EdgeKind), (Vec<(String, usize)>, BTreeSet<(usize, usize)>)>;
+type LinkedImages = BTreeSet<(ImageId, Option<ImageId>)>;
+
+type Links = BTreeMap<(usize, usize, EdgeKind), (Vec<(String, usize)>, LinkedImages)>;
 
 impl Chart {
     pub(crate) fn new(workspace: &Workspace, graph: &Graph, choice: &Choice) -> Self {
-        let shown: Vec<usize> = choice.shown.iter().copied().collect();
-        let node = |index: &usize| {
-            let component = &workspace.components[*index];
-            let mut images: Vec<ChartImage> = component
+        let shown: Vec<ComponentId> = choice.shown.iter().copied().collect();
+        let node = |id: &ComponentId| {
+            let component = &workspace.components[*id];
+            let mut images: IdVec<ImageId, ChartImage> = component
                 .images
                 .iter()
                 .map(|image| ChartImage {
@@ -99,8 +101,8 @@ impl Chart {
                     needs: Vec::new(),
                 })
                 .collect();
-            for order in graph.images(*index) {
-                images[order.index].needs.clone_from(&order.needs);
+            for order in graph.images(*id) {
+                images[order.id].needs.clone_from(&order.needs);
             }
             Node::new(component.name.clone(), Content::Component(images))
         };
@@ -109,7 +111,7 @@ impl Chart {
             if let (Ok(from), Ok(to)) = (shown.binary_search(&from), shown.binary_search(&to)) {
                 let (lines, images) = links.entry((from, to, edge.kind)).or_default();
                 lines.push((edge.file.clone(), edge.line));
-                images.extend(edge.images);
+                images.extend(edge.images.map(|(image, used)| (image, Some(used))));
             }
         }
         let named = choice.named.iter().filter_map(|named| shown.binary_search(named).ok());
@@ -154,10 +156,10 @@ impl Chart {
             workspace.images().map(|(_, image)| image.name.as_str()).collect();
         let mut uses = Vec::new();
         for (from, component) in choice.shown.iter().enumerate() {
-            let images = workspace.components[*component].images.iter().enumerate();
-            for (image, used) in images.flat_map(|(index, image)| {
-                image.uses.iter().map(move |used| ((index, image), used))
-            }) {
+            let images = workspace.components[*component].images.enumerate();
+            for (image, used) in images
+                .flat_map(|(id, image)| image.uses.iter().map(move |used| ((id, image), used)))
+            {
                 let name = used.local_name(registry);
                 if !name.is_some_and(|name| own_names.contains(name)) {
                     uses.push((from, image, used));
@@ -169,11 +171,11 @@ impl Chart {
         let first = self.nodes.len();
         let indices: BTreeMap<&str, usize> = names.into_iter().zip(first..).collect();
         let mut links = Links::new();
-        for (from, (index, image), used) in &uses {
+        for (from, (id, image), used) in &uses {
             let key = (*from, indices[used.reference.as_str()], EdgeKind::Image(used.via));
             let (lines, images) = links.entry(key).or_default();
             lines.push((image.dockerfile.clone(), used.line));
-            images.insert((*index, 0));
+            images.insert((*id, None));
         }
         let external = |name: &&str| Node::new((*name).to_owned(), Content::External);
         self.nodes.extend(indices.keys().map(external));
@@ -184,8 +186,8 @@ impl Chart {
     pub(crate) fn mark(
         &mut self,
         workspace: &Workspace,
-        changed: &BTreeSet<usize>,
-        reached: &BTreeSet<usize>,
+        changed: &BTreeSet<ComponentId>,
+        reached: &BTreeSet<ComponentId>,
     ) {
         for node in &mut self.nodes {
             let Some(component) = workspace.find(&node.name) else { continue };
@@ -273,10 +275,10 @@ impl Node {
     }
 
     /// The images of a component; empty for an external image.
-    pub(crate) fn images(&self) -> &[ChartImage] {
+    pub(crate) fn images(&self) -> &IdVec<ImageId, ChartImage> {
         match &self.content {
             Content::Component(images) => images,
-            Content::External => &[],
+            Content::External => const { &IdVec::new() },
         }
     }
 

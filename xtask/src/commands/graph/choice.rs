@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use xtask_core::ids::ComponentId;
 use xtask_core::plan::graph::{Direction, Graph};
 use xtask_core::problem::{Problem, Problems};
 use xtask_core::workspace::components::Workspace;
@@ -12,8 +13,8 @@ use crate::commands::graph::options::GraphOptions;
 #[derive(Debug)]
 pub(crate) struct Choice {
     /// The components that the user selected; empty for all.
-    pub(crate) named: BTreeSet<usize>,
-    pub(crate) shown: BTreeSet<usize>,
+    pub(crate) named: BTreeSet<ComponentId>,
+    pub(crate) shown: BTreeSet<ComponentId>,
     pub(crate) direction: Direction,
 }
 
@@ -28,9 +29,9 @@ pub(crate) fn choose(
     let direction =
         if options.dependents { Direction::Dependents } else { Direction::Dependencies };
     let named = workspace.find_all(&options.components)?;
-    let all = 0..workspace.components.len();
+    let all = workspace.components.ids();
     let starts = if named.is_empty() {
-        all.filter(|index| graph.neighbors(*index, direction.reversed()).is_empty()).collect()
+        all.filter(|id| graph.neighbors(*id, direction.reversed()).is_empty()).collect()
     } else {
         named.clone()
     };
@@ -46,12 +47,10 @@ fn between(
 ) -> Result<Choice, Problems> {
     let find = |name: &str| workspace.find_all(&[name.to_owned()]);
     let ends = [find(one)?, find(other)?];
-    let path = |from: &BTreeSet<usize>, to: &BTreeSet<usize>| -> BTreeSet<usize> {
-        graph.closure(from).intersection(&graph.dependents(to)).copied().collect()
-    };
     let [first, second] = &ends;
     for (from, to) in [(first, second), (second, first)] {
-        let shown = path(from, to);
+        let shown: BTreeSet<_> =
+            graph.closure(from).intersection(&graph.dependents(to)).copied().collect();
         if !shown.is_empty() {
             let direction = Direction::Dependencies;
             return Ok(Choice { named: from.clone(), shown, direction });

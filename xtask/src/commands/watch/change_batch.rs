@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use xtask_core::context::tree_cache::TreeCache;
+use xtask_core::ids::ComponentId;
 use xtask_core::paths::SRC;
 use xtask_core::workspace::components::Workspace;
 
@@ -112,7 +113,7 @@ impl ChangeBatch {
     pub(crate) fn split_off(
         &mut self,
         workspace: &Workspace,
-        components: &BTreeSet<usize>,
+        components: &BTreeSet<ComponentId>,
     ) -> Self {
         let is_split_off = |path: &PathBuf, change: &mut PathChange| {
             !change.may_be_own && touched_by(path, workspace).is_subset(components)
@@ -158,15 +159,15 @@ impl ChangeBatch {
     }
 
     /// The components that any change affects directly.
-    pub(crate) fn touched(&self, workspace: &Workspace) -> BTreeSet<usize> {
+    pub(crate) fn touched(&self, workspace: &Workspace) -> BTreeSet<ComponentId> {
         if self.is_lost {
-            return (0..workspace.components.len()).collect();
+            return workspace.components.ids().collect();
         }
         self.paths.keys().flat_map(|path| touched_by(path, workspace)).collect()
     }
 
     /// The same without changes that their own hooks may have caused.
-    pub(crate) fn touched_by_others(&self, workspace: &Workspace) -> BTreeSet<usize> {
+    pub(crate) fn touched_by_others(&self, workspace: &Workspace) -> BTreeSet<ComponentId> {
         if self.is_lost {
             return self.touched(workspace);
         }
@@ -182,7 +183,7 @@ impl ChangeBatch {
         trees: &TreeCache,
     ) {
         for (path, change) in &mut self.paths {
-            let is_possible = |component: usize| {
+            let is_possible = |component: ComponentId| {
                 let dir = workspace.components[component].dir();
                 let below = path.strip_prefix(&dir);
                 let is_output = below.is_ok_and(|below| trees.outputs(&dir).contains(below));
@@ -193,7 +194,7 @@ impl ChangeBatch {
     }
 
     /// A changed path of a component, if its own hooks may have caused all its changes.
-    pub(crate) fn only_own(&self, workspace: &Workspace, component: usize) -> Option<&Path> {
+    pub(crate) fn only_own(&self, workspace: &Workspace, component: ComponentId) -> Option<&Path> {
         if self.is_lost {
             return None;
         }
@@ -207,7 +208,7 @@ impl ChangeBatch {
     pub(crate) fn paths_to_print(
         &self,
         workspace: &Workspace,
-        components: &BTreeSet<usize>,
+        components: &BTreeSet<ComponentId>,
     ) -> Vec<String> {
         let is_theirs = |path: &&PathBuf| !touched_by(path, workspace).is_disjoint(components);
         let mut paths: Vec<&PathBuf> = self.paths.keys().filter(is_theirs).collect();
@@ -221,19 +222,19 @@ impl ChangeBatch {
     }
 }
 
-fn owner(path: &Path, workspace: &Workspace) -> Option<usize> {
+fn owner(path: &Path, workspace: &Workspace) -> Option<ComponentId> {
     let name = path.strip_prefix(SRC).ok()?.iter().next()?;
     workspace.find(name.to_str()?)
 }
 
 /// The components that a changed path affects directly.
-fn touched_by(path: &Path, workspace: &Workspace) -> BTreeSet<usize> {
+fn touched_by(path: &Path, workspace: &Workspace) -> BTreeSet<ComponentId> {
     if Path::new(SRC).starts_with(path) {
-        return (0..workspace.components.len()).collect();
+        return workspace.components.ids().collect();
     }
     let is_head = path.starts_with(".git");
     let leads_to = |target: &PathBuf| path.starts_with(target) || target.starts_with(path);
-    let affected = workspace.components.iter().enumerate().filter(|(_, component)| {
+    let affected = workspace.components.enumerate().filter(|(_, component)| {
         component.link_targets.iter().any(leads_to)
             || component.inputs.as_ref().is_some_and(|(_, inputs)| {
                 (is_head && inputs.head)

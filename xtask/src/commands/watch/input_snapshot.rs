@@ -10,6 +10,7 @@ use xtask_core::context::spec::ContextSpec;
 use xtask_core::context::tree_cache::TreeCache;
 use xtask_core::digest::Digest;
 use xtask_core::digest::FieldHasher;
+use xtask_core::ids::ComponentId;
 use xtask_core::plan::graph::Graph;
 use xtask_core::problem::Problem;
 use xtask_core::workspace::components::Workspace;
@@ -17,8 +18,8 @@ use xtask_core::workspace::components::Workspace;
 use crate::commands::watch::reload::Loaded;
 use crate::system::git;
 
-/// The current states, by the index of the component; `None` if it cannot be read.
-pub(crate) type ComponentStates = BTreeMap<usize, Option<ComponentState>>;
+/// The current states; `None` if a component cannot be read.
+pub(crate) type ComponentStates = BTreeMap<ComponentId, Option<ComponentState>>;
 
 /// The state of a component's inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,9 +54,9 @@ impl InputSnapshot {
         &mut self,
         workspace: &Workspace,
         now: &ComponentStates,
-        components: &BTreeSet<usize>,
+        components: &BTreeSet<ComponentId>,
     ) {
-        for (component, state) in now.iter().filter(|(index, _)| components.contains(index)) {
+        for (component, state) in now.iter().filter(|(id, _)| components.contains(id)) {
             let built = self.built(workspace, *component);
             let digest = |state: Option<ComponentState>| state.map(|state| state.digest);
             if digest(built.state) != digest(*state) {
@@ -71,18 +72,22 @@ impl InputSnapshot {
         &mut self,
         workspace: &Workspace,
         now: &ComponentStates,
-        components: &BTreeSet<usize>,
+        components: &BTreeSet<ComponentId>,
     ) {
         let without_outputs = |state: &Option<ComponentState>| {
             state.map(|state| ComponentState { has_outputs: false, ..state })
         };
-        let now = now.iter().map(|(index, state)| (*index, without_outputs(state))).collect();
+        let now = now.iter().map(|(id, state)| (*id, without_outputs(state))).collect();
         self.set(workspace, &now, components);
     }
 
     /// Records that the hooks of these components completed. From now on, missing outputs are a
     /// change.
-    pub(crate) fn hooks_completed(&mut self, workspace: &Workspace, components: &BTreeSet<usize>) {
+    pub(crate) fn hooks_completed(
+        &mut self,
+        workspace: &Workspace,
+        components: &BTreeSet<ComponentId>,
+    ) {
         for component in components {
             if let Some(state) = &mut self.built(workspace, *component).state {
                 state.has_outputs = true;
@@ -92,7 +97,11 @@ impl InputSnapshot {
 
     /// Marks components that may have been built from inputs that existed only briefly. The
     /// number of rebuilds is limited, in case a program repeatedly writes the same contents.
-    pub(crate) fn mark_uncertain(&mut self, workspace: &Workspace, components: &BTreeSet<usize>) {
+    pub(crate) fn mark_uncertain(
+        &mut self,
+        workspace: &Workspace,
+        components: &BTreeSet<ComponentId>,
+    ) {
         for component in components {
             let built = self.built(workspace, *component);
             if !built.is_uncertain && built.uncertain_rebuilds < MAX_UNCERTAIN_REBUILDS {
@@ -103,34 +112,42 @@ impl InputSnapshot {
     }
 
     /// Forgets the inputs from which these components were built.
-    pub(crate) fn forget(&mut self, workspace: &Workspace, components: &BTreeSet<usize>) {
+    pub(crate) fn forget(&mut self, workspace: &Workspace, components: &BTreeSet<ComponentId>) {
         for component in components {
             self.built(workspace, *component).state = None;
         }
     }
 
-    fn built(&mut self, workspace: &Workspace, component: usize) -> &mut BuiltState {
+    fn built(&mut self, workspace: &Workspace, component: ComponentId) -> &mut BuiltState {
         self.states.entry(workspace.components[component].name.clone()).or_default()
     }
 
     /// The components that may have been built from inputs that existed only briefly.
-    pub(crate) fn uncertain(&self, workspace: &Workspace) -> BTreeSet<usize> {
+    pub(crate) fn uncertain(&self, workspace: &Workspace) -> BTreeSet<ComponentId> {
         self.with(workspace, |built| built.is_uncertain)
     }
 
     /// The components of which it is not known from what they were built.
-    pub(crate) fn unknown(&self, workspace: &Workspace) -> BTreeSet<usize> {
+    pub(crate) fn unknown(&self, workspace: &Workspace) -> BTreeSet<ComponentId> {
         self.with(workspace, |built| built.state.is_none())
     }
 
-    fn with(&self, workspace: &Workspace, wanted: impl Fn(&BuiltState) -> bool) -> BTreeSet<usize> {
+    fn with(
+        &self,
+        workspace: &Workspace,
+        wanted: impl Fn(&BuiltState) -> bool,
+    ) -> BTreeSet<ComponentId> {
         let wanted = self.states.iter().filter(|(_, built)| wanted(built));
         wanted.filter_map(|(name, _)| workspace.find(name)).collect()
     }
 
     /// The components whose current state differs from the one that they were built from.
-    pub(crate) fn changed(&self, workspace: &Workspace, now: &ComponentStates) -> BTreeSet<usize> {
-        let is_same = |component: &usize, state: &Option<ComponentState>| {
+    pub(crate) fn changed(
+        &self,
+        workspace: &Workspace,
+        now: &ComponentStates,
+    ) -> BTreeSet<ComponentId> {
+        let is_same = |component: &ComponentId, state: &Option<ComponentState>| {
             let built = self.states.get(&workspace.components[*component].name);
             built.filter(|built| !built.is_uncertain).is_some_and(|built| {
                 built.state.zip(*state).is_some_and(|(before, now)| {
@@ -149,7 +166,7 @@ impl InputSnapshot {
 pub(crate) async fn states(
     loaded: &Arc<Loaded>,
     trees: &Arc<TreeCache>,
-    components: BTreeSet<usize>,
+    components: BTreeSet<ComponentId>,
 ) -> ComponentStates {
     let (loaded, trees) = (Arc::clone(loaded), Arc::clone(trees));
     let all = components.clone();
@@ -168,11 +185,11 @@ fn state(
     workspace: &Workspace,
     graph: &Graph,
     trees: &TreeCache,
-    index: usize,
+    id: ComponentId,
 ) -> Result<ComponentState, Problem> {
-    let component = &workspace.components[index];
+    let component = &workspace.components[id];
     let dependencies: Vec<String> = graph
-        .dependencies(index)
+        .dependencies(id)
         .into_iter()
         .map(|dependency| workspace.components[dependency].name.clone())
         .collect();

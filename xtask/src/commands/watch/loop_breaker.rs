@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use xtask_core::ids::ComponentId;
 use xtask_core::problem::Problem;
 use xtask_core::workspace::components::Workspace;
 
@@ -21,12 +22,12 @@ impl LoopBreaker {
         &mut self,
         batch: &ChangeBatch,
         workspace: &Workspace,
-        stale: &BTreeSet<usize>,
-    ) -> (BTreeSet<usize>, Vec<Problem>) {
+        stale: &BTreeSet<ComponentId>,
+    ) -> (BTreeSet<ComponentId>, Vec<Problem>) {
         let (mut held_back, mut warnings) = (BTreeSet::new(), Vec::new());
-        for place in stale {
-            let component = &workspace.components[*place];
-            let Some(path) = batch.only_own(workspace, *place) else {
+        for id in stale {
+            let component = &workspace.components[*id];
+            let Some(path) = batch.only_own(workspace, *id) else {
                 self.0.remove(&component.name);
                 continue;
             };
@@ -41,7 +42,7 @@ impl LoopBreaker {
                     component.name
                 );
                 warnings.push(Problem::of_file(hook, message));
-                held_back.insert(*place);
+                held_back.insert(*id);
             }
         }
         (held_back, warnings)

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use xtask_core::context::spec::ContextSpec;
 use xtask_core::dockerfile::parser::ImageUse;
+use xtask_core::ids::ComponentId;
 use xtask_core::plan::graph::{Direction, Graph};
 use xtask_core::problem::{Problem, Problems};
 use xtask_core::workspace::components::Workspace;
@@ -26,37 +27,40 @@ pub(crate) struct Loaded {
     pub(crate) workspace: Arc<Workspace>,
     pub(crate) graph: Graph,
     /// The components that are watched: those that were named, with what they need, or all.
-    pub(crate) watched: BTreeSet<usize>,
+    pub(crate) watched: BTreeSet<ComponentId>,
 }
 
 impl Loaded {
     fn new(workspace: Workspace, graph: Graph, names: &[String]) -> Result<Self, Problems> {
         let named = workspace.find_all(names)?;
         let watched = if named.is_empty() {
-            (0..workspace.components.len()).collect()
+            workspace.components.ids().collect()
         } else {
             graph.closure(&named)
         };
         Ok(Self { workspace: Arc::new(workspace), graph, watched })
     }
 
-    pub(crate) fn name(&self, component: usize) -> String {
+    pub(crate) fn name(&self, component: ComponentId) -> String {
         self.workspace.components[component].name.clone()
     }
 
     /// The watched components that are or depend on some.
-    pub(crate) fn watched_dependents(&self, components: &BTreeSet<usize>) -> BTreeSet<usize> {
+    pub(crate) fn watched_dependents(
+        &self,
+        components: &BTreeSet<ComponentId>,
+    ) -> BTreeSet<ComponentId> {
         self.graph.dependents(components).intersection(&self.watched).copied().collect()
     }
 
     /// The event that says what is watched, in build order.
     fn event(&self) -> Event {
-        let order = self.graph.order().iter().filter(|place| self.watched.contains(place));
-        let planned = |place: &usize| PlannedComponent {
-            component: self.name(*place),
+        let order = self.graph.order().iter().filter(|id| self.watched.contains(id));
+        let planned = |id: &ComponentId| PlannedComponent {
+            component: self.name(*id),
             dependencies: self
                 .graph
-                .dependencies(*place)
+                .dependencies(*id)
                 .into_iter()
                 .map(|it| self.name(it))
                 .collect(),
@@ -67,7 +71,7 @@ impl Loaded {
 
     /// The watched components with hooks that may read files that are not watched.
     fn undeclared(&self) -> impl Iterator<Item = &str> {
-        let watched = self.watched.iter().map(|place| &self.workspace.components[*place]);
+        let watched = self.watched.iter().map(|id| &self.workspace.components[*id]);
         let undeclared = watched.filter(|it| it.has_hooks() && it.inputs.is_none());
         undeclared.map(|component| component.name.as_str())
     }
@@ -113,11 +117,11 @@ impl<E: Engine> Loader<'_, E> {
     /// again once it is watched, too.
     fn watch_links(&self, changes: &mut Changes, workspace: &mut Workspace, graph: &Graph) {
         let trees = &self.setup.trees;
-        let components = workspace.components.par_iter_mut().enumerate();
-        let needed = components
-            .filter(|(place, _)| !graph.neighbors(*place, Direction::Dependents).is_empty());
+        let components = workspace.components.ids().zip(&mut workspace.components);
+        let has_dependents = |id| !graph.neighbors(id, Direction::Dependents).is_empty();
+        let needed: Vec<_> = components.filter(|(id, _)| has_dependents(*id)).collect();
         tokio::task::block_in_place(|| {
-            needed.for_each(|(_, component)| {
+            needed.into_par_iter().for_each(|(_, component)| {
                 component.link_targets = trees.link_targets(&component.dir());
             });
         });
@@ -151,7 +155,7 @@ impl<E: Engine> Loader<'_, E> {
         let local_images = LocalImages::new(workspace, self.setup.registry);
         let is_local = |used: &ImageUse| local_images.name(used).is_some();
         let mut found = ExternalBases::new();
-        for (place, image) in workspace.images() {
+        for (component, image) in workspace.images() {
             let bases = base_images::to_inspect(image, is_local);
             for used in &bases {
                 if !found.contains_key(&used.reference) {
@@ -159,7 +163,7 @@ impl<E: Engine> Loader<'_, E> {
                     found.insert(used.reference.clone(), base);
                 }
             }
-            let spec = ContextSpec::own(&workspace.components[place], image);
+            let spec = ContextSpec::own(&workspace.components[component], image);
             self.setup.trees.set_reads_all(&spec, base_images::read_all(image, &bases, &found));
         }
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::debug;
+use xtask_core::ids::ComponentId;
 use xtask_core::plan::steps::Plan;
 use xtask_core::staleness::engine_images::EngineImages;
 use xtask_core::workspace::registry_config::RegistryConfig;
@@ -42,13 +43,13 @@ impl<E: Engine> Session<'_, E> {
     pub(crate) async fn round(
         &mut self,
         loaded: &Arc<Loaded>,
-        selected: &BTreeSet<usize>,
+        selected: &BTreeSet<ComponentId>,
         force: bool,
     ) -> Result<ChangeBatch, CommandError> {
         self.after_round.stop_command().await;
         let workspace = &loaded.workspace;
         let plan = Plan::new(workspace, &loaded.graph, Some(selected));
-        let components: BTreeSet<usize> = plan.steps.iter().map(|step| step.component).collect();
+        let components: BTreeSet<_> = plan.steps.iter().map(|step| step.component).collect();
         let now = states(loaded, &self.setup.trees, components.clone()).await;
         let distrusted = self.snapshot.uncertain(workspace);
         self.snapshot.set_before_hooks(workspace, &now, &components);
@@ -118,12 +119,12 @@ impl<E: Engine> Session<'_, E> {
         loaded: &Arc<Loaded>,
     ) -> (Completed, ChangeBatch) {
         let Prepared { workspace, plan, cancellation, hook_activity, .. } = prepared;
-        let steps: BTreeSet<usize> = plan.steps.iter().map(|step| step.component).collect();
-        let in_steps = |components: &BTreeSet<usize>| -> BTreeSet<usize> {
+        let steps: BTreeSet<_> = plan.steps.iter().map(|step| step.component).collect();
+        let in_steps = |components: &BTreeSet<ComponentId>| -> BTreeSet<ComponentId> {
             loaded.graph.dependents(components).intersection(&steps).copied().collect()
         };
         // Whether this round builds everything that a change of a component makes stale.
-        let is_settled = |component: &usize| {
+        let is_settled = |component: &ComponentId| {
             let dependents = loaded.watched_dependents(&[*component].into());
             dependents.is_subset(&steps)
         };
@@ -178,17 +179,17 @@ impl<E: Engine> Session<'_, E> {
         loaded: &Loaded,
     ) -> Result<ChangeBatch, CommandError> {
         let Prepared { workspace, plan, cancellation, hook_activity, .. } = prepared;
-        let components: BTreeSet<usize> = plan.steps.iter().map(|step| step.component).collect();
+        let components: BTreeSet<_> = plan.steps.iter().map(|step| step.component).collect();
         // A change during a step may or may not be in its image.
         let touched = loaded.graph.dependents(&batch.touched_by_others(&workspace));
         self.snapshot
             .mark_uncertain(&workspace, &touched.intersection(&components).copied().collect());
         self.snapshot.mark_uncertain(&workspace, &completed.inexact);
-        let is_outdated = |component: &&usize| cancellation.is_outdated(**component);
+        let is_outdated = |component: &&ComponentId| cancellation.is_outdated(**component);
         let outdated = components.iter().filter(is_outdated).copied().collect();
         self.snapshot.forget(&workspace, &outdated);
         // `generated/` and `dependency/` are gone again.
-        for component in components.iter().map(|place| &workspace.components[*place]) {
+        for component in components.iter().map(|id| &workspace.components[*id]) {
             if component.has_hooks() {
                 self.setup.trees.invalidate_path(Path::new(&component.dir()));
             }
@@ -225,10 +226,10 @@ impl<E: Engine> Session<'_, E> {
         &self,
         batch: &ChangeBatch,
         loaded: &Loaded,
-        changed: &BTreeSet<usize>,
-        touched: &BTreeSet<usize>,
+        changed: &BTreeSet<ComponentId>,
+        touched: &BTreeSet<ComponentId>,
     ) {
-        let direct: BTreeSet<usize> = changed.intersection(touched).copied().collect();
+        let direct: BTreeSet<ComponentId> = changed.intersection(touched).copied().collect();
         let components = if direct.is_empty() { changed } else { &direct };
         self.setup.ctx.events.send(Event::FilesChanged {
             paths: batch.paths_to_print(&loaded.workspace, components),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 use tracing::debug;
+use xtask_core::ids::ComponentId;
 use xtask_core::problem::Problems;
 use xtask_core::staleness::engine_images::EngineImages;
 use xtask_core::workspace::components::Workspace;
@@ -24,7 +25,7 @@ use crate::engine::Engine;
 use crate::event::Event;
 
 /// Everything between two rounds. What outlives a reload of the workspace names components by
-/// name, everything else by their places in the loaded workspace.
+/// name, everything else by their ids in the loaded workspace.
 pub(crate) struct Session<'a, E> {
     pub(crate) setup: &'a Setup<'a, E>,
     pub(crate) changes: Changes,
@@ -83,10 +84,10 @@ impl LastRound {
     }
 
     /// The components of a workspace whose hooks left their folder unchanged the last time.
-    pub(crate) fn steady_in(&self, workspace: &Workspace) -> BTreeSet<usize> {
+    pub(crate) fn steady_in(&self, workspace: &Workspace) -> BTreeSet<ComponentId> {
         let Some((before, hook_activity)) = &self.hooks else { return BTreeSet::new() };
         let steady = hook_activity.steady().into_iter();
-        steady.filter_map(|place| workspace.find(&before.components[place].name)).collect()
+        steady.filter_map(|id| workspace.find(&before.components[id].name)).collect()
     }
 }
 
@@ -233,7 +234,7 @@ impl<E: Engine> Session<'_, E> {
     /// Takes every component for built from what is there now.
     async fn take_as_built(&mut self) {
         if let Some(loaded) = self.loaded.clone() {
-            let all: BTreeSet<usize> = (0..loaded.workspace.components.len()).collect();
+            let all: BTreeSet<ComponentId> = loaded.workspace.components.ids().collect();
             let now = states(&loaded, &self.setup.trees, all.clone()).await;
             self.snapshot.set(&loaded.workspace, &now, &all);
         }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use xtask_core::ids::ImageId;
 use xtask_core::plan::graph::EdgeKind;
 
 use crate::commands::graph::{Chart, Content, Link, Mark, Node};
@@ -36,9 +37,10 @@ pub(crate) fn draw_images(chart: &Chart) -> String {
         text.push_str(&cluster(node));
     }
     for node in &chart.nodes {
-        for (index, image) in node.images().iter().enumerate() {
+        for (id, image) in node.images().enumerate() {
             for needed in &image.needs {
-                text.push_str(&line(&id(node, index), &id(node, *needed), &BTreeMap::new()));
+                let (from, to) = (node_id(node, Some(id)), node_id(node, Some(*needed)));
+                text.push_str(&line(&from, &to, &BTreeMap::new()));
             }
         }
     }
@@ -51,10 +53,12 @@ pub(crate) fn draw_images(chart: &Chart) -> String {
                     attributes.insert(end, cluster_id(node));
                 }
             }
-            text.push_str(&line(&id(from, 0), &id(to, 0), &attributes));
+            let first = |node: &Node| node_id(node, node.images().ids().next());
+            text.push_str(&line(&first(from), &first(to), &attributes));
         }
         for (from_image, to_image) in &link.images {
-            text.push_str(&line(&id(from, *from_image), &id(to, *to_image), &attributes));
+            let (from, to) = (node_id(from, Some(*from_image)), node_id(to, *to_image));
+            text.push_str(&line(&from, &to, &attributes));
         }
     }
     text + "}\n"
@@ -76,9 +80,10 @@ fn cluster(node: &Node) -> String {
     }
     let mut text = format!("  subgraph {} {{\n    label={name}\n", quoted(&cluster_id(node)));
     text.push_str("    style=rounded\n    color=\"#999999\"\n");
-    for (index, image) in node.images().iter().enumerate() {
+    for (id, image) in node.images().enumerate() {
         attributes.insert("label", image.name.clone());
-        text.push_str(&format!("    {}{}\n", quoted(&id(node, index)), list(&attributes)));
+        let id = quoted(&node_id(node, Some(id)));
+        text.push_str(&format!("    {id}{}\n", list(&attributes)));
     }
     text + "  }\n"
 }
@@ -87,11 +92,11 @@ fn cluster_id(node: &Node) -> String {
     format!("cluster {}", node.name)
 }
 
-/// The id of an image's node. It includes the component's name, because an image may have the
-/// name of another component.
-fn id(node: &Node, image: usize) -> String {
-    match node.images().get(image) {
-        Some(image) => format!("{}/{}", node.name, image.name),
+/// The id of an image's node, or of a node without images. It includes the component's name,
+/// because an image may have the name of another component.
+fn node_id(node: &Node, image: Option<ImageId>) -> String {
+    match image {
+        Some(image) => format!("{}/{}", node.name, node.images()[image].name),
         None => node.name.clone(),
     }
 }

@@ -1,6 +1,7 @@
 //! The graph as JSON, which `docs/schema/graph.schema.json` describes.
 
 use serde_json::{Value, json};
+use xtask_core::ids::ImageId;
 
 use crate::commands::graph::{Chart, ChartImage, Link, Mark, Node};
 use crate::event::VERSION;
@@ -23,9 +24,8 @@ pub(crate) fn document(chart: &Chart) -> Value {
 
 fn component(node: &Node) -> Value {
     let images = node.images();
-    let names = |indices: &[usize]| -> Vec<&str> {
-        indices.iter().map(|index| images[*index].name.as_str()).collect()
-    };
+    let names =
+        |ids: &[ImageId]| -> Vec<&str> { ids.iter().map(|id| images[*id].name.as_str()).collect() };
     let image = |image: &ChartImage| {
         let mut found = json!({
             "image": image.name,
@@ -62,8 +62,8 @@ fn component(node: &Node) -> Value {
 fn edge(chart: &Chart, link: &Link) -> Value {
     let (from, to) = (&chart.nodes[link.from], &chart.nodes[link.to]);
     let line = |(file, line): &(String, usize)| json!({ "file": file, "line": line });
-    let image = |(one, other): &(usize, usize)| {
-        let other = to.images().get(*other).map_or(&to.name, |image| &image.name);
+    let image = |(one, other): &(ImageId, Option<ImageId>)| {
+        let other = other.map_or(&to.name, |other| &to.images()[other].name);
         json!([from.images()[*one].name, other])
     };
     json!({

@@ -33,9 +33,9 @@ impl WatchFilter {
             filter.extra_paths.extend(inputs.base_paths().map(Path::to_owned));
             filter.has_head |= inputs.head;
         }
-        for (place, component) in workspace.components.iter().enumerate() {
+        for (id, component) in workspace.components.enumerate() {
             filter.extra_paths.extend(component.link_targets.iter().cloned());
-            let has_dependents = !graph.neighbors(place, Direction::Dependents).is_empty();
+            let has_dependents = !graph.neighbors(id, Direction::Dependents).is_empty();
             if component.has_hooks() || component.images.is_empty() || has_dependents {
                 continue;
             }
