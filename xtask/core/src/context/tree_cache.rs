@@ -611,6 +611,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+    use crate::dockerfile::parser;
 
     /// A component `a` with links to various targets, and its dependency `b`.
     fn workspace(dockerfile: &str) -> tempfile::TempDir {
@@ -628,11 +629,11 @@ mod tests {
     }
 
     fn spec(dockerfile: &str) -> ContextSpec {
-        let parsed = parse_dockerfile::parse(dockerfile).unwrap();
+        let parsed = parser::parse(dockerfile.as_bytes(), &BTreeMap::new()).unwrap();
         ContextSpec {
             dir: "src/a".into(),
             dockerfile: "Dockerfile".into(),
-            context_reads: ContextReads::of(&parsed, dockerfile, &BTreeMap::new()),
+            context_reads: parsed.context_reads,
             dockerfile_digest: blake3::hash(dockerfile.as_bytes()),
             dependencies: vec![DependencyFolder { name: "b".into(), generated: None }],
         }

@@ -9,10 +9,10 @@
 //! in it. All stages count, because the classic builder also builds unused ones.
 //!
 //! Sending too much is only slow, but sending too little breaks the build. So the result is
-//! the whole context unless the Dockerfile is simple. These are not: a custom frontend
-//! (`# syntax=`) or escape character, unknown flags, variables whose value is uncertain,
-//! quotes and backslashes, `**`, `..` after other names, and here-documents that engines
-//! before 23.0 parse as instructions.
+//! the whole context unless the Dockerfile is simple. These are not: a frontend
+//! (`# syntax=`) other than Docker's own, unknown flags, variables whose value is uncertain,
+//! escapes in patterns, `**`, `..` after other names, and here-documents that engines before
+//! 23.0 parse as instructions.
 //!
 //! The value of a variable is certain if it is set by either `ENV` or `ARG`, but not by both,
 //! where a base's `ENV` counts too: builders disagree on which one wins. Only the engine
@@ -22,12 +22,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use parse_dockerfile::{
-    Command, CopyInstruction, Flag, FromInstruction, HereDoc, Instruction, RunInstruction, Source,
-};
-
+use crate::dockerfile::lexer::{self, Value};
 use crate::dockerfile::platform_args::is_platform_arg;
-use crate::dockerfile::words::words;
+use crate::dockerfile::syntax::{Flag, Instruction, Keyword, Syntax, mount_fields};
 use crate::path_pattern::Pattern;
 
 /// The part of a build context that a Dockerfile can read.
@@ -66,25 +63,18 @@ const RUN_FLAGS: [&str; 3] = ["network", "security", "device"];
 /// execute them in the lines of a here-document.
 const READING_INSTRUCTIONS: [&str; 5] = ["ADD", "COPY", "RUN", "ONBUILD", "FROM"];
 
-/// The maximum length of a source after expansion, in bytes: if each `ARG` repeats the one
-/// before, it grows exponentially.
-const MAX_EXPANDED: usize = 64 << 10;
-
 impl ContextReads {
     /// Analyzes a Dockerfile. `build_args` override the defaults of its `ARG`s.
-    pub(crate) fn of(
-        dockerfile: &parse_dockerfile::Dockerfile<'_>,
-        text: &str,
-        build_args: &BTreeMap<String, String>,
-    ) -> Self {
+    pub(crate) fn of(syntax: &Syntax, text: &str, build_args: &BTreeMap<String, String>) -> Self {
         let reader = ReadsFinder {
+            escape: syntax.escape,
             build_args,
             globals: Variables::new(),
             stages: Vec::new(),
             patterns: Vec::new(),
             args: BTreeSet::new(),
         };
-        let read = reader.read(dockerfile, text);
+        let read = reader.read(syntax, text);
         read.map_or(Self::All, |(patterns, args)| Self::Only { patterns, args })
     }
 
@@ -137,6 +127,7 @@ struct StageVariables {
 /// Collects the patterns of all instructions. Methods return `None` as soon as the whole
 /// context must be sent.
 struct ReadsFinder<'a> {
+    escape: char,
     build_args: &'a BTreeMap<String, String>,
     globals: Variables,
     stages: Vec<StageVariables>,
@@ -145,63 +136,43 @@ struct ReadsFinder<'a> {
 }
 
 impl ReadsFinder<'_> {
-    fn read(
-        mut self,
-        dockerfile: &parse_dockerfile::Dockerfile<'_>,
-        text: &str,
-    ) -> Option<(Vec<Pattern>, BTreeSet<String>)> {
-        let is_onbuild =
-            |instruction: &Instruction<'_>| matches!(instruction, Instruction::Onbuild(_));
+    fn read(mut self, syntax: &Syntax, text: &str) -> Option<(Vec<Pattern>, BTreeSet<String>)> {
+        let is = |keyword| move |it: &&Instruction| it.keyword == keyword;
+        let count = |keyword| syntax.instructions.iter().filter(is(keyword)).count();
         // A stage that is built FROM another stage of the file runs its triggers.
-        let runs_triggers =
-            dockerfile.stages().len() > 1 && dockerfile.instructions.iter().any(is_onbuild);
-        let is_special = text.lines().any(is_directive) || runs_triggers;
-        if is_special || self.build_args.contains_key("BUILDKIT_SYNTAX") {
+        let runs_triggers = count(Keyword::From) > 1 && count(Keyword::Onbuild) > 0;
+        let is_other_frontend = match &syntax.frontend {
+            Some(frontend) => !is_docker_frontend(frontend),
+            None => text.lines().any(may_name_frontend),
+        };
+        if is_other_frontend || runs_triggers || self.build_args.contains_key("BUILDKIT_SYNTAX") {
             return None;
         }
-        for instruction in &dockerfile.instructions {
+        for instruction in &syntax.instructions {
             self.instruction(instruction)?;
         }
         Some((self.patterns, self.args))
     }
 
-    fn instruction(&mut self, instruction: &Instruction<'_>) -> Option<()> {
-        match instruction {
-            Instruction::Arg(arg) => self.arg(&arg.arguments.value),
-            Instruction::Env(env) => self.env(&env.arguments.value),
-            Instruction::From(from) => {
-                self.from(from);
+    fn instruction(&mut self, instruction: &Instruction) -> Option<()> {
+        match instruction.keyword {
+            Keyword::Arg => self.arg(&instruction.arguments),
+            Keyword::Env => self.env(&instruction.arguments),
+            Keyword::From => {
+                self.from(instruction);
                 Some(())
             }
-            Instruction::Copy(CopyInstruction { options, src, dest, .. }) => {
-                self.copy(options, src, &dest.value)
-            }
-            Instruction::Add(add) => {
-                let is_from = |flag: &Flag<'_>| flag.name.value == "from";
-                if add.options.iter().any(is_from) {
-                    return None;
-                }
-                self.copy(&add.options, &add.src, &add.dest.value)
-            }
-            Instruction::Run(run) => self.run(run),
-            Instruction::Onbuild(onbuild) => check_trigger(&onbuild.instruction),
-            Instruction::Cmd(_)
-            | Instruction::Entrypoint(_)
-            | Instruction::Expose(_)
-            | Instruction::Healthcheck(_)
-            | Instruction::Label(_)
-            | Instruction::Maintainer(_)
-            | Instruction::Shell(_)
-            | Instruction::Stopsignal(_)
-            | Instruction::User(_)
-            | Instruction::Volume(_)
-            | Instruction::Workdir(_) => Some(()),
-            _ => None,
+            Keyword::Add if instruction.flags.iter().any(|flag| flag.name == "from") => None,
+            Keyword::Add | Keyword::Copy => self.copy(instruction),
+            Keyword::Run => self.run(instruction),
+            // A trigger reads nothing in this build.
+            Keyword::Onbuild => (!is_ambiguous(instruction)).then_some(()),
+            _ => Some(()),
         }
     }
 
     fn arg(&mut self, text: &str) -> Option<()> {
-        for word in words(text) {
+        for word in lexer::words(text, self.escape) {
             let (name, default) = match word.split_once('=') {
                 Some((name, default)) => (name, Some(default)),
                 None => (word.as_str(), None),
@@ -210,7 +181,7 @@ impl ReadsFinder<'_> {
                 return None;
             }
             let default = match default {
-                Some(default) => unquote(default).and_then(|default| self.expand(&default)),
+                Some(default) => self.expand(default),
                 None if self.stages.is_empty() => None,
                 None => self.globals.get(name).cloned().flatten(),
             };
@@ -227,75 +198,69 @@ impl ReadsFinder<'_> {
     }
 
     fn env(&mut self, text: &str) -> Option<()> {
-        if text.contains('\\') {
-            return None;
-        }
-        let words = words(text);
-        let is_legacy = !words.first()?.contains('=');
-        let pairs = if is_legacy { &words[..1] } else { &words[..] };
+        let words = lexer::words(text, self.escape);
         let mut set = Variables::new();
-        for word in pairs {
-            let (name, value) = match word.split_once('=') {
-                Some((name, value)) => (name, unquote(value).and_then(|value| self.expand(&value))),
-                None if is_legacy => (word.as_str(), None),
-                None => return None,
-            };
-            if !is_name(name) {
-                return None;
+        if words.first()?.contains('=') {
+            for word in &words {
+                let (name, value) = word.split_once('=')?;
+                set.insert(name.to_owned(), self.expand(value));
             }
-            set.insert(name.to_owned(), value);
+        } else {
+            let (name, value) = text.split_once(char::is_whitespace)?;
+            set.insert(name.to_owned(), self.expand(value.trim()));
+        }
+        if !set.keys().all(|name| is_name(name)) {
+            return None;
         }
         self.stages.last_mut()?.env.extend(set);
         Some(())
     }
 
-    fn from(&mut self, from: &FromInstruction<'_>) {
-        let base = from.image.value.to_lowercase();
+    fn from(&mut self, from: &Instruction) {
+        let mut words = from.arguments.split_whitespace();
+        let base = words.next().unwrap_or_default().to_lowercase();
         let base_stage = self.stages.iter().rfind(|stage| stage.name.as_deref() == Some(&*base));
         let mut stage = base_stage.cloned().unwrap_or_default();
         // Builders disagree on whether the `ARG`s of a stage apply in stages `FROM` it.
         stage.args.values_mut().for_each(|value| *value = None);
-        stage.base_env_unknown |= base.contains(['$', '"', '\'', '\\']);
-        stage.name = from.as_.as_ref().map(|(_, name)| name.value.to_lowercase());
+        stage.base_env_unknown |= base.contains(['$', '"', '\'', self.escape]);
+        stage.name = words.nth(1).map(str::to_lowercase);
         self.stages.push(stage);
     }
 
-    fn copy(&mut self, flags: &[Flag<'_>], sources: &[Source<'_>], dest: &str) -> Option<()> {
-        let is_known = |flag: &Flag<'_>| {
-            COPY_FLAGS.contains(&&*flag.name.value)
-                && flag.value.as_ref().is_none_or(|value| is_literal(&value.value))
-        };
-        if dest.contains("<<") || !flags.iter().all(is_known) || sources.iter().any(is_ambiguous) {
+    fn copy(&mut self, copy: &Instruction) -> Option<()> {
+        let is_known = |flag: &Flag| COPY_FLAGS.contains(&flag.name.as_str());
+        if is_ambiguous(copy) || !copy.flags.iter().all(is_known) {
             return None;
         }
-        if let Some(from) = flags.iter().find(|flag| flag.name.value == "from") {
-            let value = from.value.as_ref()?;
-            return (!value.value.is_empty() && !value.value.contains('$')).then_some(());
+        if let Some(from) = copy.flags.iter().find(|flag| flag.name == "from") {
+            let from = from.value.as_ref()?;
+            return (!from.is_empty() && !from.contains('$')).then_some(());
         }
-        for source in sources {
-            if let Source::Path(path) = source {
-                self.source(&path.value)?;
-            }
+        let words = copy.list();
+        let (_, sources) = words.split_last()?;
+        for source in sources.iter().filter(|source| !source.starts_with("<<")) {
+            self.source(source)?;
         }
         Some(())
     }
 
-    fn source(&mut self, text: &str) -> Option<()> {
+    fn source(&mut self, word: &str) -> Option<()> {
         let is_url = |text: &str| text.starts_with("http://") || text.starts_with("https://");
-        if is_url(text) {
+        if is_url(word) {
             return Some(());
         }
-        let path = self.expand(text)?;
+        let path = self.expand(word)?;
         if is_url(&path) { Some(()) } else { self.add_pattern(&path) }
     }
 
-    fn run(&mut self, run: &RunInstruction<'_>) -> Option<()> {
-        if is_ambiguous_run(run) {
+    fn run(&mut self, run: &Instruction) -> Option<()> {
+        if is_ambiguous(run) {
             return None;
         }
-        for flag in &run.options {
-            match (&*flag.name.value, &flag.value) {
-                ("mount", Some(mount)) => self.mount(&mount.value)?,
+        for flag in &run.flags {
+            match (flag.name.as_str(), &flag.value) {
+                ("mount", Some(mount)) => self.mount(mount)?,
                 (name, _) if RUN_FLAGS.contains(&name) => {}
                 _ => return None,
             }
@@ -304,23 +269,17 @@ impl ReadsFinder<'_> {
     }
 
     fn mount(&mut self, mount: &str) -> Option<()> {
-        if !is_literal(mount) || mount.contains('$') {
-            return None;
-        }
-        let (mut kind, mut from, mut source) = ("bind".to_owned(), None, None);
-        for field in mount.split(',') {
-            let (key, value) = field.split_once('=').unwrap_or((field, ""));
-            match key.trim().to_lowercase().as_str() {
-                "type" => kind = value.trim().to_lowercase(),
-                "from" => from = Some(value.trim()),
-                "source" | "src" => source = Some(value.trim()),
-                _ => {}
-            }
-        }
-        match (kind.as_str(), from, source) {
-            ("cache" | "tmpfs" | "secret" | "ssh", _, _) => Some(()),
-            ("bind", Some(from), _) if !from.is_empty() => Some(()),
-            ("bind", None, Some(source)) if !source.contains(['*', '?', '[']) => {
+        let fields = mount_fields(mount);
+        let field = |names: &[&str]| {
+            let named = fields.iter().rfind(|(key, _)| names.contains(&key.as_str()));
+            named.map(|(_, value)| value.as_str())
+        };
+        let (from, source) = (field(&["from"]), field(&["source", "src"]));
+        match field(&["type"]).unwrap_or("bind").to_lowercase().as_str() {
+            "cache" | "tmpfs" | "secret" | "ssh" => Some(()),
+            "bind" if from.is_some_and(|from| !from.is_empty() && !from.contains('$')) => Some(()),
+            "bind" if from.is_none() => {
+                let source = source.filter(|source| !source.contains(['*', '?', '[', '$']))?;
                 self.add_pattern(source)
             }
             _ => None,
@@ -331,7 +290,7 @@ impl ReadsFinder<'_> {
     fn add_pattern(&mut self, source: &str) -> Option<()> {
         let is_special = |c: char| c.is_control() || c == '$';
         let is_trimmed = source.trim() == source;
-        if !is_literal(source)
+        if source.contains('\\')
             || !is_trimmed
             || source.contains(is_special)
             || source.contains("**")
@@ -347,25 +306,11 @@ impl ReadsFinder<'_> {
         Some(())
     }
 
-    /// Expands `$X` and `${X}`; `None` if a value is uncertain.
-    fn expand(&mut self, text: &str) -> Option<String> {
-        let (mut out, mut rest) = (String::new(), text);
-        while let Some((before, after)) = rest.split_once('$') {
-            let (name, remainder) = if let Some(inside) = after.strip_prefix('{') {
-                inside.split_once('}')?
-            } else {
-                let is_end = |c: char| !c.is_ascii_alphanumeric() && c != '_';
-                after.split_at(after.find(is_end).unwrap_or(after.len()))
-            };
-            out.push_str(before);
-            out.push_str(&self.value(name).filter(|_| is_name(name))?);
-            if out.len() > MAX_EXPANDED {
-                return None;
-            }
-            rest = remainder;
-        }
-        out.push_str(rest);
-        Some(out)
+    /// A word as it is read; `None` if it depends on a value that is uncertain.
+    fn expand(&mut self, word: &str) -> Option<String> {
+        let escape = self.escape;
+        let value = |name: &str| self.value(name).map_or(Value::Uncertain, Value::Set);
+        lexer::expand(word, escape, value).ok()
     }
 
     fn value(&mut self, name: &str) -> Option<String> {
@@ -381,64 +326,34 @@ impl ReadsFinder<'_> {
     }
 }
 
-/// Whether a line may be a parser directive that selects a frontend or an escape character:
-/// `# syntax=` or `# escape=`, in any notation that BuildKit accepts.
-fn is_directive(line: &str) -> bool {
-    let is_mark = |c: char| c.is_whitespace() || matches!(c, '#' | '/' | '{' | '"');
+/// Whether a frontend is Docker's own, in a version that reads what this tool knows.
+fn is_docker_frontend(frontend: &str) -> bool {
+    let name = frontend.split('@').next().unwrap_or_default();
+    let name = name.strip_prefix("docker.io/").unwrap_or(name);
+    let (name, tag) = name.split_once(':').unwrap_or((name, "latest"));
+    let is_first = tag == "1" || tag.starts_with("1.") || tag.starts_with("1-");
+    let is_moving = matches!(tag, "latest" | "master" | "labs");
+    matches!(name, "docker/dockerfile" | "docker/dockerfile-upstream") && (is_first || is_moving)
+}
+
+/// Whether a line may select a frontend, in a notation other than `# syntax=`.
+fn may_name_frontend(line: &str) -> bool {
+    let is_mark = |c: char| c.is_whitespace() || matches!(c, '/' | '{' | '"');
     let text = line.trim_start_matches(is_mark).to_lowercase();
-    let rest = text.strip_prefix("syntax").or_else(|| text.strip_prefix("escape"));
+    let rest = text.strip_prefix("syntax");
     rest.is_some_and(|rest| rest.trim_start_matches(['"', ' ', '\t']).starts_with(['=', ':']))
 }
 
-/// A trigger reads nothing in this build. `None` if some engines could parse its
-/// here-documents as instructions of this build.
-fn check_trigger(instruction: &Instruction<'_>) -> Option<()> {
-    let ambiguous = match instruction {
-        Instruction::Copy(copy) => {
-            copy.src.iter().any(is_ambiguous) || copy.dest.value.contains("<<")
-        }
-        Instruction::Add(add) => add.src.iter().any(is_ambiguous) || add.dest.value.contains("<<"),
-        Instruction::Run(run) => is_ambiguous_run(run),
-        _ => false,
-    };
-    (!ambiguous).then_some(())
-}
-
-/// Whether some engines parse a here-document in a source as instructions, or the other
-/// way round.
-fn is_ambiguous(source: &Source<'_>) -> bool {
-    match source {
-        Source::HereDoc(document) => is_ambiguous_heredoc(document),
-        Source::Path(path) => path.value.contains("<<"),
-        _ => true,
-    }
-}
-
-fn is_ambiguous_heredoc(document: &HereDoc<'_>) -> bool {
+/// Whether some engines parse a here-document of an instruction as instructions of this
+/// build, or what looks like one in another way.
+fn is_ambiguous(instruction: &Instruction) -> bool {
+    let carrier = instruction.trigger.as_deref().unwrap_or(instruction);
     let first = |line: &str| line.split_whitespace().next().unwrap_or_default().to_uppercase();
-    document.value.contains("<<")
-        || document.value.lines().any(|line| READING_INSTRUCTIONS.contains(&first(line).as_str()))
-}
-
-fn is_ambiguous_run(run: &RunInstruction<'_>) -> bool {
-    let has_heredoc = match &run.arguments {
-        Command::Shell(shell) => shell.value.starts_with("--") || shell.value.contains("<<"),
-        Command::Exec(words) => words.value.iter().any(|word| word.value.contains("<<")),
-        _ => true,
-    };
-    has_heredoc || run.here_docs.iter().any(is_ambiguous_heredoc)
-}
-
-/// Whether a text has no quotes and no escapes.
-fn is_literal(text: &str) -> bool {
-    !text.contains(['\\', '"', '\'', '`'])
-}
-
-/// A value without its surrounding double quotes; `None` if it has other quotes or escapes.
-fn unquote(text: &str) -> Option<String> {
-    let quoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-    let text = quoted.unwrap_or(text);
-    is_literal(text).then(|| text.to_owned())
+    let is_reading = |line: &str| READING_INSTRUCTIONS.contains(&first(line).as_str());
+    let marks = carrier.arguments.matches("<<").count();
+    let may_have = matches!(carrier.keyword, Keyword::Add | Keyword::Copy | Keyword::Run);
+    may_have && marks != instruction.here_docs.len()
+        || instruction.here_docs.iter().any(|it| it.text.lines().any(is_reading))
 }
 
 fn is_name(text: &str) -> bool {

@@ -3,7 +3,8 @@
 
 pub mod context_reads;
 pub mod excerpt;
+pub(crate) mod lexer;
 pub mod parser;
 pub mod platform_args;
 pub mod provenance;
-pub(crate) mod words;
+pub(crate) mod syntax;

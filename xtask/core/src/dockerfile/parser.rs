@@ -8,18 +8,16 @@
 //! declares them. The name or number of an earlier stage refers to that stage and not to an
 //! image; `scratch` refers to no image.
 //!
-//! The syntax (continuations, comments, parser directives, heredocs) is parsed by the
-//! `parse-dockerfile` crate.
+//! [`Syntax`] splits the file into instructions, [`lexer`] expands variables.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use parse_dockerfile::{Flag, FromInstruction, Instruction};
-
 use crate::dockerfile::context_reads::ContextReads;
+use crate::dockerfile::lexer::{self, LexError, Value};
 use crate::dockerfile::platform_args::platform_variables;
 use crate::dockerfile::provenance::Provenance;
-use crate::dockerfile::words::{ExpandError, expand, unquote, words};
+use crate::dockerfile::syntax::{Instruction, Keyword, Syntax, mount_fields};
 use crate::image_reference::{self, Reference, RegistryNames};
 
 /// The parts of a Dockerfile that matter to this tool.
@@ -122,13 +120,13 @@ pub enum ParseError {
         /// The reference as written, before expansion.
         written: String,
     },
-    /// Expanding its variables exceeds a limit.
+    /// A word cannot be read.
     #[error("{source}")]
-    Expansion {
+    Word {
         /// The instruction's line, starting at 1.
         line: usize,
-        /// The limit that is exceeded.
-        source: ExpandError,
+        /// Why it cannot be read.
+        source: LexError,
     },
 }
 
@@ -140,7 +138,7 @@ impl ParseError {
             Self::NotUtf8 { line }
             | Self::Syntax { line, .. }
             | Self::EmptyFrom { line, .. }
-            | Self::Expansion { line, .. } => Some(*line),
+            | Self::Word { line, .. } => Some(*line),
         }
     }
 }
@@ -151,26 +149,30 @@ pub fn parse(
     build_args: &BTreeMap<String, String>,
 ) -> Result<Dockerfile, ParseError> {
     let text = decode(bytes)?;
-    let parsed = parse_dockerfile::parse(&text).map_err(|error| syntax_error(&text, &error))?;
+    let syntax = Syntax::parse(&text)
+        .map_err(|error| ParseError::Syntax { line: error.line, message: error.message })?;
     let mut reader = DockerfileReader {
-        lines: LineStarts::of(&text),
+        escape: syntax.escape,
         variables: platform_variables(build_args),
         stages: Vec::new(),
         args: Vec::new(),
     };
-    for instruction in &parsed.instructions {
+    for instruction in &syntax.instructions {
         reader.instruction(instruction, build_args)?;
-        let is_from = matches!(instruction, Instruction::From(_));
-        if let Some(stage) = reader.stages.last_mut().filter(|_| !is_from) {
-            stage.provenance.add(instruction);
+        if let Some(stage) = reader.stages.last_mut()
+            && instruction.keyword != Keyword::From
+        {
+            stage.provenance.add(instruction.keyword);
         }
     }
-    let provenance = reader.stages.last().map(|stage| stage.provenance.clone());
+    let Some(stage) = reader.stages.last() else {
+        let (line, message) = (1, "it has no FROM instruction".to_owned());
+        return Err(ParseError::Syntax { line, message });
+    };
+    let provenance = stage.provenance.clone();
     let args = std::mem::take(&mut reader.args);
-    let context_reads = ContextReads::of(&parsed, &text, build_args);
-    let is_onbuild = |instruction: &Instruction<'_>| matches!(instruction, Instruction::Onbuild(_));
-    let has_onbuild = parsed.instructions.iter().any(is_onbuild);
-    let provenance = provenance.unwrap_or_default();
+    let context_reads = ContextReads::of(&syntax, &text, build_args);
+    let has_onbuild = syntax.instructions.iter().any(|it| it.trigger.is_some());
     Ok(Dockerfile { uses: reader.into_uses(), args, context_reads, has_onbuild, provenance })
 }
 
@@ -189,13 +191,6 @@ fn decode(bytes: &[u8]) -> Result<String, ParseError> {
     Ok(text.replace("\r\n", "\n"))
 }
 
-fn syntax_error(text: &str, error: &parse_dockerfile::Error) -> ParseError {
-    let message = error.to_string();
-    let without_line = message.split(" at line ").next().unwrap_or(&message);
-    let line = error.line().clamp(1, text.lines().count().max(1));
-    ParseError::Syntax { line, message: without_line.to_owned() }
-}
-
 /// The images and other stages that one stage depends on.
 #[derive(Default)]
 struct StageImages {
@@ -207,7 +202,7 @@ struct StageImages {
 }
 
 struct DockerfileReader {
-    lines: LineStarts,
+    escape: char,
     variables: BTreeMap<String, String>,
     stages: Vec<StageImages>,
     args: Vec<String>,
@@ -216,38 +211,44 @@ struct DockerfileReader {
 impl DockerfileReader {
     fn instruction(
         &mut self,
-        instruction: &Instruction<'_>,
+        instruction: &Instruction,
         build_args: &BTreeMap<String, String>,
     ) -> Result<(), ParseError> {
-        match instruction {
-            Instruction::Arg(arg) => {
-                let is_global = self.stages.is_empty();
-                let line = self.lines.line_of(arg.arg.span.start);
-                for word in words(&arg.arguments.value) {
+        let line = instruction.line;
+        if self.stages.is_empty() && !matches!(instruction.keyword, Keyword::Arg | Keyword::From) {
+            let message = format!("{} stands before the first FROM", instruction.keyword.name());
+            return Err(ParseError::Syntax { line, message });
+        }
+        match instruction.keyword {
+            Keyword::Arg => {
+                for word in lexer::words(&instruction.arguments, self.escape) {
                     let (name, default) = word.split_once('=').unwrap_or((&word, ""));
-                    if is_global {
+                    if self.stages.is_empty() {
                         self.global_arg(name, default, build_args)
-                            .map_err(|source| ParseError::Expansion { line, source })?;
+                            .map_err(|source| ParseError::Word { line, source })?;
                     }
                     self.args.push(name.to_owned());
                 }
             }
-            Instruction::From(from) => self.from(from)?,
-            Instruction::Copy(copy) => {
-                let line = self.lines.line_of(copy.copy.span.start);
-                for source in flag_values(&copy.options, "from") {
+            Keyword::From => self.from(instruction)?,
+            Keyword::Copy => {
+                for source in instruction.flag("from") {
                     self.source(source, line, Via::CopyFrom);
                 }
             }
-            Instruction::Run(run) => {
-                let line = self.lines.line_of(run.run.span.start);
-                for mount in flag_values(&run.options, "mount") {
-                    for source in mount_sources(mount) {
-                        self.source(&source, line, Via::MountFrom);
+            Keyword::Run => {
+                for mount in instruction.flag("mount") {
+                    let fields = mount_fields(mount);
+                    for (_, source) in fields.iter().filter(|(key, _)| key == "from") {
+                        self.source(source, line, Via::MountFrom);
                     }
                 }
             }
-            Instruction::Onbuild(onbuild) => self.instruction(&onbuild.instruction, build_args)?,
+            Keyword::Onbuild => {
+                if let Some(trigger) = &instruction.trigger {
+                    self.instruction(trigger, build_args)?;
+                }
+            }
             _ => {}
         }
         Ok(())
@@ -260,29 +261,39 @@ impl DockerfileReader {
         name: &str,
         default: &str,
         build_args: &BTreeMap<String, String>,
-    ) -> Result<(), ExpandError> {
+    ) -> Result<(), LexError> {
         let value = match build_args.get(name) {
             Some(given) => given.clone(),
-            None => expand(&unquote(default), &self.variables)?,
+            None => self.expand(default)?,
         };
         self.variables.insert(name.to_owned(), value);
         Ok(())
     }
 
-    fn from(&mut self, from: &FromInstruction<'_>) -> Result<(), ParseError> {
-        let line = self.lines.line_of(from.from.span.start);
-        let expand = |text: &str| {
-            expand(text, &self.variables).map_err(|source| ParseError::Expansion { line, source })
+    fn expand(&self, word: &str) -> Result<String, LexError> {
+        let value = |name: &str| Value::from(self.variables.get(name).cloned());
+        lexer::expand(word, self.escape, value)
+    }
+
+    fn from(&mut self, from: &Instruction) -> Result<(), ParseError> {
+        let line = from.line;
+        let words: Vec<&str> = from.arguments.split_whitespace().collect();
+        let (image, name) = match *words {
+            [image] => (image, None),
+            [image, keyword, name] if keyword.eq_ignore_ascii_case("as") => (image, Some(name)),
+            _ => {
+                let message = "FROM takes an image, and 'AS' with the name of the stage".to_owned();
+                return Err(ParseError::Syntax { line, message });
+            }
         };
-        let reference = expand(&unquote(&from.image.value))?;
+        let expand =
+            |word: &str| self.expand(word).map_err(|source| ParseError::Word { line, source });
+        let reference = expand(image)?;
         if reference.is_empty() {
-            return Err(ParseError::EmptyFrom { line, written: from.image.value.to_string() });
+            return Err(ParseError::EmptyFrom { line, written: image.to_owned() });
         }
-        let platform = flag_values(&from.options, "platform").next().map(expand).transpose()?;
-        let mut stage = StageImages {
-            name: from.as_.as_ref().map(|(_, name)| name.value.to_lowercase()),
-            ..StageImages::default()
-        };
+        let platform = from.flag("platform").next().map(expand).transpose()?;
+        let mut stage = StageImages { name: name.map(str::to_lowercase), ..StageImages::default() };
         match self.stage_named(&reference) {
             Some(base) => {
                 stage.needs.insert(base);
@@ -342,37 +353,6 @@ impl DockerfileReader {
             }
         }
         self.stages.into_iter().flat_map(|stage| stage.uses).collect()
-    }
-}
-
-fn flag_values<'f>(flags: &'f [Flag<'_>], name: &'f str) -> impl Iterator<Item = &'f str> {
-    flags
-        .iter()
-        .filter(move |flag| flag.name.value == name)
-        .filter_map(|flag| flag.value.as_ref())
-        .map(|value| value.value.trim_matches('"'))
-}
-
-/// The values of `from=` in `type=bind,from=image,target=/x`. Keys are case-insensitive.
-fn mount_sources(mount: &str) -> Vec<String> {
-    let fields = mount.split(',').filter_map(|field| field.split_once('='));
-    fields
-        .filter(|(key, _)| key.trim().eq_ignore_ascii_case("from"))
-        .map(|(_, value)| value.trim().trim_matches('"').to_owned())
-        .collect()
-}
-
-/// The offsets of all lines, to convert the parser's byte offsets to line numbers.
-struct LineStarts(Vec<usize>);
-
-impl LineStarts {
-    fn of(text: &str) -> Self {
-        let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
-        Self(std::iter::once(0).chain(breaks.map(|(offset, _)| offset + 1)).collect())
-    }
-
-    fn line_of(&self, offset: usize) -> usize {
-        self.0.partition_point(|start| *start <= offset)
     }
 }
 

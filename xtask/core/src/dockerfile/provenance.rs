@@ -19,7 +19,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use parse_dockerfile::Instruction;
+use crate::dockerfile::syntax::Keyword;
 
 /// The prefix of the labels that this tool sets.
 const OWN_LABELS: &str = "org.openpai.build.";
@@ -73,29 +73,8 @@ impl Provenance {
         Self { base, instructions: Vec::new() }
     }
 
-    pub(crate) fn add(&mut self, instruction: &Instruction<'_>) {
-        let keyword = match instruction {
-            Instruction::Add(_) => "ADD",
-            Instruction::Arg(_) => "ARG",
-            Instruction::Cmd(_) => "CMD",
-            Instruction::Copy(_) => "COPY",
-            Instruction::Entrypoint(_) => "ENTRYPOINT",
-            Instruction::Env(_) => "ENV",
-            Instruction::Expose(_) => "EXPOSE",
-            Instruction::Healthcheck(_) => "HEALTHCHECK",
-            Instruction::Label(_) => "LABEL",
-            Instruction::Maintainer(_) => "MAINTAINER",
-            Instruction::Onbuild(_) => "ONBUILD",
-            Instruction::Run(_) => "RUN",
-            Instruction::Shell(_) => "SHELL",
-            Instruction::Stopsignal(_) => "STOPSIGNAL",
-            Instruction::User(_) => "USER",
-            Instruction::Volume(_) => "VOLUME",
-            Instruction::Workdir(_) => "WORKDIR",
-            // An unknown instruction matches no entry.
-            _ => "",
-        };
-        self.instructions.push(keyword);
+    pub(crate) fn add(&mut self, keyword: Keyword) {
+        self.instructions.push(keyword.name());
     }
 
     /// Whether the Dockerfile produced `image`. `base` holds the facts of

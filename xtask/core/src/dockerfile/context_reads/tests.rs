@@ -47,6 +47,15 @@ fn instructions_read_their_sources() {
         ("RUN --mount=type=cache,target=/x --network=none ls", ""),
         ("ENV X=a1\nCOPY $X ${X} /", "a1"),
         ("ENV X=1 Y=\"2\"\nCOPY a$X a${Y} /", "a1, a2"),
+        ("ENV X a1\nCOPY $X /", "a1"),
+        ("ENV X='a1' Y=a\\ b\nCOPY $X /", "a1"),
+        ("COPY a\\1 \"d\"''/ /x", "d, d/b.txt, a1"),
+        ("COPY [\"d' e'\", \"/x\"]", "d e"),
+        ("ENV X=a\nCOPY ${X:-b}1 ${X:+d} /", "d, d/b.txt, a1"),
+        ("RUN --mount=\"type=bind,source=d\",target=/d ls", "d, d/b.txt"),
+        ("RUN cat <<EOF > /x\ntext . /\nEOF", ""),
+        ("# syntax = docker/dockerfile:1\nCOPY a1 /", "a1"),
+        ("# escape=`\nCOPY a1 /", "a1"),
         ("ONBUILD COPY . /", ""),
         ("LABEL x=<<y\nCMD COPY . /", ""),
     ];
@@ -72,11 +81,8 @@ fn uncertain_sources_read_the_whole_context() {
         "ARG X=a\nARG X=b\nCOPY $X /",
         "ARG X=a\nENV X=b\nCOPY $X /",
         "ENV X=b\nARG X=a\nCOPY $X /",
-        "ENV X a\nCOPY $X /",
-        "ENV X='a'\nCOPY $X /",
-        "ENV X=a\\ b\nCOPY a /",
-        "COPY a\\b /",
-        "COPY \"a\" /",
+        "COPY a\\\\b /",
+        "COPY '$X' /",
         "COPY a[ /",
         "COPY **/b.txt /",
         "COPY --new a /",
@@ -91,8 +97,6 @@ fn uncertain_sources_read_the_whole_context() {
         "RUN cat <<EOF > /x && cat <<END\na\nEOF\n",
         "RUN <<EOF\nCOPY . /\nEOF",
         "RUN <<EOF\nrun x\nEOF",
-        "# syntax = docker/dockerfile:1\nCOPY a /",
-        "# escape=`\nCOPY a /",
     ];
     for instructions in cases {
         let text = format!("FROM scratch\n{instructions}\n");
@@ -104,6 +108,24 @@ fn uncertain_sources_read_the_whole_context() {
     }
     assert_eq!(read_with("FROM scratch AS x\nONBUILD COPY a /\nFROM x\n", &[]), "all");
     assert_eq!(read_with("FROM scratch\nCOPY a /\n", &[("BUILDKIT_SYNTAX", "x")]), "all");
+    for (frontend, is_known) in [
+        ("docker/dockerfile:1", true),
+        ("docker.io/docker/dockerfile:1.7-labs", true),
+        ("docker/dockerfile-upstream:master@sha256:00", true),
+        ("docker/dockerfile:2", false),
+        ("docker/dockerfile:0.1", false),
+        ("example.org/docker/dockerfile:1", false),
+    ] {
+        let text = format!("# syntax={frontend}\nFROM scratch\nCOPY a1 /\n");
+        assert_eq!(read_with(&text, &[]), if is_known { "a1" } else { "all" }, "{frontend}");
+    }
+    for notation in ["// syntax=x\n", "{\"syntax\": \"x\"}\n"] {
+        let text = format!("# {notation}{notation}FROM scratch\nCOPY a1 /\n");
+        if let Ok(dockerfile) = crate::dockerfile::parser::parse(text.as_bytes(), &BTreeMap::new())
+        {
+            assert_eq!(dockerfile.context_reads, ContextReads::All, "{text}");
+        }
+    }
 }
 
 #[test]

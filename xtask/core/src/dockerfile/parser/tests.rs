@@ -1,6 +1,6 @@
 use super::Via::{CopyFrom, From, MountFrom};
 use super::*;
-use crate::dockerfile::words::MAX_DEPTH;
+use crate::dockerfile::lexer::MAX_DEPTH;
 
 type Expected<'a> = &'a [(&'a str, usize, Via, bool)];
 
@@ -134,6 +134,43 @@ const CASES: &[Case] = &[
         &[],
         &[("a", 1, From, false), ("c", 3, From, true)],
     ),
+    (
+        "quotes anywhere in a word",
+        "ARG T=\"1\" S=-de\"bug\" U='$T'\nFROM img:\"1\"\nFROM \"img\":$T\nFROM c-\"$T\"$S\nFROM x$U\nFROM x\\$T\nCOPY --from='img' a b\n",
+        &[],
+        &[
+            ("img:1", 2, From, false),
+            ("img:1", 3, From, false),
+            ("c-1-debug", 4, From, false),
+            ("x$T", 5, From, false),
+            ("x$T", 6, From, true),
+            ("img", 7, CopyFrom, true),
+        ],
+    ),
+    (
+        "modifiers",
+        "ARG X=a.b.c E=\nFROM ${X#*.}-${X##*.}-${X%.*}-${X%%.*}-${X/./_}-${X//./_}-${X:?no}${E?no}\n",
+        &[],
+        &[("b.c-c-a.b-a-a_b.c-a_b_c-a.b.c", 2, From, true)],
+    ),
+    (
+        "here-documents wherever they stand",
+        "FROM a\nRUN cat <<EOF > /x && cat <<-'E 2'\nFROM no\nEOF\n\tFROM no\n\tE 2\nRUN --mount=\"type=bind,from=c\",target=/c 3<<E python3\nFROM no\nE\nONBUILD RUN <<E\nFROM no\nE\nRUN [\"<<E\"]\nENTRYPOINT []\nCOPY --from=b x y\n",
+        &[],
+        &[("a", 1, From, true), ("c", 7, MountFrom, true), ("b", 15, CopyFrom, true)],
+    ),
+    (
+        "directives at the top alone",
+        "# escape=`\n\n# syntax=x\nFROM `\n a`$\nLABEL a=\\\nCOPY --from=b x y\n",
+        &[],
+        &[("a$", 4, From, true), ("b", 7, CopyFrom, true)],
+    ),
+    (
+        "a quoted field",
+        "FROM a\nRUN --mount='type=bind,\"from=b,c\"' x\n",
+        &[],
+        &[("a", 1, From, true), ("b,c", 2, MountFrom, true)],
+    ),
     ("several spaces and tabs", "  FROM \t a   AS   b\n", &[], &[("a", 1, From, true)]),
 ];
 
@@ -174,11 +211,11 @@ fn excessive_expansion_is_an_error_with_its_line() {
     let twice = |n| format!("ARG A{n}=${{A{0}}}${{A{0}}}", n - 1);
     let doubling = (1..40).map(twice).collect::<Vec<_>>().join("\n");
     let long = error(&format!("ARG A0=x\n{doubling}\nFROM $A39\n"));
-    assert_eq!(long, ParseError::Expansion { line: 18, source: ExpandError::TooLong });
+    assert_eq!(long, ParseError::Word { line: 18, source: LexError::TooLong });
     let nested = |depth| format!("FROM {}a{}\n", "${X:-".repeat(depth), "}".repeat(depth));
     assert!(parse(nested(MAX_DEPTH).as_bytes(), &none).is_ok());
     let deep = error(&nested(100_000));
-    assert_eq!(deep, ParseError::Expansion { line: 1, source: ExpandError::TooDeep });
+    assert_eq!(deep, ParseError::Word { line: 1, source: LexError::TooDeep });
     // Inside a stage it is no error, but the files that are read are unknown.
     let text = format!("FROM a\nARG A0=x\n{doubling}\nCOPY $A39 /\n");
     assert_eq!(parse(text.as_bytes(), &none).unwrap().context_reads, ContextReads::All);
@@ -194,6 +231,34 @@ fn parse_errors_say_what_is_wrong_and_where() {
     assert_eq!(error(b"\x7fELF\0\0"), ParseError::Binary);
     assert_eq!(error(b"FROM a\nLABEL x=\xff\n"), ParseError::NotUtf8 { line: 2 });
     assert_eq!(error(b"FROM a\n\nRUUN x\n").line(), Some(3));
+    let said = |text: &str| {
+        let error = error(text.as_bytes());
+        format!("{}: {error}", error.line().unwrap_or_default())
+    };
+    for (text, expected) in [
+        (
+            "FROM a\nRUN <<E\n",
+            "2: is not a Dockerfile: the here-document 'E' has no end: add a line with it",
+        ),
+        (
+            "FROM a b\n",
+            "1: is not a Dockerfile: FROM takes an image, and 'AS' with the name of the stage",
+        ),
+        ("FROM ${X\n", "1: has no closing }: add it, or escape the opening one"),
+        ("FROM 'a\n", "1: has no closing ': add it, or escape the opening one"),
+        (
+            "ARG A=${X:?give}\nFROM a\n",
+            "1: needs a value for X: give. Set the ARG's default, or use --build-arg",
+        ),
+        (
+            "FROM ${X?}\n",
+            "1: needs a value for X: it is not allowed to be unset. Set the ARG's default, or use --build-arg",
+        ),
+        ("FROM ${X^}\n", "1: has an invalid variable '${X^': write ${NAME} or ${NAME:-default}"),
+        ("# escape=x\nFROM a\n", "1: is not a Dockerfile: '# escape=x' is neither \\ nor `"),
+    ] {
+        assert_eq!(said(text), expected);
+    }
     let empty = error(b"ARG X\nFROM $X\n");
     assert_eq!(empty.line(), Some(2));
     assert!(empty.to_string().contains("--build-arg"), "{empty}");
