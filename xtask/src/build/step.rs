@@ -40,6 +40,9 @@ use crate::system::temp_dirs::{self, TempDirs};
 /// How late the event of a change can arrive, the debounce included.
 const LATE: Duration = Duration::from_secs(1);
 
+/// How often what a step came to is compared while other steps change files.
+const TRIES: usize = 5;
+
 /// Runs the tasks of a round's steps.
 pub(crate) struct StepRunner<'a, E> {
     round: &'a Round<'a, E>,
@@ -260,20 +263,41 @@ impl<'a, E: Engine> StepRunner<'a, E> {
         component: &Component,
         key: Option<&Key>,
     ) -> Result<bool, StepError> {
-        let trees = self.round.trees;
-        trees.invalidate_path(Path::new(&component.dir()));
-        let version = trees.version();
+        self.round.trees.invalidate_path(Path::new(&component.dir()));
+        for _ in 0..TRIES {
+            let version = self.round.trees.version();
+            let are_images = self.are_images_exact(step, component).await?;
+            let is_key = match key {
+                Some(key) => {
+                    let now = self.hook_cache.key(step, component)?;
+                    now.is_some_and(|now| now.fingerprint() == key.fingerprint())
+                }
+                None => true,
+            };
+            // Only what was read at one time can be compared.
+            if self.round.trees.version() == version {
+                if !are_images {
+                    self.inexact.borrow_mut().insert(step.component);
+                }
+                return Ok(are_images && is_key);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a component's images would be made from the same now.
+    async fn are_images_exact(
+        &self,
+        step: &Step,
+        component: &Component,
+    ) -> Result<bool, StepError> {
         for image in step.images.iter().map(|image| &component.images[image.id]) {
             if !self.builder.is_as_recorded(step, image).await? {
                 debug!(image = image.name, "made from files that were there only briefly");
-                self.inexact.borrow_mut().insert(step.component);
                 return Ok(false);
             }
         }
-        let Some(key) = key else { return Ok(true) };
-        let now = self.hook_cache.key(step, component)?;
-        let is_same = now.is_some_and(|now| now.fingerprint() == key.fingerprint());
-        Ok(is_same && trees.version() == version)
+        Ok(true)
     }
 
     async fn copy_dependencies(&self, step: &Step, component: &Component) -> Result<(), StepError> {

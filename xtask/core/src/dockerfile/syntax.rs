@@ -222,7 +222,7 @@ impl Instruction {
     fn parse(line: usize, text: &str) -> Result<Self, SyntaxError> {
         let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
         let Some(keyword) = Keyword::parse(word) else {
-            return Err(SyntaxError { line, message: format!("unknown instruction {word}") });
+            return Err(SyntaxError { line, message: format!("unknown instruction '{word}'") });
         };
         let (flags, arguments) = flags(rest.trim());
         let trigger = if keyword == Keyword::Onbuild {
