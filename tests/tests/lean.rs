@@ -269,7 +269,7 @@ fn context_shows_what_is_sent_and_every_doubt_sends_everything() {
         "FROM scratch\nCOPY $NONE /\n",
         "FROM scratch\nARG TARGETARCH\nCOPY $TARGETARCH /\n",
         "FROM scratch\nRUN --mount=target=/x ls\n",
-        "# syntax=docker/dockerfile:1\nFROM scratch\nCOPY read /\n",
+        "# syntax=example.org/docker/dockerfile:1\nFROM scratch\nCOPY read /\n",
         "FROM scratch AS x\nONBUILD COPY . /\nFROM x\nCOPY read /\n",
         "FROM scratch\nCOPY --strange read /\n",
     ];
@@ -277,6 +277,10 @@ fn context_shows_what_is_sent_and_every_doubt_sends_everything() {
         workspace.write("src/a/build/tt-a.dockerfile", doubt);
         assert_eq!(sorted(sent(&workspace, &[])), all, "{doubt}");
     }
+    let known = "# syntax=docker/dockerfile:1.7\n# escape=`\nFROM scratch\nENV X read\n\
+                 COPY `\n \"${X:-other}\"/x /\n";
+    workspace.write("src/a/build/tt-a.dockerfile", known);
+    assert_eq!(sent(&workspace, &[]), least);
     symlink("other", workspace.root().join("src/a/read/link")).unwrap();
     let read = |instruction: &str| {
         let text = format!("FROM scratch\n{instruction}\n");
