@@ -15,6 +15,9 @@ pub enum LexError {
     /// The result is too long: if each `ARG` repeats the one before, it grows exponentially.
     #[error("expands to more than {} KiB: use shorter ARG values", MAX_EXPANDED >> 10)]
     TooLong,
+    /// A pattern, or what it is compared with, is too long.
+    #[error("compares more than {MAX_MATCHED} bytes with a pattern: use shorter ARG values")]
+    PatternTooLong,
     /// The `${…}` expressions are nested too deeply.
     #[error("nests '${{…}}' more than {MAX_DEPTH} levels deep: split it into several ARGs")]
     TooDeep,
@@ -54,9 +57,9 @@ impl From<Option<String>> for Value {
 /// The maximum size of a text after expansion, in bytes.
 const MAX_EXPANDED: usize = 64 << 10;
 
-/// The maximum size of a text that is compared with a pattern, in bytes: that takes the
-/// square of it.
-const MAX_MATCHED: usize = 4 << 10;
+/// The maximum size of a pattern, and of a text that is compared with it, in bytes: to find
+/// where it matches takes the cube of it.
+const MAX_MATCHED: usize = 512;
 
 /// The maximum nesting depth of `${…}`.
 pub(crate) const MAX_DEPTH: usize = 64;
@@ -219,7 +222,7 @@ impl Lexer<'_, '_> {
             }
             '#' | '%' if !is_null_unset => {
                 let is_greedy = self.chars.next_if_eq(&operator).is_some();
-                let pattern = Glob::parse(&self.until(Some('}'), true)?);
+                let pattern = Glob::parse(&self.until(Some('}'), true)?)?;
                 let value = self.matched(&name)?;
                 Ok(if operator == '#' {
                     pattern.without_prefix(&value, is_greedy)
@@ -229,7 +232,7 @@ impl Lexer<'_, '_> {
             }
             '/' if !is_null_unset => {
                 let is_all = self.chars.next_if_eq(&'/').is_some();
-                let pattern = Glob::parse(&self.until(Some('/'), true)?);
+                let pattern = Glob::parse(&self.until(Some('/'), true)?)?;
                 let replacement = self.until(Some('}'), false)?;
                 let value = self.matched(&name)?;
                 Ok(pattern.replace(&value, &replacement, is_all))
@@ -264,7 +267,7 @@ impl Lexer<'_, '_> {
     fn matched(&mut self, name: &str) -> Result<Vec<char>, LexError> {
         let value = self.get(name)?.unwrap_or_default();
         if value.len() > MAX_MATCHED {
-            return Err(LexError::TooLong);
+            return Err(LexError::PatternTooLong);
         }
         Ok(value.chars().collect())
     }
@@ -280,7 +283,10 @@ enum Part {
 }
 
 impl Glob {
-    fn parse(text: &str) -> Self {
+    fn parse(text: &str) -> Result<Self, LexError> {
+        if text.len() > MAX_MATCHED {
+            return Err(LexError::PatternTooLong);
+        }
         let mut chars = text.chars();
         let mut parts = Vec::new();
         while let Some(c) = chars.next() {
@@ -291,7 +297,7 @@ impl Glob {
                 c => Part::Char(c),
             });
         }
-        Self(parts)
+        Ok(Self(parts))
     }
 
     /// The lengths of all beginnings of a text that match, the shortest first.
@@ -331,22 +337,90 @@ impl Glob {
         text[..start.unwrap_or(text.len())].iter().collect()
     }
 
+    /// Replaces the first or all places that match, each as long as it can be.
     fn replace(&self, text: &[char], with: &str, is_all: bool) -> String {
-        let (mut out, mut at, mut is_done) = (String::new(), 0, false);
-        while at <= text.len() {
-            let length = if is_done { None } else { self.lengths(&text[at..]).last().copied() };
-            match length.filter(|length| *length > 0 || self.0.is_empty()) {
-                Some(length) if length > 0 => {
+        if text.is_empty() && self.lengths(text) == [0] {
+            return with.to_owned();
+        }
+        let (mut out, mut at) = (String::new(), 0);
+        while at < text.len() {
+            match self.lengths(&text[at..]).last() {
+                Some(length) if *length > 0 => {
                     out.push_str(with);
                     at += length;
-                    is_done = !is_all;
+                    if !is_all {
+                        break;
+                    }
                 }
                 _ => {
-                    out.extend(text.get(at));
+                    out.push(text[at]);
                     at += 1;
                 }
             }
         }
+        out.extend(&text[at..]);
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(word: &str) -> Result<String, LexError> {
+        let value = |name: &str| match name {
+            "A" => Value::Set("one.two.three".to_owned()),
+            "E" => Value::Set(String::new()),
+            "LONG" => Value::Set("x".repeat(MAX_MATCHED + 1)),
+            "SECRET" => Value::Uncertain,
+            _ => Value::Unset,
+        };
+        expand(word, '\\', value)
+    }
+
+    #[test]
+    fn variables_are_expanded_with_all_modifiers() {
+        for (word, expected) in [
+            ("$A-$1abc-$-x-$E.", "one.two.three-abc-x-."),
+            ("${A#*.}", "two.three"),
+            ("${A##*.}", "three"),
+            ("${A%.*}", "one.two"),
+            ("${A%%.*}", "one"),
+            ("${A#two}", "one.two.three"),
+            ("${A#???}", ".two.three"),
+            ("${A/t*e/X}", "one.X"),
+            ("${A//./}", "onetwothree"),
+            ("${A/./-}", "one-two.three"),
+            ("${A//[.]/-}", "one.two.three"),
+            ("${A/\\?/-}", "one.two.three"),
+            ("${A//*/x}${E/*/x}${E/y/x}", "xx"),
+            ("${U-a b}${U:-$A}", "a bone.two.three"),
+            ("${E-no}${E:-\"q\"}${E+s}${E:+no}${A:?no}", "qsone.two.three"),
+            ("'$A'\"$A\"\\$A", "$Aone.two.three$A"),
+            ("\"a\\b\\\"\\$\\\\\"a\\b", "a\\b\"$\\ab"),
+            ("a\\", "a"),
+            ("$", "$"),
+        ] {
+            assert_eq!(read(word).as_deref(), Ok(expected), "{word}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_an_error_and_takes_no_long_time() {
+        for (word, expected) in [
+            ("${A", LexError::Unclosed('}')),
+            ("\"a", LexError::Unclosed('"')),
+            ("${A/x}", LexError::Unclosed('/')),
+            ("${A:=x}", LexError::BadSubstitution("${A:=".to_owned())),
+            ("${:-x}", LexError::BadSubstitution("${:".to_owned())),
+            ("$SECRET", LexError::Uncertain),
+            ("${LONG//?x/y}", LexError::PatternTooLong),
+        ] {
+            assert_eq!(read(word), Err(expected), "{word}");
+        }
+        let pattern = "?".repeat(MAX_MATCHED);
+        assert_eq!(read(&format!("${{A//{pattern}/y}}")).as_deref(), Ok("one.two.three"));
+        let longer = format!("${{A%{pattern}?}}");
+        assert_eq!(read(&longer), Err(LexError::PatternTooLong));
     }
 }
