@@ -5,8 +5,6 @@
 //! end of a line, flags in front of the arguments, the JSON form, and here-documents of `RUN`,
 //! `COPY` and `ADD`. What an instruction may hold is for the engine to judge.
 
-use std::fmt;
-
 use crate::dockerfile::lexer;
 
 /// A Dockerfile as a list of instructions.
@@ -108,17 +106,11 @@ impl Keyword {
 }
 
 /// Why a text cannot be split into instructions.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct SyntaxError {
     /// Starting at 1.
     pub(crate) line: usize,
     pub(crate) message: String,
-}
-
-impl fmt::Display for SyntaxError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
 }
 
 impl Syntax {
