@@ -16,7 +16,7 @@ use fastrand::Rng;
 use tests::model::{Kind, Model, State, with_parents};
 use tests::reference;
 use tests::scripted::ScriptedEngine;
-use tests::sites::{build_options, setting};
+use tests::sites::{reading, setting};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use xtask::commands::watch::{self, WatchOptions};
 use xtask::event::Event;
@@ -174,7 +174,9 @@ fn nothing_is_missed_and_nothing_is_built_twice() {
     let (end, interrupt) = Interrupt::manual();
     let setting = setting(dir.path(), &model.state, Events::new(sender), interrupt);
     let watching = WatchOptions {
-        build: build_options(&model.state),
+        reading: reading(&model.state),
+        components: Vec::new(),
+        jobs: None,
         debounce: Duration::from_millis(20),
         poll: None,
         no_initial: false,

@@ -4,7 +4,7 @@ mod git;
 mod played;
 mod real;
 
-pub use played::{Played, build_options, setting};
+pub use played::{Played, reading, setting};
 pub use real::Real;
 
 use std::collections::{BTreeMap, BTreeSet};

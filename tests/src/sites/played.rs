@@ -9,7 +9,7 @@ use std::path::Path;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use xtask::build::mode::Mode;
-use xtask::build::options::BuildOptions;
+use xtask::build::options::{BuildOptions, Scope, Selection};
 use xtask::build::run as build;
 use xtask::command_context::CommandContext;
 use xtask::engine::Environment;
@@ -42,15 +42,18 @@ impl Played {
         let (sender, mut events) = mpsc::unbounded_channel();
         let (_keep, interrupt) = Interrupt::manual();
         let setting = setting(self.root(), state, Events::new(sender), interrupt);
-        let options = BuildOptions { dry_run: is_dry, ..build_options(state) };
-        let engine = self.engine.clone();
+        let scope = Scope { reading: reading(state), selection: Selection::All };
+        let (how, engine) = (BuildOptions::default(), self.engine.clone());
+        let engine = async { Ok(engine) };
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        let ended = runtime.block_on(build::run_with(
-            async { Ok(engine) },
-            &options,
-            Mode::Build,
-            &setting,
-        ));
+        let ended = runtime.block_on(async {
+            if is_dry {
+                let steps = build::preview(engine, &scope, &how, "build", &setting).await?;
+                setting.events.send(Event::Planned { steps });
+                return Ok(());
+            }
+            build::run_with(engine, &scope, &how, Mode::Build, &setting).await
+        });
         drop(setting);
         let mut heard = Vec::new();
         while let Ok(event) = events.try_recv() {
@@ -176,13 +179,13 @@ pub fn setting(root: &Path, state: &State, events: Events, interrupt: Interrupt)
     }
 }
 
-/// How a state is built.
-pub fn build_options(state: &State) -> BuildOptions {
+/// How a state is read.
+pub fn reading(state: &State) -> WorkspaceOptions {
     let word = state.word().map(|word| ("WORD".to_owned(), word.to_owned()));
-    let reading = WorkspaceOptions {
+    WorkspaceOptions {
+        config_dir: None,
         build_args: word.into_iter().collect(),
         flavor: state.flavor().map(str::to_owned),
         whole_context: state.is_whole,
-    };
-    BuildOptions { reading, ..BuildOptions::default() }
+    }
 }

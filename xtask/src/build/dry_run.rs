@@ -87,7 +87,7 @@ impl<'a, E: Engine> DryRun<'a, E> {
             self.unknown_folders.insert(step.component, Unknown { why, is_passed_on: true });
         }
         let mut images = Vec::new();
-        for image in step.images.iter().map(|image| &component.images[image.id]) {
+        for image in self.round.images(step) {
             let planned = self.image(step, image, undecided.as_ref()).await?;
             self.expected.insert(image.name.clone(), planned.state.clone());
             images.push(planned);
@@ -144,11 +144,9 @@ impl<'a, E: Engine> DryRun<'a, E> {
     }
 
     /// A base of the component's images whose id is not known yet.
-    fn unsettled_base(&self, step: &Step) -> Option<&str> {
-        let component = self.round.component(step);
-        let images = step.images.iter().map(|image| &component.images[image.id]);
-        let mut bases =
-            images.flat_map(|image| &image.uses).filter_map(|used| self.round.local_name(used));
+    fn unsettled_base(&self, step: &Step) -> Option<&'a str> {
+        let uses = self.round.images(step).flat_map(|image| &image.uses);
+        let mut bases = uses.filter_map(|used| self.round.local_name(used));
         bases.find(|base| {
             let state = self.expected.get(*base);
             matches!(state, Some(ImageState::Stale { .. } | ImageState::Undecided { .. }))

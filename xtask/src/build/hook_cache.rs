@@ -135,6 +135,17 @@ impl<'a, E: Engine> HookCache<'a, E> {
         read().map(Some).map_err(StepError::File)
     }
 
+    /// Whether a component is still made from what its key says.
+    pub(crate) fn is_current(
+        &self,
+        step: &Step,
+        component: &Component,
+        key: &Key,
+    ) -> Result<bool, StepError> {
+        let now = self.key(step, component)?;
+        Ok(now.is_some_and(|now| now.fingerprint() == key.fingerprint()))
+    }
+
     fn variables(&self, inputs: &Inputs) -> Vec<(IngredientKind, String, Vec<u8>)> {
         let fact = |name: &String| {
             let value = self.round.ctx.variables.get(OsStr::new(name));
@@ -160,7 +171,7 @@ impl<'a, E: Engine> HookCache<'a, E> {
     }
 
     fn build_args(&self) -> Vec<(IngredientKind, String, Vec<u8>)> {
-        let reading = &self.round.options.reading;
+        let reading = self.round.reading;
         let args = reading.build_args.iter();
         let args = args.map(|(name, value)| (name.clone(), value.clone().into_bytes()));
         let whole = reading.whole_context.then(|| ("--whole-context".to_owned(), Vec::new()));

@@ -139,7 +139,7 @@ impl<E: Engine> ImageBuilder<'_, E> {
                 image: &image.name,
                 dockerfile: &component.dockerfile_in_context(image),
                 context: context.clone(),
-                build_args: &round.options.reading.build_args,
+                build_args: &round.reading.build_args,
                 labels: &engine_images::labels(&expected.fingerprint, &expected.bases),
                 no_cache: round.options.no_cache,
                 credentials: &self.bases.credentials(image).await,
@@ -215,7 +215,7 @@ impl<E: Engine> ImageBuilder<'_, E> {
             &image.dockerfile,
             *image.dockerfile_digest.as_bytes(),
         );
-        let build_args = &self.round.options.reading.build_args;
+        let build_args = &self.round.reading.build_args;
         for (name, value) in fingerprint::relevant_args(build_args, &image.args, has_onbuild) {
             recipe.add(IngredientKind::Arg, name, value);
         }

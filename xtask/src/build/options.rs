@@ -1,34 +1,79 @@
-//! The options of a build.
+//! What a round is about, and how it builds.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
 
-use xtask_core::workspace::components::WorkspaceOptions;
+use xtask_core::ids::ComponentId;
+use xtask_core::plan::graph::Graph;
+use xtask_core::workspace::components::{Workspace, WorkspaceOptions};
 
-/// What to build, and how.
+use crate::build::changed_since;
+use crate::command_error::CommandError;
+use crate::system::records::Records;
+
+/// The part of a workspace that a round is about, and how the workspace is read.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    /// How the workspace is read.
+    pub reading: WorkspaceOptions,
+    /// The components to build, in addition to their dependencies.
+    pub selection: Selection,
+}
+
+/// The components that the user selected.
+#[derive(Clone, Debug, Default)]
+pub enum Selection {
+    /// All of them.
+    #[default]
+    All,
+    /// Those with these names.
+    Named(Vec<String>),
+    /// Those that changed since this git revision, and their dependents.
+    ChangedSince(String),
+    /// Those that did not succeed in their last round.
+    Failed,
+}
+
+impl Selection {
+    /// The selected components; `None` for all.
+    pub(crate) fn find(
+        &self,
+        workspace: &Workspace,
+        graph: &Graph,
+    ) -> Result<Option<BTreeSet<ComponentId>>, CommandError> {
+        Ok(Some(match self {
+            Self::All => return Ok(None),
+            Self::Named(names) => workspace.find_all(names)?,
+            Self::ChangedSince(revision) => {
+                graph.dependents(&changed_since::changed(workspace, revision)?)
+            }
+            Self::Failed => {
+                let records = Records::read(&workspace.root);
+                let is_unfinished =
+                    |id: &ComponentId| records.is_unfinished(&workspace.components[*id].name);
+                workspace.components.ids().filter(is_unfinished).collect()
+            }
+        }))
+    }
+}
+
+impl From<Vec<String>> for Selection {
+    /// No names select all components.
+    fn from(names: Vec<String>) -> Self {
+        if names.is_empty() { Self::All } else { Self::Named(names) }
+    }
+}
+
+/// How a round builds.
 #[derive(Clone, Debug, Default)]
 pub struct BuildOptions {
-    /// The folder of `services-configuration.yaml`. Without it, Dockerfiles can use images of the
-    /// workspace only by their plain names.
-    pub config_dir: Option<PathBuf>,
-    /// How Dockerfiles are read.
-    pub reading: WorkspaceOptions,
-    /// The components to build, in addition to their dependencies; all if empty.
-    pub components: Vec<String>,
-    /// Build only components that changed since this git revision, their dependents, and the
-    /// dependencies of these.
-    pub since: Option<String>,
     /// Build the selected components even if they are up to date.
     pub force: bool,
     /// Do not use the build cache of the engine.
     pub no_cache: bool,
     /// Pull newer versions of external base images.
     pub pull: bool,
-    /// Build only components that did not succeed in their last round, and their dependencies.
-    pub failed: bool,
     /// The maximum number of parallel jobs; the number of the engine's CPUs if `None`.
     pub jobs: Option<usize>,
     /// After a failure, continue with everything that does not depend on it.
     pub keep_going: bool,
-    /// Print what would be built, without building it.
-    pub dry_run: bool,
 }

@@ -20,16 +20,15 @@ use xtask_core::workspace::components::{Workspace, WorkspaceOptions};
 use xtask_core::workspace::registry_config::RegistryConfig;
 
 use crate::build::cancel::Cancellation;
-use crate::build::changed_since;
 use crate::build::hook_activity::HookActivity;
 use crate::build::inventory;
-use crate::build::options::BuildOptions;
+use crate::build::options::Scope;
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
 use crate::engine::{Engine, EngineError};
 use crate::event::Event;
 use crate::event_channel::Events;
-use crate::system::records::{Records, read_memory};
+use crate::system::records::read_memory;
 use crate::system::temp_dirs::TempDirs;
 use crate::system::{hook_outputs, state};
 
@@ -40,8 +39,9 @@ const SLOW_READ: Duration = Duration::from_secs(2);
 /// those of the engine.
 pub(crate) async fn get_ready<E: Engine>(
     engine: impl Future<Output = Result<E, EngineError>>,
-    options: &BuildOptions,
+    scope: &Scope,
     registry: Option<&RegistryConfig>,
+    is_preview: bool,
     ctx: &CommandContext,
 ) -> Result<(Prepared, E, EngineImages), CommandError> {
     let (send_names, names) = oneshot::channel();
@@ -50,7 +50,7 @@ pub(crate) async fn get_ready<E: Engine>(
         let engine_images = inventory::list_or_inspect(&engine, names).await?;
         Ok::<_, EngineError>((engine, engine_images))
     };
-    let preparing = prepare(options, registry, ctx, send_names);
+    let preparing = prepare(scope, registry, is_preview, ctx, send_names);
     let both = async { tokio::try_join!(preparing, async { Ok(connect.await) }) };
     let (prepared, connected) = ctx.unless_interrupted(Box::pin(both)).await?;
     let (engine, engine_images) = connected?;
@@ -72,8 +72,9 @@ pub(crate) struct Prepared {
 /// Reads the workspace and the files that the plan needs. The `names` of its images are sent
 /// as soon as they are known.
 async fn prepare(
-    options: &BuildOptions,
+    scope: &Scope,
     registry: Option<&RegistryConfig>,
+    is_preview: bool,
     ctx: &CommandContext,
     names: oneshot::Sender<BTreeSet<String>>,
 ) -> Result<Prepared, CommandError> {
@@ -84,22 +85,21 @@ async fn prepare(
     // own, because it may hang on a file that cannot be read.
     let (sender, mut thread_events) = mpsc::unbounded_channel();
     let events = Events::new(sender);
-    let (options, registry) = (options.clone(), registry.cloned());
+    let (scope, registry) = (scope.clone(), registry.cloned());
     let interrupt = ctx.interrupt.clone();
     let preparing = tokio::task::spawn_blocking(move || {
-        let (workspace, graph) =
-            read_workspace(&root, &options.reading, registry.as_ref(), &events)?;
-        let selected = select(&workspace, &graph, &options)?;
+        let (workspace, graph) = read_workspace(&root, &scope.reading, registry.as_ref(), &events)?;
+        let selected = scope.selection.find(&workspace, &graph)?;
         let plan = Plan::new(&workspace, &graph, selected.as_ref());
         let named = registry.as_ref().map(RegistryConfig::names);
         drop(names.send(plan.image_names(&workspace, named.as_ref())));
         let mut temp_dirs = TempDirs::read(&workspace.root);
         temp_dirs.check(&workspace, &plan.components_read())?;
-        if !options.dry_run {
+        if !is_preview {
             remove_leftovers(&mut temp_dirs, &events)?;
         }
         let memory = Handle::current().block_on(memory).unwrap_or_default();
-        // A dry run leaves the folders of a killed build where they are; the next build removes
+        // A preview leaves the folders of a killed build where they are; the next build removes
         // them first.
         let trees =
             TreeCache::new(&workspace.root, memory).without_temporary(temp_dirs.made().clone());
@@ -186,24 +186,4 @@ pub(crate) fn read_workspace(
         events.send(Event::Warning(warning.clone()));
     }
     Problems::check(problems).map(|()| (workspace, graph))
-}
-
-/// The components that the user selected; `None` for all.
-fn select(
-    workspace: &Workspace,
-    graph: &Graph,
-    options: &BuildOptions,
-) -> Result<Option<BTreeSet<ComponentId>>, CommandError> {
-    if let Some(revision) = &options.since {
-        let changed = changed_since::changed(workspace, revision)?;
-        return Ok(Some(graph.dependents(&changed)));
-    }
-    if options.failed {
-        let records = Records::read(&workspace.root);
-        let is_unfinished =
-            |id: &ComponentId| records.is_unfinished(&workspace.components[*id].name);
-        return Ok(Some(workspace.components.ids().filter(is_unfinished).collect()));
-    }
-    let named = workspace.find_all(&options.components)?;
-    Ok((!named.is_empty()).then_some(named))
 }

@@ -11,7 +11,7 @@ use xtask_core::dockerfile::parser::ImageUse;
 use xtask_core::ids::ComponentId;
 use xtask_core::plan::steps::{Plan, Step};
 use xtask_core::problem::Problem;
-use xtask_core::workspace::components::{Component, Workspace};
+use xtask_core::workspace::components::{Component, Image, Workspace, WorkspaceOptions};
 use xtask_core::workspace::registry_config::RegistryConfig;
 
 use crate::build::local_images::LocalImages;
@@ -30,6 +30,7 @@ pub(crate) struct Round<'a, E> {
     pub(crate) trees: &'a Arc<TreeCache>,
     pub(crate) engine: &'a E,
     pub(crate) registry: Option<&'a RegistryConfig>,
+    pub(crate) reading: &'a WorkspaceOptions,
     pub(crate) options: &'a BuildOptions,
     pub(crate) mode: Mode<'a>,
     pub(crate) ctx: &'a CommandContext,
@@ -47,6 +48,7 @@ impl<'a, E> Round<'a, E> {
         prepared: &'a Prepared,
         engine: &'a E,
         registry: Option<&'a RegistryConfig>,
+        reading: &'a WorkspaceOptions,
         options: &'a BuildOptions,
         mode: Mode<'a>,
         ctx: &'a CommandContext,
@@ -58,6 +60,7 @@ impl<'a, E> Round<'a, E> {
             trees,
             engine,
             registry,
+            reading,
             options,
             mode,
             ctx,
@@ -73,6 +76,15 @@ impl<'a, E> Round<'a, E> {
 
     pub(crate) fn component(&self, step: &Step) -> &'a Component {
         &self.workspace.components[step.component]
+    }
+
+    /// The images of a step, in build order.
+    pub(crate) fn images<'s>(
+        &self,
+        step: &'s Step,
+    ) -> impl Iterator<Item = &'a Image> + use<'a, 's, E> {
+        let component = self.component(step);
+        step.images.iter().map(|image| &component.images[image.id])
     }
 
     /// The workspace's image that a Dockerfile means, if it means one.

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use xtask_core::staleness::engine_images::EngineImages;
-use xtask_core::workspace::registry_config::RegistryConfig;
 
 use crate::build::base_images::BaseImages;
 use crate::build::dry_run::DryRun;
@@ -13,7 +12,7 @@ use crate::build::hook_cache::HookCache;
 use crate::build::image::ImageBuilder;
 use crate::build::image_lookup::ImageLookup;
 use crate::build::mode::Mode;
-use crate::build::options::BuildOptions;
+use crate::build::options::{BuildOptions, Scope};
 use crate::build::prepare::{Prepared, get_ready};
 use crate::build::round::Round;
 use crate::build::step::StepRunner;
@@ -30,49 +29,57 @@ const FEWEST_JOBS: usize = 2;
 /// Builds, with an engine that is still to answer.
 pub async fn run_with<E: Engine>(
     engine: impl Future<Output = Result<E, EngineError>>,
+    scope: &Scope,
     options: &BuildOptions,
     mode: Mode<'_>,
     ctx: &CommandContext,
 ) -> Result<(), CommandError> {
-    let registry = options.config_dir.as_deref().map(RegistryConfig::read).transpose()?;
+    let registry = scope.reading.registry()?;
+    let registry = registry.as_ref();
     let _lock = ctx.lock("build").await?;
-    let (prepared, engine, images) = get_ready(engine, options, registry.as_ref(), ctx).await?;
-    let round = Round::new(&prepared, &engine, registry.as_ref(), options, mode, ctx);
-    let result = if options.dry_run {
-        ctx.unless_interrupted(Box::pin(preview_round(&round, images))).await.map(|steps| {
-            round.send(Event::Planned { steps });
-            // That saves time, and nothing else depends on it.
-            drop(round.save_digests());
-        })
-    } else {
-        run_round(&round, &prepared, images).await.result
-    };
+    let (prepared, engine, images) = get_ready(engine, scope, registry, false, ctx).await?;
+    let round = Round::new(&prepared, &engine, registry, &scope.reading, options, mode, ctx);
+    let completed = run_round(&round, &prepared, images).await;
     drop(round);
-    // Freeing a hundred thousand paths takes a while.
-    tokio::task::spawn_blocking(move || drop(prepared));
-    result
+    free(prepared);
+    completed.result
 }
 
-/// What would be done with each component, in build order.
-pub(crate) async fn preview<E: Engine>(
+/// What would be done with each component, in build order; `command` is who asks.
+pub async fn preview<E: Engine>(
     engine: impl Future<Output = Result<E, EngineError>>,
+    scope: &Scope,
     options: &BuildOptions,
+    command: &str,
     ctx: &CommandContext,
 ) -> Result<Vec<PlannedStep>, CommandError> {
-    let _lock = ctx.lock("graph").await?;
-    preview_locked(engine, options, ctx).await
+    let _lock = ctx.lock(command).await?;
+    preview_locked(engine, scope, options, ctx).await
 }
 
 /// The same in a workspace that is locked.
 pub(crate) async fn preview_locked<E: Engine>(
     engine: impl Future<Output = Result<E, EngineError>>,
+    scope: &Scope,
     options: &BuildOptions,
     ctx: &CommandContext,
 ) -> Result<Vec<PlannedStep>, CommandError> {
-    let registry = options.config_dir.as_deref().map(RegistryConfig::read).transpose()?;
-    let (prepared, engine, images) = get_ready(engine, options, registry.as_ref(), ctx).await?;
-    let round = Round::new(&prepared, &engine, registry.as_ref(), options, Mode::Build, ctx);
-    ctx.unless_interrupted(Box::pin(preview_round(&round, images))).await
+    let registry = scope.reading.registry()?;
+    let registry = registry.as_ref();
+    let (prepared, engine, images) = get_ready(engine, scope, registry, true, ctx).await?;
+    let mode = Mode::Build;
+    let round = Round::new(&prepared, &engine, registry, &scope.reading, options, mode, ctx);
+    let steps = ctx.unless_interrupted(Box::pin(preview_round(&round, images))).await;
+    // That saves time, and nothing else depends on it.
+    drop(round.save_digests());
+    drop(round);
+    free(prepared);
+    steps
+}
+
+/// Freeing a hundred thousand paths takes a while.
+fn free(prepared: Prepared) {
+    tokio::task::spawn_blocking(move || drop(prepared));
 }
 
 async fn preview_round<E: Engine>(

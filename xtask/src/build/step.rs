@@ -246,8 +246,7 @@ impl<'a, E: Engine> StepRunner<'a, E> {
                 self.hook_activity.completed(step.component, is_steady);
             }
             if let Some(key) = key.filter(|_| is_exact)
-                && let Some(after) = self.hook_cache.key(step, component)?
-                && after.fingerprint() == key.fingerprint()
+                && self.hook_cache.is_current(step, component, &key)?
             {
                 self.round.warn_unwritable(self.hook_cache.keep(component, &key));
             }
@@ -266,12 +265,9 @@ impl<'a, E: Engine> StepRunner<'a, E> {
         self.round.trees.invalidate_path(Path::new(&component.dir()));
         for _ in 0..TRIES {
             let version = self.round.trees.version();
-            let are_images = self.are_images_exact(step, component).await?;
+            let are_images = self.are_images_exact(step).await?;
             let is_key = match key {
-                Some(key) => {
-                    let now = self.hook_cache.key(step, component)?;
-                    now.is_some_and(|now| now.fingerprint() == key.fingerprint())
-                }
+                Some(key) => self.hook_cache.is_current(step, component, key)?,
                 None => true,
             };
             // Only what was read at one time can be compared.
@@ -286,12 +282,8 @@ impl<'a, E: Engine> StepRunner<'a, E> {
     }
 
     /// Whether a component's images would be made from the same now.
-    async fn are_images_exact(
-        &self,
-        step: &Step,
-        component: &Component,
-    ) -> Result<bool, StepError> {
-        for image in step.images.iter().map(|image| &component.images[image.id]) {
+    async fn are_images_exact(&self, step: &Step) -> Result<bool, StepError> {
+        for image in self.round.images(step) {
             if !self.builder.is_as_recorded(step, image).await? {
                 debug!(image = image.name, "made from files that were there only briefly");
                 return Ok(false);

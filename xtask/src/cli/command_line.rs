@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use crate::build::options::BuildOptions;
+use crate::build::options::{self, Scope, Selection};
 use crate::cli::graph::GraphArgs;
 use crate::cli::shared_args::{CONFIG_DIR, DEFAULT_RETRY, DockerfileArgs, ReadingArgs, bytes};
 use crate::cli::watch::WatchArgs;
+use crate::commands::build::BuildOptions;
 use crate::commands::context::ContextOptions;
 use crate::commands::inputs::InputsOptions;
 use crate::commands::push::PushOptions;
@@ -225,18 +226,21 @@ pub(crate) struct BuildArgs {
 
 impl From<BuildArgs> for BuildOptions {
     fn from(args: BuildArgs) -> Self {
+        let selection = match args.since {
+            Some(revision) => Selection::ChangedSince(revision),
+            None if args.failed => Selection::Failed,
+            None => args.components.into(),
+        };
         Self {
-            config_dir: args.reading.config.clone(),
-            reading: args.reading.into(),
-            components: args.components,
-            since: args.since,
-            failed: args.failed,
-            jobs: args.jobs.map(usize::from),
-            keep_going: args.keep_going,
+            scope: Scope { reading: args.reading.into(), selection },
+            build: options::BuildOptions {
+                force: args.force,
+                no_cache: args.no_cache,
+                pull: args.pull,
+                jobs: args.jobs.map(usize::from),
+                keep_going: args.keep_going,
+            },
             dry_run: args.dry_run,
-            force: args.force,
-            no_cache: args.no_cache,
-            pull: args.pull,
         }
     }
 }
@@ -273,7 +277,7 @@ impl From<PushArgs> for PushOptions {
             config_dir: args.config,
             images: args.images,
             tag: args.tag,
-            reading: args.dockerfile.options(),
+            reading: args.dockerfile.options(None),
             denies_stale: args.deny_stale,
             retry_for: Duration::from_secs(args.retry_for),
         }
@@ -326,7 +330,6 @@ impl From<ContextArgs> for ContextOptions {
         Self {
             component: args.component,
             image: args.image,
-            config_dir: args.reading.config.clone(),
             reading: args.reading.into(),
             tar: args.tar,
             hooks: args.hooks,

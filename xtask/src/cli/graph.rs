@@ -115,7 +115,6 @@ impl From<GraphArgs> for GraphOptions {
     fn from(args: GraphArgs) -> Self {
         let between = args.between.and_then(|names| <[String; 2]>::try_from(names).ok());
         Self {
-            config_dir: args.reading.config.clone(),
             reading: args.reading.into(),
             components: args.components,
             dependents: args.dependents,

@@ -14,13 +14,13 @@ use xtask_core::paths::SRC;
 use xtask_core::problem::{Problem, Problems};
 use xtask_core::workspace::components;
 
-use crate::build::options::BuildOptions;
 use crate::cli::command_line::{Cli, Command, ContextArgs};
 use crate::cli::graph::GraphArgs;
 use crate::cli::trace;
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
 use crate::commands;
+use crate::commands::build::BuildOptions;
 use crate::commands::context::ContextOptions;
 use crate::commands::graph::GraphOptions;
 use crate::commands::push::PushOptions;
@@ -147,13 +147,13 @@ async fn run(cli: Cli) -> Result<(), CommandError> {
     let result = match cli.command {
         Command::Build(args) => {
             let mut options = BuildOptions::from(args);
-            ctx.add_proxies(&mut options.reading);
+            ctx.add_proxies(&mut options.scope.reading);
             commands::build::run(&options, &ctx).await
         }
         Command::Inputs(args) => commands::inputs::run(&args.into(), &ctx).await,
         Command::Watch(args) => {
             let mut options = WatchOptions::from(args);
-            ctx.add_proxies(&mut options.build.reading);
+            ctx.add_proxies(&mut options.reading);
             if let Some(push) = &mut options.push {
                 ctx.add_proxies(&mut push.reading);
             }

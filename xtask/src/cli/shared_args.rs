@@ -41,8 +41,9 @@ pub(crate) struct DockerfileArgs {
 }
 
 impl DockerfileArgs {
-    pub(crate) fn options(&self) -> WorkspaceOptions {
+    pub(crate) fn options(&self, config_dir: Option<PathBuf>) -> WorkspaceOptions {
         WorkspaceOptions {
+            config_dir,
             flavor: self.flavor.clone(),
             build_args: self.build_args.iter().cloned().collect(),
             whole_context: self.whole_context,
@@ -60,7 +61,7 @@ impl DockerfileArgs {
 
 impl ReadingArgs {
     pub(crate) fn options(&self) -> WorkspaceOptions {
-        self.dockerfile.options()
+        self.dockerfile.options(self.config.clone())
     }
 
     pub(crate) fn reproduce(&self, options: &mut reproduce::Options) {

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::build::options::BuildOptions;
 use crate::cli::shared_args::{DEFAULT_RETRY, ReadingArgs};
 use crate::commands::push::PushOptions;
 use crate::commands::watch::WatchOptions;
@@ -68,13 +67,9 @@ impl From<WatchArgs> for WatchOptions {
             retry_for: Duration::from_secs(DEFAULT_RETRY),
         });
         Self {
-            build: BuildOptions {
-                config_dir: args.reading.config.clone(),
-                reading: args.reading.into(),
-                components: args.components,
-                jobs: args.jobs.map(usize::from),
-                ..BuildOptions::default()
-            },
+            reading: args.reading.into(),
+            components: args.components,
+            jobs: args.jobs.map(usize::from),
             push,
             debounce: Duration::from_millis(args.debounce),
             poll: args.poll.map(Duration::from_millis),

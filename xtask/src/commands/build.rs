@@ -1,12 +1,28 @@
-//! `build`: builds the images of the workspace, or of some components and their dependencies.
+//! `build`: builds the images of the workspace, or of some components and their dependencies;
+//! or says what it would build.
 
 use crate::build::mode::Mode;
-use crate::build::options::BuildOptions;
-use crate::build::run::run_with;
+use crate::build::options;
+use crate::build::options::Scope;
+use crate::build::run as build;
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
+use crate::event::Event;
+
+#[derive(Clone, Debug)]
+pub(crate) struct BuildOptions {
+    pub(crate) scope: Scope,
+    pub(crate) build: options::BuildOptions,
+    /// Say what would be built, without building it.
+    pub(crate) dry_run: bool,
+}
 
 pub(crate) async fn run(options: &BuildOptions, ctx: &CommandContext) -> Result<(), CommandError> {
-    let engine = ctx.engine();
-    run_with(engine, options, Mode::Build, ctx).await
+    let BuildOptions { scope, build: how, dry_run } = options;
+    if *dry_run {
+        let steps = build::preview(ctx.engine(), scope, how, "build", ctx).await?;
+        ctx.events.send(Event::Planned { steps });
+        return Ok(());
+    }
+    build::run_with(ctx.engine(), scope, how, Mode::Build, ctx).await
 }

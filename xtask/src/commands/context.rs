@@ -17,10 +17,9 @@ use xtask_core::paths::{DEPENDENCY, TEMPORARY, component_dir};
 use xtask_core::plan::steps::{Plan, Step};
 use xtask_core::problem::{Problem, Problems};
 use xtask_core::workspace::components::{Component, Image, Workspace, WorkspaceOptions};
-use xtask_core::workspace::registry_config::RegistryConfig;
 
 use crate::build::mode::{ContextCapture, Mode};
-use crate::build::options::BuildOptions;
+use crate::build::options::{BuildOptions, Scope, Selection};
 use crate::build::prepare::read_workspace;
 use crate::build::run as build;
 use crate::command_context::CommandContext;
@@ -33,8 +32,6 @@ pub(crate) struct ContextOptions {
     pub(crate) component: String,
     /// One of the component's images; all if `None`.
     pub(crate) image: Option<String>,
-    /// The folder of `services-configuration.yaml`.
-    pub(crate) config_dir: Option<PathBuf>,
     pub(crate) reading: WorkspaceOptions,
     /// The file to write the exact tar stream to.
     pub(crate) tar: Option<PathBuf>,
@@ -85,7 +82,7 @@ pub(crate) async fn run(
     options: &ContextOptions,
     ctx: &CommandContext,
 ) -> Result<Vec<ImageContext>, CommandError> {
-    let registry = options.config_dir.as_deref().map(RegistryConfig::read).transpose()?;
+    let registry = options.reading.registry()?;
     let (workspace, graph) =
         read_workspace(&ctx.root, &options.reading, registry.as_ref(), &ctx.events)?;
     let selected = workspace.find_all(std::slice::from_ref(&options.component))?;
@@ -108,14 +105,10 @@ pub(crate) async fn run(
     let trees = TreeCache::new(&ctx.root, read_memory(&ctx.root));
     let trees = trees.without_temporary(temp_dirs.made().clone());
     if options.hooks {
-        let build = BuildOptions {
-            config_dir: options.config_dir.clone(),
-            reading: options.reading.clone(),
-            components: vec![component.name.clone()],
-            ..BuildOptions::default()
-        };
-        let engine = ctx.engine();
-        build::run_with(engine, &build, Mode::Show(&capture), ctx).await?;
+        let selection = Selection::Named(vec![component.name.clone()]);
+        let scope = Scope { reading: options.reading.clone(), selection };
+        let how = BuildOptions::default();
+        build::run_with(ctx.engine(), &scope, &how, Mode::Show(&capture), ctx).await?;
     } else {
         for image in &images {
             let context = context_without_generated(&workspace, step, image, &trees);

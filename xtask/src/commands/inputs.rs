@@ -12,7 +12,7 @@ use xtask_core::regular_file;
 use xtask_core::workspace::components::{Component, WorkspaceOptions};
 
 use crate::build::mode::Mode;
-use crate::build::options::BuildOptions;
+use crate::build::options::{BuildOptions, Scope, Selection};
 use crate::build::prepare::read_workspace;
 use crate::build::run as build;
 use crate::command_context::CommandContext;
@@ -45,10 +45,9 @@ pub(crate) async fn run(options: &InputsOptions, ctx: &CommandContext) -> Result
     let trace = ctx.root.join(state::DIR).join("trace");
     let created = fs::create_dir_all(ctx.root.join(state::DIR));
     created.and_then(|()| File::create(&trace)).map_err(|error| trace_error(&error))?;
-    let components = vec![component.name.clone()];
-    let build = BuildOptions { reading, components, ..BuildOptions::default() };
-    let engine = ctx.engine();
-    build::run_with(engine, &build, Mode::Trace(&trace), ctx).await?;
+    let scope = Scope { reading, selection: Selection::Named(vec![component.name.clone()]) };
+    let how = BuildOptions::default();
+    build::run_with(ctx.engine(), &scope, &how, Mode::Trace(&trace), ctx).await?;
     check_not_truncated(&trace).map_err(|error| trace_error(&error))?;
     let text = fs::read(&trace).map_err(|error| trace_error(&error))?;
     let reads = TracedReads::parse(&String::from_utf8_lossy(&text), &ctx.root, &component.name);

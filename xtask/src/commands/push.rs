@@ -15,7 +15,7 @@ use xtask_core::problem::{Problem, Problems, did_you_mean};
 use xtask_core::workspace::components::{Image, Workspace, WorkspaceOptions};
 use xtask_core::workspace::registry_config::RegistryConfig;
 
-use crate::build::options::BuildOptions;
+use crate::build::options::{BuildOptions, Scope};
 use crate::build::prepare::read_workspace;
 use crate::build::run as build;
 use crate::command_context::CommandContext;
@@ -132,16 +132,14 @@ async fn find_stale(
     ctx: &CommandContext,
 ) -> Result<Vec<Problem>, CommandError> {
     let component = |id: &ComponentId| workspace.components[*id].name.clone();
-    let build = BuildOptions {
-        config_dir: Some(options.config_dir.clone()),
-        reading: options.reading.clone(),
-        components: images.iter().map(|(id, _)| component(id)).collect(),
-        dry_run: true,
-        ..BuildOptions::default()
-    };
+    let selected: Vec<String> = images.iter().map(|(id, _)| component(id)).collect();
+    let config_dir = Some(options.config_dir.clone());
+    let reading = WorkspaceOptions { config_dir, ..options.reading.clone() };
+    let scope = Scope { reading, selection: selected.into() };
     // Warnings about the workspace have already been sent.
     let ctx = &CommandContext { events: Events::unread(), ..ctx.clone() };
-    let steps = build::preview_locked(async { Ok(engine.clone()) }, &build, ctx).await?;
+    let (engine, how) = (async { Ok(engine.clone()) }, BuildOptions::default());
+    let steps = build::preview_locked(engine, &scope, &how, ctx).await?;
     let planned: BTreeMap<&str, &ImageState> = steps
         .iter()
         .flat_map(|step| &step.images)

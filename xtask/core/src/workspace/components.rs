@@ -29,6 +29,7 @@ use crate::problem::{Problem, Problems, did_you_mean};
 use crate::regular_file;
 use crate::workspace::hook_script;
 use crate::workspace::inputs::Inputs;
+use crate::workspace::registry_config::RegistryConfig;
 
 /// The flavors that a Dockerfile can be for.
 pub(crate) const FLAVORS: [&str; 3] = ["common", "k8s", "yarn"];
@@ -36,6 +37,9 @@ pub(crate) const FLAVORS: [&str; 3] = ["common", "k8s", "yarn"];
 /// Options that affect how a workspace is read.
 #[derive(Clone, Debug, Default)]
 pub struct WorkspaceOptions {
+    /// The folder of `services-configuration.yaml`. Without it, Dockerfiles can use images of the
+    /// workspace only by their plain names.
+    pub config_dir: Option<PathBuf>,
     /// The flavor to choose where an image has several Dockerfiles.
     pub flavor: Option<String>,
     /// Values for `ARG`s. They can change which images a `FROM` names.
@@ -45,6 +49,11 @@ pub struct WorkspaceOptions {
 }
 
 impl WorkspaceOptions {
+    /// Reads the registry's configuration, if there is to be one.
+    pub fn registry(&self) -> Result<Option<RegistryConfig>, Problems> {
+        self.config_dir.as_deref().map(RegistryConfig::read).transpose()
+    }
+
     /// Rejects an unknown flavor, for which some images would silently not be built.
     pub fn check(&self) -> Result<(), Problem> {
         match &self.flavor {

@@ -10,7 +10,7 @@ mod options;
 use xtask_core::workspace::registry_config::RegistryConfig;
 
 use crate::build::changed_since;
-use crate::build::options::BuildOptions;
+use crate::build::options::{BuildOptions, Scope};
 use crate::build::prepare::read_workspace;
 use crate::build::run as build;
 use crate::command_context::CommandContext;
@@ -27,7 +27,7 @@ pub(crate) async fn run(
     options: &GraphOptions,
     ctx: &CommandContext,
 ) -> Result<Chart, CommandError> {
-    let registry = options.config_dir.as_deref().map(RegistryConfig::read).transpose()?;
+    let registry = options.reading.registry()?;
     // With --stale the dry run reads the workspace again, and sends the same warnings.
     let events = if options.stale { Events::unread() } else { ctx.events.clone() };
     let (workspace, graph) =
@@ -46,15 +46,10 @@ pub(crate) async fn run(
         chart.add_durations(&Records::read(&ctx.root));
     }
     if options.stale {
-        let build = BuildOptions {
-            config_dir: options.config_dir.clone(),
-            reading: options.reading.clone(),
-            components: chart.components().map(str::to_owned).collect(),
-            dry_run: true,
-            ..BuildOptions::default()
-        };
-        let engine = ctx.engine();
-        chart.add_states(build::preview(engine, &build, ctx).await?);
+        let shown: Vec<String> = chart.components().map(str::to_owned).collect();
+        let scope = Scope { reading: options.reading.clone(), selection: shown.into() };
+        let how = BuildOptions::default();
+        chart.add_states(build::preview(ctx.engine(), &scope, &how, "graph", ctx).await?);
     }
     Ok(chart)
 }

@@ -1,13 +1,9 @@
 //! The options of `graph`.
 
-use std::path::PathBuf;
-
 use xtask_core::workspace::components::WorkspaceOptions;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct GraphOptions {
-    /// The folder of `services-configuration.yaml`.
-    pub(crate) config_dir: Option<PathBuf>,
     pub(crate) reading: WorkspaceOptions,
     /// The components to start from; all if empty.
     pub(crate) components: Vec<String>,

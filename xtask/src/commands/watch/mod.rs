@@ -32,7 +32,6 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use xtask_core::context::tree_cache::TreeCache;
 use xtask_core::problem::{Problem, Problems};
-use xtask_core::workspace::registry_config::RegistryConfig;
 
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
@@ -72,8 +71,8 @@ pub async fn run_with<E: Engine>(
     keys: Option<UnboundedReceiver<UserRequest>>,
     ctx: &CommandContext,
 ) -> Result<(), CommandError> {
-    options.build.reading.check().map_err(Problems::from)?;
-    let registry = options.build.config_dir.as_deref().map(RegistryConfig::read).transpose()?;
+    options.reading.check().map_err(Problems::from)?;
+    let registry = options.reading.registry()?;
     let registry = registry.as_ref();
     if let (Some(push), Some(registry)) = (&options.push, registry) {
         push::tag(push, registry).map_err(Problems::from)?;

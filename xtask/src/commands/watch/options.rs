@@ -2,14 +2,19 @@
 
 use std::time::Duration;
 
-use crate::build::options::BuildOptions;
+use xtask_core::workspace::components::WorkspaceOptions;
+
 use crate::commands::push::PushOptions;
 
 /// What to watch and how.
 #[derive(Clone, Debug)]
 pub struct WatchOptions {
-    /// How to build; its `components`, with what they need, are watched.
-    pub build: BuildOptions,
+    /// How the workspace is read.
+    pub reading: WorkspaceOptions,
+    /// The components to watch, in addition to their dependencies; all if empty.
+    pub components: Vec<String>,
+    /// The maximum number of parallel jobs; the number of the engine's CPUs if `None`.
+    pub jobs: Option<usize>,
     /// The quiet period before a rebuild.
     pub debounce: Duration,
     /// Compare all files at this interval instead of waiting for events.

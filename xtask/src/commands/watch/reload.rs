@@ -100,7 +100,7 @@ impl<E: Engine> Loader<'_, E> {
     async fn read(&self, changes: &mut Changes) -> Result<Loaded, Problems> {
         let (root, events) = (self.setup.ctx.root.clone(), self.setup.ctx.events.clone());
         let (options, registry) =
-            (self.setup.options.build.reading.clone(), self.setup.registry.cloned());
+            (self.setup.options.reading.clone(), self.setup.registry.cloned());
         let reading = tokio::task::spawn_blocking(move || {
             read_workspace(&root, &options, registry.as_ref(), &events)
         });
@@ -109,7 +109,7 @@ impl<E: Engine> Loader<'_, E> {
         hook_outputs::load(&workspace, &self.setup.trees);
         changes.watch(WatchFilter::new(&workspace, &graph, &self.setup.trees));
         self.watch_links(changes, &mut workspace, &graph);
-        Loaded::new(workspace, graph, &self.setup.options.build.components)
+        Loaded::new(workspace, graph, &self.setup.options.components)
     }
 
     /// Watches what links lead to that leave a component which others depend on. Where they

@@ -30,6 +30,7 @@ use crate::commands::watch::change_batch::ChangeBatch;
 use crate::commands::watch::input_snapshot::states;
 use crate::commands::watch::reload::Loaded;
 use crate::commands::watch::session::{LastRound, Session};
+use crate::commands::watch::setup::Setup;
 use crate::engine::{Engine, EngineError};
 use crate::event::Event;
 use crate::system::temp_dirs::TempDirs;
@@ -72,9 +73,11 @@ impl<E: Engine> Session<'_, E> {
                 return Ok(ChangeBatch::default());
             }
         };
-        let options = BuildOptions { keep_going: true, force, ..self.setup.options.build.clone() };
-        let (engine, ctx, registry) = (self.setup.engine, self.setup.ctx, self.setup.registry);
-        let round = Round::new(&prepared, engine, registry, &options, Mode::Build, ctx);
+        let Setup { engine, ctx, registry, options, .. } = *self.setup;
+        let jobs = options.jobs;
+        let how = BuildOptions { keep_going: true, force, jobs, ..BuildOptions::default() };
+        let (reading, mode) = (&options.reading, Mode::Build);
+        let round = Round::new(&prepared, engine, registry, reading, &how, mode, ctx);
         let running = run_round(&round, &prepared, engine_images);
         let (completed, batch) = self.listen(running, &prepared, loaded).await;
         drop(round);

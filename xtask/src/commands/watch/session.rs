@@ -164,7 +164,7 @@ impl<E: Engine> Session<'_, E> {
             return Ok(ChangeBatch::default());
         };
         self.postponed = ChangeBatch::default();
-        let named = loaded.workspace.find_all(&self.setup.options.build.components)?;
+        let named = loaded.workspace.find_all(&self.setup.options.components)?;
         let force = matches!(request, UserRequest::Force);
         let selected = if force && !named.is_empty() { &named } else { &loaded.watched };
         self.round(&loaded, selected, force).await
