@@ -79,7 +79,7 @@ fn everything_that_is_wrong_is_said_at_once() {
             src/web/build/tt-binary.dockerfile: is not a text file: a Dockerfile is UTF-8 text
             src/web/build/tt-empty.dockerfile: has no instruction: begin it with a FROM line, or remove the file
             src/web/build/tt-latin.dockerfile:2: is not UTF-8: save it as UTF-8
-            src/web/build/tt-wrong.dockerfile:3: is not a Dockerfile: unknown instruction 'RUUN'
+            src/web/build/tt-wrong.dockerfile:3: is not a Dockerfile: unknown instruction 'RUUN' (did you mean 'RUN'?)
         "#]],
     );
 }
@@ -209,6 +209,7 @@ fn a_copy_of_nothing() {
         1,
         &expect![[r#"
             error: src/a/build/tt-a.dockerfile:2: image 'tt-a' failed to build: failed to compute cache key: "/nothing" not found: not found
+            the context, src/a, has no 'nothing'
               1 | FROM scratch
             > 2 | COPY nothing /
             to reproduce: cargo xtask build -s a
@@ -285,14 +286,14 @@ fn an_engine_that_is_gone_in_the_middle() {
 }
 
 #[test]
-fn a_build_arg_without_a_value() {
+fn a_build_arg_without_a_name() {
     let workspace = Workspace::new().image("a", BASE);
     fails(
         &workspace,
-        &["build", "--build-arg", "X"],
+        &["build", "--build-arg", "=X"],
         2,
         &expect![[r#"
-        error: invalid value 'X' for '--build-arg <NAME=VALUE>': expected NAME=VALUE
+        error: invalid value '=X' for '--build-arg <NAME[=VALUE]>': expected NAME=VALUE or NAME
 
         For more information, try '--help'.
     "#]],

@@ -134,7 +134,7 @@ fn errors_before_a_round_are_harmless() {
     };
     fails(&workspace, &["build", "-s", HOSTILE]);
     fails(&workspace, &["build", "--since", "\u{1b}[2J\u{202e}"]);
-    fails(&workspace, &["build", "--build-arg", HOSTILE]);
+    fails(&workspace, &["build", "--build-arg", &format!("={HOSTILE}")]);
     fails(&workspace, &["build", "-c", HOSTILE]);
     fails(&workspace, &["context", HOSTILE]);
     fails(&workspace, &["build", "--root", HOSTILE]);
@@ -341,7 +341,7 @@ fn our_own_commands_are_escaped() {
     expect![[r#"
         ::group::100%25,a:b: failed in [TIME]
         ::endgroup::
-        ::error file=src/100%25%2Ca%3Ab/build/tt-c.dockerfile,line=3::src/100%25,a:b/build/tt-c.dockerfile:3: image 'tt-c' failed to build: failed to compute cache key: "/none" not found: not found
+        ::error file=src/100%25%2Ca%3Ab/build/tt-c.dockerfile,line=3::src/100%25,a:b/build/tt-c.dockerfile:3: image 'tt-c' failed to build: failed to compute cache key: "/none" not found: not found%0Athe context, src/100%25,a:b, has no 'none'
     "#]]
     .assert_eq(&(commands.join("\n") + "\n"));
     // Nothing in a block of the summary ends it.

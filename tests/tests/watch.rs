@@ -173,6 +173,23 @@ fn components_come_and_go_and_what_is_wrong_ends_no_loop() {
 }
 
 #[test]
+fn a_broken_dockerfile_stops_only_its_component() {
+    let workspace = three();
+    let dockerfile = workspace.own("src/a/build/tt-a.dockerfile");
+    let mut running = watch(&workspace, &[]);
+    workspace.save(&dockerfile, "FROM scratch\nCOYP app /app\n");
+    running.wait_for("error: src/a/build/tt-a.dockerfile:2: is not a Dockerfile: unknown instruc");
+    running.wait_for("watching: ");
+    workspace.save("src/c/app/x", "2");
+    running.wait_for("changed: src/c/app/x → c");
+    running.wait_for("watching: ");
+    workspace.save(&dockerfile, "FROM scratch\nCOPY app /other\n");
+    running.wait_for("watching: ");
+    assert_eq!(built(running), ["a", "b", "c", "c", "a", "b"]);
+    assert!(image_tree(&workspace.own("tt-a")).contains_key("other/x"));
+}
+
+#[test]
 fn a_failed_build_is_tried_again_only_when_it_may_succeed() {
     let workspace = three().image("a", "FROM scratch\nCOPY missing /\n");
     let mut running = watch(&workspace, &[]);
@@ -325,9 +342,10 @@ fn hooks_that_declare_nothing_are_warned_of_once_also_if_they_come_later() {
         .script("src/a/build/build-pre.sh", hook)
         .file("src/b/build/component.dep", "missing\n");
     let mut running = workspace.start(&["watch"]);
-    running.wait_for("no component 'missing'");
-    fs::remove_file(workspace.root().join("src/b/build/component.dep")).unwrap();
     running.wait_for("what the hooks of a read outside");
+    running.wait_for("no component 'missing'");
+    running.wait_for("watching: ");
+    fs::remove_file(workspace.root().join("src/b/build/component.dep")).unwrap();
     running.wait_for("finished: ");
     workspace.write("src/c/build/build-pre.sh", hook);
     running.wait_for("what the hooks of c read outside");

@@ -82,6 +82,144 @@ pub fn repository_and_tag(reference: &str) -> (&str, &str) {
     (repository, tag.unwrap_or("latest"))
 }
 
+/// Why a text is not an image reference.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReferenceError {
+    /// It begins with a scheme, such as `https://`.
+    #[error("it has no scheme: write '{rest}'")]
+    Scheme {
+        /// What follows the scheme.
+        rest: String,
+    },
+    /// The part before the first `/` looks like a domain, and is none.
+    #[error("'{domain}' is not a registry: write DOMAIN or DOMAIN:PORT")]
+    Domain {
+        /// That part.
+        domain: String,
+    },
+    /// Two `/` follow one another, or one is at an end.
+    #[error("a part of its name is empty: remove a '/'")]
+    EmptyPart,
+    /// Only the domain may have uppercase letters.
+    #[error("repository names are lowercase: write '{lower}'")]
+    Uppercase {
+        /// The part of the name in lowercase.
+        lower: String,
+    },
+    /// A part of the name has another character, or a separator at an end.
+    #[error("'{part}' must consist of a-z and 0-9, separated by '.', '_', '__' or '-'")]
+    Part {
+        /// That part.
+        part: String,
+    },
+    /// What follows the `:` is not a tag.
+    #[error("'{tag}' is not a tag: use at most 128 letters, digits, '_', '.' and '-'")]
+    Tag {
+        /// What follows the `:`.
+        tag: String,
+    },
+    /// What follows the `@` is not a digest.
+    #[error("'{digest}' is not a digest: write 'sha256:' and 64 hexadecimal digits")]
+    Digest {
+        /// What follows the `@`.
+        digest: String,
+    },
+    /// Its name is longer than 255 bytes.
+    #[error("its name has more than 255 bytes: shorten it")]
+    TooLong,
+}
+
+/// Checks a reference against the grammar of `distribution/reference`, with the domain that
+/// Docker implies. An image's id is none, but builders take it for one.
+pub fn check(text: &str) -> Result<(), ReferenceError> {
+    let is_hex = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f');
+    if text.len() == 64 && text.bytes().all(is_hex) {
+        return Ok(());
+    }
+    if let Some((_, rest)) = text.split_once("://") {
+        return Err(ReferenceError::Scheme { rest: rest.to_owned() });
+    }
+    let (name, digest) = match text.split_once('@') {
+        Some((name, digest)) => (name, Some(digest)),
+        None => (text, None),
+    };
+    if let Some(digest) = digest.filter(|digest| !is_digest(digest)) {
+        return Err(ReferenceError::Digest { digest: digest.to_owned() });
+    }
+    let path = match name.split_once('/') {
+        Some((domain, path)) if is_like_domain(domain) => {
+            if !is_domain(domain) {
+                return Err(ReferenceError::Domain { domain: domain.to_owned() });
+            }
+            path
+        }
+        _ => name,
+    };
+    let (path, tag) = match path.split_once(':') {
+        Some((path, tag)) => (path, Some(tag)),
+        None => (path, None),
+    };
+    if let Some(tag) = tag.filter(|tag| !is_tag(tag)) {
+        return Err(ReferenceError::Tag { tag: tag.to_owned() });
+    }
+    if path.len() > 255 {
+        return Err(ReferenceError::TooLong);
+    }
+    path.split('/').try_for_each(|part| match check_name(part) {
+        Ok(()) => Ok(()),
+        Err(_) if part.is_empty() => Err(ReferenceError::EmptyPart),
+        Err(NameError::Uppercase { lower }) => Err(ReferenceError::Uppercase { lower }),
+        Err(_) => Err(ReferenceError::Part { part: part.to_owned() }),
+    })
+}
+
+/// Whether the part before the first `/` is a domain, and not the first part of a name in
+/// Docker Hub.
+fn is_like_domain(first: &str) -> bool {
+    first.contains(['.', ':'])
+        || first == "localhost"
+        || first.bytes().any(|byte| byte.is_ascii_uppercase())
+}
+
+fn is_domain(text: &str) -> bool {
+    let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, port)) => {
+            let is_address = address.bytes().all(|b| b.is_ascii_hexdigit() || b == b':');
+            return is_address && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port));
+        }
+        None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
+    };
+    let is_label = |label: &str| {
+        let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        !label.is_empty()
+            && label.bytes().all(is_inner)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    port.is_none_or(is_port) && host.split('.').all(is_label)
+}
+
+fn is_port(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// `ALGORITHM:HEX`, with the length that belongs to the algorithm.
+fn is_digest(text: &str) -> bool {
+    let Some((algorithm, hex)) = text.split_once(':') else { return false };
+    let mut parts = algorithm.split(['-', '_', '+', '.']);
+    let is_algorithm = parts.all(|part| {
+        part.starts_with(|c: char| c.is_ascii_alphabetic())
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    });
+    let length = match algorithm {
+        "sha256" => hex.len() == 64,
+        "sha384" => hex.len() == 96,
+        "sha512" => hex.len() == 128,
+        _ => hex.len() >= 32,
+    };
+    is_algorithm && length && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// Why an image name is invalid.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
@@ -178,6 +316,57 @@ mod tests {
             let found = Reference::parse(text).local_name(registry.as_ref());
             assert_eq!(found, expected, "{text} under {prefix:?}");
         }
+    }
+
+    #[test]
+    fn references_follow_the_grammar_of_distribution() {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let good = [
+            "a",
+            "a:1",
+            "library/a",
+            "a/b/c_d:X",
+            "localhost/a",
+            "localhost:5000/a/b:1",
+            "r.example/a",
+            "r.example:443/a.b__c",
+            "Host/a",
+            "[::1]:5000/a",
+            "xn--7o8h.com/a",
+            &format!("a@{digest}"),
+            &format!("r:1/a:v1@{digest}"),
+            &format!("a@other+x:{}", "f".repeat(32)),
+            &"0".repeat(64),
+        ];
+        for good in good {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+        let bad = [
+            ("https://r.example/b", "it has no scheme: write 'r.example/b'"),
+            ("docker/", "a part of its name is empty: remove a '/'"),
+            ("a//b", "a part of its name is empty: remove a '/'"),
+            ("/a", "a part of its name is empty: remove a '/'"),
+            ("", "a part of its name is empty: remove a '/'"),
+            ("Alpine", "repository names are lowercase: write 'alpine'"),
+            ("r.example/B:1", "repository names are lowercase: write 'b'"),
+            (".", "'.' must consist of a-z and 0-9, separated by '.', '_', '__' or '-'"),
+            ("a%zz", "'a%zz' must consist of a-z and 0-9, separated by '.', '_', '__' or '-'"),
+            ("a?b", "'a?b' must consist of a-z and 0-9, separated by '.', '_', '__' or '-'"),
+            ("a:1:2", "'1:2' is not a tag: use at most 128 letters, digits, '_', '.' and '-'"),
+            ("a:", "'' is not a tag: use at most 128 letters, digits, '_', '.' and '-'"),
+            ("r.:x/a", "'r.:x' is not a registry: write DOMAIN or DOMAIN:PORT"),
+            ("-r.example/a", "'-r.example' is not a registry: write DOMAIN or DOMAIN:PORT"),
+            (
+                "a@sha256:00",
+                "'sha256:00' is not a digest: write 'sha256:' and 64 hexadecimal digits",
+            ),
+            ("a@", "'' is not a digest: write 'sha256:' and 64 hexadecimal digits"),
+        ];
+        for (bad, expected) in bad {
+            let found = check(bad).map_err(|error| error.to_string());
+            assert_eq!(found, Err(expected.to_owned()), "{bad}");
+        }
+        assert_eq!(check(&"a/".repeat(150)), Err(ReferenceError::TooLong));
     }
 
     #[test]

@@ -47,8 +47,15 @@ pub(crate) fn changed(
         };
         let is_own = |path: &PathBuf| path.starts_with(&dir) || dir.starts_with(path);
         let leads_to = |target: PathBuf| paths.iter().any(|path| path.starts_with(&target));
-        paths.iter().any(|path| is_own(path) || is_input(path))
-            || !paths.is_empty() && trees.link_targets(&component.dir()).into_iter().any(leads_to)
+        // What else a broken component depends on is unknown.
+        !component.problems.is_empty()
+            || paths.iter().any(|path| is_own(path) || is_input(path))
+            || !paths.is_empty()
+                && trees
+                    .link_targets(&component.dir())
+                    .into_iter()
+                    .chain(component.build_links.iter().cloned())
+                    .any(leads_to)
     };
     Ok(workspace.components.ids().filter(is_changed).collect())
 }

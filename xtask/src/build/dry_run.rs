@@ -78,6 +78,9 @@ impl<'a, E: Engine> DryRun<'a, E> {
 
     async fn step(&mut self, step: &Step) -> Result<PlannedStep, StepError> {
         let component = self.round.component(step);
+        if let Some(problem) = component.problems.first() {
+            return Ok(self.broken(step, component, problem));
+        }
         let unknown = self.unknown(step, component).await?;
         let undecided = unknown.as_ref().map(|unknown| unknown.why.clone());
         if let Some(unknown) = unknown {
@@ -93,6 +96,20 @@ impl<'a, E: Engine> DryRun<'a, E> {
             images.push(planned);
         }
         Ok(PlannedStep { component: component.name.clone(), hooks: undecided, images })
+    }
+
+    /// The step of a component that cannot be built.
+    fn broken(&mut self, step: &Step, component: &Component, problem: &Problem) -> PlannedStep {
+        let why = format!("{} cannot be built", component.name);
+        self.unknown_folders.insert(step.component, Unknown { why, is_passed_on: true });
+        let undecided = format!("cannot be built: {problem}");
+        let images = component.images.iter().map(|image| {
+            let state = ImageState::Undecided { undecided: undecided.clone() };
+            self.expected.insert(image.name.clone(), state.clone());
+            PlannedImage { image: image.name.clone(), fingerprint: None, state }
+        });
+        let images = images.collect();
+        PlannedStep { component: component.name.clone(), hooks: Some(undecided), images }
     }
 
     /// Why it is unknown what the component's images will be made from.

@@ -22,7 +22,7 @@ use xtask_core::workspace::registry_config::RegistryConfig;
 use crate::build::cancel::Cancellation;
 use crate::build::hook_activity::HookActivity;
 use crate::build::inventory;
-use crate::build::options::Scope;
+use crate::build::options::{BuildOptions, Scope};
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
 use crate::engine::{Engine, EngineError};
@@ -40,6 +40,7 @@ const SLOW_READ: Duration = Duration::from_secs(2);
 pub(crate) async fn get_ready<E: Engine>(
     engine: impl Future<Output = Result<E, EngineError>>,
     scope: &Scope,
+    options: &BuildOptions,
     registry: Option<&RegistryConfig>,
     is_preview: bool,
     ctx: &CommandContext,
@@ -50,7 +51,7 @@ pub(crate) async fn get_ready<E: Engine>(
         let engine_images = inventory::list_or_inspect(&engine, names).await?;
         Ok::<_, EngineError>((engine, engine_images))
     };
-    let preparing = prepare(scope, registry, is_preview, ctx, send_names);
+    let preparing = prepare(scope, options.keep_going, registry, is_preview, ctx, send_names);
     let both = async { tokio::try_join!(preparing, async { Ok(connect.await) }) };
     let (prepared, connected) = ctx.unless_interrupted(Box::pin(both)).await?;
     let (engine, engine_images) = connected?;
@@ -73,6 +74,7 @@ pub(crate) struct Prepared {
 /// as soon as they are known.
 async fn prepare(
     scope: &Scope,
+    keep_going: bool,
     registry: Option<&RegistryConfig>,
     is_preview: bool,
     ctx: &CommandContext,
@@ -91,6 +93,15 @@ async fn prepare(
         let (workspace, graph) = read_workspace(&root, &scope.reading, registry.as_ref(), &events)?;
         let selected = scope.selection.find(&workspace, &graph)?;
         let plan = Plan::new(&workspace, &graph, selected.as_ref());
+        let needed = match &selected {
+            Some(selected) => graph.closure(selected),
+            None => workspace.components.ids().collect(),
+        };
+        Problems::check(if keep_going {
+            graph.cycles(&needed)
+        } else {
+            graph.problems(&workspace, &needed)
+        })?;
         let named = registry.as_ref().map(RegistryConfig::names);
         drop(names.send(plan.image_names(&workspace, named.as_ref())));
         let mut temp_dirs = TempDirs::read(&workspace.root);
@@ -160,7 +171,8 @@ pub(crate) fn read_contexts(
     let mut specs = Vec::new();
     for step in &plan.steps {
         let component = &workspace.components[step.component];
-        for image in component.images.iter().filter(|_| !component.has_hooks()) {
+        let is_read = component.problems.is_empty() && !component.has_hooks();
+        for image in component.images.iter().filter(|_| is_read) {
             specs.push(step.context_spec(workspace, image, &BTreeMap::new()));
         }
     }
@@ -170,7 +182,7 @@ pub(crate) fn read_contexts(
     }
 }
 
-/// Reads and checks the whole workspace.
+/// Reads the whole workspace. What is wrong with one component is among its problems.
 pub(crate) fn read_workspace(
     root: &Path,
     options: &WorkspaceOptions,
@@ -181,9 +193,12 @@ pub(crate) fn read_workspace(
     let mut workspace = Workspace::read(root, options, &mut problems);
     let named = registry.map(RegistryConfig::names);
     workspace.widen_context_reads(named.as_ref());
-    let graph = Graph::resolve(&workspace, named.as_ref(), &mut problems);
+    let graph = Graph::resolve(&mut workspace, named.as_ref());
     for warning in &workspace.warnings {
         events.send(Event::Warning(warning.clone()));
+    }
+    if !problems.is_empty() {
+        problems.extend(graph.problems(&workspace, &workspace.components.ids().collect()));
     }
     Problems::check(problems).map(|()| (workspace, graph))
 }

@@ -37,7 +37,8 @@ pub async fn run_with<E: Engine>(
     let registry = scope.reading.registry()?;
     let registry = registry.as_ref();
     let _lock = ctx.lock("build").await?;
-    let (prepared, engine, images) = get_ready(engine, scope, registry, false, ctx).await?;
+    let (prepared, engine, images) =
+        get_ready(engine, scope, options, registry, false, ctx).await?;
     let round = Round::new(&prepared, &engine, registry, &scope.reading, options, mode, ctx);
     let completed = run_round(&round, &prepared, images).await;
     drop(round);
@@ -66,7 +67,7 @@ pub(crate) async fn preview_locked<E: Engine>(
 ) -> Result<Vec<PlannedStep>, CommandError> {
     let registry = scope.reading.registry()?;
     let registry = registry.as_ref();
-    let (prepared, engine, images) = get_ready(engine, scope, registry, true, ctx).await?;
+    let (prepared, engine, images) = get_ready(engine, scope, options, registry, true, ctx).await?;
     let mode = Mode::Build;
     let round = Round::new(&prepared, &engine, registry, &scope.reading, options, mode, ctx);
     let steps = ctx.unless_interrupted(Box::pin(preview_round(&round, images))).await;

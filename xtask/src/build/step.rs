@@ -141,6 +141,7 @@ impl<'a, E: Engine> StepRunner<'a, E> {
 
     async fn begin(&self, id: StepId, step: &Step) -> Result<(), StepError> {
         let component = self.round.component(step);
+        Problems::check(component.problems.clone())?;
         let key = self.hook_cache.key(step, component)?;
         if let Some(key) = key.as_ref().filter(|_| !self.round.runs_hooks_anyway(step))
             && let Some(hit) = self.hook_cache.find(component, key).await?

@@ -3,9 +3,10 @@
 use std::io;
 use std::path::Path;
 
+use xtask_core::context::spec::ContextSpec;
 use xtask_core::dockerfile::excerpt;
 use xtask_core::escape;
-use xtask_core::problem::Problem;
+use xtask_core::problem::{Problem, Problems};
 use xtask_core::regular_file;
 use xtask_core::workspace::components::{Component, Image};
 
@@ -20,6 +21,9 @@ pub(crate) enum StepError {
     /// A file of the component is invalid or cannot be read.
     #[error("{0}")]
     File(Problem),
+    /// What the component consists of is wrong.
+    #[error("{0}")]
+    Broken(#[from] Problems),
     /// Files of a component or its dependencies cannot be read or copied.
     #[error("component '{}': {source}", escape::line(component))]
     Tree {
@@ -64,7 +68,7 @@ pub(crate) enum StepError {
 impl StepError {
     /// The full error for the user, with an excerpt of the file that caused it.
     pub(crate) fn describe(&self, root: &Path, component: &Component) -> Failure {
-        let (file, line) = self.location(root);
+        let Location { file, line, hint } = self.location(root, component);
         // The file may have been replaced by one that never ends, such as a named pipe.
         let excerpt = file.as_ref().zip(line).and_then(|(file, line)| {
             let text = regular_file::read_to_string(&root.join(file)).ok()?;
@@ -77,10 +81,11 @@ impl StepError {
         let message = match (self, line) {
             (Self::Image { dockerfile, image, source }, Some(line)) => {
                 let dockerfile = escape::line(dockerfile);
-                format!("{dockerfile}:{line}: image '{image}' failed to build: {source}")
+                let hint = hint.map(|hint| format!("\n{hint}")).unwrap_or_default();
+                format!("{dockerfile}:{line}: image '{image}' failed to build: {source}{hint}")
             }
-            // Only errors of engines and registries may have several lines.
-            (Self::Image { .. } | Self::Base { .. }, _) => self.to_string(),
+            // These may have several lines.
+            (Self::Image { .. } | Self::Base { .. } | Self::Broken(_), _) => self.to_string(),
             _ => escape::line(&self.to_string()).into_owned(),
         };
         let component = component.name.clone();
@@ -103,28 +108,47 @@ impl StepError {
         matches!(self, Self::File(_) | Self::Tree { .. }) || is_context(self)
     }
 
-    /// The file that caused the error, and the line in it.
-    fn location(&self, root: &Path) -> (Option<String>, Option<usize>) {
+    /// Where the cause of the error is.
+    fn location(&self, root: &Path, component: &Component) -> Location {
+        let of_file = |file: &str| Location { file: Some(file.to_owned()), ..Location::default() };
+        let of_problem = |problem: &Problem| Location {
+            file: problem.file.clone(),
+            line: problem.line,
+            hint: None,
+        };
         match self {
-            Self::Hook(error) => (Some(error.hook().to_owned()), None),
-            Self::File(problem) => (problem.file.clone(), problem.line),
+            Self::Hook(error) => of_file(error.hook()),
+            Self::File(problem) => of_problem(problem),
+            Self::Broken(problems) => problems.iter().next().map(of_problem).unwrap_or_default(),
             Self::Base { file, line, .. } | Self::BaseGone { file, line, .. } => {
-                (Some(file.clone()), Some(*line))
+                Location { line: Some(*line), ..of_file(file) }
             }
-            Self::BasesMove { dockerfile, .. } => (Some(dockerfile.clone()), None),
-            Self::Image { dockerfile, source, .. } => {
-                let contents =
-                    regular_file::read_to_string(&root.join(dockerfile)).unwrap_or_default();
+            Self::BasesMove { dockerfile, .. } => of_file(dockerfile),
+            Self::Image { dockerfile, image, source } => {
+                let contents = regular_file::read(&root.join(dockerfile)).unwrap_or_default();
                 let named = match source {
                     EngineError::Instruction { text, .. } => Some(text.as_str()),
                     _ => None,
                 };
-                let line = excerpt::find_failed(&contents, named, &source.to_string());
-                (Some(dockerfile.clone()), line)
+                let found = excerpt::locate(&contents, named, &source.to_string());
+                let image = component.images.iter().find(|it| it.name == *image);
+                let hint = found.missing.zip(image).map(|(path, image)| {
+                    ContextSpec::own(component, image).explain_missing(root, &path)
+                });
+                Location { line: found.line, hint, ..of_file(dockerfile) }
             }
-            Self::Tree { .. } | Self::Cancelled | Self::Outdated => (None, None),
+            Self::Tree { .. } | Self::Cancelled | Self::Outdated => Location::default(),
         }
     }
+}
+
+/// Where the cause of an error is.
+#[derive(Default)]
+struct Location {
+    file: Option<String>,
+    line: Option<usize>,
+    /// What may help.
+    hint: Option<String>,
 }
 
 pub(crate) fn tree_error(component: &Component, source: io::Error) -> StepError {

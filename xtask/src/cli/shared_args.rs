@@ -1,6 +1,6 @@
 //! Arguments that several commands share.
 
-use std::env;
+use std::env::{self, VarError};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -27,9 +27,10 @@ pub(crate) struct ReadingArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct DockerfileArgs {
-    /// Set a build-time variable, an ARG of the Dockerfiles
-    #[arg(long = "build-arg", value_name = "NAME=VALUE", value_parser = key_and_value)]
-    build_args: Vec<(String, String)>,
+    /// Set a build-time variable, an ARG of the Dockerfiles; NAME alone takes its value from
+    /// the environment
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]", value_parser = BuildArg::parse)]
+    build_args: Vec<BuildArg>,
 
     /// Flavor to build: prefer NAME.FLAVOR.dockerfile if an image has several Dockerfiles
     #[arg(long)]
@@ -40,20 +41,57 @@ pub(crate) struct DockerfileArgs {
     pub(crate) whole_context: bool,
 }
 
+/// A `--build-arg`.
+#[derive(Clone, Debug)]
+struct BuildArg {
+    /// As it was given, which does not show a value of the environment.
+    given: String,
+    name: String,
+    /// `None` if the environment has none: then the default of the `ARG` counts.
+    value: Option<String>,
+}
+
+impl BuildArg {
+    fn parse(given: &str) -> Result<Self, String> {
+        let (name, value) = match given.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (given, None),
+        };
+        if name.is_empty() {
+            return Err("expected NAME=VALUE or NAME".to_owned());
+        }
+        let value = match value {
+            Some(value) => Some(value),
+            None => match env::var(name) {
+                Ok(value) => Some(value),
+                Err(VarError::NotPresent) => None,
+                Err(VarError::NotUnicode(_)) => {
+                    return Err("its value in the environment is not UTF-8".to_owned());
+                }
+            },
+        };
+        Ok(Self { given: given.to_owned(), name: name.to_owned(), value })
+    }
+}
+
 impl DockerfileArgs {
     pub(crate) fn options(&self, config_dir: Option<PathBuf>) -> WorkspaceOptions {
         WorkspaceOptions {
             config_dir,
             flavor: self.flavor.clone(),
-            build_args: self.build_args.iter().cloned().collect(),
+            build_args: self
+                .build_args
+                .iter()
+                .filter_map(|arg| Some((arg.name.clone(), arg.value.clone()?)))
+                .collect(),
             whole_context: self.whole_context,
         }
     }
 
     pub(crate) fn reproduce(&self, options: &mut reproduce::Options) {
         options.value("--flavor", self.flavor.as_ref());
-        for (name, value) in &self.build_args {
-            options.value("--build-arg", Some(format!("{name}={value}")));
+        for arg in &self.build_args {
+            options.value("--build-arg", Some(&arg.given));
         }
         options.flag("--whole-context", self.whole_context);
     }
@@ -91,11 +129,4 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let number: Option<u64> = digits.parse().ok();
     let bytes = number.and_then(|number| number.checked_mul(factor));
     bytes.ok_or_else(|| "expected a size such as 500M or 2G".to_owned())
-}
-
-pub(crate) fn key_and_value(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("expected NAME=VALUE".to_owned()),
-    }
 }

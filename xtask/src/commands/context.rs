@@ -86,6 +86,7 @@ pub(crate) async fn run(
     let (workspace, graph) =
         read_workspace(&ctx.root, &options.reading, registry.as_ref(), &ctx.events)?;
     let selected = workspace.find_all(std::slice::from_ref(&options.component))?;
+    Problems::check(graph.problems(&workspace, &graph.closure(&selected)))?;
     let plan = Plan::new(&workspace, &graph, Some(&selected));
     let step = plan.steps.iter().find(|step| selected.contains(&step.component));
     let component = step.map(|step| &workspace.components[step.component]);

@@ -48,8 +48,11 @@ pub(crate) async fn run(options: &PushOptions, ctx: &CommandContext) -> Result<(
     let registry = RegistryConfig::read(&options.config_dir)?;
     let tag = tag(options, &registry).map_err(Problems::from)?;
     let _lock = ctx.lock("push").await?;
-    let (workspace, _) = read_workspace(&ctx.root, &options.reading, Some(&registry), &ctx.events)?;
+    let (workspace, graph) =
+        read_workspace(&ctx.root, &options.reading, Some(&registry), &ctx.events)?;
     let images = select_images(&workspace, &options.images)?;
+    let selected = images.iter().map(|(component, _)| *component).collect();
+    Problems::check(graph.problems(&workspace, &graph.closure(&selected)))?;
     let engine = ctx.engine().await?;
     check_present(&workspace, &images, &engine).await?;
     let stale = find_stale(&workspace, &images, &engine, options, ctx).await?;

@@ -23,6 +23,7 @@ use http_body_util::{Full, StreamBody};
 use hyper::Request;
 use hyper::body::{Body, Frame};
 use tokio_stream::wrappers::ReceiverStream;
+use xtask_core::context::archive;
 
 use crate::engine::api::BuildRequest;
 use crate::engine::builder::Builder;
@@ -40,6 +41,9 @@ use crate::engine::waiting::Wait;
 use crate::event::Event;
 use crate::event_channel::Events;
 use crate::system::state;
+
+/// How often the classic builder is asked if its cache has what is gone.
+const CLASSIC_TRIES: usize = 4;
 
 impl DockerEngine {
     /// Builds and tags an image, and returns its ID.
@@ -74,12 +78,13 @@ impl DockerEngine {
             let built = build.post(address, &options, Full::new(Bytes::new())).await;
             return sync.explain(built);
         }
-        match build.build_from_archive(on_sent.clone()).await {
-            Err(error) if builder == Builder::Classic && is_missing_cached_image(&error) => {
-                build.build_from_archive(on_sent).await
+        for _ in 1..CLASSIC_TRIES {
+            match build.build_from_archive(on_sent.clone()).await {
+                Err(error) if builder == Builder::Classic && is_missing_cached_image(&error) => {}
+                built => return built,
             }
-            built => built,
         }
+        build.build_from_archive(on_sent).await
     }
 }
 
@@ -100,6 +105,9 @@ impl Build<'_> {
         let Self { engine, request, builder, .. } = *self;
         let logins = request.credentials;
         let mut options = options(request);
+        if let Some(name) = archive::linked_dockerfile(&request.context) {
+            options = options.dockerfile(&name);
+        }
         let mut session = None;
         if builder == Builder::BuildKit {
             let mut id = unique_session_id();
@@ -195,7 +203,7 @@ fn registry_config(logins: &Logins) -> String {
 }
 
 /// Whether the classic builder found an image in its cache that was removed before it was used.
-/// A second build does not find it.
+/// A later build does not find it.
 fn is_missing_cached_image(error: &EngineError) -> bool {
     let (EngineError::Instruction { message, .. } | EngineError::Refused(message)) = error else {
         return false;

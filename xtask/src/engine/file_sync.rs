@@ -54,7 +54,10 @@ impl FileSyncService {
         on_sent: impl Fn() + Send + Sync + 'static,
     ) -> Option<Self> {
         let all = FileList::new(context, |item| !item.is_ignored)?;
-        let dockerfile = FileList::new(context, |item| item.path() == Path::new(dockerfile))?;
+        let dockerfile = match context.linked_dockerfile() {
+            Some(file) => FileList::new(file, |_| true)?,
+            None => FileList::new(context, |item| item.path() == Path::new(dockerfile))?,
+        };
         Some(Self {
             context: Arc::new(all),
             dockerfile: Arc::new(dockerfile),

@@ -11,6 +11,12 @@ use crate::system::lines::{Line, Lines, shorten};
 
 const MAX_LINE: usize = 64 << 10;
 
+/// How messages of the classic builder and of Podman begin that are not output.
+const CLASSIC_OWN: [&str; 4] = [" ---> ", "--> ", "Removing intermediate container ", "COMMIT "];
+
+/// The classic builder sends one stream, with the error stream in red.
+const CLASSIC_ERROR: &str = "\u{1b}[91m";
+
 /// The progress of one image.
 pub(crate) struct BuildProgress<'a> {
     component: &'a str,
@@ -18,8 +24,13 @@ pub(crate) struct BuildProgress<'a> {
     events: &'a Events,
     /// The instructions that were reported, by digest and whether as done.
     reported: HashSet<(String, bool)>,
-    /// The instruction that failed; with the classic builder, which reports none, the last one.
-    failed: Option<String>,
+    /// The instructions that failed, with their errors: those that were cancelled because of
+    /// another one count too.
+    failed: Vec<(String, String)>,
+    /// The last instruction of the classic builder, which reports no failed one.
+    last: Option<String>,
+    /// Whether the last message was the builder's own.
+    is_own: bool,
     /// The running instructions by digest: a build may end before the engine reports which one
     /// failed.
     running: BTreeMap<String, String>,
@@ -27,11 +38,29 @@ pub(crate) struct BuildProgress<'a> {
     pending: BTreeMap<(String, i64), Lines>,
 }
 
+/// Whether a line announces an instruction: `Step 2/3 : RUN x`, or Podman's
+/// `[1/2] STEP 2/3: RUN x`.
+fn is_step(line: &str) -> bool {
+    let rest = line.strip_prefix('[').and_then(|rest| rest.split_once("] "));
+    let rest = rest.map_or(line, |(_, rest)| rest);
+    rest.starts_with("Step ") || rest.starts_with("STEP ")
+}
+
 impl<'a> BuildProgress<'a> {
     pub(crate) fn new(component: &'a str, image: &'a str, events: &'a Events) -> Self {
         let (reported, pending) = (HashSet::new(), BTreeMap::new());
         let running = BTreeMap::new();
-        Self { component, image, events, reported, failed: None, running, pending }
+        Self {
+            component,
+            image,
+            events,
+            reported,
+            failed: Vec::new(),
+            last: None,
+            is_own: false,
+            running,
+            pending,
+        }
     }
 
     pub(crate) fn buildkit(&mut self, status: StatusResponse) {
@@ -49,7 +78,7 @@ impl<'a> BuildProgress<'a> {
                 (false, None, _) => continue,
             };
             if !vertex.error.is_empty() {
-                self.failed = Some(vertex.name.clone());
+                self.failed.push((vertex.name.clone(), vertex.error.clone()));
             }
             match state {
                 InstructionStatus::Started => {
@@ -74,23 +103,32 @@ impl<'a> BuildProgress<'a> {
 
     /// The classic builder mixes its own messages with the output of instructions.
     pub(crate) fn classic(&mut self, text: &str) {
-        if text.starts_with("Step ") {
+        if is_step(text) {
             let text = text.trim_end().to_owned();
-            self.failed = Some(text.clone());
+            self.last = Some(text.clone());
             self.instruction(text, InstructionStatus::Started);
-        } else if !text.starts_with(" ---> ") {
-            self.output((String::new(), 1), text.as_bytes());
+            self.is_own = true;
+        } else if CLASSIC_OWN.iter().any(|own| text.starts_with(own)) {
+            self.is_own = true;
+        } else if !std::mem::take(&mut self.is_own) || text != "\n" {
+            let stream = if text.starts_with(CLASSIC_ERROR) { 2 } else { 1 };
+            self.output((String::new(), stream), text.as_bytes());
         }
     }
 
     /// Adds the instruction that failed to an error, if it is known.
     pub(crate) fn with_instruction(&mut self, error: EngineError) -> EngineError {
+        let EngineError::Refused(message) = error else { return error };
+        let is_cause = |(_, cause): &&(String, String)| message.contains(cause.as_str());
+        let failed = self.failed.iter().find(is_cause).or(match &self.failed[..] {
+            [only] => Some(only),
+            _ => None,
+        });
         let running = self.running.values().next().filter(|_| self.running.len() == 1);
-        match (error, self.failed.take().or(running.cloned())) {
-            (EngineError::Refused(message), Some(text)) => {
-                EngineError::Instruction { text, message }
-            }
-            (error, _) => error,
+        let named = failed.map(|(name, _)| name).or(self.last.as_ref()).or(running);
+        match named.cloned() {
+            Some(text) => EngineError::Instruction { text, message },
+            None => EngineError::Refused(message),
         }
     }
 

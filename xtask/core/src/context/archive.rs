@@ -8,18 +8,29 @@
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::thread;
 
 use rustix::fs::{major, minor};
 
 use crate::context::build_context::{Context, ContextEntry, HardLinks};
-use crate::context::read_ahead::ReadAhead;
+use crate::context::read_ahead::{self, ReadAhead};
 use crate::context::tree::Kind;
 use crate::context::verified_reader::{VerifiedReader, changed_while_sending};
 use crate::paths::DEPENDENCY;
 use crate::regular_file::with_path;
 
-/// Writes a context to `out`.
+const IGNORE_FILE: &str = ".dockerignore";
+
+/// The name of the Dockerfile in the archive, if it is not at its own path: builders follow no
+/// link out of an archive.
+pub fn linked_dockerfile(context: &Context) -> Option<String> {
+    let digest = context.linked_dockerfile()?.digest().to_hex();
+    Some(format!(".dockerfile.{}", &digest[..20]))
+}
+
+/// Writes a context to `out`. A Dockerfile that links lead to gets a name of its own, and the
+/// ignore file a line with it, so that no instruction reads it; as the docker CLI does.
 ///
 /// # Errors
 /// A file cannot be read, a file changed since it was digested, or `out` fails.
@@ -29,18 +40,49 @@ pub fn write(context: &Context, out: impl Write) -> io::Result<()> {
         let mut header = new_header(0o755, 0, Kind::Folder);
         archive.append_data(&mut header, DEPENDENCY, io::empty())?;
     }
+    let linked = linked_dockerfile(context);
     let mut hard_links = HardLinks::default();
     thread::scope(|scope| {
-        let mut ahead = ReadAhead::start(scope, context);
-        for item in context.items() {
+        for (item, read) in ReadAhead::start(scope, context) {
             let source = item.part.source_path(item.entry);
-            let read = ahead.take(&item).transpose();
+            if linked.is_some() && (item.is_ignored || item.path() == Path::new(IGNORE_FILE)) {
+                continue;
+            }
             read.and_then(|read| append(&mut archive, &item, read, &mut hard_links))
                 .map_err(with_path(&source))?;
         }
         Ok::<_, io::Error>(())
     })?;
+    if let Some(name) = linked {
+        append_linked(&mut archive, context, &name)?;
+    }
     archive.into_inner()?.flush()
+}
+
+fn append_linked<W: Write>(
+    archive: &mut tar::Builder<W>,
+    context: &Context,
+    name: &str,
+) -> io::Result<()> {
+    let ignore = context.items().find(|item| item.path() == Path::new(IGNORE_FILE));
+    let mut rules = match &ignore {
+        Some(ignore) => read_file(ignore)?,
+        None => IGNORE_FILE.into(),
+    };
+    rules.extend(format!("\n{name}\n").bytes());
+    let files = context.linked_dockerfile().into_iter().flat_map(Context::items);
+    let files: Vec<_> =
+        files.map(|file| Ok((name, read_file(&file)?))).collect::<io::Result<_>>()?;
+    for (name, contents) in files.into_iter().chain([(IGNORE_FILE, rules)]) {
+        let mut header = new_header(0o600, 0, Kind::File);
+        header.set_size(contents.len() as u64);
+        archive.append_data(&mut header, name, &contents[..])?;
+    }
+    Ok(())
+}
+
+fn read_file(item: &ContextEntry<'_>) -> io::Result<Vec<u8>> {
+    read_ahead::read(item).map_err(with_path(&item.part.source_path(item.entry)))
 }
 
 fn append<W: Write>(

@@ -3,7 +3,8 @@
 //! A context consists of the component's own folder and, under `dependency/NAME/`, the
 //! folders of its dependencies, without what `.dockerignore` excludes and without what no
 //! instruction can read. The `dependency/` folders of dependencies are not included. The
-//! Dockerfile is always sent, even if it is ignored.
+//! Dockerfile is always sent, even if it is ignored; if links lead to it, so is the file that
+//! they lead to, as the docker CLI does.
 //!
 //! Entries are owned by 0:0 and have no write permission for group and others, so that all
 //! checkouts yield the same context. Symbolic links are sent as links, except for those of a
@@ -48,6 +49,7 @@ pub struct ContextPart {
 pub struct Context {
     parts: Vec<ContextPart>,
     digest: Digest,
+    linked_dockerfile: Option<Arc<Self>>,
 }
 
 /// Identifies an entry of a [`Context`].
@@ -159,6 +161,12 @@ impl ContextPart {
             is_cached || first_component(&entry.path) == GENERATED.as_bytes()
         });
         part
+    }
+
+    /// Whether there is a regular file at a path of the tree.
+    pub(crate) fn has_file(&self, path: &Path) -> bool {
+        let found = self.tree.find(path).and_then(|index| self.tree.entries().get(index));
+        found.is_some_and(|entry| entry.kind == Kind::File)
     }
 
     /// A whole tree, except for top-level entries of these names.
@@ -296,7 +304,8 @@ impl Context {
         for part in &parts {
             part.tree.digest(&part.included)?;
         }
-        let mut context = Self { parts, digest: Digest::from_bytes([0; 32]) };
+        let digest = Digest::from_bytes([0; 32]);
+        let mut context = Self { parts, digest, linked_dockerfile: None };
         let mut fields = FieldHasher::default();
         for item in context.items() {
             let path = item.entry.path.as_os_str().as_bytes();
@@ -306,6 +315,18 @@ impl Context {
         }
         context.digest = fields.finish();
         Ok(context)
+    }
+
+    /// Adds the file that links lead to at the Dockerfile's path. It is not part of the digest.
+    pub(crate) fn with_linked_dockerfile(mut self, file: ContextPart) -> io::Result<Self> {
+        self.linked_dockerfile = Some(Arc::new(Self::read(vec![file])?));
+        Ok(self)
+    }
+
+    /// The file that links lead to at the Dockerfile's path, as a context of its own; `None` if
+    /// the Dockerfile is a regular file of this context.
+    pub fn linked_dockerfile(&self) -> Option<&Self> {
+        self.linked_dockerfile.as_deref()
     }
 
     /// The digest of all paths, types, modes and contents.

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use crate::context::build_context::ContextPart;
-use crate::context::tree::Kind;
+use crate::context::tree::{Entry, Kind};
 use crate::dockerfile::context_reads::{ContextReads, Reach};
 
 /// Keeps the readable entries, their parent folders, and the paths in `always`. Returns
@@ -64,7 +64,9 @@ fn has_unsafe_link(
     on_disk: &impl Fn(&Path) -> Option<PathBuf>,
 ) -> bool {
     let find = |path: &Path| fs::symlink_metadata(on_disk(path)?).ok();
-    let mut links = part.entries().filter(|entry| entry.kind == Kind::Link);
+    // No instruction reads what is only kept always.
+    let is_read = |link: &Entry| reads.reach(&part.path(link)) == Reach::Read;
+    let mut links = part.entries().filter(|entry| entry.kind == Kind::Link && is_read(entry));
     links.any(|link| {
         let Ok(target) = fs::read_link(part.source_path(link)) else { return true };
         let target = resolve(&part.path(link), &target);

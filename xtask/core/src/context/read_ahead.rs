@@ -21,18 +21,18 @@ const AHEAD: usize = 16;
 const SMALL: u64 = 64 << 10;
 
 /// The contents of the small files of a context, in order.
-#[derive(Debug)]
-pub(crate) struct ReadAhead {
+pub(crate) struct ReadAhead<'c> {
+    items: Box<dyn Iterator<Item = ContextEntry<'c>> + 'c>,
     readers: Vec<Receiver<io::Result<Vec<u8>>>>,
     next: usize,
 }
 
-impl ReadAhead {
+impl<'c> ReadAhead<'c> {
     /// Starts the threads. They end when all files are read, or when this value is dropped.
-    pub(crate) fn start<'scope>(
-        scope: &'scope Scope<'scope, '_>,
-        context: &'scope Context,
-    ) -> Self {
+    pub(crate) fn start<'scope>(scope: &'scope Scope<'scope, '_>, context: &'c Context) -> Self
+    where
+        'c: 'scope,
+    {
         let readers = (0..READERS).map(|reader| {
             let (sender, receiver) = sync_channel(AHEAD);
             scope.spawn(move || {
@@ -45,21 +45,25 @@ impl ReadAhead {
             });
             receiver
         });
-        Self { readers: readers.collect(), next: 0 }
+        let readers = readers.collect();
+        Self { items: Box::new(context.items()), readers, next: 0 }
     }
+}
 
-    /// The contents of a file if it is small, else `None`. Must be called for every entry of
-    /// the context, in order.
-    ///
-    /// # Errors
-    /// The file cannot be read, or changed since it was digested.
-    pub(crate) fn take(&mut self, item: &ContextEntry<'_>) -> Option<io::Result<Vec<u8>>> {
-        if !is_small(item) {
-            return None;
+impl<'c> Iterator for ReadAhead<'c> {
+    /// An entry, with its contents if it is a small file. It is an error if a file cannot be
+    /// read, or changed since it was digested.
+    type Item = (ContextEntry<'c>, io::Result<Option<Vec<u8>>>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let item = self.items.next()?;
+        if !is_small(&item) {
+            return Some((item, Ok(None)));
         }
         let reader = &self.readers[self.next % READERS];
         self.next += 1;
-        Some(reader.recv().unwrap_or_else(|_| Err(changed_while_sending())))
+        let read = reader.recv().unwrap_or_else(|_| Err(changed_while_sending()));
+        Some((item, read.map(Some)))
     }
 }
 
@@ -67,7 +71,8 @@ fn is_small(item: &ContextEntry<'_>) -> bool {
     item.entry.kind == Kind::File && item.entry.size() <= SMALL
 }
 
-fn read(item: &ContextEntry<'_>) -> io::Result<Vec<u8>> {
+/// All of a file.
+pub(crate) fn read(item: &ContextEntry<'_>) -> io::Result<Vec<u8>> {
     let mut reader = VerifiedReader::open(&item.part.source_path(item.entry))?;
     let mut contents = Vec::new();
     reader.read_to_end(&mut contents)?;

@@ -1,11 +1,18 @@
 //! Specifies a build context without reading it: a component's folder, the part of it that
 //! its Dockerfile can read, and the components that are sent under `dependency/`.
 
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::context::build_context::ignore_files;
+use crate::context::dockerignore::Dockerignore;
 use crate::digest::Digest;
 use crate::dockerfile::context_reads::ContextReads;
+use crate::escape;
 use crate::paths::{DEPENDENCY, GENERATED, component_dir};
+use crate::problem::{Problem, did_you_mean};
+use crate::regular_file;
 use crate::workspace::components::{Component, Image};
 
 /// A component that is sent under `dependency/` in the context of another one.
@@ -61,6 +68,52 @@ impl ContextSpec {
             .map(|name| DependencyFolder { name, generated: None })
             .collect();
         Self { dependencies, ..self }
+    }
+
+    /// The ignore rules, and the path of their file, relative to the component's folder.
+    pub(crate) fn ignore_rules(
+        &self,
+        root: &Path,
+    ) -> Result<(Dockerignore, Option<PathBuf>), Problem> {
+        for file in ignore_files(&self.dockerfile) {
+            let shown = format!("{}/{}", self.dir, file.display());
+            let path = root.join(&shown);
+            match regular_file::read_to_string(&path) {
+                Ok(text) => {
+                    let ignore = Dockerignore::parse(&text)
+                        .map_err(|error| Problem::of_line(&shown, error.line, error.to_string()))?;
+                    return Ok((ignore, Some(file)));
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    return Err(Problem::of_file(shown, regular_file::explain(&path, &error)));
+                }
+            }
+        }
+        Ok((Dockerignore::default(), None))
+    }
+
+    /// Why a path that an instruction names is not in the context: the line of the ignore file
+    /// that excludes it, or what is there instead.
+    pub fn explain_missing(&self, root: &Path, path: &str) -> String {
+        let path = path.trim_matches('/');
+        let shown = escape::line(path);
+        if let Ok((ignore, Some(file))) = self.ignore_rules(root)
+            && let Some(line) = ignore.line_for(path)
+        {
+            let file = file.display();
+            return format!("{}/{file}:{line} excludes '{shown}' from the context", self.dir);
+        }
+        let Some(on_disk) = self.on_disk(root, Path::new(path), true) else {
+            return format!("the context, {}, has no '{shown}'", self.dir);
+        };
+        let siblings = on_disk.parent().and_then(|folder| fs::read_dir(folder).ok());
+        let siblings = siblings.into_iter().flatten().flatten();
+        let siblings: Vec<String> =
+            siblings.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let hint = did_you_mean(name, siblings.iter().map(String::as_str));
+        format!("the context, {}, has no '{shown}'{hint}", self.dir)
     }
 
     /// The path in the file system of a path in the context; `None` if nothing can be there.

@@ -222,6 +222,15 @@ impl Tree {
         Ok(tree)
     }
 
+    /// The file at a path below `folder`, whatever links lead to it.
+    pub(crate) fn of_linked_file(folder: &Path, path: &Path) -> io::Result<Self> {
+        let mut tree = Self::empty(folder);
+        let full = folder.join(path);
+        let found = statat(CWD, &full, AtFlags::empty()).map_err(with_path(&full))?;
+        tree.add(path.to_owned(), &found, &mut &[][..]);
+        Ok(tree)
+    }
+
     fn empty(folder: &Path) -> Self {
         Self {
             folder: folder.to_owned(),

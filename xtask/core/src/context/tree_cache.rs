@@ -23,7 +23,6 @@ use crate::context::tree::{Entry, Kind, Remembered, Tree, Wanted, unreadable};
 use crate::dockerfile::context_reads::{ContextReads, Reach};
 use crate::paths::{BUILD, SRC, TEMPORARY, component_dir};
 use crate::problem::Problem;
-use crate::regular_file;
 use crate::regular_file::with_path;
 use crate::workspace::components::stray_dockerfile;
 
@@ -129,16 +128,42 @@ impl TreeCache {
 
     fn read(&self, of: &ContextSpec, has_generated: bool) -> Result<Context, Problem> {
         let (ignore, ignore_file) = self.ignore(of)?;
-        let read = || {
-            if let Some(parts) = self.pruned(of, &ignore, has_generated)? {
-                return Context::read(parts);
-            }
+        let all = || {
             let own = self.own(of, &ignore, ignore_file.as_deref())?;
             let mut parts = vec![self.own_part(of, own, &ignore)?];
             parts.extend(self.dependencies(&of.dependencies, &ignore, has_generated)?);
-            Context::read(parts)
+            Ok::<_, io::Error>(parts)
+        };
+        let read = || {
+            let parts = match self.pruned(of, &ignore, has_generated)? {
+                Some(parts) => parts,
+                None => all()?,
+            };
+            let linked = self.linked_dockerfile(of, &parts[0])?;
+            let context = Context::read(parts)?;
+            match linked {
+                Some(file) => context.with_linked_dockerfile(file),
+                None => Ok(context),
+            }
         };
         read().map_err(|error| self.problem(&error))
+    }
+
+    /// The file that links lead to at the Dockerfile's path, if it is no file of the folder.
+    fn linked_dockerfile(
+        &self,
+        of: &ContextSpec,
+        own: &ContextPart,
+    ) -> io::Result<Option<ContextPart>> {
+        if own.has_file(&of.dockerfile) {
+            return Ok(None);
+        }
+        match Tree::of_linked_file(&self.root.join(&of.dir), &of.dockerfile) {
+            Ok(tree) => Ok(Some(ContextPart::without(of.dir.clone(), Arc::new(tree), &[]))),
+            // The engine reports it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The parts that the Dockerfile can read, if this is certain. Nothing else is walked.
@@ -157,7 +182,11 @@ impl TreeCache {
         let own = self.readable(of, ignore, &always)?;
         let mut parts = vec![self.own_part(of, own, ignore)?];
         // A hook may have changed the Dockerfile since it was parsed.
-        if parts[0].digest(&of.dockerfile)? != Some(of.dockerfile_digest) {
+        let digest = match self.linked_dockerfile(of, &parts[0])? {
+            Some(linked) => linked.digest(&of.dockerfile)?,
+            None => parts[0].digest(&of.dockerfile)?,
+        };
+        if digest != Some(of.dockerfile_digest) {
             return Ok(None);
         }
         let is_read = |dependency: &&DependencyFolder| {
@@ -560,22 +589,7 @@ impl TreeCache {
     /// The ignore rules for a Dockerfile, and the path of their file, relative to the
     /// component's folder.
     pub fn ignore(&self, of: &ContextSpec) -> Result<(Dockerignore, Option<PathBuf>), Problem> {
-        for file in ignore_files(&of.dockerfile) {
-            let shown = format!("{}/{}", of.dir, file.display());
-            let path = self.root.join(&shown);
-            match regular_file::read_to_string(&path) {
-                Ok(text) => {
-                    let ignore = Dockerignore::parse(&text)
-                        .map_err(|error| Problem::of_line(&shown, error.line, error.to_string()))?;
-                    return Ok((ignore, Some(file)));
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    return Err(Problem::of_file(shown, regular_file::explain(&path, &error)));
-                }
-            }
-        }
-        Ok((Dockerignore::default(), None))
+        of.ignore_rules(&self.root)
     }
 
     /// Converts an error of a tree, which begins with the absolute path of the file.

@@ -28,9 +28,10 @@ use crate::dockerfile::syntax::{Flag, Instruction, Keyword, Syntax, mount_fields
 use crate::path_pattern::Pattern;
 
 /// The part of a build context that a Dockerfile can read.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ContextReads {
     /// The whole context.
+    #[default]
     All,
     /// The paths that match one of the patterns, and everything below them.
     Only {

@@ -8,7 +8,7 @@
 //! declares them. The name or number of an earlier stage refers to that stage and not to an
 //! image; `scratch` refers to no image.
 //!
-//! [`Syntax`] splits the file into instructions, [`lexer`] expands variables.
+//! `syntax` splits the file into instructions, `lexer` expands variables.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -18,10 +18,10 @@ use crate::dockerfile::lexer::{self, LexError, Value};
 use crate::dockerfile::platform_args::platform_variables;
 use crate::dockerfile::provenance::Provenance;
 use crate::dockerfile::syntax::{Instruction, Keyword, Syntax, mount_fields};
-use crate::image_reference::{self, Reference, RegistryNames};
+use crate::image_reference::{self, Reference, ReferenceError, RegistryNames};
 
 /// The parts of a Dockerfile that matter to this tool.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Dockerfile {
     /// The images that it names, in the order of the file.
     pub uses: Vec<ImageUse>,
@@ -120,6 +120,28 @@ pub enum ParseError {
         /// The reference as written, before expansion.
         written: String,
     },
+    /// The image of an instruction is not an image reference.
+    #[error("'{reference}' is not an image reference: {source}")]
+    Reference {
+        /// The instruction's line, starting at 1.
+        line: usize,
+        /// The text, with its variables expanded.
+        reference: String,
+        /// Why it is none.
+        source: ReferenceError,
+    },
+    /// The image of an instruction that expands no variables has one.
+    #[error(
+        "{via} expands no variables: name a stage 'FROM {written} AS NAME', and use its name here"
+    )]
+    Variable {
+        /// The instruction's line, starting at 1.
+        line: usize,
+        /// The kind of instruction.
+        via: Via,
+        /// The text.
+        written: String,
+    },
     /// A word cannot be read.
     #[error("{source}")]
     Word {
@@ -138,6 +160,8 @@ impl ParseError {
             Self::NotUtf8 { line }
             | Self::Syntax { line, .. }
             | Self::EmptyFrom { line, .. }
+            | Self::Reference { line, .. }
+            | Self::Variable { line, .. }
             | Self::Word { line, .. } => Some(*line),
         }
     }
@@ -176,7 +200,14 @@ pub fn parse(
     Ok(Dockerfile { uses: reader.into_uses(), args, context_reads, has_onbuild, provenance })
 }
 
-fn decode(bytes: &[u8]) -> Result<String, ParseError> {
+fn check_reference(reference: &str, line: usize) -> Result<(), ParseError> {
+    image_reference::check(reference).map_err(|source| {
+        let reference = reference.to_owned();
+        ParseError::Reference { line, reference, source }
+    })
+}
+
+pub(crate) fn decode(bytes: &[u8]) -> Result<String, ParseError> {
     if bytes.contains(&0) {
         return Err(ParseError::Binary);
     }
@@ -188,7 +219,8 @@ fn decode(bytes: &[u8]) -> Result<String, ParseError> {
     if text.lines().all(is_blank) {
         return Err(ParseError::Empty);
     }
-    Ok(text.replace("\r\n", "\n"))
+    let text = text.replace("\r\n", "\n");
+    Ok(text.strip_suffix('\r').unwrap_or(&text).to_owned())
 }
 
 /// The images and other stages that one stage depends on.
@@ -233,20 +265,23 @@ impl DockerfileReader {
             Keyword::From => self.from(instruction)?,
             Keyword::Copy => {
                 for source in instruction.flag("from") {
-                    self.source(source, line, Via::CopyFrom);
+                    self.source(source, line, Via::CopyFrom)?;
                 }
             }
             Keyword::Run => {
                 for mount in instruction.flag("mount") {
                     let fields = mount_fields(mount);
                     for (_, source) in fields.iter().filter(|(key, _)| key == "from") {
-                        self.source(source, line, Via::MountFrom);
+                        self.source(source, line, Via::MountFrom)?;
                     }
                 }
             }
             Keyword::Onbuild => {
-                if let Some(trigger) = &instruction.trigger {
-                    self.instruction(trigger, build_args)?;
+                // What is wrong with it is for the builds to report that run it.
+                if let Some(trigger) = &instruction.trigger
+                    && trigger.keyword != Keyword::From
+                {
+                    drop(self.instruction(trigger, build_args));
                 }
             }
             _ => {}
@@ -301,6 +336,7 @@ impl DockerfileReader {
             }
             None if reference == "scratch" => stage.provenance = Provenance::of_base(None),
             None => {
+                check_reference(&reference, line)?;
                 stage.provenance = Provenance::of_base(Some(reference.clone()));
                 stage.uses.push(ImageUse {
                     reference,
@@ -316,26 +352,31 @@ impl DockerfileReader {
     }
 
     /// Adds the source of a `COPY --from=` or a mount: a stage by name or number, or an image.
-    fn source(&mut self, source: &str, line: usize, via: Via) {
+    fn source(&mut self, source: &str, line: usize, via: Via) -> Result<(), ParseError> {
         let number = source.parse().ok().filter(|number| *number < self.stages.len());
         let stage = self.stage_named(source).or(number);
         let is_number = !source.is_empty() && source.bytes().all(|byte| byte.is_ascii_digit());
-        let Some(current) = self.stages.last_mut() else {
-            return;
-        };
+        let Some(current) = self.stages.last_mut() else { return Ok(()) };
         match stage {
             Some(stage) => {
                 current.needs.insert(stage);
             }
             None if is_number || source.is_empty() || source == "scratch" => {}
-            None => current.uses.push(ImageUse {
-                reference: source.to_owned(),
-                line,
-                via,
-                platform: None,
-                is_reached: false,
-            }),
+            None if source.contains('$') => {
+                return Err(ParseError::Variable { line, via, written: source.to_owned() });
+            }
+            None => {
+                check_reference(source, line)?;
+                current.uses.push(ImageUse {
+                    reference: source.to_owned(),
+                    line,
+                    via,
+                    platform: None,
+                    is_reached: false,
+                });
+            }
         }
+        Ok(())
     }
 
     fn stage_named(&self, name: &str) -> Option<usize> {

@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 /// The names of the platform arguments, without their prefix `TARGET` or `BUILD`.
 const PLATFORM: [&str; 4] = ["PLATFORM", "OS", "ARCH", "VARIANT"];
 
+/// The proxy arguments, which are predefined in lower case and in upper case.
+const PROXIES: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
+
 /// The target stage. This tool always builds the last one, which builders call `default`.
 const TARGET_STAGE: (&str, &str) = ("TARGETSTAGE", "default");
 
@@ -13,6 +16,19 @@ const TARGET_STAGE: (&str, &str) = ("TARGETSTAGE", "default");
 pub(crate) fn is_platform_arg(name: &str) -> bool {
     let platform = name.strip_prefix("TARGET").or_else(|| name.strip_prefix("BUILD"));
     platform.is_some_and(|rest| PLATFORM.contains(&rest)) || name == TARGET_STAGE.0
+}
+
+/// Whether a build arg configures the builder itself, without an `ARG`.
+pub(crate) fn configures_builder(name: &str) -> bool {
+    name.starts_with("BUILDKIT_") || name == "SOURCE_DATE_EPOCH" || is_platform_arg(name)
+}
+
+/// Whether a build arg has a meaning without an `ARG`: those that configure the builder, and
+/// the proxies of every `RUN`.
+pub(crate) fn is_predefined(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    let is_proxy = PROXIES.contains(&lower.as_str());
+    configures_builder(name) || is_proxy && (name == lower || name == name.to_ascii_uppercase())
 }
 
 /// The predefined variables, for the platform that this program runs on. Build args

@@ -51,7 +51,7 @@ const KEYWORDS: [&str; 17] = [
 pub struct Provenance {
     /// The external or workspace image at the bottom; `None` for `scratch`.
     pub base: Option<String>,
-    instructions: Vec<&'static str>,
+    pub(crate) instructions: Vec<&'static str>,
 }
 
 /// The properties of an image that the engine reports.

@@ -6,6 +6,7 @@
 //! `COPY` and `ADD`. What an instruction may hold is for the engine to judge.
 
 use crate::dockerfile::lexer;
+use crate::problem::did_you_mean;
 
 /// A Dockerfile as a list of instructions.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(crate) struct Instruction {
     pub(crate) keyword: Keyword,
     /// The line of its keyword, starting at 1.
     pub(crate) line: usize,
+    /// All of it, with continuation lines joined.
+    pub(crate) text: String,
     pub(crate) flags: Vec<Flag>,
     /// What follows the flags, with continuation lines joined.
     pub(crate) arguments: String,
@@ -122,11 +125,12 @@ impl Syntax {
         while let Some((line, (name, value))) =
             lines.peek().and_then(|(line, text)| Some((*line, directive(text)?)))
         {
-            lines.next();
             let name = name.to_ascii_lowercase();
+            // An unknown one is a comment, which ends them.
             if !["syntax", "escape", "check"].contains(&name.as_str()) {
-                continue;
+                break;
             }
+            lines.next();
             match (name.as_str(), value) {
                 ("syntax", value) => frontend = Some(value.to_owned()),
                 ("escape", "`") => escape = '`',
@@ -175,7 +179,8 @@ impl Syntax {
 fn directive(line: &str) -> Option<(&str, &str)> {
     let (name, value) = line.strip_prefix('#')?.split_once('=')?;
     let (name, value) = (name.trim(), value.trim());
-    let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
     (is_name && !value.is_empty()).then_some((name, value))
 }
 
@@ -214,7 +219,9 @@ impl Instruction {
     fn parse(line: usize, text: &str) -> Result<Self, SyntaxError> {
         let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
         let Some(keyword) = Keyword::parse(word) else {
-            return Err(SyntaxError { line, message: format!("unknown instruction '{word}'") });
+            let hint = did_you_mean(word, Keyword::ALL.map(|(name, _)| name));
+            let message = format!("unknown instruction '{word}'{hint}");
+            return Err(SyntaxError { line, message });
         };
         let (flags, arguments) = flags(rest.trim());
         let trigger = if keyword == Keyword::Onbuild {
@@ -225,6 +232,7 @@ impl Instruction {
         let mut instruction = Self {
             keyword,
             line,
+            text: text.to_owned(),
             flags,
             arguments: arguments.to_owned(),
             here_docs: Vec::new(),
@@ -325,3 +333,6 @@ pub(crate) fn mount_fields(mount: &str) -> Vec<(String, String)> {
     };
     fields.into_iter().map(pair).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -94,15 +94,27 @@ pub struct Graph {
     edges: DiGraph<(), Edge>,
     order: Vec<ComponentId>,
     images: IdVec<ComponentId, Vec<ImageOrder>>,
+    /// The components of each cycle, and its problem.
+    cycles: Vec<(BTreeSet<ComponentId>, Problem)>,
 }
 
 impl Graph {
     /// Resolves all dependencies. `registry` adds the names that images of the workspace have
-    /// there. Adds unknown names and cycles to `problems`.
-    pub fn resolve(
+    /// there. What is wrong with a component is added to its problems.
+    pub fn resolve(workspace: &mut Workspace, registry: Option<&RegistryNames>) -> Self {
+        let mut problems: IdVec<ComponentId, Vec<Problem>> =
+            workspace.components.iter().map(|_| Vec::new()).collect();
+        let graph = Self::find(workspace, registry, &mut problems);
+        for (component, found) in workspace.components.iter_mut().zip(problems) {
+            component.problems.extend(found);
+        }
+        graph
+    }
+
+    fn find(
         workspace: &Workspace,
         registry: Option<&RegistryNames>,
-        problems: &mut Vec<Problem>,
+        problems: &mut IdVec<ComponentId, Vec<Problem>>,
     ) -> Self {
         let mut edges = DiGraph::new();
         for _ in &workspace.components {
@@ -110,7 +122,7 @@ impl Graph {
         }
         let images_by_name = images_by_name(workspace);
         for (id, component) in workspace.components.enumerate() {
-            for (dependency, edge) in declared_edges(workspace, component, problems)
+            for (dependency, edge) in declared_edges(workspace, component, &mut problems[id])
                 .into_iter()
                 .chain(image_edges(component, &images_by_name, registry))
             {
@@ -121,14 +133,30 @@ impl Graph {
             }
         }
         let name = |node| workspace.components[id_of(node)].name.as_str();
-        report_cycles(&edges, name, "depends on", problems);
-        let images = workspace
-            .components
-            .iter()
-            .map(|component| image_order(component, registry, problems))
+        let cycles = cycles(&edges, name, "depends on");
+        let components = workspace.components.iter().zip(problems.iter_mut());
+        let images = components
+            .map(|(component, problems)| image_order(component, registry, problems))
             .collect();
         let order = topological(&edges);
-        Self { edges, order, images }
+        Self { edges, order, images, cycles }
+    }
+
+    /// The problems of the cycles among these components.
+    pub fn cycles(&self, components: &BTreeSet<ComponentId>) -> Vec<Problem> {
+        let cycles = self.cycles.iter();
+        let found = cycles.filter(|(members, _)| !members.is_disjoint(components));
+        found.map(|(_, problem)| problem.clone()).collect()
+    }
+
+    /// All problems of these components, and of the cycles among them.
+    pub fn problems(
+        &self,
+        workspace: &Workspace,
+        components: &BTreeSet<ComponentId>,
+    ) -> Vec<Problem> {
+        let own = components.iter().flat_map(|id| &workspace.components[*id].problems);
+        own.cloned().chain(self.cycles(components)).collect()
     }
 
     /// All components in build order: each after its dependencies. Components on a cycle are
@@ -279,7 +307,8 @@ fn image_order(
         }
     }
     let name = |node| component.images[id_of(node)].name.as_str();
-    report_cycles(&edges, name, "uses", problems);
+    let cycles = cycles::<ImageId>(&edges, name, "uses");
+    problems.extend(cycles.into_iter().map(|(_, problem)| problem));
     let needs = |image: ImageId| {
         let neighbors: BTreeSet<_> = edges.neighbors(node(image)).collect();
         neighbors.into_iter().map(id_of).collect()
@@ -308,14 +337,14 @@ fn topological<I: Id>(edges: &DiGraph<(), Edge>) -> Vec<I> {
     order
 }
 
-/// Adds one problem for each strongly connected component: a shortest cycle, with the origin
-/// of each edge. `verb` describes an edge.
-fn report_cycles<'a>(
+/// One problem for each strongly connected component: a shortest cycle, with the origin of
+/// each edge. `verb` describes an edge.
+fn cycles<'a, I: Id + Ord>(
     edges: &DiGraph<(), Edge>,
     name: impl Fn(NodeIndex) -> &'a str,
     verb: &str,
-    problems: &mut Vec<Problem>,
-) {
+) -> Vec<(BTreeSet<I>, Problem)> {
+    let mut found = Vec::new();
     let has_self_edge = |node: &NodeIndex| edges.contains_edge(*node, *node);
     let is_cycle = |group: &Vec<_>| group.len() > 1 || group.iter().any(has_self_edge);
     for group in tarjan_scc(edges).into_iter().filter(is_cycle) {
@@ -332,8 +361,9 @@ fn report_cycles<'a>(
                 message.push_str(&format!("\n  {}", escape::line(&line)));
             }
         }
-        problems.push(Problem::of_request(message));
+        found.push((group.into_iter().map(id_of).collect(), Problem::of_request(message)));
     }
+    found
 }
 
 /// A shortest cycle through `start`, which is its first and last node.

@@ -131,7 +131,9 @@ impl Plan {
         registry: Option<&RegistryNames>,
     ) -> BTreeSet<String> {
         let components = self.steps.iter().map(|step| &workspace.components[step.component]);
-        let images = components.flat_map(|component| &component.images);
+        // A broken component is not built, and its images may have names that no engine knows.
+        let whole = components.filter(|component| component.problems.is_empty());
+        let images = whole.flat_map(|component| &component.images);
         let own: BTreeSet<&str> = images.map(|image| image.name.as_str()).collect();
         let uses = workspace.images().flat_map(|(_, image)| &image.uses);
         let others = uses.filter(|used| {

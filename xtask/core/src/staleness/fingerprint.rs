@@ -41,7 +41,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::build_context::Context;
 use crate::digest::FieldHasher;
-use crate::dockerfile::platform_args::is_platform_arg;
+use crate::dockerfile::platform_args::configures_builder;
 
 /// The version of the fingerprint format. It must change whenever the same inputs are
 /// digested differently.
@@ -205,9 +205,6 @@ pub fn relevant_args<'a>(
     declared: &[String],
     base_has_onbuild: bool,
 ) -> BTreeMap<&'a str, &'a str> {
-    let configures_builder = |name: &str| {
-        name.starts_with("BUILDKIT_") || name == "SOURCE_DATE_EPOCH" || is_platform_arg(name)
-    };
     args.iter()
         .filter(|(name, _)| base_has_onbuild || declared.contains(name) || configures_builder(name))
         .map(|(name, value)| (name.as_str(), value.as_str()))

@@ -7,8 +7,8 @@
 //! files for its dependents. Only the names in `FLAVORS` are flavors: any other dot is a part
 //! of the image's name, as in `python3.11`.
 //!
-//! Reading does not stop at the first error: whatever cannot be read becomes a [`Problem`],
-//! so that all problems of a workspace are reported together.
+//! Reading does not stop at the first error: whatever cannot be read becomes a [`Problem`] of
+//! its component, which cannot be built then, nor what depends on it. All others can.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -20,6 +20,7 @@ use rayon::prelude::*;
 use crate::digest::Digest;
 use crate::dockerfile::context_reads::ContextReads;
 use crate::dockerfile::parser::{self, Dockerfile, ImageUse, Via};
+use crate::dockerfile::platform_args::is_predefined;
 use crate::dockerfile::provenance::Provenance;
 use crate::escape;
 use crate::ids::{ComponentId, Id, IdVec, ImageId};
@@ -98,6 +99,10 @@ pub struct Component {
     /// The targets of symbolic links that leave its folder, relative to the root: dependents
     /// receive copies of them. [`Workspace::read`] leaves it empty: callers set it if needed.
     pub link_targets: Vec<PathBuf>,
+    /// What links in its `build/` lead to, relative to the root, and that folder, if it is one.
+    pub build_links: Vec<PathBuf>,
+    /// Why it cannot be built: everything in its files that is invalid or cannot be read.
+    pub problems: Vec<Problem>,
 }
 
 /// One image of a component.
@@ -144,9 +149,10 @@ impl Component {
         image.dockerfile.strip_prefix(&prefix).unwrap_or(&image.dockerfile).to_owned()
     }
 
-    /// Whether it has images or hooks, so that a build has a step for it.
+    /// Whether it has images or hooks, so that a build has a step for it. One that is broken
+    /// has a step that fails.
     pub fn builds(&self) -> bool {
-        !self.images.is_empty() || self.has_hooks()
+        !self.images.is_empty() || self.has_hooks() || !self.problems.is_empty()
     }
 
     /// Whether it has a hook.
@@ -156,14 +162,15 @@ impl Component {
 }
 
 impl Workspace {
-    /// Reads the workspace at `root`. Adds everything that cannot be read to `problems`.
+    /// Reads the workspace at `root`. Adds what concerns no component alone to `problems`.
     pub fn read(root: &Path, options: &WorkspaceOptions, problems: &mut Vec<Problem>) -> Self {
         problems.extend(options.check().err());
         let mut reader = WorkspaceReader::new(root, options);
         let components = reader.components();
-        let workspace = Self { root: root.to_owned(), components, warnings: reader.warnings };
+        let mut workspace = Self { root: root.to_owned(), components, warnings: reader.warnings };
         problems.extend(reader.problems);
-        workspace.report_duplicate_images(problems);
+        workspace.report_duplicate_images();
+        workspace.warn_of_undeclared(&options.build_args);
         workspace
     }
 
@@ -224,20 +231,43 @@ impl Workspace {
         }
     }
 
-    fn report_duplicate_images(&self, problems: &mut Vec<Problem>) {
-        let mut first: BTreeMap<&str, &str> = BTreeMap::new();
-        for (_, image) in self.images() {
-            match first.get(image.name.as_str()) {
-                None => {
-                    first.insert(&image.name, &image.dockerfile);
-                }
-                Some(other) => problems.push(Problem::of_file(
-                    &image.dockerfile,
-                    format!(
-                        "image '{}' is also built by {other}: rename one of the two files",
-                        image.name
-                    ),
-                )),
+    /// Warns of build args that no Dockerfile declares. What a broken one declares is unknown.
+    fn warn_of_undeclared(&mut self, build_args: &BTreeMap<String, String>) {
+        if self.components.iter().any(|component| !component.problems.is_empty()) {
+            return;
+        }
+        let declared: BTreeSet<&str> =
+            self.images().flat_map(|(_, image)| &image.args).map(String::as_str).collect();
+        let is_unknown = |name: &&String| !declared.contains(name.as_str()) && !is_predefined(name);
+        let warnings: Vec<Problem> = build_args
+            .keys()
+            .filter(is_unknown)
+            .map(|name| {
+                let hint = did_you_mean(name, declared.iter().copied());
+                let name = escape::line(name);
+                Problem::of_request(format!(
+                    "--build-arg {name}: no Dockerfile has 'ARG {name}'{hint}"
+                ))
+            })
+            .collect();
+        self.warnings.extend(warnings);
+    }
+
+    fn report_duplicate_images(&mut self) {
+        let mut first: BTreeMap<&str, (ComponentId, &Image)> = BTreeMap::new();
+        let mut found = Vec::new();
+        for (id, image) in self.images() {
+            let (other_id, other) = *first.entry(&image.name).or_insert((id, image));
+            if other_id != id {
+                let (name, other) = (&image.name, &other.dockerfile);
+                let message =
+                    format!("image '{name}' is also built by {other}: rename one of the two files");
+                found.push(([other_id, id], Problem::of_file(&image.dockerfile, message)));
+            }
+        }
+        for (owners, problem) in found {
+            for owner in owners {
+                self.components[owner].problems.push(problem.clone());
             }
         }
     }
@@ -287,7 +317,11 @@ impl<'a> WorkspaceReader<'a> {
                     return (None, reader);
                 }
                 let is_hidden = name.starts_with('.');
-                ((!is_hidden).then(|| reader.component(name)), reader)
+                let mut component = (!is_hidden).then(|| reader.component(name));
+                if let Some(component) = &mut component {
+                    component.problems.append(&mut reader.problems);
+                }
+                (component, reader)
             })
             .collect();
         let mut components = Vec::new();
@@ -311,9 +345,11 @@ impl<'a> WorkspaceReader<'a> {
         if !self.root.join(&build).is_dir() {
             return component;
         }
+        component.build_links.extend(self.follow(&build));
         let mut images: BTreeMap<String, Candidates> = BTreeMap::new();
         for file in self.list(&build) {
             let path = format!("{build}/{file}");
+            component.build_links.extend(self.follow(&path));
             if let Some(stem) = file.strip_suffix(".dockerfile") {
                 let (image, flavor) = split_flavor(stem);
                 images.entry(image).or_default().insert(flavor, path);
@@ -332,6 +368,23 @@ impl<'a> WorkspaceReader<'a> {
         component.images =
             images.into_iter().filter_map(|(name, files)| self.image(name, &files)).collect();
         component
+    }
+
+    /// What a link leads to, relative to the root.
+    fn follow(&mut self, path: &str) -> Option<PathBuf> {
+        let link = self.root.join(path);
+        let target = link.is_symlink().then(|| link.canonicalize().ok()).flatten()?;
+        let target = match target.strip_prefix(self.root.canonicalize().ok()?) {
+            Ok(target) => return Some(target.to_owned()),
+            Err(_) => target,
+        };
+        let message = format!(
+            "is a link to {}, outside of the workspace: what is there is neither watched nor the \
+             same in other checkouts",
+            escape::line(&target.to_string_lossy())
+        );
+        self.warnings.push(Problem::of_file(path, message));
+        None
     }
 
     /// Rejects scripts that their interpreter would misread, before anything runs. Other
@@ -373,7 +426,7 @@ impl<'a> WorkspaceReader<'a> {
             ));
         }
         let (dockerfile_digest, Dockerfile { uses, args, context_reads, has_onbuild, provenance }) =
-            self.dockerfile(&dockerfile)?;
+            self.dockerfile(&dockerfile);
         let context_reads =
             if self.options.whole_context { ContextReads::All } else { context_reads };
         Some(Image {
@@ -407,19 +460,20 @@ impl<'a> WorkspaceReader<'a> {
         Some(first)
     }
 
-    fn dockerfile(&mut self, path: &str) -> Option<(Digest, Dockerfile)> {
-        let bytes = self.read(path)?;
-        match parser::parse(&bytes, &self.options.build_args) {
-            Ok(dockerfile) => Some((blake3::hash(&bytes), dockerfile)),
-            Err(error) => {
-                self.problems.push(Problem {
-                    file: Some(path.to_owned()),
-                    line: error.line(),
-                    message: error.to_string(),
-                });
-                None
-            }
+    /// A Dockerfile; one that uses nothing if it cannot be read, so that the image is still
+    /// known to those that use it.
+    fn dockerfile(&mut self, path: &str) -> (Digest, Dockerfile) {
+        let bytes = self.read(path);
+        let parsed = bytes.as_ref().map(|bytes| parser::parse(bytes, &self.options.build_args));
+        if let Some(Err(error)) = &parsed {
+            self.problems.push(Problem {
+                file: Some(path.to_owned()),
+                line: error.line(),
+                message: error.to_string(),
+            });
         }
+        let dockerfile = parsed.and_then(Result::ok).unwrap_or_default();
+        (blake3::hash(&bytes.unwrap_or_default()), dockerfile)
     }
 
     /// Parses a `component.dep`: one name per line, `#` starts a comment.

@@ -7,6 +7,7 @@ mod chart;
 mod choice;
 mod options;
 
+use xtask_core::problem::Problems;
 use xtask_core::workspace::registry_config::RegistryConfig;
 
 use crate::build::changed_since;
@@ -15,6 +16,7 @@ use crate::build::prepare::read_workspace;
 use crate::build::run as build;
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
+use crate::event::Event;
 use crate::event_channel::Events;
 use crate::system::records::Records;
 
@@ -33,6 +35,10 @@ pub(crate) async fn run(
     let (workspace, graph) =
         read_workspace(&ctx.root, &options.reading, registry.as_ref(), &events)?;
     let choice = choose(&workspace, &graph, options)?;
+    Problems::check(graph.cycles(&choice.shown))?;
+    for problem in graph.problems(&workspace, &choice.shown) {
+        ctx.events.send(Event::Warning(problem));
+    }
     let registry_names = registry.as_ref().map(RegistryConfig::names);
     let mut chart = Chart::new(&workspace, &graph, &choice);
     if options.external {
@@ -48,7 +54,7 @@ pub(crate) async fn run(
     if options.stale {
         let shown: Vec<String> = chart.components().map(str::to_owned).collect();
         let scope = Scope { reading: options.reading.clone(), selection: shown.into() };
-        let how = BuildOptions::default();
+        let how = BuildOptions { keep_going: true, ..BuildOptions::default() };
         chart.add_states(build::preview(ctx.engine(), &scope, &how, "graph", ctx).await?);
     }
     Ok(chart)

@@ -141,10 +141,14 @@ impl ChangeBatch {
 
     /// Whether the workspace must be reloaded: its components, Dockerfiles, dependencies or links
     /// may have changed.
-    pub(crate) fn needs_reload(&self, root: &Path) -> bool {
+    pub(crate) fn needs_reload(&self, workspace: &Workspace) -> bool {
+        let links = || workspace.components.iter().flat_map(|component| &component.build_links);
         self.is_lost
             || self.paths.iter().any(|(path, change)| {
-                if change.is_structural && root.join(path).is_symlink() {
+                if change.is_structural && workspace.root.join(path).is_symlink() {
+                    return true;
+                }
+                if links().any(|target| path.starts_with(target) || target.starts_with(path)) {
                     return true;
                 }
                 let names: Vec<_> = path.iter().collect();
@@ -235,7 +239,7 @@ fn touched_by(path: &Path, workspace: &Workspace) -> BTreeSet<ComponentId> {
     let is_head = path.starts_with(".git");
     let leads_to = |target: &PathBuf| path.starts_with(target) || target.starts_with(path);
     let affected = workspace.components.enumerate().filter(|(_, component)| {
-        component.link_targets.iter().any(leads_to)
+        component.link_targets.iter().chain(&component.build_links).any(leads_to)
             || component.inputs.as_ref().is_some_and(|(_, inputs)| {
                 (is_head && inputs.head)
                     || inputs.declares(path)

@@ -194,6 +194,9 @@ fn state(
         .map(|dependency| workspace.components[dependency].name.clone())
         .collect();
     let mut fields = FieldHasher::default();
+    for problem in &component.problems {
+        fields.add(problem.to_string().as_bytes());
+    }
     let mut has_outputs = true;
     if component.has_hooks() {
         // Outputs are computed from the other inputs, so only changes to them count.

@@ -38,6 +38,7 @@ impl Loaded {
         } else {
             graph.closure(&named)
         };
+        Problems::check(graph.cycles(&watched))?;
         Ok(Self { workspace: Arc::new(workspace), graph, watched })
     }
 

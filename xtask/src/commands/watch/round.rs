@@ -149,7 +149,7 @@ impl<E: Engine> Session<'_, E> {
             let changed = self.snapshot.changed(workspace, &now);
             let outdated = in_steps(&changed);
             debug!(?batch, ?changed, ?outdated, "changes during the round");
-            if batch.needs_reload(&self.setup.ctx.root) {
+            if batch.needs_reload(workspace) {
                 cancellation.give_up(&outdated);
                 continue;
             }

@@ -215,7 +215,11 @@ impl<E: Engine> Session<'_, E> {
         if batch.is_lost() {
             self.changes.restart();
         }
-        if batch.needs_reload(&self.setup.ctx.root) || self.loaded.is_none() {
+        let is_obsolete = match &self.loaded {
+            Some(loaded) => batch.needs_reload(&loaded.workspace),
+            None => true,
+        };
+        if is_obsolete {
             self.load().await;
         }
     }

@@ -1,7 +1,8 @@
 //! Which files of a workspace can make an image stale, so that no others are watched.
 //!
-//! These are the files under `src/` except temporary folders, and the declared inputs of hooks and
-//! the targets of links out of a component that others depend on, wherever they are. A file that
+//! These are the files under `src/` except temporary folders, and the declared inputs of hooks,
+//! what links in `build/` lead to, and the targets of links out of a component that others depend
+//! on, wherever they are. A file that
 //! `.dockerignore` excludes from every context does not count, unless a hook can read it or another
 //! component gets it under `dependency/`.
 
@@ -34,7 +35,8 @@ impl WatchFilter {
             filter.has_head |= inputs.head;
         }
         for (id, component) in workspace.components.enumerate() {
-            filter.extra_paths.extend(component.link_targets.iter().cloned());
+            let linked = component.link_targets.iter().chain(&component.build_links);
+            filter.extra_paths.extend(linked.cloned());
             let has_dependents = !graph.neighbors(id, Direction::Dependents).is_empty();
             if component.has_hooks() || component.images.is_empty() || has_dependents {
                 continue;
