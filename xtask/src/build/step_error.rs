@@ -132,7 +132,7 @@ impl StepError {
                 };
                 let found = excerpt::locate(&contents, named, &source.to_string());
                 let image = component.images.iter().find(|it| it.name == *image);
-                let hint = found.missing.zip(image).map(|(path, image)| {
+                let hint = found.missing.zip(image).and_then(|(path, image)| {
                     ContextSpec::own(component, image).explain_missing(root, &path)
                 });
                 Location { line: found.line, hint, ..of_file(dockerfile) }

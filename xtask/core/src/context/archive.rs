@@ -64,7 +64,10 @@ fn append_linked<W: Write>(
     context: &Context,
     name: &str,
 ) -> io::Result<()> {
-    let ignore = context.items().find(|item| item.path() == Path::new(IGNORE_FILE));
+    let is_ignore_file = |item: &ContextEntry<'_>| {
+        item.entry.kind == Kind::File && item.path() == Path::new(IGNORE_FILE)
+    };
+    let ignore = context.items().find(is_ignore_file);
     let mut rules = match &ignore {
         Some(ignore) => read_file(ignore)?,
         None => IGNORE_FILE.into(),

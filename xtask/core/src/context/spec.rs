@@ -94,26 +94,27 @@ impl ContextSpec {
     }
 
     /// Why a path that an instruction names is not in the context: the line of the ignore file
-    /// that excludes it, or what is there instead.
-    pub fn explain_missing(&self, root: &Path, path: &str) -> String {
+    /// that excludes it, or what is there instead; `None` if it is there.
+    pub fn explain_missing(&self, root: &Path, path: &str) -> Option<String> {
         let path = path.trim_matches('/');
         let shown = escape::line(path);
         if let Ok((ignore, Some(file))) = self.ignore_rules(root)
             && let Some(line) = ignore.line_for(path)
         {
             let file = file.display();
-            return format!("{}/{file}:{line} excludes '{shown}' from the context", self.dir);
+            return Some(format!("{}/{file}:{line} excludes '{shown}' from the context", self.dir));
         }
-        let Some(on_disk) = self.on_disk(root, Path::new(path), true) else {
-            return format!("the context, {}, has no '{shown}'", self.dir);
-        };
+        let on_disk = self.on_disk(root, Path::new(path), true)?;
+        if on_disk.symlink_metadata().is_ok() {
+            return None;
+        }
         let siblings = on_disk.parent().and_then(|folder| fs::read_dir(folder).ok());
         let siblings = siblings.into_iter().flatten().flatten();
         let siblings: Vec<String> =
             siblings.filter_map(|entry| entry.file_name().into_string().ok()).collect();
         let name = path.rsplit('/').next().unwrap_or(path);
         let hint = did_you_mean(name, siblings.iter().map(String::as_str));
-        format!("the context, {}, has no '{shown}'{hint}", self.dir)
+        Some(format!("the context, {}, has no '{shown}'{hint}", self.dir))
     }
 
     /// The path in the file system of a path in the context; `None` if nothing can be there.

@@ -20,6 +20,7 @@ use crate::context::hook_outputs::HookOutputs;
 use crate::context::prune;
 use crate::context::spec::{ContextSpec, DependencyFolder};
 use crate::context::tree::{Entry, Kind, Remembered, Tree, Wanted, unreadable};
+use crate::context::verified_reader::changed_while_sending;
 use crate::dockerfile::context_reads::{ContextReads, Reach};
 use crate::paths::{BUILD, SRC, TEMPORARY, component_dir};
 use crate::problem::Problem;
@@ -158,12 +159,19 @@ impl TreeCache {
         if own.has_file(&of.dockerfile) {
             return Ok(None);
         }
-        match Tree::of_linked_file(&self.root.join(&of.dir), &of.dockerfile) {
-            Ok(tree) => Ok(Some(ContextPart::without(of.dir.clone(), Arc::new(tree), &[]))),
+        let folder = self.root.join(&of.dir);
+        let tree = match Tree::of_linked_file(&folder, &of.dockerfile) {
+            Ok(tree) => tree,
             // The engine reports it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let file = ContextPart::without(of.dir.clone(), Arc::new(tree), &[]);
+        // The fingerprint has what was parsed.
+        if file.digest(&of.dockerfile)? != Some(of.dockerfile_digest) {
+            return Err(with_path(&folder.join(&of.dockerfile))(changed_while_sending()));
         }
+        Ok(Some(file))
     }
 
     /// The parts that the Dockerfile can read, if this is certain. Nothing else is walked.
@@ -182,11 +190,9 @@ impl TreeCache {
         let own = self.readable(of, ignore, &always)?;
         let mut parts = vec![self.own_part(of, own, ignore)?];
         // A hook may have changed the Dockerfile since it was parsed.
-        let digest = match self.linked_dockerfile(of, &parts[0])? {
-            Some(linked) => linked.digest(&of.dockerfile)?,
-            None => parts[0].digest(&of.dockerfile)?,
-        };
-        if digest != Some(of.dockerfile_digest) {
+        let own = &parts[0];
+        if own.has_file(&of.dockerfile) && own.digest(&of.dockerfile)? != Some(of.dockerfile_digest)
+        {
             return Ok(None);
         }
         let is_read = |dependency: &&DependencyFolder| {
