@@ -240,7 +240,7 @@ impl Instruction {
         };
         let carrier = instruction.trigger.as_deref().unwrap_or(&instruction);
         let may_have = matches!(carrier.keyword, Keyword::Run | Keyword::Copy | Keyword::Add);
-        if may_have && carrier.json().is_none() {
+        if may_have && text.contains("<<") && carrier.json().is_none() {
             let words = lexer::words(text, '\\');
             instruction.here_docs = words.iter().filter_map(|word| HereDoc::of(word)).collect();
         }
