@@ -53,17 +53,17 @@ pub fn write(context: &Context, out: impl Write) -> io::Result<()> {
         }
         Ok::<_, io::Error>(())
     })?;
-    if let Some(name) = linked {
-        append_linked(&mut archive, context, &name)?;
+    if let (Some(name), Some(dockerfile)) = (linked, context.linked_dockerfile()) {
+        for file in dockerfile.items() {
+            append_contents(&mut archive, &name, &read_file(&file)?)?;
+        }
+        append_contents(&mut archive, IGNORE_FILE, &rules_with(&name, context)?)?;
     }
     archive.into_inner()?.flush()
 }
 
-fn append_linked<W: Write>(
-    archive: &mut tar::Builder<W>,
-    context: &Context,
-    name: &str,
-) -> io::Result<()> {
+/// The ignore file of a context, with one more rule.
+fn rules_with(name: &str, context: &Context) -> io::Result<Vec<u8>> {
     let is_ignore_file = |item: &ContextEntry<'_>| {
         item.entry.kind == Kind::File && item.path() == Path::new(IGNORE_FILE)
     };
@@ -73,15 +73,17 @@ fn append_linked<W: Write>(
         None => IGNORE_FILE.into(),
     };
     rules.extend(format!("\n{name}\n").bytes());
-    let files = context.linked_dockerfile().into_iter().flat_map(Context::items);
-    let files: Vec<_> =
-        files.map(|file| Ok((name, read_file(&file)?))).collect::<io::Result<_>>()?;
-    for (name, contents) in files.into_iter().chain([(IGNORE_FILE, rules)]) {
-        let mut header = new_header(0o600, 0, Kind::File);
-        header.set_size(contents.len() as u64);
-        archive.append_data(&mut header, name, &contents[..])?;
-    }
-    Ok(())
+    Ok(rules)
+}
+
+fn append_contents<W: Write>(
+    archive: &mut tar::Builder<W>,
+    name: &str,
+    contents: &[u8],
+) -> io::Result<()> {
+    let mut header = new_header(0o600, 0, Kind::File);
+    header.set_size(contents.len() as u64);
+    archive.append_data(&mut header, name, contents)
 }
 
 fn read_file(item: &ContextEntry<'_>) -> io::Result<Vec<u8>> {

@@ -32,7 +32,8 @@ pub fn locate(dockerfile: &[u8], named: Option<&str>, message: &str) -> Located 
     let Some(file) = File::read(dockerfile) else { return Located::default() };
     let podman = podman_step(message);
     let named = named.or(podman.as_deref());
-    let found = match missing_source(message) {
+    let missing = missing_source(message);
+    let found = match missing {
         Some(missing) => file.reader_of(missing, named),
         None => match named {
             Some(named) => file.find(named),
@@ -40,7 +41,7 @@ pub fn locate(dockerfile: &[u8], named: Option<&str>, message: &str) -> Located 
         },
     };
     let reads_context = found.is_some_and(|found| !reads_stage(found));
-    let missing = missing_source(message).filter(|path| reads_context && !path.is_empty());
+    let missing = missing.filter(|path| reads_context && !path.is_empty());
     Located { line: found.map(|found| found.line), missing: missing.map(str::to_owned) }
 }
 
@@ -165,12 +166,9 @@ impl File {
 
     /// The instruction that reads a path which is missing.
     fn reader_of(&self, missing: &str, named: Option<&str>) -> Option<&Instruction> {
-        let mut readers = self.instructions().iter().filter(|it| has_source(it, missing));
-        if let Some(reader) = only(readers.by_ref()) {
-            return Some(reader);
-        }
+        let readers = self.instructions().iter().filter(|it| has_source(it, missing));
         let may_read = |it: &&Instruction| has_source(it, missing) || has_pattern(it);
-        self.find(named?).filter(may_read)
+        only(readers).or_else(|| self.find(named?).filter(may_read))
     }
 
     /// The `RUN` whose command a message quotes: engines may report an error without naming
