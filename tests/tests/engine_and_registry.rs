@@ -216,7 +216,7 @@ fn is_tried_again(workspace: &Workspace, status: Option<&'static str>, body: &'s
     workspace.write("config/services-configuration.yaml", &config);
     let push = ["push", "-c", "config", "--retry-for", "1"];
     let output = workspace.xtask(&push).exits_with(1);
-    output.stderr.contains("retrying in")
+    output.stderr.contains("trying again in")
 }
 
 #[test]

@@ -143,7 +143,7 @@ fn a_registry_that_is_down_is_tried_again_and_given_up() {
     let output = workspace.xtask(&push).exits_with(1);
     expect![[r#"
         pushing: [REGISTRY]/some/where/tt-web:1.10
-        retry: [REGISTRY]/some/where/tt-web:1.10: Get "http://[REGISTRY]/v2/": dial tcp [REGISTRY]: connect: connection refused; retrying in [TIME]
+        retry: [REGISTRY]/some/where/tt-web:1.10: Get "http://[REGISTRY]/v2/": dial tcp [REGISTRY]: connect: connection refused; trying again in [TIME]
         failed: [REGISTRY]/some/where/tt-web:1.10: Get "http://[REGISTRY]/v2/": dial tcp [REGISTRY]: connect: connection refused
         error: 1 of 1 images were not pushed: see the errors above
     "#]].assert_eq(&output.stderr);
@@ -156,7 +156,7 @@ fn a_registry_that_restarts_is_waited_for() {
     workspace.xtask(&["build"]).exits_with(0);
     registry.stop();
     let mut running = workspace.start(&["push", "-c", "config", "-i", "tt-web"]);
-    running.wait_for("retrying in");
+    running.wait_for("trying again in");
     registry.restart();
     let output = running.finish().exits_with(0);
     assert_eq!(output.stdout, "[REGISTRY]/some/where/tt-web:1.10@[DIGEST]\n");

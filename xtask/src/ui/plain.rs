@@ -108,7 +108,7 @@ impl Plain {
             }
             Event::PushRetried { reference, reason, delay } => {
                 let delay = text::seconds(*delay);
-                let text = format!("{reference}: {reason}; retrying in {delay}");
+                let text = format!("{reference}: {reason}; trying again in {delay}");
                 self.titled("retry", &bold(Style::new().yellow()), text)
             }
             Event::PushFailed { reference, reason } => {
