@@ -38,10 +38,14 @@ impl Output {
         self
     }
 
-    /// The last words: from the line that begins with `error:` on.
+    /// The last error: from the line that begins with `error:` on, up to the command that
+    /// reproduces it if there is one.
     pub fn error(&self) -> &str {
         let start = self.stderr.rfind("\nerror: ").map_or(0, |place| place + 1);
-        &self.stderr[start..]
+        let text = &self.stderr[start..];
+        let Some(last_line) = text.find("\nto reproduce: ") else { return text };
+        let end = text[last_line + 1..].find('\n').map_or(text.len(), |it| last_line + 2 + it);
+        &text[..end]
     }
 
     /// The components that were built, sorted.

@@ -251,7 +251,13 @@ impl Engine for ScriptedEngine {
         Ok(())
     }
 
-    async fn pull(&self, reference: &str, _: Option<&str>, _: &Logins) -> Result<(), EngineError> {
+    async fn pull(
+        &self,
+        _: &str,
+        reference: &str,
+        _: Option<&str>,
+        _: &Logins,
+    ) -> Result<(), EngineError> {
         Err(EngineError::Refused(format!("no registry has {reference}")))
     }
 

@@ -1,7 +1,10 @@
+use std::fs;
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::output::replace_times;
 use crate::workspace::wait_until;
@@ -14,7 +17,8 @@ pub struct Terminal {
     child: Child,
     keys: ChildStdin,
     written: Arc<Mutex<Vec<u8>>>,
-    columns: u16,
+    /// The columns, and from which byte of the output on.
+    sizes: Vec<(usize, u16)>,
     prefix: String,
 }
 
@@ -33,7 +37,10 @@ impl Terminal {
                 None => script.env_remove(name),
             };
         }
-        script.env("TERM", "xterm-256color").env_remove("CI");
+        script.env_remove("CI");
+        if !command.get_envs().any(|(name, _)| name == "TERM") {
+            script.env("TERM", "xterm-256color");
+        }
         if let Some(dir) = command.get_current_dir() {
             script.current_dir(dir);
         }
@@ -52,17 +59,91 @@ impl Terminal {
             }
         });
         let keys = child.stdin.take().expect("a pipe");
-        Self { child, keys, written, columns, prefix: prefix.to_owned() }
+        Self { child, keys, written, sizes: vec![(0, columns)], prefix: prefix.to_owned() }
     }
 
     /// What a person sees, without the empty lines below.
     pub fn screen(&self) -> String {
-        let mut parser = vt100::Parser::new(ROWS, self.columns, 0);
-        parser.process(&self.written.lock().expect("no panic"));
+        let parser = self.parser();
+        let columns = parser.screen().size().1;
         let rows: Vec<String> =
-            parser.screen().rows(0, self.columns).map(|row| row.trim_end().to_owned()).collect();
+            parser.screen().rows(0, columns).map(|row| row.trim_end().to_owned()).collect();
         let screen = rows.join("\n").trim_end().replace(&self.prefix, "tt-");
         replace_times(&(screen + "\n"))
+    }
+
+    /// Waits until a text was drawn so many times more.
+    pub fn wait_for_redraws(&self, text: &str, times: usize) {
+        let count = || {
+            let written = self.written.lock().expect("no panic");
+            written.windows(text.len()).filter(|part| *part == text.as_bytes()).count()
+        };
+        let before = count();
+        wait_until(&format!("'{text}' drawn again"), || count() >= before + times);
+    }
+
+    /// Whether the first line on the screen with this text has it in red.
+    pub fn is_red(&self, text: &str) -> bool {
+        let parser = self.parser();
+        let screen = parser.screen();
+        let mut rows = screen.rows(0, screen.size().1).zip(0..);
+        rows.find_map(|(row, number)| {
+            let column = u16::try_from(row[..row.find(text)?].chars().count()).ok()?;
+            Some(screen.cell(number, column)?.fgcolor() == vt100::Color::Idx(1))
+        })
+        .expect("the text is on the screen")
+    }
+
+    /// Makes the terminal narrower or wider.
+    pub fn resize(&mut self, columns: u16) {
+        self.stty(&["cols", &columns.to_string()]);
+        let written = self.written.lock().expect("no panic").len();
+        self.sizes.push((written, columns));
+    }
+
+    /// A terminal that has got everything.
+    fn parser(&self) -> vt100::Parser {
+        let written = self.written.lock().expect("no panic");
+        let mut parser = vt100::Parser::new(ROWS, self.sizes[0].1, 0);
+        let ends = self.sizes.iter().skip(1).map(|(end, _)| *end).chain([written.len()]);
+        for ((start, columns), end) in self.sizes.iter().zip(ends) {
+            parser.screen_mut().set_size(ROWS, *columns);
+            parser.process(&written[*start..end]);
+        }
+        parser
+    }
+
+    /// Turns on line buffering and echo, as a shell does.
+    pub fn cook(&self) {
+        self.stty(&["icanon", "echo"]);
+    }
+
+    fn stty(&self, settings: &[&str]) {
+        let tty = fs::read_link(format!("/proc/{}/fd/0", self.process())).expect("a terminal");
+        let status = Command::new("stty").arg("-F").arg(tty).args(settings).status();
+        assert!(status.expect("stty runs").success());
+    }
+
+    /// The binary's process.
+    fn process(&self) -> String {
+        let children = format!("/proc/{0}/task/{0}/children", self.child.id());
+        fs::read_to_string(children).expect("a process").trim().to_owned()
+    }
+
+    /// Stops the binary, as Ctrl-Z does; `script` stops with it.
+    pub fn suspend(&self) {
+        let process = self.process().parse().ok().and_then(Pid::from_raw).expect("a process");
+        kill_process(process, Signal::STOP).expect("it runs");
+        let stat = format!("/proc/{}/stat", self.child.id());
+        wait_until("script to stop", || {
+            fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T "))
+        });
+    }
+
+    /// Lets `script` go on, and with it the binary.
+    pub fn resume(&self) {
+        let script = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        kill_process(script.expect("a process"), Signal::CONT).expect("it is there");
     }
 
     /// Waits until the screen shows a text.

@@ -1,6 +1,6 @@
 //! A round runs what it can at the same time, ends as it should, and tells exactly how.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use expect_test::expect;
 use serde_json::Value;
@@ -25,7 +25,17 @@ fn outcomes(output: &Output) -> BTreeMap<String, String> {
     lines
         .filter(|(_, text)| ends.iter().any(|end| text.starts_with(end)))
         .map(|(name, text)| (name.trim().to_owned(), text.replace(" in [TIME]", "")))
+        .chain(output.stderr.lines().flat_map(not_run))
         .collect()
+}
+
+/// Those of a line such as `note: 2 not run because bad failed: after, last`.
+fn not_run(line: &str) -> Vec<(String, String)> {
+    let Some((_, rest)) = line.split_once(" not run") else { return Vec::new() };
+    let Some((why, names)) = rest.rsplit_once(": ").filter(|_| line.starts_with("note: ")) else {
+        return Vec::new();
+    };
+    names.split(", ").map(|name| (name.to_owned(), format!("not run{why}"))).collect()
 }
 
 fn shown(outcomes: &BTreeMap<String, String>) -> String {
@@ -171,10 +181,11 @@ fn github_gets_groups_and_annotations() {
         bad | [1/2] FROM docker.io/library/tt-box
         bad | [2/2] RUN sleep 1; echo no; false tt-
         bad | no
-        bad | src/bad/build/tt-bad.dockerfile:2: image 'tt-bad' failed to build: executor failed running [/bin/sh -c sleep 1; echo no; false tt-]: exit code: 1
+        error: src/bad/build/tt-bad.dockerfile:2: image 'tt-bad' failed to build: executor failed running [/bin/sh -c sleep 1; echo no; false tt-]: exit code: 1
+          1 | FROM tt-box
+        > 2 | RUN sleep 1; echo no; false tt-
         bad | failed in [TIME]
         ::endgroup::
-        finished: 0 built, 0 up to date, 1 failed in [TIME]
         ::error file=src/bad/build/tt-bad.dockerfile,line=2::src/bad/build/tt-bad.dockerfile:2: image 'tt-bad' failed to build: executor failed running [/bin/sh -c sleep 1; echo no; false tt-]: exit code: 1
         error: src/bad/build/tt-bad.dockerfile:2: image 'tt-bad' failed to build: executor failed running [/bin/sh -c sleep 1; echo no; false tt-]: exit code: 1
           1 | FROM tt-box
@@ -182,6 +193,7 @@ fn github_gets_groups_and_annotations() {
         last log lines (target/xtask/logs/bad.log):
             no
         to reproduce: cargo xtask build -s bad
+        finished: 0 built, 0 up to date, 1 failed in [TIME]
     "#]]
     .assert_eq(&output.stderr.replace("CACHED ", ""));
     let summary = std::fs::read_to_string(workspace.root().join("target/summary.md")).unwrap();
@@ -231,4 +243,57 @@ fn timings_are_a_page_of_their_own_and_a_trace() {
     let trace: Value = serde_json::from_str(&read("timings.json")).unwrap();
     let events = trace["traceEvents"].as_array().unwrap();
     assert_eq!(events.iter().filter(|event| event["ph"] == "X").count(), 7);
+}
+
+/// The events of a build, with `-j 1`.
+fn events_of_one_job(workspace: &Workspace) -> Vec<Value> {
+    let output = workspace.xtask(&["build", "-j", "1", "--progress", "json"]).exits_with(0);
+    output.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_step_takes_as_long_as_it_works_and_not_as_long_as_it_waits() {
+    let clock = "cut -d' ' -f1 /proc/uptime";
+    let images = |count: usize| -> String {
+        format!("FROM tt-box\nRUN echo {count} tt-; {clock}; sleep 1; {clock}\n")
+    };
+    let workspace = Workspace::new()
+        .with_box()
+        .image("one", &images(1))
+        .image("two", &images(2))
+        .file("src/two/build/tt-more.dockerfile", &images(3))
+        // Its hook runs long before its image.
+        .image("hooked", "FROM tt-two\nCOPY build /\n")
+        .script("src/hooked/build/build-pre.sh", "#!/bin/sh\n");
+    let events = events_of_one_job(&workspace);
+    let mut running: BTreeSet<&str> = BTreeSet::new();
+    let (mut slept, mut read_clock) = (BTreeMap::<&str, f64>::new(), None);
+    let (mut sum, mut round) = (0.0, 0.0);
+    for event in &events {
+        let component = event["component"].as_str().unwrap_or_default();
+        match event["event"].as_str().unwrap() {
+            "step_started" | "step_resumed" => assert!(running.insert(component), "{event}"),
+            "step_paused" => assert!(running.remove(component), "{event}"),
+            "log" => {
+                if let Ok(now) = event["line"].as_str().unwrap().parse::<f64>() {
+                    match read_clock.take() {
+                        Some(before) => *slept.entry(component).or_default() += now - before,
+                        None => read_clock = Some(now),
+                    }
+                }
+            }
+            "step_finished" => {
+                running.remove(component);
+                let seconds = event["seconds"].as_f64().unwrap();
+                let slept = slept.get(component).copied().unwrap_or_default();
+                assert!(seconds >= slept, "{component}: {seconds} of {slept}");
+                sum += seconds;
+            }
+            "round_finished" => round = event["seconds"].as_f64().unwrap(),
+            _ => {}
+        }
+        assert!(running.len() <= 1, "{running:?} at the same time: {event}");
+    }
+    assert!(slept.values().sum::<f64>() >= 2.9, "{slept:?}");
+    assert!(sum <= round, "one job worked for {sum} of {round}");
 }

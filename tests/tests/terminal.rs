@@ -111,18 +111,15 @@ fn a_failing_build_at_80_columns() {
         error: src/web/build/tt-web.dockerfile:2: image 'tt-web' fai
         led to build: executor failed running [/bin/sh -c echo first; echo second; exit
         3]: exit code: 3
-        ✗ web failed after [TIME]
-        - after not run because web failed
-        1 built, 0 up to date, 1 failed, 1 not run in [TIME]
-        error: src/web/build/tt-web.dockerfile:2: image 'tt-web' fai
-        led to build: executor failed running [/bin/sh -c echo first; echo second; exit
-        3]: exit code: 3
           1 | FROM tt-base
         > 2 | RUN echo first; echo second; exit 3
         last log lines (target/xtask/logs/web.log):
             first
             second
         to reproduce: cargo xtask build -s web
+        ✗ web failed after [TIME]
+        - 1 not run because web failed: after
+        1 built, 0 up to date, 1 failed, 1 not run in [TIME]
     "#]]
     .assert_eq(&failing(80));
 }
@@ -130,12 +127,8 @@ fn a_failing_build_at_80_columns() {
 #[test]
 fn a_failing_build_at_40_columns() {
     expect![[r#"
-        bin/sh -c echo first; echo second; exit
-        3]: exit code: 3
-        ✗ web failed after [TIME]
-        - after not run because web failed
-        1 built, 0 up to date, 1 failed, 1 not r
-        un in [TIME]
+          web: tt-web: image missing i
+        n the engine
         error: src/web/build/tt-web.do
         ckerfile:2: image 'tt-web' fai
         led to build: executor failed running [/
@@ -149,6 +142,10 @@ fn a_failing_build_at_40_columns() {
             first
             second
         to reproduce: cargo xtask build -s web
+        ✗ web failed after [TIME]
+        - 1 not run because web failed: after
+        1 built, 0 up to date, 1 failed, 1 not r
+        un in [TIME]
     "#]]
     .assert_eq(&failing(40));
 }
@@ -172,7 +169,7 @@ fn an_interrupted_build_at_80_columns() {
           plain: tt-plain: image missing in the engine
         ✓ plain [TIME]
         - slow cancelled
-        - web not run
+        - 1 not run: web
         2 built, 0 up to date, 0 failed, 1 cancelled, 1 not run in [TIME] (critical path b
         ase → plain [TIME], [N] jobs on average)
         error: interrupted
@@ -190,7 +187,7 @@ fn an_interrupted_build_at_40_columns() {
         ng in the engine
         ✓ plain [TIME]
         - slow cancelled
-        - web not run
+        - 1 not run: web
         2 built, 0 up to date, 0 failed, 1 cance
         lled, 1 not run in [TIME] (critical path b
         ase → plain [TIME], [N] jobs on average)
@@ -247,36 +244,36 @@ fn a_watch_at_80_columns() {
     while_it_is_watched(
         80,
         &expect![[r#"
-        ✓ base [TIME]
-          plain: tt-plain: image missing in the engine
-        ✓ plain [TIME]
-          slow: tt-slow: image missing in the engine
-        ✓ slow [TIME]
-          web: tt-web: image missing in the engine
-        ✓ web [TIME]
-        4 built, 0 up to date, 0 failed in [TIME] (critical path base → plain → web [TIME],
-        [N] jobs on average)
-        Enter  build what is stale
-        f      rebuild everything
-        p      pause or resume
-        l      show the last failures
-        g      show all components
-        q      quit
-        ✓ base  built
-        ✓ plain built ← base
-        ✓ slow  built
-        ✓ web   built ← plain, slow
-        4 built [TIME] ago · watching 4 components · ? for keys
-    "#]],
+            ✓ base [TIME]
+              plain: tt-plain: image missing in the engine
+            ✓ plain [TIME]
+              slow: tt-slow: image missing in the engine
+            ✓ slow [TIME]
+              web: tt-web: image missing in the engine
+            ✓ web [TIME]
+            4 built, 0 up to date, 0 failed in [TIME] (critical path base → plain → web [TIME],
+            [N] jobs on average)
+            Enter  build what is stale
+            f      rebuild everything
+            p      pause or resume
+            l      show the last failures
+            g      show all components
+            q      quit
+            ✓ base  built
+            ✓ plain built ← base
+            ✓ slow  built
+            ✓ web   built ← plain, slow
+            4 built [TIME] ago · watching 4 components · ? for keys
+        "#]],
         &expect![[r#"
-        = base up to date
-        = plain up to date
-        = slow up to date
-        = web up to date
-        0 built, 4 up to date, 0 failed in [TIME]
-        no failures
-        all up to date [TIME] ago · watching 4 components · ? for keys
-    "#]],
+            = base up to date
+            = plain up to date
+            = slow up to date
+            = web up to date
+            0 built, 4 up to date, 0 failed in [TIME]
+            no failures
+            all up to date [TIME] ago · watching 4 components · ? for keys
+        "#]],
     );
 }
 
@@ -285,35 +282,35 @@ fn a_watch_at_40_columns() {
     while_it_is_watched(
         40,
         &expect![[r#"
-          slow: tt-slow: image missing
-         in the engine
-        ✓ slow [TIME]
-          web: tt-web: image missing i
-        n the engine
-        ✓ web [TIME]
-        4 built, 0 up to date, 0 failed in [TIME]
-        (critical path base → plain → web [TIME],
-        [N] jobs on average)
-        Enter  build what is stale
-        f      rebuild everything
-        p      pause or resume
-        l      show the last failures
-        g      show all components
-        q      quit
-        ✓ base  built
-        ✓ plain built ← base
-        ✓ slow  built
-        ✓ web   built ← plain, slow
-        4 built [TIME] ago · watching 4 componen…
-    "#]],
+              slow: tt-slow: image missing
+             in the engine
+            ✓ slow [TIME]
+              web: tt-web: image missing i
+            n the engine
+            ✓ web [TIME]
+            4 built, 0 up to date, 0 failed in [TIME]
+            (critical path base → plain → web [TIME],
+            [N] jobs on average)
+            Enter  build what is stale
+            f      rebuild everything
+            p      pause or resume
+            l      show the last failures
+            g      show all components
+            q      quit
+            ✓ base  built
+            ✓ plain built ← base
+            ✓ slow  built
+            ✓ web   built ← plain, slow
+            4 built [TIME] ago · watching 4 componen…
+        "#]],
         &expect![[r#"
-        = base up to date
-        = plain up to date
-        = slow up to date
-        = web up to date
-        0 built, 4 up to date, 0 failed in [TIME]
-        no failures
-        all up to date [TIME] ago · watching 4 c…
-    "#]],
+            = base up to date
+            = slow up to date
+            = plain up to date
+            = web up to date
+            0 built, 4 up to date, 0 failed in [TIME]
+            no failures
+            all up to date [TIME] ago · watching 4 c…
+        "#]],
     );
 }

@@ -31,6 +31,8 @@ pub enum Event {
         /// The other command, as it describes itself.
         holder: String,
     },
+    /// How far a long operation is, at most twice a second.
+    Progress(Progress),
     /// The engine, a registry or the file system is slow.
     WaitingFor {
         /// What is waited for: `the engine at … to answer`.
@@ -58,6 +60,16 @@ pub enum Event {
     Output(Output),
     /// A component's step begins.
     StepStarted {
+        /// The component.
+        component: String,
+    },
+    /// No task of a step runs any more: the next one waits for a job.
+    StepPaused {
+        /// The component.
+        component: String,
+    },
+    /// A step that was paused goes on.
+    StepResumed {
         /// The component.
         component: String,
     },
@@ -147,7 +159,7 @@ pub enum Event {
         /// How it ended.
         #[serde(flatten)]
         outcome: Outcome,
-        /// How long it took, from its first task to its last.
+        /// How long at least one of its tasks ran.
         #[serde(rename = "seconds", serialize_with = "seconds")]
         duration: Duration,
     },
@@ -156,12 +168,16 @@ pub enum Event {
         /// The components that are watched, in build order.
         components: Vec<PlannedComponent>,
     },
-    /// Everything is built, and changes are waited for.
-    Watching {
-        /// Whether changes are not acted on.
-        is_paused: bool,
-        /// The number of components that are watched.
-        components: usize,
+    /// Everything is built that can be, and changes are waited for.
+    Watching(WatchState),
+    /// The workspace can be read again, after it could not.
+    WorkspaceFixed,
+    /// A line that the command after a round wrote.
+    PostBuildOutput {
+        /// Where it was written to.
+        stream: Stream,
+        /// Without its line break.
+        line: String,
     },
     /// An error that does not end `watch`.
     WatchError {
@@ -213,6 +229,8 @@ impl Event {
     pub(crate) fn component(&self) -> Option<&str> {
         match self {
             Self::StepStarted { component }
+            | Self::StepPaused { component }
+            | Self::StepResumed { component }
             | Self::Pulling { component, .. }
             | Self::Instruction { component, .. }
             | Self::Log { component, .. }
@@ -244,6 +262,51 @@ impl Event {
         let time = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         serde_json::to_string(&Line { version: VERSION, time, event: self })
     }
+}
+
+/// How far a long operation is.
+#[derive(Clone, Debug, Serialize)]
+pub struct Progress {
+    /// The component that it is done for; none for the whole workspace.
+    pub component: Option<String>,
+    /// What is done.
+    pub operation: Operation,
+    /// What it is done with: an image's name or reference. None for files.
+    pub subject: Option<String>,
+    /// The bytes that are done.
+    pub bytes: u64,
+    /// All bytes, as far as they are known.
+    pub total_bytes: Option<u64>,
+    /// How long it has taken so far.
+    #[serde(rename = "seconds", serialize_with = "seconds")]
+    pub duration: Duration,
+}
+
+/// An operation that can take long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    /// Files are read to compare them with what images were built from.
+    Read,
+    /// A context is sent to the engine.
+    Send,
+    /// The layers of an external base image are pulled.
+    Pull,
+    /// The layers of an image are pushed.
+    Push,
+}
+
+/// What `watch` waits for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct WatchState {
+    /// Whether changes are not acted on.
+    pub is_paused: bool,
+    /// Whether the workspace cannot be read.
+    pub is_broken: bool,
+    /// The number of components that are watched.
+    pub components: usize,
+    /// Those of them that failed and were not built since.
+    pub failed: Vec<String>,
 }
 
 /// What a command prints on standard output.

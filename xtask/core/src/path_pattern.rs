@@ -37,6 +37,17 @@ impl Pattern {
         parse_tokens(path).map(|tokens| Self { tokens })
     }
 
+    /// Whether the last part of the pattern is this name, without wildcards.
+    pub(crate) fn ends_in_name(&self, name: &str) -> bool {
+        let letters = self.tokens.iter().rev().zip(name.chars().rev());
+        let is_same = |(token, letter): (&Token, char)| *token == Token::Char(letter);
+        let count = name.chars().count();
+        let before = self.tokens.len().checked_sub(count + 1).map(|last| &self.tokens[last]);
+        self.tokens.len() >= count
+            && letters.into_iter().all(is_same)
+            && before.is_none_or(|token| *token == Token::Char('/'))
+    }
+
     /// Whether the pattern matches the whole path.
     pub(crate) fn matches(&self, path: &str) -> bool {
         self.states_after(path)[self.tokens.len()]

@@ -136,10 +136,14 @@ impl<'a, E: Engine> BaseImages<'a, E> {
             if *is_pulled {
                 continue;
             }
-            let (component, reference) = (component.name.clone(), reference.clone());
-            self.round.send(Event::Pulling { component, reference: reference.clone() });
+            let reference = reference.clone();
+            self.round.send(Event::Pulling {
+                component: component.name.clone(),
+                reference: reference.clone(),
+            });
             let platform = used.platform.as_deref();
-            let pulled = self.round.engine.pull(&reference, platform, &credentials).await;
+            let pulled =
+                self.round.engine.pull(&component.name, &reference, platform, &credentials).await;
             self.external.borrow_mut().remove(&reference);
             pulled.map_err(|source| {
                 let (file, line) = (image.dockerfile.clone(), used.line);

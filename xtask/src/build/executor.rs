@@ -15,13 +15,14 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tracing::debug;
 use xtask_core::ids::{ComponentId, IdVec, StepId, TaskId};
 use xtask_core::paths::{POST_HOOK, PRE_HOOK};
-use xtask_core::plan::schedule::{Schedule, ScheduledTask};
+use xtask_core::plan::schedule::{Claim, Schedule, ScheduledTask};
 use xtask_core::plan::steps::{Step, Task, TaskKind};
 
 use crate::build::cancel::Cancellation;
 use crate::build::round::Round;
 use crate::build::step::StepRunner;
 use crate::build::step_error::StepError;
+use crate::build::work_clock::WorkClock;
 use crate::engine::Engine;
 use crate::event::{Event, PlannedComponent};
 use crate::outcome::Outcome;
@@ -39,7 +40,10 @@ pub(crate) struct Executor<'a, E> {
 
 #[derive(Default)]
 struct StepState {
-    started: Option<Instant>,
+    is_started: bool,
+    /// None of its tasks runs, and this was said.
+    is_paused: bool,
+    work: WorkClock,
     outcome: Option<Outcome>,
 }
 
@@ -64,6 +68,7 @@ impl<'a, E: Engine> Executor<'a, E> {
         let scheduled = tasks.iter().map(|task| ScheduledTask {
             needs: task.needs.clone(),
             estimate: estimate(round, task, median),
+            claim: claim(round, task),
         });
         let schedule = Schedule::new(&scheduled.collect(), jobs);
         let steps = round.plan.steps.iter().map(|_| StepState::default()).collect();
@@ -80,6 +85,7 @@ impl<'a, E: Engine> Executor<'a, E> {
             while let Some(task) = self.schedule.start() {
                 running.push(self.start(task));
             }
+            self.pause_waiting();
             tokio::select! {
                 ended = running.next() => match ended {
                     Some((task, ended, took)) => self.task_ended(task, ended, took),
@@ -103,10 +109,8 @@ impl<'a, E: Engine> Executor<'a, E> {
         let (runner, task) = (self.runner, &self.tasks[id]);
         debug!(component = self.name(task.step), kind = ?task.kind, "start task");
         let checked = self.cancellation.check(self.step(task.step).component);
-        if checked.is_ok() && task.kind == TaskKind::Begin {
-            self.steps[task.step].started = Some(Instant::now());
-            let component = self.name(task.step);
-            self.round.send(Event::StepStarted { component });
+        if checked.is_ok() {
+            self.work_starts(task);
         }
         async move {
             let started = Instant::now();
@@ -118,8 +122,34 @@ impl<'a, E: Engine> Executor<'a, E> {
         }
     }
 
+    /// Notes that a task of a step runs.
+    fn work_starts(&mut self, task: &Task) {
+        let has_work = claim(self.round, task) != Claim::Nothing;
+        let (component, state) = (self.name(task.step), &mut self.steps[task.step]);
+        state.work.task_started();
+        if !state.is_started && has_work {
+            state.is_started = true;
+            self.round.send(Event::StepStarted { component });
+        } else if std::mem::take(&mut state.is_paused) {
+            self.round.send(Event::StepResumed { component });
+        }
+    }
+
+    /// Says which steps wait for a job.
+    fn pause_waiting(&mut self) {
+        for step in self.steps.ids() {
+            let state = &mut self.steps[step];
+            let waits = state.is_started && state.outcome.is_none() && !state.work.is_running();
+            if waits && !std::mem::replace(&mut state.is_paused, true) {
+                let component = self.name(step);
+                self.round.send(Event::StepPaused { component });
+            }
+        }
+    }
+
     fn task_ended(&mut self, task: TaskId, ended: Ended, took: Duration) {
         let step = self.tasks[task].step;
+        self.steps[step].work.task_ended();
         match ended.map_err(StepError::or_cancelled) {
             Ok(outcome) => {
                 self.took[task] = took;
@@ -135,7 +165,7 @@ impl<'a, E: Engine> Executor<'a, E> {
     fn task_failed(&mut self, task: TaskId, step: StepId, error: &StepError) {
         let lost = self.schedule.fail(task);
         if matches!(error, StepError::Outdated) && !self.cancellation.to_restart().is_empty() {
-            if self.steps[step].started.is_some() {
+            if self.steps[step].is_started {
                 self.finish(step, Outcome::Outdated);
             }
             return;
@@ -174,7 +204,7 @@ impl<'a, E: Engine> Executor<'a, E> {
         let steps: BTreeSet<StepId> = tasks.iter().map(|task| self.tasks[*task].step).collect();
         for step in steps {
             let state = std::mem::take(&mut self.steps[step]);
-            self.runner.reset(step, state.started.is_some());
+            self.runner.reset(step, state.is_started);
         }
         for task in &tasks {
             self.took[*task] = Duration::ZERO;
@@ -213,8 +243,7 @@ impl<'a, E: Engine> Executor<'a, E> {
             return;
         }
         let component = self.name(step);
-        let started = self.steps[step].started;
-        let duration = started.map_or(Duration::ZERO, |started| started.elapsed());
+        let duration = self.steps[step].work.worked();
         if outcome == Outcome::Built {
             self.round.records.borrow_mut().set_duration(&component, duration);
         }
@@ -225,7 +254,7 @@ impl<'a, E: Engine> Executor<'a, E> {
     fn restore_interrupted(&self) {
         for (step, state) in self.round.plan.steps.iter().zip(&self.steps) {
             let is_good = state.outcome.as_ref().is_some_and(Outcome::is_good);
-            if state.started.is_some() && !is_good {
+            if state.is_started && !is_good {
                 self.runner.hooks_interrupted(step);
             }
         }
@@ -237,6 +266,17 @@ impl<'a, E: Engine> Executor<'a, E> {
 
     fn name(&self, step: StepId) -> String {
         self.round.component(self.step(step)).name.clone()
+    }
+}
+
+/// What a task needs to run: only hooks make the beginning and the end of a step work.
+fn claim<E>(round: &Round<'_, E>, task: &Task) -> Claim {
+    let component = round.component(&round.plan.steps[task.step]);
+    match task.kind {
+        TaskKind::Image(_) => Claim::Job,
+        _ if !component.has_hooks() => Claim::Nothing,
+        TaskKind::End if component.post_hook.is_none() => Claim::NextJob,
+        TaskKind::Begin | TaskKind::End => Claim::Job,
     }
 }
 

@@ -1,7 +1,6 @@
 //! One image of a round: what it is made from is read and digested, and it is built unless
 //! the engine has an image made from just that.
 
-use std::io;
 use std::sync::Arc;
 
 use tracing::debug;
@@ -19,6 +18,7 @@ use crate::build::base_images::BaseImages;
 use crate::build::decide::{Decision, explain};
 use crate::build::hook_cache::HookCache;
 use crate::build::image_lookup::ImageLookup;
+use crate::build::reading;
 use crate::build::round::Round;
 use crate::build::step_error::{StepError, image_error, tree_error};
 use crate::engine::{BuildRequest, Engine};
@@ -247,13 +247,11 @@ impl<E: Engine> ImageBuilder<'_, E> {
         if let Some(context) = trees.cached_context(&spec) {
             return Ok(context);
         }
-        let reading = tokio::task::spawn_blocking(move || trees.context(&spec)).await;
-        match reading {
+        let component = self.round.component(step);
+        let events = &self.round.ctx.events;
+        match reading::read(&component.name, events, move || trees.context(&spec)).await {
             Ok(context) => context.map_err(StepError::File),
-            Err(error) => {
-                let component = self.round.component(step);
-                Err(tree_error(component, io::Error::other(error)))
-            }
+            Err(error) => Err(tree_error(component, error)),
         }
     }
 }

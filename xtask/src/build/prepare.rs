@@ -10,6 +10,7 @@ use std::time::Duration;
 use rayon::prelude::*;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
+use xtask_core::context::tree::bytes_digested;
 use xtask_core::context::tree_cache::TreeCache;
 use xtask_core::ids::ComponentId;
 use xtask_core::plan::graph::Graph;
@@ -23,6 +24,7 @@ use crate::build::cancel::Cancellation;
 use crate::build::hook_activity::HookActivity;
 use crate::build::inventory;
 use crate::build::options::{BuildOptions, Scope};
+use crate::build::reading;
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
 use crate::engine::{Engine, EngineError};
@@ -128,15 +130,20 @@ async fn prepare(
         })
     });
     let (slow_read, mut is_reported) = (tokio::time::sleep(SLOW_READ), false);
-    tokio::pin!(slow_read);
+    let progress = reading::report(None, &ctx.events);
+    tokio::pin!(slow_read, progress);
     loop {
         tokio::select! {
             received = thread_events.recv() => match received {
                 Some(received) => ctx.events.send(received.event),
                 None => break,
             },
+            never = &mut progress => never,
             () = &mut slow_read, if !is_reported => {
                 is_reported = true;
+                if bytes_digested() > 0 {
+                    continue;
+                }
                 let what = "the workspace's files to be read, and for git".to_owned();
                 ctx.events.send(Event::WaitingFor { what });
             }

@@ -111,6 +111,7 @@ pub(crate) async fn run_round<E: Engine>(
                     result: Err(error.into()),
                     outcomes: Vec::new(),
                     inexact: BTreeSet::new(),
+                    misread: BTreeSet::new(),
                     engine_images,
                 };
             }
@@ -145,6 +146,6 @@ pub(crate) async fn run_round<E: Engine>(
         cleaned
     };
     let outcomes = ended.map(|(step, outcome)| (step.component, outcome.clone())).collect();
-    let inexact = runner.inexact.take();
-    Completed { result, outcomes, inexact, engine_images: images.into_engine_images() }
+    let (inexact, misread) = (runner.inexact.take(), runner.misread.take());
+    Completed { result, outcomes, inexact, misread, engine_images: images.into_engine_images() }
 }

@@ -55,6 +55,8 @@ pub(crate) struct StepRunner<'a, E> {
     progress: RefCell<IdVec<StepId, Progress>>,
     /// The components whose images were made from what was there only briefly.
     pub(crate) inexact: RefCell<BTreeSet<ComponentId>>,
+    /// The components that failed because a file could not be read or had changed.
+    pub(crate) misread: RefCell<BTreeSet<ComponentId>>,
 }
 
 /// What a step came to so far.
@@ -99,6 +101,7 @@ impl<'a, E: Engine> StepRunner<'a, E> {
             temp_dirs,
             progress: RefCell::new(progress),
             inexact: RefCell::default(),
+            misread: RefCell::default(),
         }
     }
 
@@ -135,6 +138,7 @@ impl<'a, E: Engine> StepRunner<'a, E> {
                 }
                 () = tokio::time::sleep(LATE) => {}
             }
+            self.misread.borrow_mut().insert(step.component);
         }
         error
     }

@@ -21,6 +21,8 @@ pub(crate) struct Completed {
     pub(crate) outcomes: Vec<(ComponentId, Outcome)>,
     /// The components whose images were made from what was there only briefly.
     pub(crate) inexact: BTreeSet<ComponentId>,
+    /// The components that failed because a file could not be read or had changed.
+    pub(crate) misread: BTreeSet<ComponentId>,
     /// What the engine has now.
     pub(crate) engine_images: EngineImages,
 }

@@ -118,7 +118,10 @@ async fn run(cli: Cli) -> Result<(), CommandError> {
         .map_err(|error| Problem::of_request(format!("cannot install signal handlers: {error}")))
         .map_err(Problems::from)?;
     let (events, hearer) = Events::with_reader();
-    let ui_options = cli.ui_options(io::stderr().is_terminal(), is_github(), is_set("CI"));
+    // A dumb terminal cannot move its cursor.
+    let is_dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
+    let is_terminal = io::stderr().is_terminal() && !is_dumb;
+    let ui_options = cli.ui_options(is_terminal, is_github(), is_set("CI"));
     let reproduce_options = cli.reproduce_options();
     console::set_colors_enabled_stderr(ui_options.has_colors);
     let has_colors = cli.has_colors(console::colors_enabled());
@@ -166,6 +169,10 @@ async fn run(cli: Cli) -> Result<(), CommandError> {
         }
         Command::Context(args) => context(args, &ctx).await,
         Command::Graph(args) => graph(args, has_colors, &ctx).await,
+    };
+    let result = match result {
+        Err(CommandError::Interrupted) if keymap::has_quit() => Ok(()),
+        result => result,
     };
     // Dropping the last sender ends the UI, after it has shown the events in the channel.
     drop(ctx);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use tokio::task::JoinSet;
 use xtask_core::context::build_context::Context;
 use xtask_core::staleness::engine_images::{EngineImages, TrackedImage};
 use xtask_core::workspace::registry_config::RegistryConfig;
@@ -44,6 +45,13 @@ pub trait Engine {
     /// own.
     fn history(&self, id: &str) -> impl Future<Output = Result<Vec<String>, EngineError>>;
 
+    /// Calls `on_report` whenever images may have been removed or tagged, as long as the
+    /// returned task runs. An engine in memory has nobody else who does that.
+    fn listen_for_images(&self, on_report: impl Fn() + Send + 'static) -> JoinSet<()> {
+        drop(on_report);
+        JoinSet::new()
+    }
+
     /// Adds a tag to an image.
     fn tag(
         &self,
@@ -52,9 +60,10 @@ pub trait Engine {
         tag: &str,
     ) -> impl Future<Output = Result<(), EngineError>>;
 
-    /// Pulls an image from its registry.
+    /// Pulls an image from its registry, for a component.
     fn pull(
         &self,
+        component: &str,
         reference: &str,
         platform: Option<&str>,
         credentials: &Logins,

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::error::Error as StdError;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
@@ -31,6 +32,7 @@ use crate::engine::credentials::{Logins, server_of};
 use crate::engine::docker::DockerEngine;
 use crate::engine::error::{EngineError, invalid_request};
 use crate::engine::file_sync::FileSyncService;
+use crate::engine::meter::Meter;
 use crate::engine::progress::BuildProgress;
 use crate::engine::response::{self, ResponseLine};
 use crate::engine::session::{Address, Session, unique_session_id};
@@ -38,7 +40,7 @@ use crate::engine::sync_ledger::SyncLedger;
 use crate::engine::transfer::{query, without_leftover_bytes};
 use crate::engine::upload;
 use crate::engine::waiting::Wait;
-use crate::event::Event;
+use crate::event::{Event, Operation};
 use crate::event_channel::Events;
 use crate::system::state;
 
@@ -60,6 +62,10 @@ impl DockerEngine {
         let sent_events = events.clone();
         let on_sent = move || sent_events.send(sent.clone());
         let (endpoint, image) = (&self.endpoint, request.image);
+        let meter = |total| {
+            let component = Some(request.component);
+            Arc::new(Meter::new(events, component, Operation::Send, image, total))
+        };
         let mut build = Build {
             engine: self,
             request: &request,
@@ -71,20 +77,23 @@ impl DockerEngine {
         };
         if builder == Builder::BuildKit
             && let Some(address) = &self.address
-            && let Some(sync) =
-                build.wait.until(FileSyncSession::open(address, &request, on_sent.clone())).await?
+            && let Some(sync) = build
+                .wait
+                .until(FileSyncSession::open(address, &request, meter(None), on_sent.clone()))
+                .await?
         {
             let options = sync.options(options(&request));
             let built = build.post(address, &options, Full::new(Bytes::new())).await;
             return sync.explain(built);
         }
+        let size = Some(request.context.size());
         for _ in 1..CLASSIC_TRIES {
-            match build.build_from_archive(on_sent.clone()).await {
+            match build.build_from_archive(meter(size), on_sent.clone()).await {
                 Err(error) if builder == Builder::Classic && is_missing_cached_image(&error) => {}
                 built => return built,
             }
         }
-        build.build_from_archive(on_sent).await
+        build.build_from_archive(meter(size), on_sent).await
     }
 }
 
@@ -100,6 +109,7 @@ struct Build<'a> {
 impl Build<'_> {
     async fn build_from_archive(
         &mut self,
+        meter: Arc<Meter>,
         on_sent: impl Fn() + Send + 'static,
     ) -> Result<String, EngineError> {
         let Self { engine, request, builder, .. } = *self;
@@ -122,7 +132,7 @@ impl Build<'_> {
             options = options.version(BuilderVersion::BuilderBuildKit).session(&id);
         }
         let options = options.build();
-        let chunks = upload::stream(request.context.clone(), engine.is_local, on_sent);
+        let chunks = upload::stream(request.context.clone(), engine.is_local, meter, on_sent);
         let chunks = ReceiverStream::new(chunks);
         let built = if let Some(address) = &engine.address {
             let body = StreamBody::new(chunks.map(|chunk| chunk.map(Frame::data)));
@@ -224,9 +234,10 @@ impl FileSyncSession {
     async fn open(
         address: &Address,
         request: &BuildRequest<'_>,
+        meter: Arc<Meter>,
         on_sent: impl Fn() + Send + Sync + 'static,
     ) -> Option<Self> {
-        let files = FileSyncService::new(&request.context, request.dockerfile, on_sent)?;
+        let files = FileSyncService::new(&request.context, request.dockerfile, meter, on_sent)?;
         let folder = request.root.join(state::DIR).join("offers");
         let record = folder.join(request.image.replace('/', "%"));
         let new_key = unique_session_id();

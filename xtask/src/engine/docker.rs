@@ -8,10 +8,12 @@ use bollard::Docker;
 use bollard::errors::Error as ClientError;
 use bollard::models::CreateImageInfo;
 use bollard::query_parameters::{
-    CreateImageOptionsBuilder, ListImagesOptionsBuilder, TagImageOptionsBuilder,
+    CreateImageOptionsBuilder, EventsOptionsBuilder, ListImagesOptionsBuilder,
+    TagImageOptionsBuilder,
 };
 use futures_util::StreamExt;
 use tokio::sync::{Mutex, OnceCell};
+use tokio::task::JoinSet;
 use tracing::debug;
 use xtask_core::staleness::engine_images::{EngineImages, TrackedImage};
 use xtask_core::staleness::fingerprint::LABEL;
@@ -22,16 +24,21 @@ use crate::engine::builder::{Builder, detect_builder};
 use crate::engine::credentials::{self, LoginCache, Logins};
 use crate::engine::endpoint::{self, Environment};
 use crate::engine::error::{CALL_TIMEOUT, EngineError};
+use crate::engine::meter::Meter;
 use crate::engine::response::TransferStatus;
 use crate::engine::session::Address;
-use crate::engine::transfer::{query, transfer, without_leftover_bytes};
+use crate::engine::transfer::{LayerBytes, query, transfer, without_leftover_bytes};
 use crate::engine::waiting::{Wait, Waiting};
+use crate::event::Operation;
 use crate::event_channel::Events;
 use crate::system::signals::Interrupt;
 
 /// Long enough for any upload: the client's timeout runs until the response headers, which an
 /// engine sends only after it has the whole context.
 const TRANSFER_TIMEOUT: Duration = Duration::from_hours(24);
+
+/// The time between two tries to reach an engine that is away.
+const RECONNECT_DELAY: Duration = Duration::from_secs(2);
 
 /// A connection to an engine that responded to a ping.
 #[derive(Clone, Debug)]
@@ -198,6 +205,28 @@ impl Engine for DockerEngine {
         Ok(history.into_iter().rev().map(|item| item.created_by).collect())
     }
 
+    fn listen_for_images(&self, on_report: impl Fn() + Send + 'static) -> JoinSet<()> {
+        let client = self.client.clone();
+        let mut listening = JoinSet::new();
+        listening.spawn(async move {
+            loop {
+                let images = HashMap::from([("type", vec!["image"])]);
+                let options = EventsOptionsBuilder::default().filters(&images).build();
+                let mut reports = client.events(Some(options));
+                while let Some(Ok(_)) = reports.next().await {
+                    on_report();
+                }
+                while client.ping().await.is_err() {
+                    tokio::time::sleep(RECONNECT_DELAY).await;
+                }
+                // What happened meanwhile is unknown.
+                on_report();
+                tokio::time::sleep(RECONNECT_DELAY).await;
+            }
+        });
+        listening
+    }
+
     async fn tag(&self, image: &str, repository: &str, tag: &str) -> Result<(), EngineError> {
         debug!(image, repository, tag, "tag image");
         let options = TagImageOptionsBuilder::default().repo(repository).tag(tag);
@@ -206,6 +235,7 @@ impl Engine for DockerEngine {
 
     async fn pull(
         &self,
+        component: &str,
         reference: &str,
         platform: Option<&str>,
         credentials: &Logins,
@@ -220,19 +250,24 @@ impl Engine for DockerEngine {
         }
         let login = credentials.get(credentials::domain_of(reference));
         let options = options.build();
+        let meter = Meter::new(&self.events, Some(component), Operation::Pull, reference, None);
         let mut wait = self.waiting.begin(format!("the engine to pull {reference}"));
         let mut statuses = if let Some(address) = &self.address {
             let path = format!("/images/create?{}", query(&options)?);
             wait.until(transfer(address, &path, login)).await??
         } else {
             let statuses = self.transfer_client.create_image(Some(options), None, login.cloned());
-            let status = |info: CreateImageInfo| TransferStatus::new(info.status);
+            let status = |info: CreateImageInfo| {
+                TransferStatus::new(info.id, info.status, info.progress_detail)
+            };
             without_leftover_bytes(statuses)
                 .map(move |it| it.map(status).map_err(EngineError::from))
                 .boxed()
         };
+        let mut layers = LayerBytes::default();
         while let Some(status) = wait.until(statuses.next()).await? {
-            status?;
+            layers.note(&status?);
+            meter.set(layers.sum());
         }
         Ok(())
     }

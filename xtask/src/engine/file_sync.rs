@@ -24,6 +24,7 @@ use xtask_core::digest::Digest;
 use xtask_core::regular_file::with_path;
 
 use crate::engine::file_list::FileList;
+use crate::engine::meter::Meter;
 use crate::engine::sync_ledger::SyncEntry;
 
 /// Large enough to make a packet's cost negligible.
@@ -42,6 +43,7 @@ pub(crate) struct FileSyncService {
     dockerfile: Arc<FileList>,
     /// Why a file could not be sent.
     failure: Arc<Mutex<Option<String>>>,
+    meter: Arc<Meter>,
     on_sent: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -51,6 +53,7 @@ impl FileSyncService {
     pub(crate) fn new(
         context: &Context,
         dockerfile: &str,
+        meter: Arc<Meter>,
         on_sent: impl Fn() + Send + Sync + 'static,
     ) -> Option<Self> {
         let all = FileList::new(context, |item| !item.is_ignored)?;
@@ -62,6 +65,7 @@ impl FileSyncService {
             context: Arc::new(all),
             dockerfile: Arc::new(dockerfile),
             failure: Arc::default(),
+            meter,
             on_sent: Arc::new(on_sent),
         })
     }
@@ -183,7 +187,7 @@ impl FileSyncService {
                 return;
             };
             let source = item.part.source_path(item.entry);
-            match send_file(&source, item.digest, id, packets).map_err(with_path(&source)) {
+            match self.send_file(&source, item.digest, id, packets).map_err(with_path(&source)) {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => return self.fail(&error, packets),
@@ -198,25 +202,32 @@ impl FileSyncService {
         }
         drop(packets.blocking_send(Err(Status::aborted(message))));
     }
-}
 
-/// Sends a file; false if the stream was closed.
-fn send_file(source: &Path, digest: Digest, id: u32, packets: &Packets) -> io::Result<bool> {
-    let mut reader = VerifiedReader::open(source)?;
-    loop {
-        let size = usize::try_from(reader.remaining()).map_or(CHUNK, |left| left.min(CHUNK));
-        let mut data = vec![0; size];
-        reader.read_exact(&mut data)?;
-        if data.is_empty() {
-            reader.verify(digest)?;
-        }
-        let is_last = data.is_empty();
-        let packet = Packet { id, data, ..packet(PacketType::PacketData) };
-        if packets.blocking_send(Ok(packet)).is_err() {
-            return Ok(false);
-        }
-        if is_last {
-            return Ok(true);
+    /// Sends a file; false if the stream was closed.
+    fn send_file(
+        &self,
+        source: &Path,
+        digest: Digest,
+        id: u32,
+        packets: &Packets,
+    ) -> io::Result<bool> {
+        let mut reader = VerifiedReader::open(source)?;
+        loop {
+            let size = usize::try_from(reader.remaining()).map_or(CHUNK, |left| left.min(CHUNK));
+            let mut data = vec![0; size];
+            reader.read_exact(&mut data)?;
+            if data.is_empty() {
+                reader.verify(digest)?;
+            }
+            let is_last = data.is_empty();
+            self.meter.add(data.len());
+            let packet = Packet { id, data, ..packet(PacketType::PacketData) };
+            if packets.blocking_send(Ok(packet)).is_err() {
+                return Ok(false);
+            }
+            if is_last {
+                return Ok(true);
+            }
         }
     }
 }

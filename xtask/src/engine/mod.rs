@@ -14,6 +14,7 @@ mod endpoint;
 mod error;
 mod file_list;
 mod file_sync;
+mod meter;
 mod progress;
 mod push;
 mod response;

@@ -15,10 +15,11 @@ use crate::engine::api::Engine;
 use crate::engine::credentials::{self, Logins};
 use crate::engine::docker::DockerEngine;
 use crate::engine::error::EngineError;
+use crate::engine::meter::Meter;
 use crate::engine::response::TransferStatus;
 use crate::engine::retry::is_transient;
-use crate::engine::transfer::{query, transfer, without_leftover_bytes};
-use crate::event::Event;
+use crate::engine::transfer::{LayerBytes, query, transfer, without_leftover_bytes};
+use crate::event::{Event, Operation};
 use crate::event_channel::Events;
 
 const FIRST_DELAY: Duration = Duration::from_millis(500);
@@ -52,10 +53,11 @@ impl DockerEngine {
     ) -> Result<String, EngineError> {
         self.tag(&request.image, &request.repository, &request.tag).await?;
         let login = logins.get(credentials::domain_of(&request.repository));
+        let meter = Meter::new(events, None, Operation::Push, &request.reference(), None);
         let mut first_failure = None;
         let mut delay = FIRST_DELAY;
         loop {
-            let error = match self.push_once(request, login).await {
+            let error = match self.push_once(request, login, &meter).await {
                 Ok(digest) => return Ok(digest),
                 Err(error) => error,
             };
@@ -78,6 +80,7 @@ impl DockerEngine {
         &self,
         request: &PushRequest,
         login: Option<&DockerCredentials>,
+        meter: &Meter,
     ) -> Result<String, EngineError> {
         let options = PushImageOptionsBuilder::default().tag(&request.tag).build();
         let mut wait = self.waiting.begin(format!("the engine to push {}", request.reference()));
@@ -87,16 +90,19 @@ impl DockerEngine {
         } else {
             let statuses =
                 self.transfer_client.push_image(&request.repository, Some(options), login.cloned());
-            let status = |info: PushImageInfo| TransferStatus::new(info.status);
+            let status =
+                |info: PushImageInfo| TransferStatus::new(None, info.status, info.progress_detail);
             without_leftover_bytes(statuses)
                 .map(move |it| it.map(status).map_err(EngineError::from))
                 .boxed()
         };
         let pushed = async {
-            let mut digest = None;
+            let (mut digest, mut layers) = (None, LayerBytes::default());
             while let Some(status) = statuses.next().await {
-                let status = status?.status.unwrap_or_default();
-                digest = digest_in(&status).or(digest);
+                let status = status?;
+                layers.note(&status);
+                meter.set(layers.sum());
+                digest = digest_in(status.status.as_deref().unwrap_or_default()).or(digest);
             }
             Ok::<_, EngineError>(digest)
         };

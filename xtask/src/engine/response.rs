@@ -10,7 +10,7 @@ use std::error::Error as StdError;
 use std::io;
 use std::marker::PhantomData;
 
-use bollard::models::{BuildInfo, ErrorDetail};
+use bollard::models::{BuildInfo, ErrorDetail, ProgressDetail};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -55,13 +55,27 @@ impl Message for BuildInfo {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct TransferStatus {
+    /// The layer.
+    pub(crate) id: Option<String>,
     pub(crate) status: Option<String>,
+    progress_detail: Option<ProgressDetail>,
     error_detail: Option<ErrorDetail>,
 }
 
 impl TransferStatus {
-    pub(crate) fn new(status: Option<String>) -> Self {
-        Self { status, error_detail: None }
+    pub(crate) fn new(
+        id: Option<String>,
+        status: Option<String>,
+        progress_detail: Option<ProgressDetail>,
+    ) -> Self {
+        Self { id, status, progress_detail, error_detail: None }
+    }
+
+    /// The bytes of the layer that are done, and all of them.
+    pub(crate) fn progress(&self) -> Option<(u64, u64)> {
+        let ProgressDetail { current, total } = self.progress_detail.as_ref()?;
+        let bytes = |count: Option<i64>| u64::try_from(count?).ok();
+        Some((bytes(*current)?, bytes(*total).unwrap_or_default()))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Pulls and pushes, each on a connection of its own.
 
+use std::collections::HashMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 use bollard::auth::DockerCredentials;
@@ -34,7 +36,7 @@ pub(crate) async fn transfer(
     let lines = response::post(address, request).await?;
     let status = |line: ResponseLine<TransferStatus>| match line {
         ResponseLine::Message(status) => *status,
-        ResponseLine::Oversized(_) => TransferStatus::new(None),
+        ResponseLine::Oversized(_) => TransferStatus::new(None, None, None),
     };
     Ok(lines.map(move |line| line.map(status)).boxed())
 }
@@ -57,4 +59,56 @@ pub(crate) fn without_leftover_bytes<T>(
         );
         future::ready(!is_leftover)
     })
+}
+
+/// The bytes of an image's layers, by layer: what is done, and all.
+#[derive(Debug, Default)]
+pub(crate) struct LayerBytes(HashMap<String, (u64, u64)>);
+
+impl LayerBytes {
+    /// Notes what a status says of a layer. Pulled layers are also unpacked, which is counted
+    /// as nothing: its bytes are others.
+    pub(crate) fn note(&mut self, status: &TransferStatus) {
+        let (Some(layer), Some(text)) = (&status.id, &status.status) else { return };
+        match (text.as_str(), status.progress()) {
+            ("Downloading" | "Pushing", Some((bytes, total))) => {
+                self.0.insert(layer.clone(), (bytes, total.max(bytes)));
+            }
+            ("Download complete" | "Pull complete" | "Pushed", _) => {
+                if let Some((bytes, total)) = self.0.get_mut(layer) {
+                    *bytes = *total;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The bytes of all layers that are done, and all of them.
+    pub(crate) fn sum(&self) -> (u64, u64) {
+        let add = |(bytes, total): (u64, u64), layer: &(u64, u64)| {
+            (bytes.saturating_add(layer.0), total.saturating_add(layer.1))
+        };
+        self.0.values().fold((0, 0), add)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_layers_of_an_image_are_summed() {
+        let mut layers = LayerBytes::default();
+        for line in [
+            r#"{"status":"Pulling from library/debian","id":"12"}"#,
+            r#"{"status":"Downloading","progressDetail":{"current":5,"total":100},"id":"a"}"#,
+            r#"{"status":"Downloading","progressDetail":{"current":7,"total":50},"id":"b"}"#,
+            r#"{"status":"Downloading","progressDetail":{"current":20,"total":100},"id":"a"}"#,
+            r#"{"status":"Download complete","progressDetail":{},"id":"b"}"#,
+            r#"{"status":"Extracting","progressDetail":{"current":900,"total":1000},"id":"b"}"#,
+        ] {
+            layers.note(&serde_json::from_str(line).unwrap());
+        }
+        assert_eq!(layers.sum(), (70, 150));
+    }
 }

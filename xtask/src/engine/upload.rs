@@ -7,6 +7,7 @@
 
 use std::error::Error as StdError;
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -14,6 +15,8 @@ use flate2::write::GzEncoder;
 use tokio::sync::mpsc::{self, Sender};
 use xtask_core::context::archive;
 use xtask_core::context::build_context::Context;
+
+use crate::engine::meter::Meter;
 
 /// Large enough to make the channel's cost negligible.
 const CHUNK: usize = 256 * 1024;
@@ -37,20 +40,23 @@ impl ContextError {
     }
 }
 
-/// Writes the archive on a thread of its own; calls `on_sent` at its end.
+/// Writes the archive on a thread of its own; calls `on_sent` at its end. The `meter` counts it
+/// before it is compressed.
 pub(crate) fn stream(
     context: Context,
     is_local: bool,
+    meter: Arc<Meter>,
     on_sent: impl Fn() + Send + 'static,
 ) -> mpsc::Receiver<io::Result<Bytes>> {
     let (sender, receiver) = mpsc::channel(CHUNKS_IN_FLIGHT);
     tokio::task::spawn_blocking(move || {
         let out = io::BufWriter::with_capacity(CHUNK, ChannelWriter(sender.clone()));
         let written = if is_local {
-            archive::write(&context, out)
+            archive::write(&context, Metered { out, meter: &meter })
         } else {
             let mut out = GzEncoder::new(out, Compression::fast());
-            archive::write(&context, &mut out).and_then(|()| out.finish()?.flush())
+            archive::write(&context, Metered { out: &mut out, meter: &meter })
+                .and_then(|()| out.finish()?.flush())
         };
         match written {
             Ok(()) => on_sent(),
@@ -59,6 +65,23 @@ pub(crate) fn stream(
         }
     });
     receiver
+}
+
+struct Metered<'m, W> {
+    out: W,
+    meter: &'m Meter,
+}
+
+impl<W: Write> Write for Metered<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.meter.add(written);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 struct ChannelWriter(Sender<io::Result<Bytes>>);

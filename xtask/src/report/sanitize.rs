@@ -8,14 +8,17 @@ use std::borrow::Cow;
 
 use xtask_core::escape;
 
-use crate::event::{Event, PlannedComponent};
+use crate::event::{Event, PlannedComponent, Progress};
 use crate::outcome::{Failure, ImageState, Outcome, PlannedImage, PlannedStep};
 
 /// Escapes all control characters of an event, except in log lines, whose colors a view may
 /// keep, and in proposed `build/inputs` lines, which are written to a file.
 pub(crate) fn clean(event: &mut Event) {
     match event {
-        Event::StepStarted { component } | Event::Log { component, .. } => name(component),
+        Event::StepStarted { component }
+        | Event::StepPaused { component }
+        | Event::StepResumed { component }
+        | Event::Log { component, .. } => name(component),
         Event::Pulling { component, reference: other }
         | Event::Instruction { component, text: other, .. }
         | Event::TaskStarted { component, task: other }
@@ -47,13 +50,21 @@ pub(crate) fn clean(event: &mut Event) {
                 name(other);
             }
         }
+        Event::Progress(Progress { component, subject, .. }) => {
+            component.iter_mut().chain(subject).for_each(name);
+        }
+        Event::Watching(state) => state.failed.iter_mut().for_each(name),
         Event::FilesChanged { paths, components } => {
             paths.iter_mut().chain(components).for_each(name);
         }
         Event::RoundFinished(summary) => summary.critical_path.iter_mut().for_each(name),
         // A problem escapes its own text when it is displayed.
-        // Output is escaped when it is written.
-        Event::Warning(_) | Event::Output(_) | Event::Proposed { .. } | Event::Watching { .. } => {}
+        // Output is escaped when it is written, and lines that may have colors when shown.
+        Event::Warning(_)
+        | Event::Output(_)
+        | Event::Proposed { .. }
+        | Event::PostBuildOutput { .. }
+        | Event::WorkspaceFixed => {}
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use console::Style;
 use xtask_core::staleness::reason::Reason;
 
+use crate::event::{Operation, Progress, WatchState};
 use crate::outcome::{Outcome, Summary};
 
 /// The result of a round in one line.
@@ -105,6 +106,64 @@ pub(crate) fn reasons(reasons: &[Reason]) -> String {
     reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
+/// What `watch` waits for.
+pub(crate) fn watching(state: &WatchState) -> String {
+    let WatchState { is_paused, is_broken, components, failed } = state;
+    let mut text = match (is_broken, components) {
+        (true, _) => "for a change; the workspace has errors".to_owned(),
+        (false, 1) => "1 component".to_owned(),
+        (false, _) => format!("{components} components"),
+    };
+    if !failed.is_empty() && !is_broken {
+        text.push_str(&format!(" ({} failed: {})", failed.len(), failed.join(", ")));
+    }
+    if *is_paused {
+        text.push_str(", paused");
+    }
+    text
+}
+
+/// How far a long operation is.
+pub(crate) fn progress(progress: &Progress) -> String {
+    let Progress { operation, subject, bytes, total_bytes, .. } = progress;
+    let verb = match operation {
+        Operation::Read => "reading files",
+        Operation::Send => "sending context",
+        Operation::Pull => "pulling",
+        Operation::Push => "pushing",
+    };
+    // An image's context is named by the line that it stands in.
+    let subject = subject.as_ref().filter(|_| *operation != Operation::Send);
+    let subject = subject.map_or(String::new(), |subject| format!(" {subject}"));
+    let total = total_bytes.map_or(String::new(), |total| format!(" of {}", size(total)));
+    format!("{verb}{subject}: {}{total}", size(*bytes))
+}
+
+/// A size in the units of the Docker CLI: powers of 1000.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    let (mut value, mut unit) = (bytes, 0);
+    while value >= 1_000_000 && unit + 1 < UNITS.len() {
+        (value, unit) = (value / 1000, unit + 1);
+    }
+    format!("{}.{} {}", value / 1000, value % 1000 / 100, UNITS[unit])
+}
+
 pub(crate) fn seconds(duration: Duration) -> String {
     format!("{:.1}s", duration.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_the_units_of_the_docker_cli() {
+        let shown = [0, 999, 1000, 1_234_567, 999_999_999, 12_345_678_901].map(size);
+        assert_eq!(shown, ["0 B", "999 B", "1.0 kB", "1.2 MB", "999.9 MB", "12.3 GB"]);
+        assert_eq!(size(u64::MAX), "18446744.0 TB");
+    }
 }

@@ -7,14 +7,14 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use xtask_core::regular_file;
@@ -22,12 +22,11 @@ use xtask_core::workspace::hook_script::{self, HookScriptError};
 
 use crate::event::{Event, Stream};
 use crate::event_channel::Events;
+use crate::system::output_lines::next_line;
 use crate::system::strace::TRACER;
 
 /// The time between SIGTERM and SIGKILL for a cancelled hook.
 const GRACE_PERIOD: Duration = Duration::from_secs(3);
-/// Longer lines are cut.
-const MAX_LINE: usize = 64 << 10;
 /// How long to read the output of processes that a finished hook left running.
 const DRAIN: Duration = Duration::from_millis(500);
 
@@ -220,60 +219,5 @@ async fn forward(
             _ = exited.wait_for(|has_exited| *has_exited) => {}
         }
         events.send(Event::Log { component: component.to_owned(), image: None, stream, line });
-    }
-}
-
-/// The next line, if there is one, in bounded memory.
-async fn next_line(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<String>> {
-    let (mut line, mut omitted, mut is_complete) = (Vec::new(), 0, false);
-    while !is_complete {
-        let read = match reader.fill_buf().await {
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            read => read?,
-        };
-        if read.is_empty() {
-            break;
-        }
-        let end = read.iter().position(|byte| *byte == b'\n');
-        let more = &read[..end.unwrap_or(read.len())];
-        let kept = more.len().min(MAX_LINE - line.len());
-        line.extend_from_slice(&more[..kept]);
-        omitted += more.len() - kept;
-        is_complete = end.is_some();
-        let used = more.len() + usize::from(is_complete);
-        reader.consume(used);
-    }
-    if line.is_empty() && !is_complete {
-        return Ok(None);
-    }
-    let text = String::from_utf8_lossy(&line);
-    Ok(Some(match omitted {
-        0 => text.trim_end().to_owned(),
-        // The cut may be in the middle of a character.
-        _ => format!("{} … ({omitted} more bytes)", text.trim_end_matches('\u{fffd}')),
-    }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    async fn lines(output: &[u8]) -> Vec<String> {
-        let mut reader = BufReader::with_capacity(1000, output);
-        let mut lines = Vec::new();
-        while let Some(line) = next_line(&mut reader).await.unwrap() {
-            lines.push(line);
-        }
-        lines
-    }
-
-    #[tokio::test]
-    async fn only_the_start_of_a_long_line_is_kept() {
-        assert_eq!(lines(b"one\r\n\nthree").await, ["one", "", "three"]);
-        let longest = "x".repeat(MAX_LINE);
-        assert_eq!(lines(format!("{longest}\nend\n").as_bytes()).await, [&longest, "end"]);
-        let cut = "x".repeat(MAX_LINE - 1);
-        let found = lines(format!("{cut}\u{e4}bcd\nend\n").as_bytes()).await;
-        assert_eq!(found, [format!("{cut} … (4 more bytes)"), "end".to_owned()]);
     }
 }

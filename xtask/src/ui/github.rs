@@ -4,28 +4,47 @@
 //! The commands are documented in "Workflow commands for GitHub Actions". The runner obeys
 //! them in any line of any program's output, so all other output must not contain one.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::env;
 use std::fs::File;
 use std::io::{self, Write};
+use std::time::{Duration, Instant};
 
 use crate::event::Event;
 use crate::report::text;
 use crate::ui::options::UiOptions;
 use crate::ui::plain::Plain;
-use crate::ui::view::{Failed, View, failure_lines};
+use crate::ui::view::{Failed, View, failure_lines, message_lines};
+
+/// A component that runs for longer is shown while it runs.
+const LONG: Duration = Duration::from_secs(5);
+
+/// How often it is looked for.
+const INTERVAL: Duration = Duration::from_secs(1);
 
 pub(crate) struct GitHub {
     options: UiOptions,
     plain: Plain,
-    groups: HashMap<String, Group>,
+    groups: BTreeMap<String, Group>,
+    /// The component whose lines are printed as they come.
+    streamed: Option<String>,
+    /// Whether its group is open. A group cannot hold another one.
+    is_open: bool,
+    /// The failures of the round, for the job summary.
+    failures: Vec<String>,
 }
 
 /// The lines of a running component.
-#[derive(Default)]
 struct Group {
+    since: Instant,
     lines: Vec<String>,
     bytes: usize,
+}
+
+impl Default for Group {
+    fn default() -> Self {
+        Self { since: Instant::now(), lines: Vec::new(), bytes: 0 }
+    }
 }
 
 /// Above these limits, the lines of a component are printed in several groups.
@@ -34,7 +53,15 @@ const MAX_BYTES: usize = 4 << 20;
 
 impl GitHub {
     pub(crate) fn new(options: UiOptions) -> Self {
-        Self { options, plain: Plain::new(options), groups: HashMap::new() }
+        let plain = Plain::new(options);
+        Self {
+            options,
+            plain,
+            groups: BTreeMap::new(),
+            streamed: None,
+            is_open: false,
+            failures: Vec::new(),
+        }
     }
 
     /// Appends Markdown to the job summary.
@@ -46,50 +73,133 @@ impl GitHub {
             drop(writeln!(file, "{text}"));
         }
     }
+
+    fn print(&self, lines: &[String]) {
+        for line in lines {
+            self.options.print(line);
+        }
+    }
+
+    fn close(&mut self) {
+        if std::mem::take(&mut self.is_open) {
+            command("::endgroup::");
+        }
+    }
+
+    /// Prints a group of its own.
+    fn print_group(&mut self, component: &str, title: &str) {
+        let Some(group) = self.groups.remove(component) else { return };
+        self.close();
+        command(&format!("::group::{}", data(&format!("{component}: {title}"))));
+        self.print(&group.lines);
+        command("::endgroup::");
+    }
+
+    /// Prints lines of the component that is shown while it runs.
+    fn stream(&mut self, component: &str, lines: &[String]) {
+        if lines.is_empty() {
+            return;
+        }
+        if !std::mem::replace(&mut self.is_open, true) {
+            command(&format!("::group::{}", data(&format!("{component}: in progress"))));
+        }
+        self.print(lines);
+    }
+
+    fn component_event(&mut self, component: &str, lines: Vec<String>, event: &Event) {
+        let ended = match event {
+            Event::StepFinished { outcome, duration, .. } => {
+                Some(text::outcome(outcome, *duration))
+            }
+            _ => None,
+        };
+        if self.streamed.as_deref() == Some(component) {
+            if ended.is_some() {
+                self.close();
+                self.streamed = None;
+                self.print(&lines);
+            } else {
+                self.stream(component, &lines);
+            }
+            return;
+        }
+        if !lines.is_empty() {
+            let group = self.groups.entry(component.to_owned()).or_default();
+            group.bytes += lines.iter().map(String::len).sum::<usize>();
+            group.lines.extend(lines);
+        }
+        let is_long = |group: &Group| group.lines.len() >= MAX_LINES || group.bytes >= MAX_BYTES;
+        if let Some((title, _)) = ended {
+            self.print_group(component, &title);
+        } else if self.groups.get(component).is_some_and(is_long) {
+            self.print_group(component, "in progress");
+        }
+    }
 }
 
 impl View for GitHub {
     fn event(&mut self, event: &Event) {
         let lines = self.plain.lines(event);
-        let Some(component) = event.component() else {
-            for line in lines {
-                self.options.print(&line);
-            }
-            if let Event::RoundFinished(summary) = event {
-                let text = markdown(&text::summary(summary));
-                Self::summarize(&format!("**cargo xtask**: {text}\n"));
-            }
+        if let Some(component) = event.component() {
+            self.component_event(component, lines, event);
             return;
-        };
-        let group = self.groups.entry(component.to_owned()).or_default();
-        group.bytes += lines.iter().map(String::len).sum::<usize>();
-        group.lines.extend(lines);
-        let text = match event {
-            Event::StepFinished { outcome, duration, .. } => text::outcome(outcome, *duration).0,
-            _ if group.lines.len() < MAX_LINES && group.bytes < MAX_BYTES => return,
-            _ => "in progress".to_owned(),
-        };
-        command(&format!("::group::{}", data(&format!("{component}: {text}"))));
-        for line in self.groups.remove(component).unwrap_or_default().lines {
-            self.options.print(&line);
         }
-        command("::endgroup::");
+        if !lines.is_empty() {
+            self.close();
+        }
+        self.print(&lines);
+        if let Event::RoundFinished(summary) = event {
+            let text = markdown(&text::summary(summary));
+            Self::summarize(&format!("**cargo xtask**: {text}\n"));
+            let failures = std::mem::take(&mut self.failures);
+            if !failures.is_empty() {
+                Self::summarize(&block(&failures.join("\n")));
+            }
+        }
+    }
+
+    fn refresh_interval(&self) -> Option<Duration> {
+        (self.streamed.is_none() && !self.groups.is_empty()).then_some(INTERVAL)
+    }
+
+    /// Shows the component that has run for longest, if it has run for long.
+    fn tick(&mut self) {
+        let oldest = self.groups.iter().min_by_key(|(_, group)| group.since);
+        let Some((component, group)) = oldest else { return };
+        if group.since.elapsed() < LONG {
+            return;
+        }
+        let component = component.clone();
+        let lines = self.groups.remove(&component).map_or(Vec::new(), |group| group.lines);
+        self.stream(&component, &lines);
+        self.streamed = Some(component);
+    }
+
+    fn failed(&mut self, failed: &Failed) {
+        let lines = message_lines(failed, self.options.has_colors);
+        let component = &failed.failure.component;
+        if self.streamed.as_ref() == Some(component) {
+            self.stream(component, &lines);
+        } else {
+            self.groups.entry(component.clone()).or_default().lines.extend(lines);
+        }
     }
 
     fn failures(&mut self, failures: &[Failed]) {
-        for Failed { failure, .. } in failures {
+        self.close();
+        for failed in failures {
+            let failure = &failed.failure;
             let file = failure.file.as_ref().map(|file| format!(" file={}", property(file)));
             let line = failure.line.map(|line| format!(",line={line}"));
             let place = file.map(|file| file + &line.unwrap_or_default()).unwrap_or_default();
             command(&format!("::error{place}::{}", data(&failure.message)));
+            self.print(&failure_lines(failed, self.options.has_colors));
+            self.failures.extend(failure_lines(failed, false));
         }
-        for line in failure_lines(failures, self.options.has_colors) {
-            self.options.print(&line);
-        }
-        let plain = failure_lines(failures, false);
-        if !plain.is_empty() {
-            Self::summarize(&block(&plain.join("\n")));
-        }
+    }
+
+    fn end(&mut self) {
+        self.close();
     }
 }
 

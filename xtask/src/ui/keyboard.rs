@@ -36,12 +36,8 @@ impl Keyboard {
             return None;
         }
         let before = tcgetattr(&stdin).ok()?;
-        let mut now = before.clone();
-        now.local_modes -= LocalModes::ICANON | LocalModes::ECHO;
-        now.special_codes[SpecialCodeIndex::VMIN] = 1;
-        now.special_codes[SpecialCodeIndex::VTIME] = 0;
-        tcsetattr(&stdin, OptionalActions::Now, &now).ok()?;
         *BEFORE.lock().unwrap_or_else(PoisonError::into_inner) = Some(before);
+        take();
         let (sender, receiver) = mpsc::unbounded_channel();
         thread::spawn(move || {
             while let Some(keys) = read() {
@@ -59,6 +55,21 @@ impl Drop for Keyboard {
     fn drop(&mut self) {
         restore();
     }
+}
+
+/// Turns line buffering and echo off, unless [`restore`] was called. A shell turns them on
+/// while the process is stopped.
+pub(crate) fn take() {
+    let before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner);
+    let stdin = io::stdin();
+    let (true, Ok(mut now)) = (before.is_some() && is_in_foreground(), tcgetattr(&stdin)) else {
+        return;
+    };
+    now.local_modes -= LocalModes::ICANON | LocalModes::ECHO;
+    now.special_codes[SpecialCodeIndex::VMIN] = 1;
+    now.special_codes[SpecialCodeIndex::VTIME] = 0;
+    // The terminal may have been closed.
+    let _ = tcsetattr(&stdin, OptionalActions::Now, &now);
 }
 
 /// Restores the terminal's settings, if they were changed.
@@ -85,6 +96,8 @@ fn read() -> Option<Vec<char>> {
             thread::sleep(FOREGROUND_CHECK);
             continue;
         }
+        // It may have come from the background without a signal.
+        take();
         let mut bytes = [0; 16];
         match rustix::io::read(&stdin, &mut bytes) {
             Err(rustix::io::Errno::INTR) => {}

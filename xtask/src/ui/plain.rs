@@ -1,38 +1,65 @@
 //! One line per event, prefixed with its component: for pipes, files and CI logs.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::time::Duration;
 
 use console::Style;
 use xtask_core::escape;
 
-use crate::event::{Event, InstructionStatus};
+use crate::event::{Event, InstructionStatus, Operation, Progress};
 use crate::report::plan;
 use crate::report::text;
+use crate::ui::columns::{pad, width};
+use crate::ui::not_run::NotRun;
 use crate::ui::options::UiOptions;
-use crate::ui::view::{Failed, View, failure_lines, paint};
+use crate::ui::view::{Failed, Sight, View, failure_lines, paint};
 
 /// Longer component names are not aligned.
 const MAX_NAME_WIDTH: usize = 24;
 
+/// When a long operation is mentioned for the first time.
+const FIRST_MENTION: Duration = Duration::from_secs(2);
+
+/// How long it takes until it is mentioned again.
+const NEXT_MENTION: Duration = Duration::from_secs(10);
+
+/// The rows of a screen, where nobody knows them.
+const ROWS: usize = 24;
+
 pub(crate) struct Plain {
     options: UiOptions,
     name_width: usize,
+    /// How long the long operations had taken when they were mentioned last.
+    mentioned: BTreeMap<(Operation, Option<String>, Option<String>), Duration>,
+    not_run: NotRun,
+    sight: Sight,
 }
 
 impl Plain {
     pub(crate) fn new(options: UiOptions) -> Self {
-        Self { options, name_width: 0 }
+        Self {
+            options,
+            name_width: 0,
+            mentioned: BTreeMap::new(),
+            not_run: NotRun::default(),
+            sight: Sight::default(),
+        }
     }
 
-    fn print(&self, event: &Event) {
-        for line in self.lines(event) {
-            self.options.print(&line);
+    fn print(&mut self, lines: &[String]) {
+        self.sight.printed(lines.len());
+        for line in lines {
+            self.options.print(line);
         }
     }
 
     /// The lines for an event, without a line break.
-    pub(crate) fn lines(&self, event: &Event) -> Vec<String> {
+    pub(crate) fn lines(&mut self, event: &Event) -> Vec<String> {
         let bold = |style: Style| style.bold();
+        if self.not_run.note(event) {
+            return Vec::new();
+        }
         let line = match event {
             Event::Warning(problem) => {
                 self.titled("warning", &bold(Style::new().yellow()), problem)
@@ -78,23 +105,33 @@ impl Plain {
             Event::ImageBuilt { component, image } => {
                 self.line(component, &format!("image {image} built"), &Style::new().green())
             }
-            Event::StepFailed(failure) => {
-                let style = bold(Style::new().red());
-                let lines = failure.message.lines();
-                return lines.map(|line| self.line(&failure.component, line, &style)).collect();
-            }
             Event::StepFinished { component, outcome, duration } => {
                 let (text, style) = text::outcome(outcome, *duration);
                 self.line(component, &text, &style)
             }
             Event::RoundFinished(summary) => {
                 let style = text::summary_style(summary);
-                self.titled("finished", &style, text::summary(summary))
+                let yellow = Style::new().yellow();
+                let not_run = self.not_run.take_lines();
+                let not_run = not_run.iter().map(|line| self.titled("note", &yellow, line));
+                let finished = self.titled("finished", &style, text::summary(summary));
+                return not_run.chain([finished]).collect();
             }
-            Event::Watching { is_paused, components } => {
-                let pause = if *is_paused { ", paused" } else { "" };
-                let text = format!("{components} components{pause}");
-                self.titled("watching", &bold(Style::new().cyan()), text)
+            Event::Progress(progress) if self.is_due(progress) => self.progress(progress),
+            other => return self.other_line(other).into_iter().collect(),
+        };
+        vec![line]
+    }
+
+    /// The line for an event of `watch` or `push`, if it has one.
+    fn other_line(&self, event: &Event) -> Option<String> {
+        let bold = |style: Style| style.bold();
+        Some(match event {
+            Event::Watching(state) => {
+                self.titled("watching", &bold(Style::new().cyan()), text::watching(state))
+            }
+            Event::WorkspaceFixed => {
+                self.titled("note", &Style::new(), "the workspace has no errors any more")
             }
             Event::WatchError { message } => {
                 self.titled("error", &bold(Style::new().red()), message)
@@ -115,22 +152,37 @@ impl Plain {
                 let text = format!("{reference}: {reason}");
                 self.titled("failed", &bold(Style::new().red()), text)
             }
-            Event::RoundStarted { .. }
-            | Event::Instruction { .. }
-            | Event::WorkspaceLoaded { .. }
-            | Event::Planned { .. }
-            | Event::Output(_)
-            | Event::Proposed { .. }
-            | Event::TaskStarted { .. }
-            | Event::TaskFinished { .. }
-            | Event::ContextSent { .. }
-            | Event::Pushed { .. } => return Vec::new(),
+            _ => return None,
+        })
+    }
+
+    /// Whether a long operation is to be mentioned: once it has taken a while, and then now
+    /// and again.
+    fn is_due(&mut self, progress: &Progress) -> bool {
+        let key = (progress.operation, progress.component.clone(), progress.subject.clone());
+        let mentioned = self.mentioned.get(&key).copied();
+        // One that took longer was another one.
+        let since = mentioned.and_then(|mentioned| progress.duration.checked_sub(mentioned));
+        let is_due = match since {
+            None => progress.duration >= FIRST_MENTION,
+            Some(since) => since >= NEXT_MENTION,
         };
-        vec![line]
+        if is_due {
+            self.mentioned.insert(key, progress.duration);
+        }
+        is_due
+    }
+
+    fn progress(&self, progress: &Progress) -> String {
+        let text = format!("{} ({})", text::progress(progress), text::seconds(progress.duration));
+        match &progress.component {
+            Some(component) => self.line(component, &text, &Style::new().dim()),
+            None => paint(&Style::new().dim(), &text, self.options.has_colors),
+        }
     }
 
     fn line(&self, component: &str, text: &str, style: &Style) -> String {
-        let name = format!("{component:width$} |", width = self.name_width);
+        let name = format!("{} |", pad(component, self.name_width));
         let name = paint(&Style::new().dim(), &name, self.options.has_colors);
         format!("{name} {}", paint(style, text, self.options.has_colors))
     }
@@ -143,15 +195,20 @@ impl Plain {
 impl View for Plain {
     fn event(&mut self, event: &Event) {
         if let Event::RoundStarted { components, .. } = event {
-            let widths = components.iter().map(|planned| planned.component.chars().count());
+            let widths = components.iter().map(|planned| width(&planned.component));
             self.name_width = widths.max().unwrap_or(0).min(MAX_NAME_WIDTH);
         }
-        self.print(event);
+        let lines = self.lines(event);
+        self.print(&lines);
+    }
+
+    fn failed(&mut self, failed: &Failed) {
+        self.print(&failure_lines(failed, self.options.has_colors));
+        self.sight.shown(failed);
     }
 
     fn failures(&mut self, failures: &[Failed]) {
-        for line in failure_lines(failures, self.options.has_colors) {
-            self.options.print(&line);
-        }
+        let again = self.sight.lines_again(failures, ROWS, self.options.has_colors);
+        self.print(&again);
     }
 }

@@ -14,6 +14,7 @@ const MARGIN: usize = 3;
 
 /// Assumed where a terminal reports fewer.
 const MIN_COLUMNS: usize = 10;
+const MIN_ROWS: usize = 4;
 
 pub(crate) struct Screen {
     term: Term,
@@ -50,8 +51,13 @@ impl Screen {
         drop(self.term.flush());
     }
 
+    /// Leaves what is on the terminal as it is, and draws the live area anew below it.
+    pub(crate) fn forget(&mut self) {
+        self.lines.clear();
+    }
+
     fn erase(&mut self) {
-        let columns = self.columns();
+        let columns = self.size().1;
         let rows = |line: &String| measure_text_width(line).div_ceil(columns).max(1);
         let rows: usize = self.lines.iter().map(rows).sum();
         if rows > 0 {
@@ -62,17 +68,28 @@ impl Screen {
     }
 
     fn redraw(&mut self) {
-        let room = self.columns().saturating_sub(MARGIN);
+        let columns = self.columns();
         for line in &mut self.lines {
-            *line = truncate_str(line, room, "…").into_owned();
+            *line = truncate_str(line, columns, "…").into_owned();
         }
         let text = self.lines.join("\n");
         self.write(&text);
         drop(self.term.flush());
     }
 
-    fn columns(&self) -> usize {
-        usize::from(self.term.size().1).max(MIN_COLUMNS)
+    /// The columns of a line in the live area.
+    pub(crate) fn columns(&self) -> usize {
+        self.size().1.saturating_sub(MARGIN)
+    }
+
+    /// The rows of the terminal.
+    pub(crate) fn rows(&self) -> usize {
+        self.size().0
+    }
+
+    fn size(&self) -> (usize, usize) {
+        let (rows, columns) = self.term.size();
+        (usize::from(rows).max(MIN_ROWS), usize::from(columns).max(MIN_COLUMNS))
     }
 
     /// Errors are ignored: a closed terminal must not fail the build.

@@ -11,8 +11,9 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::time::{Instant, sleep_until};
 use xtask_core::escape;
 
-use crate::event::{Event, Output};
+use crate::event::{Event, Output, Stream};
 use crate::event_channel::{EventReader, TimedEvent};
+use crate::outcome::Failure;
 use crate::report::plan;
 use crate::report::sanitize::{self, clean};
 use crate::report::timings::Timings;
@@ -58,104 +59,171 @@ pub(crate) async fn show(
     mut events: EventReader,
     commands: Option<UnboundedReceiver<UiCommand>>,
 ) -> io::Result<()> {
-    let mut view: Box<dyn View> = match options.progress {
-        Progress::Terminal => Box::new(Terminal::new(options)),
-        Progress::Plain => Box::new(Plain::new(options)),
-        Progress::GitHub => Box::new(github::GitHub::new(options)),
-        Progress::Json => Box::new(Silent),
-        Progress::Quiet => Box::new(Quiet(options)),
+    let mut ui = Ui {
+        options,
+        reproduce_options,
+        view: match options.progress {
+            Progress::Terminal => Box::new(Terminal::new(options)),
+            Progress::Plain => Box::new(Plain::new(options)),
+            Progress::GitHub => Box::new(github::GitHub::new(options)),
+            Progress::Json => Box::new(Silent),
+            Progress::Quiet => Box::new(Quiet(options)),
+        },
+        logs: Logs::new(root),
+        results: Results::default(),
+        failures: Vec::new(),
+        last_failures: Vec::new(),
     };
-    let is_json_progress = options.progress == Progress::Json;
-    let mut logs = Logs::new(root);
     let mut timings = options.has_timings.then(Timings::new);
-    let mut results = Results::default();
-    let mut failures: Vec<Failed> = Vec::new();
     // Without a keyboard, a channel that stays open and empty.
     let (_sender, no_commands) = mpsc::unbounded_channel();
     let mut commands = commands.unwrap_or(no_commands);
-    let mut last_failures: Vec<Failed> = Vec::new();
     let mut drawn = Instant::now();
     loop {
-        let interval = view.refresh_interval();
+        let interval = ui.view.refresh_interval();
         let event = tokio::select! {
             event = events.next() => event,
             Some(command) = commands.recv() => {
-                view.execute(command, &last_failures);
+                ui.view.execute(command, &ui.last_failures);
                 continue;
             }
             () = sleep_until(drawn + interval.unwrap_or_default()), if interval.is_some() => {
                 drawn = Instant::now();
-                view.tick();
+                ui.view.tick();
                 continue;
             }
         };
-        let Some(TimedEvent { time, mut event }) = event else { break };
-        logs.record(&event);
-        let timings_file = timings.as_mut().and_then(|timings| timings.record(&event, root));
-        match &event {
-            Event::StepFailed(failure) => failures.push(Failed {
-                log: logs.last_lines(&failure.component),
-                log_path: Logs::path(&failure.component),
-                command: reproduce::command(&failure.component, reproduce_options),
-                failure: sanitize::cleaned_failure(failure.clone()),
-            }),
-            Event::Planned { steps } if options.is_json && !is_json_progress => {
-                results.write(&escape::json(&format!("{}\n", plan::document(steps))));
-            }
-            _ => {}
-        }
-        if is_json_progress && let Ok(text) = event.to_json(time) {
-            results.write(&escape::json(&(text + "\n")));
-        }
-        clean(&mut event);
-        view.event(&event);
+        let Some(event) = event else { break };
+        let timings_file = timings.as_mut().and_then(|it| it.record(&event.event, root));
+        ui.show(event);
         match timings_file {
-            Some(Ok(path)) if !is_json_progress => {
-                options.print(&format!("timings: {path}"));
-            }
+            Some(Ok(path)) if !ui.is_json() => options.print(&format!("timings: {path}")),
             Some(Err(error)) => options.print(&format!("warning: cannot write timings: {error}")),
             _ => {}
         }
+    }
+    ui.view.end();
+    ui.results.finish()
+}
+
+struct Ui<'a> {
+    options: UiOptions,
+    reproduce_options: &'a reproduce::Options,
+    view: Box<dyn View>,
+    logs: Logs,
+    results: Results,
+    /// Those of the round.
+    failures: Vec<Failed>,
+    /// Those of the last round that had any, as far as they were not built since.
+    last_failures: Vec<Failed>,
+}
+
+impl Ui<'_> {
+    fn is_json(&self) -> bool {
+        self.options.progress == Progress::Json
+    }
+
+    fn show(&mut self, TimedEvent { time, mut event }: TimedEvent) {
+        self.logs.record(&event);
+        match &event {
+            Event::StepFailed(failure) => self.failed(failure),
+            // The summary comes last.
+            Event::RoundFinished(_) => self.view.failures(&self.failures),
+            _ => {}
+        }
+        if self.is_json() {
+            if let Ok(text) = event.to_json(time) {
+                self.results.write(&escape::json(&(text + "\n")));
+            }
+        } else if let Event::Planned { steps } = &event
+            && self.options.is_json
+        {
+            self.results.write(&escape::json(&format!("{}\n", plan::document(steps))));
+        }
+        clean(&mut event);
+        self.view.event(&event);
+        self.forget_failures(&event);
+        if !self.is_json() {
+            self.result(event);
+        }
+    }
+
+    fn failed(&mut self, failure: &Failure) {
+        let failed = Failed {
+            log: self.logs.last_lines(&failure.component),
+            log_path: Logs::path(&failure.component),
+            command: reproduce::command(&failure.component, self.reproduce_options),
+            failure: sanitize::cleaned_failure(failure.clone()),
+        };
+        self.view.failed(&failed);
+        self.failures.retain(|other| other.failure.component != failed.failure.component);
+        self.failures.push(failed);
+    }
+
+    fn forget_failures(&mut self, event: &Event) {
         match event {
-            Event::Planned { steps } if !options.is_json && !is_json_progress => {
-                for line in plan::lines(&steps, options.is_verbose) {
-                    results.line(options, &line);
-                }
-            }
-            Event::Output(output) if !is_json_progress => match output {
-                Output::Text { text } => results.write(&options.shown(&text)),
-                document @ Output::Document { .. } => results.write(&document.into_text()),
-            },
-            // In a glob, `?` matches any character.
-            Event::Proposed { lines } if !is_json_progress => {
-                for line in lines {
-                    results.line(options, &line.replace(escape::is_control, "?"));
-                }
-            }
-            Event::Pushed { reference, digest } if !is_json_progress => {
-                results.line(options, &format!("{reference}@{digest}"));
-            }
             // The step was restarted because its inputs changed.
             Event::StepStarted { component } => {
-                failures.retain(|failed| failed.failure.component != component);
+                self.failures.retain(|failed| failed.failure.component != *component);
             }
             Event::StepFinished { component, outcome, .. } if outcome.is_good() => {
-                last_failures.retain(|failed| failed.failure.component != component);
+                self.last_failures.retain(|failed| failed.failure.component != *component);
             }
             Event::RoundFinished(_) => {
-                view.failures(&failures);
-                if options.rings && io::stderr().is_terminal() {
+                if self.options.rings && io::stderr().is_terminal() {
                     drop(write!(io::stderr(), "\x07"));
                 }
-                if !failures.is_empty() {
-                    last_failures = std::mem::take(&mut failures);
+                if !self.failures.is_empty() {
+                    self.last_failures = std::mem::take(&mut self.failures);
                 }
             }
             _ => {}
         }
     }
-    view.end();
-    results.finish()
+
+    /// Prints what belongs on standard output.
+    fn result(&mut self, event: Event) {
+        let is_result = matches!(
+            event,
+            Event::Planned { .. }
+                | Event::Output(_)
+                | Event::PostBuildOutput { .. }
+                | Event::Proposed { .. }
+                | Event::Pushed { .. }
+        );
+        if !is_result {
+            return;
+        }
+        let (options, results) = (self.options, &mut self.results);
+        self.view.make_room();
+        match event {
+            Event::Planned { steps } if !options.is_json => {
+                for line in plan::lines(&steps, options.is_verbose) {
+                    results.line(options, &line);
+                }
+            }
+            Event::Output(Output::Text { text }) => results.write(&options.shown(&text)),
+            Event::Output(document) => results.write(&document.into_text()),
+            Event::PostBuildOutput { stream, line } => {
+                let line = escape::log(&line, options.has_colors);
+                match stream {
+                    Stream::Stdout => results.line(options, &line),
+                    Stream::Stderr => options.print(&line),
+                }
+            }
+            // In a glob, `?` matches any character.
+            Event::Proposed { lines } => {
+                for line in lines {
+                    results.line(options, &line.replace(escape::is_control, "?"));
+                }
+            }
+            Event::Pushed { reference, digest } => {
+                results.line(options, &format!("{reference}@{digest}"));
+            }
+            _ => {}
+        }
+        self.view.tick();
+    }
 }
 
 /// With `--progress json`, only the JSON events are printed.
@@ -164,7 +232,7 @@ struct Silent;
 impl View for Silent {
     fn event(&mut self, _: &Event) {}
 
-    fn failures(&mut self, _: &[Failed]) {}
+    fn failed(&mut self, _: &Failed) {}
 }
 
 /// Errors only.
@@ -177,8 +245,8 @@ impl View for Quiet {
         }
     }
 
-    fn failures(&mut self, failures: &[Failed]) {
-        for line in failure_lines(failures, self.0.has_colors) {
+    fn failed(&mut self, failed: &Failed) {
+        for line in failure_lines(failed, self.0.has_colors) {
             self.0.print(&line);
         }
     }

@@ -2,57 +2,47 @@
 //! header with totals and one line per running step, updated in place. The alternate screen
 //! is not used, so that scrolling back and copying work.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use console::Style;
 use xtask_core::escape;
 
-use crate::event::{Event, InstructionStatus, PlannedComponent};
+use crate::event::{Event, InstructionStatus, PlannedComponent, Progress};
 use crate::outcome::Outcome;
 use crate::report::text;
+use crate::ui::columns::{fit, flat, pad, width};
 use crate::ui::keymap::{HELP, UiCommand};
+use crate::ui::not_run::NotRun;
 use crate::ui::options::UiOptions;
 use crate::ui::plain::Plain;
+use crate::ui::round_progress::{RoundProgress, StepProgress};
 use crate::ui::screen::Screen;
-use crate::ui::view::{Failed, View, failure_lines, paint};
+use crate::ui::view::{Failed, Sight, View, failure_lines, paint};
+use crate::ui::watch_status::WatchStatus;
 
-/// Refresh interval while steps run.
+/// Refresh interval while something runs.
 const FAST: Duration = Duration::from_millis(100);
 
 /// Refresh interval while `watch` is idle.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// More running steps than this would push finished ones off the screen.
-const MAX_LINES: usize = 16;
-
 pub(crate) struct Terminal {
     options: UiOptions,
     plain: Plain,
     screen: Screen,
-    is_drawn: bool,
-    started: Instant,
-    jobs: usize,
-    planned: BTreeMap<String, PlannedComponent>,
-    running: BTreeMap<String, Running>,
-    done: BTreeSet<String>,
-    has_built: bool,
-    /// The status while `watch` waits for changes.
-    idle: Option<String>,
-    /// When the last round ended, and its result.
-    last: Option<(Instant, String)>,
+    /// The running round, if there is one.
+    round: Option<RoundProgress>,
+    /// What runs outside of steps: pushes by reference, and the reading of files.
+    others: BTreeMap<String, (Instant, String)>,
+    status: WatchStatus,
+    not_run: NotRun,
+    sight: Sight,
     /// The watched components, and their last outcomes.
     watched: Vec<PlannedComponent>,
     outcomes: BTreeMap<String, Outcome>,
     /// The changes that triggered the round.
     cause: String,
-}
-
-struct Running {
-    started: Instant,
-    estimate: Option<Duration>,
-    instruction: String,
-    last_line: String,
 }
 
 impl Terminal {
@@ -61,15 +51,11 @@ impl Terminal {
             options,
             plain: Plain::new(options),
             screen: Screen::new(),
-            is_drawn: false,
-            started: Instant::now(),
-            jobs: 1,
-            planned: BTreeMap::new(),
-            running: BTreeMap::new(),
-            done: BTreeSet::new(),
-            has_built: false,
-            idle: None,
-            last: None,
+            round: None,
+            others: BTreeMap::new(),
+            status: WatchStatus::default(),
+            not_run: NotRun::default(),
+            sight: Sight::default(),
             watched: Vec::new(),
             outcomes: BTreeMap::new(),
             cause: String::new(),
@@ -77,49 +63,40 @@ impl Terminal {
     }
 
     fn print(&mut self, line: &str) {
+        self.sight.printed(1);
         self.screen.print(&self.options.shown(line));
+    }
+
+    fn print_all(&mut self, lines: &[String]) {
+        for line in lines {
+            self.print(line);
+        }
     }
 
     fn paint(&self, style: &Style, text: &str) -> String {
         paint(style, text, self.options.has_colors)
     }
 
-    fn begin(&mut self, components: &[PlannedComponent], jobs: usize) {
-        (self.jobs, self.has_built) = (jobs, false);
-        self.started = Instant::now();
-        self.done.clear();
-        self.planned =
-            components.iter().map(|planned| (planned.component.clone(), planned.clone())).collect();
-        self.is_drawn = true;
-        self.draw();
-    }
-
-    fn start(&mut self, component: &str) {
-        self.done.remove(component);
-        let running = Running {
-            started: Instant::now(),
-            estimate: self.planned.get(component).and_then(|planned| planned.estimate),
-            instruction: String::new(),
-            last_line: String::new(),
-        };
-        self.running.insert(component.to_owned(), running);
-    }
-
-    fn finish(&mut self, component: &str, outcome: &Outcome, duration: Duration) {
-        self.running.remove(component);
-        self.outcomes.insert(component.to_owned(), outcome.clone());
-        if *outcome != Outcome::Outdated {
-            self.done.insert(component.to_owned());
+    fn update(&mut self, component: &str, update: impl FnOnce(&mut StepProgress)) {
+        if let Some(step) = self.round.as_mut().and_then(|round| round.step(component)) {
+            update(step);
         }
-        self.has_built |= *outcome == Outcome::Built;
+    }
+
+    fn finished(&mut self, component: &str, outcome: &Outcome, duration: Duration) {
+        if let Some(round) = &mut self.round {
+            round.step_finished(component, outcome);
+        }
+        self.outcomes.insert(component.to_owned(), outcome.clone());
         let mark = mark(outcome);
         let text = match outcome {
+            Outcome::NotRun { .. } => return,
             Outcome::Built => text::seconds(duration),
             Outcome::UpToDate => "up to date".to_owned(),
             Outcome::Restored => "restored".to_owned(),
             Outcome::Failed => format!("failed after {}", text::seconds(duration)),
             Outcome::Cancelled => "cancelled".to_owned(),
-            Outcome::Outdated | Outcome::NotRun { .. } => text::outcome(outcome, duration).0,
+            Outcome::Outdated => text::outcome(outcome, duration).0,
         };
         let (_, style) = text::outcome(outcome, duration);
         let dim = Style::new().dim();
@@ -127,91 +104,44 @@ impl Terminal {
         self.print(&line);
     }
 
-    fn header(&self) -> String {
-        let counts = format!(
-            "{} done, {} running, {} waiting",
-            self.done.len(),
-            self.running.len(),
-            self.waiting().count()
-        );
-        let left = match self.left() {
-            Some(left) if self.has_built => format!(", about {} left", roughly(left)),
-            _ => String::new(),
-        };
-        let elapsed = text::seconds(self.started.elapsed());
-        let text = format!("{counts}{left} · {elapsed}{}", self.cause);
-        self.paint(&Style::new().cyan().bold(), &text)
-    }
-
-    fn waiting(&self) -> impl Iterator<Item = &PlannedComponent> {
-        let is_waiting =
-            |name: &String| !self.running.contains_key(name) && !self.done.contains(name);
-        self.planned.iter().filter(move |(name, _)| is_waiting(name)).map(|(_, planned)| planned)
-    }
-
-    /// The estimated remaining time, by the durations of previous builds: the longest remaining
-    /// step or the total work divided by the jobs, whichever is longer.
-    fn left(&self) -> Option<Duration> {
-        let known: Vec<Duration> = self.waiting().filter_map(|planned| planned.estimate).collect();
-        let running = self.running.values().map(|running| {
-            running.estimate.unwrap_or_default().saturating_sub(running.started.elapsed())
-        });
-        let running: Vec<Duration> = running.collect();
-        if known.is_empty() && running.iter().all(Duration::is_zero) {
-            return None;
+    fn progress(&mut self, progress: &Progress) {
+        let text = text::progress(progress);
+        match (&progress.component, &progress.subject) {
+            (Some(component), _) => self.update(component, |step| step.activity = text),
+            (None, subject) => {
+                let key = subject.clone().unwrap_or_default();
+                let started = Instant::now().checked_sub(progress.duration);
+                self.others.insert(key, (started.unwrap_or_else(Instant::now), text));
+            }
         }
-        let work: Duration = known.iter().chain(&running).sum();
-        let longest = known.iter().chain(&running).max().copied().unwrap_or_default();
-        let shared = work / u32::try_from(self.jobs).unwrap_or(1).max(1);
-        Some(longest.max(shared))
     }
 
     fn draw(&mut self) {
-        if let Some(idle) = &self.idle {
-            let last = match &self.last {
-                Some((at, text)) => format!("{text} {} · ", ago(at.elapsed())),
-                None => String::new(),
-            };
-            let text = format!("{last}{idle} · ? for keys");
-            return self.screen.draw(vec![self.paint(&Style::new().cyan(), &text)]);
+        let columns = self.screen.columns();
+        let has_colors = self.options.has_colors;
+        let mut lines = Vec::new();
+        for (started, text) in self.others.values() {
+            let text = format!("{} {}", text::seconds(started.elapsed()), flat(text));
+            lines.push(paint(&Style::new().cyan(), &fit(&text, columns), has_colors));
         }
-        if !self.is_drawn {
-            return;
+        if let Some((text, style)) = self.status.line() {
+            lines.push(self.paint(&style, &fit(&text, columns)));
+        } else if let Some(round) = &self.round {
+            let rows = self.screen.rows().saturating_sub(lines.len());
+            lines.extend(round.lines(&self.cause, columns, rows, has_colors));
         }
-        let mut lines = vec![self.header()];
-        for (component, running) in self.running.iter().take(MAX_LINES) {
-            let time = text::seconds(running.started.elapsed());
-            let Running { instruction, last_line, .. } = running;
-            let dim = self.paint(&Style::new().dim(), last_line);
-            lines.push(format!("  {component} {time} {instruction} {dim}"));
-        }
-        let hidden = self.running.len().saturating_sub(MAX_LINES);
-        if hidden > 0 {
-            lines.push(format!("  and {hidden} more"));
-        }
-        let lines = lines.iter().map(|line| self.options.shown(line)).collect();
-        self.screen.draw(lines);
-    }
-
-    fn wait(&mut self, is_paused: bool, components: usize) {
-        self.idle = Some(if is_paused {
-            format!("paused ({components} components)")
-        } else {
-            format!("watching {components} components")
-        });
-        self.cause.clear();
-        self.draw();
+        self.screen.draw(lines.iter().map(|line| self.options.shown(line)).collect());
     }
 
     /// The watched components in dependency order, with their states and dependencies.
     fn graph(&self) -> Vec<String> {
-        let width = |planned: &PlannedComponent| planned.component.chars().count();
-        let width = self.watched.iter().map(width).max().unwrap_or_default();
+        let widths = self.watched.iter().map(|planned| width(&planned.component));
+        let widest = widths.max().unwrap_or_default();
+        let is_running =
+            |name: &str| self.round.as_ref().is_some_and(|round| round.is_running(name));
         let line = |PlannedComponent { component, dependencies, .. }: &PlannedComponent| {
             let (mark, (text, style)) = match self.outcomes.get(component) {
-                _ if self.running.contains_key(component) => {
-                    ("▸", ("building".to_owned(), Style::new().cyan()))
-                }
+                _ if is_running(component) => ("▸", ("building".to_owned(), Style::new().cyan())),
                 Some(outcome) => (mark(outcome), text::state(outcome)),
                 None => (" ", ("not built yet".to_owned(), Style::new().dim())),
             };
@@ -219,72 +149,90 @@ impl Terminal {
                 needs if needs.is_empty() => needs,
                 needs => self.paint(&Style::new().dim(), &format!(" ← {needs}")),
             };
-            format!("{} {component:width$} {text}{needs}", self.paint(&style, mark))
+            format!("{} {} {text}{needs}", self.paint(&style, mark), pad(component, widest))
         };
         self.watched.iter().map(line).collect()
-    }
-
-    fn clear(&mut self) {
-        self.is_drawn = false;
-        self.screen.draw(Vec::new());
     }
 }
 
 impl View for Terminal {
     fn event(&mut self, event: &Event) {
+        self.not_run.note(event);
         match event {
             Event::RoundStarted { components, jobs, .. } if !components.is_empty() => {
-                self.idle = None;
+                self.status.end();
+                self.others.clear();
                 if self.options.clears {
                     self.screen.clear();
                 }
-                self.begin(components, *jobs);
+                self.round = Some(RoundProgress::new(components, *jobs));
+                self.draw();
             }
             Event::WorkspaceLoaded { components } => self.watched.clone_from(components),
-            Event::Watching { is_paused, components, .. } => self.wait(*is_paused, *components),
+            Event::Watching(state) => {
+                self.status.wait(state);
+                self.cause.clear();
+                self.draw();
+            }
             Event::FilesChanged { paths, components } => {
                 let text = text::changes(paths, components);
                 self.cause = format!(" · {text}");
                 let title = self.paint(&Style::new().cyan().bold(), "changed");
                 self.print(&format!("{title}: {text}"));
             }
-            Event::StepStarted { component } => self.start(component),
-            Event::Instruction { component, text, status, .. } => {
-                if let Some(running) = self.running.get_mut(component)
-                    && *status != InstructionStatus::Done
-                {
-                    running.instruction.clone_from(text);
-                    running.last_line.clear();
-                }
+            Event::StepStarted { component } => {
+                self.round.iter_mut().for_each(|round| round.step_started(component));
+            }
+            Event::StepPaused { component } => {
+                self.round.iter_mut().for_each(|round| round.step_paused(component));
+            }
+            Event::StepResumed { component } => {
+                self.round.iter_mut().for_each(|round| round.step_resumed(component));
+            }
+            Event::Instruction { component, text, status, .. }
+                if *status != InstructionStatus::Done =>
+            {
+                self.update(component, |step| {
+                    step.activity.clone_from(text);
+                    step.last_line.clear();
+                });
             }
             Event::Pulling { component, reference } => {
-                if let Some(running) = self.running.get_mut(component) {
-                    running.instruction = format!("pulling {reference}");
-                }
+                self.update(component, |step| step.activity = format!("pulling {reference}"));
             }
-            Event::TaskStarted { component, task: part } => {
-                if let Some(running) = self.running.get_mut(component) {
-                    running.instruction.clone_from(part);
-                }
+            Event::TaskStarted { component, task } => {
+                self.update(component, |step| step.activity.clone_from(task));
+            }
+            Event::ContextSent { component, .. } => {
+                self.update(component, |step| "context sent".clone_into(&mut step.activity));
             }
             Event::Log { component, line, .. } => {
-                if let Some(running) = self.running.get_mut(component) {
-                    running.last_line = escape::log(line, false);
-                }
+                self.update(component, |step| step.last_line = escape::log(line, false));
             }
-            Event::StepFailed(failure) => {
-                let title = self.paint(&Style::new().red().bold(), "error");
-                self.print(&format!("{title}: {}", failure.message));
-            }
+            Event::Progress(progress) => self.progress(progress),
             Event::StepFinished { component, outcome, duration } => {
-                self.finish(component, outcome, *duration);
+                self.finished(component, outcome, *duration);
             }
             Event::RoundFinished(summary) => {
-                self.clear();
+                self.round = None;
+                self.draw();
+                for line in self.not_run.take_lines() {
+                    self.print(&format!("{} {line}", self.paint(&Style::new().yellow(), "-")));
+                }
                 let style = text::summary_style(summary);
                 let text = self.paint(&style, &text::summary(summary));
                 self.print(&text);
-                self.last = Some((Instant::now(), text::result(summary)));
+                self.status.round_finished(summary);
+            }
+            Event::PushStarted { reference } => {
+                let text = format!("pushing {reference}");
+                self.others.insert(reference.clone(), (Instant::now(), text));
+                self.draw();
+            }
+            Event::Pushed { reference, .. } => drop(self.others.remove(reference)),
+            Event::PushFailed { reference, .. } => {
+                self.others.remove(reference);
+                self.print_plain(event);
             }
             Event::ImageStale { component, image, reasons } => {
                 let name =
@@ -292,48 +240,68 @@ impl View for Terminal {
                 let text = format!("  {name}: {}", text::reasons(reasons));
                 self.print(&self.paint(&Style::new().dim(), &text));
             }
-            Event::ImageUpToDate { .. } | Event::ImageBuilt { .. } => {}
-            other => {
-                for line in self.plain.lines(other) {
-                    self.print(&line);
-                }
-            }
+            Event::Instruction { .. } | Event::ImageUpToDate { .. } | Event::ImageBuilt { .. } => {}
+            other => self.print_plain(other),
         }
     }
 
     fn refresh_interval(&self) -> Option<Duration> {
-        match (&self.idle, self.is_drawn) {
-            (Some(_), _) => Some(SLOW),
-            (None, true) => Some(FAST),
-            (None, false) => None,
+        let is_busy = self.round.is_some() || !self.others.is_empty();
+        match (is_busy, self.status.is_waiting()) {
+            (true, _) => Some(FAST),
+            (false, true) => Some(SLOW),
+            (false, false) => None,
         }
     }
 
     fn execute(&mut self, command: UiCommand, failures: &[Failed]) {
         let lines = match command {
+            UiCommand::Resume => {
+                self.screen.forget();
+                Vec::new()
+            }
             UiCommand::Help => HELP.map(str::to_owned).to_vec(),
             UiCommand::Graph => self.graph(),
             UiCommand::Logs if failures.is_empty() => vec!["no failures".to_owned()],
-            UiCommand::Logs => failure_lines(failures, self.options.has_colors),
+            UiCommand::Logs => {
+                let all = failures.iter();
+                all.flat_map(|failed| failure_lines(failed, self.options.has_colors)).collect()
+            }
         };
-        for line in lines {
-            self.print(&line);
-        }
+        self.print_all(&lines);
     }
 
     fn tick(&mut self) {
         self.draw();
     }
 
+    fn make_room(&mut self) {
+        self.screen.draw(Vec::new());
+    }
+
     fn end(&mut self) {
-        self.idle = None;
-        self.clear();
+        self.status.end();
+        self.round = None;
+        self.others.clear();
+        self.draw();
+    }
+
+    fn failed(&mut self, failed: &Failed) {
+        self.print_all(&failure_lines(failed, self.options.has_colors));
+        self.sight.shown(failed);
     }
 
     fn failures(&mut self, failures: &[Failed]) {
-        for line in failure_lines(failures, self.options.has_colors) {
-            self.print(&line);
-        }
+        let rows = self.screen.rows();
+        let again = self.sight.lines_again(failures, rows, self.options.has_colors);
+        self.print_all(&again);
+    }
+}
+
+impl Terminal {
+    fn print_plain(&mut self, event: &Event) {
+        let lines = self.plain.lines(event);
+        self.print_all(&lines);
     }
 }
 
@@ -343,21 +311,5 @@ fn mark(outcome: &Outcome) -> &'static str {
         Outcome::UpToDate | Outcome::Restored => "=",
         Outcome::Failed => "✗",
         Outcome::Cancelled | Outcome::Outdated | Outcome::NotRun { .. } => "-",
-    }
-}
-
-fn ago(time: Duration) -> String {
-    match time.as_secs() {
-        seconds @ 0..60 => format!("{seconds}s ago"),
-        seconds @ 60..3600 => format!("{}min ago", seconds / 60),
-        seconds => format!("{}h ago", seconds / 3600),
-    }
-}
-
-/// Rounded to whole seconds, or to minutes from 100 seconds on.
-fn roughly(duration: Duration) -> String {
-    match duration.as_secs() {
-        seconds @ 0..=99 => format!("{seconds}s"),
-        seconds => format!("{}min", seconds.div_ceil(60)),
     }
 }

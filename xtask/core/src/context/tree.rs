@@ -13,12 +13,13 @@
 //! A folder that cannot be read is an error only when its digest is needed.
 
 use std::ffi::{CString, OsStr};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rayon::prelude::*;
@@ -501,12 +502,30 @@ impl Entry {
             }
             Kind::File => {
                 let file = regular_file::open(source)?;
-                hasher.update_reader(&file)?;
+                hasher.update_reader(Counted(&file))?;
                 let is_same = Stat::of(&fstat(&file)?) == self.stat;
                 is_settled = is_same && self.stat.is_settled(moment);
             }
         }
         Ok(Read { digest: hasher.finalize(), is_settled, is_new: true })
+    }
+}
+
+/// See [`bytes_digested`].
+static BYTES_DIGESTED: AtomicU64 = AtomicU64::new(0);
+
+/// How many bytes of files this process has digested, to show that it goes on.
+pub fn bytes_digested() -> u64 {
+    BYTES_DIGESTED.load(Ordering::Relaxed)
+}
+
+struct Counted<'f>(&'f File);
+
+impl io::Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.0.read(buffer)?;
+        BYTES_DIGESTED.fetch_add(u64::try_from(count).unwrap_or_default(), Ordering::Relaxed);
+        Ok(count)
     }
 }
 

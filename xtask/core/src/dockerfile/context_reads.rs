@@ -95,6 +95,13 @@ impl ContextReads {
         matches!(self, Self::Only { args, .. } if !args.is_empty())
     }
 
+    /// Whether an instruction names a file of this name, rather than a folder that contains it
+    /// or a wildcard that matches it.
+    pub fn names_file(&self, name: &str) -> bool {
+        let Self::Only { patterns, .. } = self else { return false };
+        patterns.iter().any(|pattern| pattern.ends_in_name(name))
+    }
+
     /// Whether a path of the context can be read.
     pub(crate) fn reach(&self, path: &Path) -> Reach {
         let Self::Only { patterns, .. } = self else { return Reach::Read };

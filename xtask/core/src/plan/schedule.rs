@@ -19,6 +19,19 @@ pub struct ScheduledTask {
     pub needs: Vec<TaskId>,
     /// The estimated duration.
     pub estimate: Duration,
+    /// What it needs to run.
+    pub claim: Claim,
+}
+
+/// What a task needs to run, besides the tasks before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// One of the parallel jobs, in its turn.
+    Job,
+    /// The next job that is free: it takes almost no time, and ends what was begun.
+    NextJob,
+    /// Nothing: it ends at once, so that nothing else starts before that.
+    Nothing,
 }
 
 /// The states of all tasks of a round.
@@ -31,8 +44,11 @@ pub struct Schedule {
     /// The duration of the longest path that starts with each task.
     path_lengths: IdVec<TaskId, Duration>,
     ready: BinaryHeap<(Duration, Reverse<TaskId>)>,
+    claims: IdVec<TaskId, Claim>,
+    ready_without_job: Vec<TaskId>,
     states: IdVec<TaskId, TaskState>,
     running: usize,
+    running_without_job: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,22 +83,50 @@ impl Schedule {
             dependents,
             path_lengths,
             ready: BinaryHeap::new(),
+            claims: tasks.iter().map(|task| task.claim).collect(),
+            ready_without_job: Vec::new(),
             states: tasks.iter().map(|_| TaskState::Waiting(0)).collect(),
             running: 0,
+            running_without_job: 0,
         };
         schedule.reset(&tasks.ids().collect());
         schedule
     }
 
-    /// Starts the next task, if one is ready and fewer than `jobs` are running.
+    /// Starts the next task, if one is ready and, unless it takes no job, fewer than `jobs`
+    /// are running.
     pub fn start(&mut self) -> Option<TaskId> {
-        if self.is_stopped || self.running == self.jobs {
+        if self.is_stopped {
             return None;
         }
-        let (_, Reverse(task)) = self.ready.pop()?;
+        let task = if let Some(task) = self.ready_without_job.pop() {
+            self.running_without_job += 1;
+            task
+        } else if self.running == self.jobs || self.running_without_job > 0 {
+            return None;
+        } else {
+            let (_, Reverse(task)) = self.ready.pop()?;
+            self.running += 1;
+            task
+        };
         self.states[task] = TaskState::Running;
-        self.running += 1;
         Some(task)
+    }
+
+    fn make_ready(&mut self, task: TaskId) {
+        match self.claims[task] {
+            Claim::Job => self.ready.push((self.path_lengths[task], Reverse(task))),
+            Claim::NextJob => self.ready.push((Duration::MAX, Reverse(task))),
+            Claim::Nothing => self.ready_without_job.push(task),
+        }
+    }
+
+    fn end(&mut self, task: TaskId, state: TaskState) {
+        match self.claims[task] {
+            Claim::Nothing => self.running_without_job -= 1,
+            Claim::Job | Claim::NextJob => self.running -= 1,
+        }
+        self.states[task] = state;
     }
 
     /// Whether a task was started and has not ended.
@@ -92,13 +136,12 @@ impl Schedule {
 
     /// Marks a running task as done.
     pub fn succeed(&mut self, task: TaskId) {
-        self.running -= 1;
-        self.states[task] = TaskState::Done;
+        self.end(task, TaskState::Done);
         for dependent in self.dependents[task].clone() {
             if let TaskState::Waiting(count) = &mut self.states[dependent] {
                 *count -= 1;
                 if *count == 0 {
-                    self.ready.push((self.path_lengths[dependent], Reverse(dependent)));
+                    self.make_ready(dependent);
                 }
             }
         }
@@ -106,8 +149,7 @@ impl Schedule {
 
     /// Marks a running task as failed. Returns all tasks that are blocked by it, in order.
     pub fn fail(&mut self, task: TaskId) -> Vec<TaskId> {
-        self.running -= 1;
-        self.states[task] = TaskState::Failed;
+        self.end(task, TaskState::Failed);
         let mut blocked = Vec::new();
         let mut pending = vec![task];
         while let Some(task) = pending.pop() {
@@ -127,6 +169,7 @@ impl Schedule {
     /// need one of them must be included.
     pub fn reset(&mut self, tasks: &BTreeSet<TaskId>) {
         self.ready.retain(|(_, Reverse(task))| !tasks.contains(task));
+        self.ready_without_job.retain(|task| !tasks.contains(task));
         for task in tasks {
             let needed = self.needs[*task].iter().map(|needed| self.states[*needed]);
             let (mut unmet, mut is_blocked) = (0, false);
@@ -137,7 +180,7 @@ impl Schedule {
             self.states[*task] =
                 if is_blocked { TaskState::Blocked } else { TaskState::Waiting(unmet) };
             if self.states[*task] == TaskState::Waiting(0) {
-                self.ready.push((self.path_lengths[*task], Reverse(*task)));
+                self.make_ready(*task);
             }
         }
     }
@@ -215,12 +258,12 @@ mod tests {
     fn task(needs: Vec<usize>, random: &mut Random) -> ScheduledTask {
         let millis = 100 + u64::try_from(random.below(5000)).unwrap();
         let needs = needs.into_iter().map(at).collect();
-        ScheduledTask { needs, estimate: Duration::from_millis(millis) }
+        ScheduledTask { needs, estimate: Duration::from_millis(millis), claim: Claim::Job }
     }
 
     fn second(needs: &[usize]) -> ScheduledTask {
         let needs = needs.iter().copied().map(at).collect();
-        ScheduledTask { needs, estimate: Duration::from_secs(1) }
+        ScheduledTask { needs, estimate: Duration::from_secs(1), claim: Claim::Job }
     }
 
     #[test]
@@ -344,5 +387,42 @@ mod tests {
             assert_eq!(started(&mut schedule), [task]);
             schedule.succeed(task);
         }
+    }
+
+    #[test]
+    fn a_task_that_takes_no_job_starts_while_all_jobs_are_taken() {
+        let task = |needs: &[usize], claim| ScheduledTask {
+            needs: needs.iter().copied().map(at).collect(),
+            estimate: Duration::from_secs(1),
+            claim,
+        };
+        let (job, nothing) = (Claim::Job, Claim::Nothing);
+        let tasks = [task(&[], job), task(&[], job), task(&[0], nothing), task(&[2], job)];
+        let mut schedule = Schedule::new(&tasks.into_iter().collect(), 1);
+        assert_eq!(schedule.start(), Some(at(0)));
+        assert_eq!(schedule.start(), None);
+        schedule.succeed(at(0));
+        assert_eq!(schedule.start(), Some(at(2)), "it takes no job");
+        assert_eq!(schedule.start(), None, "that ends at once");
+        schedule.succeed(at(2));
+        assert_eq!(schedule.start(), Some(at(1)));
+        assert_eq!(schedule.start(), None, "the job is taken");
+        schedule.succeed(at(1));
+        assert_eq!(schedule.start(), Some(at(3)));
+    }
+
+    #[test]
+    fn what_was_begun_is_ended_first() {
+        let task = |needs: &[usize], claim, seconds| ScheduledTask {
+            needs: needs.iter().copied().map(at).collect(),
+            estimate: Duration::from_secs(seconds),
+            claim,
+        };
+        let tasks =
+            [task(&[], Claim::Job, 9), task(&[], Claim::Job, 5), task(&[0], Claim::NextJob, 0)];
+        let mut schedule = Schedule::new(&tasks.into_iter().collect(), 1);
+        assert_eq!(schedule.start(), Some(at(0)));
+        schedule.succeed(at(0));
+        assert_eq!(schedule.start(), Some(at(2)));
     }
 }

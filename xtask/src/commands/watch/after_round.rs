@@ -1,7 +1,5 @@
 //! What follows a round: a command of the user's, and a push of what was built.
 
-use std::path::Path;
-
 use xtask_core::problem::Problem;
 
 use crate::command_context::CommandContext;
@@ -33,14 +31,14 @@ impl<'a> AfterRound<'a> {
     }
 
     /// Starts the command for the last round, once.
-    pub(crate) fn start_command(&mut self, root: &Path) -> Result<(), Problem> {
+    pub(crate) fn start_command(&mut self, ctx: &CommandContext) -> Result<(), Problem> {
         let Some((has_succeeded, built)) = self.last.take() else { return Ok(()) };
         let WatchOptions { on_success, on_failure, .. } = self.options;
         let Some(command) = (if has_succeeded { on_success } else { on_failure }) else {
             return Ok(());
         };
         self.command
-            .start(command, root, &built)
+            .start(command, &ctx.root, &built, &ctx.events)
             .map_err(|error| Problem::of_request(format!("'{command}' cannot be started: {error}")))
     }
 

@@ -232,7 +232,7 @@ fn owner(path: &Path, workspace: &Workspace) -> Option<ComponentId> {
 }
 
 /// The components that a changed path affects directly.
-fn touched_by(path: &Path, workspace: &Workspace) -> BTreeSet<ComponentId> {
+pub(crate) fn touched_by(path: &Path, workspace: &Workspace) -> BTreeSet<ComponentId> {
     if Path::new(SRC).starts_with(path) {
         return workspace.components.ids().collect();
     }

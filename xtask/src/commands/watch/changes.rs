@@ -1,5 +1,7 @@
 //! Changes of files, collected into batches: the debounce.
 
+use std::collections::BTreeSet;
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +21,7 @@ pub(crate) struct Changes {
     trees: Arc<TreeCache>,
     root: PathBuf,
     debounce: Duration,
+    scratch: BTreeSet<PathBuf>,
 }
 
 impl Changes {
@@ -28,13 +31,20 @@ impl Changes {
         root: PathBuf,
         debounce: Duration,
     ) -> Self {
-        Self { watcher, filter: WatchFilter::default(), trees, root, debounce }
+        Self {
+            watcher,
+            filter: WatchFilter::default(),
+            trees,
+            root,
+            debounce,
+            scratch: BTreeSet::new(),
+        }
     }
 
     /// Adds changes to a batch until it is complete, and not before a moment. Nothing is lost
     /// if this is cancelled: the batch has what came so far.
     pub(crate) async fn collect(&mut self, batch: &mut ChangeBatch, not_before: Instant) {
-        if !batch.is_open() {
+        while !batch.is_open() {
             let event = self.watcher.next_event(&self.filter).await;
             self.note(batch, event);
         }
@@ -50,14 +60,27 @@ impl Changes {
         }
     }
 
-    fn note(&self, batch: &mut ChangeBatch, event: FsEvent) {
-        match &event {
+    fn note(&mut self, batch: &mut ChangeBatch, mut event: FsEvent) {
+        match &mut event {
             FsEvent::Changed(change) => {
                 change.paths.iter().for_each(|path| self.trees.invalidate_path(path));
+                let (scratch, paths) = mem::take(&mut change.paths)
+                    .into_iter()
+                    .partition(|it| self.filter.is_scratch(it));
+                change.paths = paths;
+                self.scratch.extend::<Vec<_>>(scratch);
+                if change.paths.is_empty() {
+                    return;
+                }
             }
             FsEvent::Lost => self.trees.invalidate(),
         }
         batch.add(event);
+    }
+
+    /// The scratch files of editors that changed since this was called last.
+    pub(crate) fn take_scratch(&mut self) -> BTreeSet<PathBuf> {
+        mem::take(&mut self.scratch)
     }
 
     /// Watches the folders that define the components, before they are read.

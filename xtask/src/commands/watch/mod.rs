@@ -17,6 +17,7 @@
 mod after_round;
 mod change_batch;
 mod changes;
+mod image_watch;
 mod input_snapshot;
 mod loop_breaker;
 mod options;
@@ -25,7 +26,7 @@ mod round;
 mod session;
 mod setup;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +46,7 @@ pub use options::{UserRequest, WatchOptions};
 use after_round::AfterRound;
 use change_batch::ChangeBatch;
 use changes::Changes;
+use image_watch::ImageWatch;
 use input_snapshot::InputSnapshot;
 use loop_breaker::LoopBreaker;
 use reload::Loader;
@@ -87,11 +89,14 @@ pub async fn run_with<E: Engine>(
         changes: Changes::new(watcher, Arc::clone(&trees), ctx.root.clone(), options.debounce),
         loader: Loader { setup: &setup, warned: HashSet::new() },
         loaded: None,
+        is_broken: false,
         snapshot: InputSnapshot::default(),
         postponed: ChangeBatch::default(),
         requests: Requests::new(keys),
         loop_breaker: LoopBreaker::default(),
         last_round: LastRound::default(),
+        image_watch: ImageWatch::new(engine),
+        failed: BTreeSet::new(),
         after_round: AfterRound::new(options),
         is_dirty: true,
     };

@@ -26,7 +26,7 @@ use crate::build::round::Round;
 use crate::build::run::run_round;
 use crate::build::summary::Completed;
 use crate::command_error::CommandError;
-use crate::commands::watch::change_batch::ChangeBatch;
+use crate::commands::watch::change_batch::{ChangeBatch, touched_by};
 use crate::commands::watch::input_snapshot::states;
 use crate::commands::watch::reload::Loaded;
 use crate::commands::watch::session::{LastRound, Session};
@@ -78,6 +78,7 @@ impl<E: Engine> Session<'_, E> {
         let how = BuildOptions { keep_going: true, force, jobs, ..BuildOptions::default() };
         let (reading, mode) = (&options.reading, Mode::Build);
         let round = Round::new(&prepared, engine, registry, reading, &how, mode, ctx);
+        drop(self.changes.take_scratch());
         let running = run_round(&round, &prepared, engine_images);
         let (completed, batch) = self.listen(running, &prepared, loaded).await;
         drop(round);
@@ -215,6 +216,17 @@ impl<E: Engine> Session<'_, E> {
             batch.request_recheck();
         }
         if !self.snapshot.uncertain(&workspace).is_empty() {
+            batch.request_recheck();
+        }
+        self.note_failures(&completed, &workspace);
+        // A scratch file may have vanished or changed while it was sent.
+        let mut scratched = BTreeSet::new();
+        for path in self.changes.take_scratch() {
+            scratched.extend(touched_by(&path, &workspace));
+        }
+        scratched.retain(|component| completed.misread.contains(component));
+        if !scratched.is_empty() {
+            self.snapshot.forget(&workspace, &scratched);
             batch.request_recheck();
         }
         let built = completed.built(&workspace);

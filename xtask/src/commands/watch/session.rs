@@ -12,17 +12,20 @@ use xtask_core::staleness::engine_images::EngineImages;
 use xtask_core::workspace::components::Workspace;
 
 use crate::build::hook_activity::HookActivity;
+use crate::build::summary::Completed;
 use crate::command_error::CommandError;
 use crate::commands::watch::after_round::AfterRound;
 use crate::commands::watch::change_batch::ChangeBatch;
 use crate::commands::watch::changes::Changes;
+use crate::commands::watch::image_watch::ImageWatch;
 use crate::commands::watch::input_snapshot::{InputSnapshot, states};
 use crate::commands::watch::loop_breaker::LoopBreaker;
 use crate::commands::watch::options::UserRequest;
 use crate::commands::watch::reload::{Loaded, Loader};
 use crate::commands::watch::setup::Setup;
 use crate::engine::Engine;
-use crate::event::Event;
+use crate::event::{Event, WatchState};
+use crate::outcome::Outcome;
 
 /// Everything between two rounds. What outlives a reload of the workspace names components by
 /// name, everything else by their ids in the loaded workspace.
@@ -32,12 +35,17 @@ pub(crate) struct Session<'a, E> {
     pub(crate) loader: Loader<'a, E>,
     /// None while the workspace cannot be read.
     pub(crate) loaded: Option<Arc<Loaded>>,
+    /// Whether it could not be read when it was read last.
+    pub(crate) is_broken: bool,
     pub(crate) snapshot: InputSnapshot,
     /// What changed while the workspace could not be read, or while `watch` was paused.
     pub(crate) postponed: ChangeBatch,
     pub(crate) requests: Requests,
     pub(crate) loop_breaker: LoopBreaker,
     pub(crate) last_round: LastRound,
+    pub(crate) image_watch: ImageWatch,
+    /// The components that failed and were not built since, by name.
+    pub(crate) failed: BTreeSet<String>,
     pub(crate) after_round: AfterRound<'a>,
     /// Whether anything was printed since it was last said what is watched.
     pub(crate) is_dirty: bool,
@@ -106,7 +114,7 @@ impl<E: Engine> Session<'_, E> {
         let mut batch = ChangeBatch::everything();
         loop {
             self.work_off(batch).await?;
-            if let Err(problem) = self.after_round.start_command(&self.setup.ctx.root) {
+            if let Err(problem) = self.after_round.start_command(self.setup.ctx) {
                 self.report(&Problems::from(problem).into());
             }
             self.announce_watching();
@@ -115,6 +123,7 @@ impl<E: Engine> Session<'_, E> {
             tokio::select! {
                 () = self.changes.collect(&mut batch, idle) => {}
                 request = self.requests.next() => self.requests.pending = Some(request),
+                () = self.image_watch.next() => batch = self.build_taken().await?,
                 () = ctx.interrupt.wait() => return Ok(()),
                 // A change interrupts a push, which begins again afterwards.
                 pushed = self.after_round.push(ctx) => {
@@ -200,11 +209,43 @@ impl<E: Engine> Session<'_, E> {
             return Ok(ChangeBatch::default());
         }
         self.is_dirty = true;
+        self.image_watch.forgive();
         if batch.has_paths() {
             self.announce_changes(&batch, &loaded, &stale, &touched);
         }
         let selected = loaded.watched_dependents(&stale);
         self.round(&loaded, &selected, false).await
+    }
+
+    /// Builds the images that somebody took away since the last round; gives the changes that
+    /// came meanwhile.
+    async fn build_taken(&mut self) -> Result<ChangeBatch, CommandError> {
+        let nothing = ChangeBatch::default();
+        let Some(loaded) = self.loaded.clone() else { return Ok(nothing) };
+        let Some(before) = &self.last_round.engine_images else {
+            // The last round could not ask the engine; this one may.
+            let mut batch = nothing;
+            batch.request_recheck();
+            return Ok(batch);
+        };
+        // An engine that is away is noticed by the next round.
+        let Ok(now) = self.setup.engine.engine_images().await else { return Ok(nothing) };
+        if self.requests.is_paused {
+            return Ok(nothing);
+        }
+        let (taken, warnings) =
+            self.image_watch.taken(&loaded.workspace, &loaded.watched, before, &now);
+        for warning in warnings {
+            self.is_dirty = true;
+            self.setup.ctx.events.send(Event::Warning(warning));
+        }
+        if taken.is_empty() {
+            return Ok(nothing);
+        }
+        debug!(?taken, "images were taken away");
+        self.is_dirty = true;
+        self.last_round.engine_images = Some(now);
+        self.round(&loaded, &taken, false).await
     }
 
     /// Reads the workspace again if changes may have altered its structure.
@@ -226,6 +267,7 @@ impl<E: Engine> Session<'_, E> {
 
     async fn load(&mut self) {
         debug!("read the workspace");
+        let was_broken = self.is_broken;
         self.loaded = match self.loader.load(&mut self.changes).await {
             Ok(loaded) => Some(loaded),
             Err(problems) => {
@@ -233,6 +275,26 @@ impl<E: Engine> Session<'_, E> {
                 None
             }
         };
+        self.is_broken = self.loaded.is_none();
+        if let Some(loaded) = &self.loaded {
+            self.failed.retain(|name| loaded.workspace.find(name).is_some());
+            if was_broken {
+                self.is_dirty = true;
+                self.setup.ctx.events.send(Event::WorkspaceFixed);
+            }
+        }
+    }
+
+    /// Notes which components failed, and which are good again.
+    pub(crate) fn note_failures(&mut self, completed: &Completed, workspace: &Workspace) {
+        for (component, outcome) in &completed.outcomes {
+            let name = &workspace.components[*component].name;
+            if *outcome == Outcome::Failed {
+                self.failed.insert(name.clone());
+            } else if outcome.is_good() {
+                self.failed.remove(name);
+            }
+        }
     }
 
     /// Takes every component for built from what is there now.
@@ -247,8 +309,13 @@ impl<E: Engine> Session<'_, E> {
     fn announce_watching(&mut self) {
         if std::mem::take(&mut self.is_dirty) {
             let components = self.loaded.as_ref().map_or(0, |loaded| loaded.watched.len());
-            let is_paused = self.requests.is_paused;
-            self.setup.ctx.events.send(Event::Watching { is_paused, components });
+            let state = WatchState {
+                is_paused: self.requests.is_paused,
+                is_broken: self.is_broken,
+                components,
+                failed: self.failed.iter().cloned().collect(),
+            };
+            self.setup.ctx.events.send(Event::Watching(state));
         }
     }
 

@@ -4,7 +4,9 @@
 //! what links in `build/` lead to, and the targets of links out of a component that others depend
 //! on, wherever they are. A file that
 //! `.dockerignore` excludes from every context does not count, unless a hook can read it or another
-//! component gets it under `dependency/`.
+//! component gets it under `dependency/`. What `.gitignore` says does not matter: builders do not
+//! know it. Editors' scratch files can be in a context like any other file, but only what comes
+//! with them starts a round.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,10 +14,13 @@ use std::path::{Path, PathBuf};
 use xtask_core::context::dockerignore::Dockerignore;
 use xtask_core::context::spec::ContextSpec;
 use xtask_core::context::tree_cache::TreeCache;
+use xtask_core::dockerfile::context_reads::ContextReads;
 use xtask_core::paths::{BUILD, SRC};
 use xtask_core::plan::graph::{Direction, Graph};
 use xtask_core::workspace::components::Workspace;
 use xtask_core::workspace::inputs::is_never_input;
+
+use crate::system::watcher::scratch::is_scratch;
 
 /// Selects the files to watch.
 #[derive(Debug, Default)]
@@ -25,6 +30,8 @@ pub(crate) struct WatchFilter {
     has_head: bool,
     /// By component, the Dockerfile and ignore rules of each image.
     ignored: BTreeMap<String, Vec<(PathBuf, Dockerignore)>>,
+    /// What each Dockerfile reads, by the folder of its component.
+    reads: Vec<(PathBuf, ContextReads)>,
 }
 
 impl WatchFilter {
@@ -34,6 +41,11 @@ impl WatchFilter {
             filter.extra_paths.extend(inputs.base_paths().map(Path::to_owned));
             filter.has_head |= inputs.head;
         }
+        let reads = workspace.images().map(|(component, image)| {
+            let dir = workspace.components[component].dir();
+            (dir.into(), image.context_reads.clone())
+        });
+        filter.reads = reads.collect();
         for (id, component) in workspace.components.enumerate() {
             let linked = component.link_targets.iter().chain(&component.build_links);
             filter.extra_paths.extend(linked.cloned());
@@ -65,6 +77,19 @@ impl WatchFilter {
         let is_extra =
             self.extra_paths.iter().any(|extra| path.starts_with(extra) || extra.starts_with(path));
         is_extra || self.is_source(path)
+    }
+
+    /// Whether a path is a scratch file of an editor, which no Dockerfile and no declared input
+    /// names.
+    pub(crate) fn is_scratch(&self, path: &Path) -> bool {
+        let is_named = || {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let names = |(dir, reads): &(PathBuf, ContextReads)| {
+                path.starts_with(dir) && reads.names_file(name)
+            };
+            self.extra_paths.contains(path) || self.reads.iter().any(names)
+        };
+        is_scratch(path) && !is_named()
     }
 
     /// Whether all files in a folder are to be watched, judging by its path.

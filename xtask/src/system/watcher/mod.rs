@@ -9,6 +9,7 @@
 
 pub(crate) mod filter;
 mod poller;
+mod scratch;
 
 use std::collections::BTreeSet;
 use std::fs;
