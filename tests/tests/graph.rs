@@ -1,15 +1,13 @@
 //! What `graph` draws, and that others can read it.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io::Write;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use expect_test::{Expect, expect};
 use fastrand::Rng;
 use serde_json::Value;
-use tests::{Workspace, repository, sized};
+use tests::{Workspace, repository};
 
 /// Two bases, one of others; a copied image, a declared component, and a diamond.
 fn shop() -> Workspace {
@@ -510,87 +508,4 @@ fn graphviz_understands_what_random_graphs_mean() {
             list("components").iter().map(|it| it["images"].as_array().unwrap().len()).sum();
         assert_eq!(understood(&dot).0.len(), images + list("external").len(), "{dot}");
     }
-}
-
-/// What a page does when somebody points at a component and searches, in Chromium.
-fn played(page: &Path, pointed_at: &str, searched: &str) -> Value {
-    let script = format!(
-        "<script>
-        const names = kind => nodes.filter((_, place) => boxes[place].classList.contains(kind)).map(node => node.name).sort();
-        const place = nodes.findIndex(node => node.name === '{pointed_at}');
-        const seen = {{ boxes: boxes.length }};
-        boxes[place].dispatchEvent(new MouseEvent('mouseenter'));
-        Object.assign(seen, {{ self: names('self'), needs: names('needs'), needed: names('needed'), about: about.textContent }});
-        boxes[place].dispatchEvent(new MouseEvent('mouseleave'));
-        seen.after = names('lit');
-        search.value = '{searched}';
-        search.dispatchEvent(new Event('input'));
-        Object.assign(seen, {{ found: names('lit'), said: document.getElementById('found').textContent }});
-        const before = svg.getAttribute('viewBox');
-        svg.dispatchEvent(new WheelEvent('wheel', {{ deltaY: -500, cancelable: true, clientX: 300, clientY: 300 }}));
-        seen.zoomed = before !== svg.getAttribute('viewBox');
-        document.body.dataset.seen = JSON.stringify(seen);
-        </script></html>"
-    );
-    let text = fs::read_to_string(page).unwrap().replace("</html>", &script);
-    fs::write(page, text).unwrap();
-    let mut chromium = Command::new("chromium");
-    chromium.args(["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]);
-    chromium.args(["--window-size=1280,800", "--dump-dom"]);
-    let output = chromium.arg(page).output().expect("chromium is missing: run tests/run");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(!errors.contains("CONSOLE"), "{errors}");
-    let dom = String::from_utf8_lossy(&output.stdout);
-    let seen = dom.split("data-seen=\"").nth(1).and_then(|rest| rest.split('"').next());
-    let seen = seen.unwrap_or_else(|| panic!("the page did not play: {errors}"));
-    serde_json::from_str(&seen.replace("&quot;", "\"")).unwrap()
-}
-
-/// Leaves a picture of a page in `target/screenshots/`, for eyes.
-fn shoot(page: &Path, components: usize) {
-    let folder = repository().join("target/screenshots");
-    fs::create_dir_all(&folder).unwrap();
-    let picture = folder.join(format!("graph-{components}.png"));
-    let mut chromium = Command::new("chromium");
-    chromium.args(["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1280,800"]);
-    chromium.arg(format!("--screenshot={}", picture.display()));
-    assert!(chromium.arg(page).output().unwrap().status.success());
-    assert!(fs::metadata(picture).unwrap().len() > 10_000);
-}
-
-fn plays(components: usize) {
-    let workspace = sized::write(components, 1, sized::Reads::One);
-    let _ = workspace.xtask(&["graph", "--html", "graph.html"]).exits_with(0);
-    let component = sized::name(3);
-    shoot(&workspace.root().join("graph.html"), components);
-    let seen = played(&workspace.root().join("graph.html"), &component, "C00003");
-    let names = |arguments: &[&str]| -> BTreeSet<String> {
-        let output = workspace.xtask(&[&["graph", "--json", "-s", &component], arguments].concat());
-        let json: Value = serde_json::from_str(&output.exits_with(0).stdout).unwrap();
-        let all = json["components"].as_array().unwrap().clone();
-        let names = all.iter().map(|it| it["component"].as_str().unwrap().to_owned());
-        names.filter(|name| *name != component).collect()
-    };
-    let seen_names = |key: &str| -> BTreeSet<String> {
-        seen[key].as_array().unwrap().iter().map(|it| it.as_str().unwrap().to_owned()).collect()
-    };
-    assert_eq!(seen["boxes"], components);
-    assert_eq!(seen_names("self"), [component.clone()].into());
-    assert_eq!(seen_names("needs"), names(&[]));
-    assert_eq!(seen_names("needed"), names(&["--dependents"]));
-    assert!(seen["about"].as_str().unwrap().contains(&component));
-    assert_eq!(seen_names("after"), BTreeSet::new());
-    assert_eq!(seen_names("found"), [component.clone()].into());
-    assert_eq!(seen["said"], "1 found");
-    assert_eq!(seen["zoomed"], true);
-}
-
-#[test]
-fn a_page_of_forty_components_answers() {
-    plays(40);
-}
-
-#[test]
-fn a_page_of_a_thousand_components_answers() {
-    plays(1000);
 }

@@ -2,7 +2,7 @@
 
 use xtask_core::plan::graph::EdgeKind;
 
-use crate::commands::graph::Node;
+use crate::commands::graph::{Mark, Node};
 use crate::outcome::{ImageState, PlannedStep};
 
 /// The state of a component.
@@ -15,6 +15,9 @@ pub(crate) enum Staleness {
 }
 
 impl Staleness {
+    pub(crate) const ALL: [Self; 4] =
+        [Self::UpToDate, Self::Restored, Self::Stale, Self::Undecided];
+
     pub(crate) fn of(node: &Node) -> Option<Self> {
         node.expected.as_ref().map(Self::of_step)
     }
@@ -42,6 +45,16 @@ impl Staleness {
         }
     }
 
+    /// As legends say it.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::UpToDate => "up to date",
+            Self::Restored => "will be retagged",
+            Self::Stale => "stale",
+            Self::Undecided => "decided during the build",
+        }
+    }
+
     /// The fill color.
     pub(crate) fn fill(self) -> &'static str {
         match self {
@@ -50,6 +63,13 @@ impl Staleness {
             Self::Stale => "#ffd9c2",
             Self::Undecided => "#fff3c2",
         }
+    }
+}
+
+pub(crate) fn mark_name(mark: Mark) -> &'static str {
+    match mark {
+        Mark::Changed => "changed",
+        Mark::Reached => "affected",
     }
 }
 

@@ -1,13 +1,14 @@
 //! The chart as a self-contained SVG image.
 //!
 //! Boxes are light with dark text and lines are gray, so it is readable on light and dark
-//! backgrounds. The font is monospaced, because text is not measured here.
+//! backgrounds. A box is filled by its state, and has a dot if `--since` found a change; red is
+//! the critical path. The font is monospaced, because text is not measured here.
 
 use xtask_core::plan::graph::EdgeKind;
 
 use crate::commands::graph::{Chart, Link, Mark, Node};
 use crate::report::graph::layout::{Layout, Point, lay_out};
-use crate::report::graph::node_style::{Staleness, duration, is_copied, other_images};
+use crate::report::graph::node_style::{Staleness, duration, is_copied, mark_name, other_images};
 use crate::report::plan;
 
 /// The width of a character, in the two font sizes.
@@ -30,14 +31,15 @@ const STYLE: &str = "
     .restored rect { fill: #d7e8f0; }
     .stale rect { fill: #ffd9c2; }
     .undecided rect { fill: #fff3c2; }
-    .reached rect { stroke: #2f6fde; }
-    .changed rect { stroke: #2f6fde; stroke-width: 3; }
+    .mark { fill: none; }
+    .changed .mark, .affected .mark { stroke: #1b1f24; stroke-width: 1.3; }
+    .changed .mark { fill: #1b1f24; }
     .critical rect { stroke: #d64550; stroke-width: 2.4; }
     path.line { fill: none; stroke: #8c959f; stroke-width: 1.3; marker-end: url(#arrow); }
     path.copied { stroke-dasharray: 6 4; }
     path.declared { stroke-dasharray: 2 3; }
     path.line.critical { stroke: #d64550; stroke-width: 2.2; }
-    #arrow path { fill: #8c959f; }
+    #arrow path { fill: #8c959f; fill: context-stroke; }
   ";
 
 pub(crate) fn draw(chart: &Chart) -> String {
@@ -72,7 +74,8 @@ pub(crate) fn draw(chart: &Chart) -> String {
 /// The lines below the name.
 fn lines_of(node: &Node) -> Vec<String> {
     let images = other_images(node).map(str::to_owned);
-    images.chain(duration(node)).collect()
+    let critical = if node.is_critical { " critical" } else { "" };
+    images.chain(duration(node).map(|duration| duration + critical)).collect()
 }
 
 fn size(node: &Node, lines: &[String]) -> (f64, f64) {
@@ -137,7 +140,7 @@ fn node_box(index: usize, node: &Node, lines: &[String], at: Point, size: (f64, 
         classes.push("bare");
     }
     classes.extend(Staleness::of(node).map(Staleness::name));
-    classes.extend(node.mark.map(|mark| if mark == Mark::Changed { "changed" } else { "reached" }));
+    classes.extend(node.mark.map(mark_name));
     if node.is_critical {
         classes.push("critical");
     }
@@ -151,6 +154,9 @@ fn node_box(index: usize, node: &Node, lines: &[String], at: Point, size: (f64, 
         size.0,
         size.1
     );
+    if node.mark.is_some() {
+        text.push_str(&mark_at(9.0, 9.0));
+    }
     let middle = size.0 / 2.0;
     text.push_str(&format!("<text x=\"{middle:.1}\" y=\"20\">{}</text>", escaped(&node.name)));
     let mut y = 20.0;
@@ -164,6 +170,10 @@ fn node_box(index: usize, node: &Node, lines: &[String], at: Point, size: (f64, 
     text + "</g>\n"
 }
 
+fn mark_at(x: f64, y: f64) -> String {
+    format!("<circle class=\"mark\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\"/>")
+}
+
 fn title(node: &Node) -> String {
     let mut lines = vec![node.name.clone()];
     lines.extend(node.images().iter().map(|image| format!("{}: {}", image.name, image.dockerfile)));
@@ -172,7 +182,7 @@ fn title(node: &Node) -> String {
 }
 
 /// The class and label of each kind of line and color that the chart uses.
-fn legend(chart: &Chart) -> Vec<(&'static str, &'static str)> {
+pub(crate) fn legend(chart: &Chart) -> Vec<(&'static str, &'static str)> {
     let has_kind = |wanted: &dyn Fn(EdgeKind) -> bool| chart.links.iter().any(|it| wanted(it.kind));
     let is_declared = |kind| kind == EdgeKind::Declared;
     let has_state = |state| chart.nodes.iter().any(|node| Staleness::of(node) == Some(state));
@@ -182,14 +192,12 @@ fn legend(chart: &Chart) -> Vec<(&'static str, &'static str)> {
         (has_kind(&is_copied), "line copied", "COPY --from, RUN --mount"),
         (has_kind(&is_declared), "line declared", "component.dep"),
         (chart.nodes.iter().any(|node| node.is_critical), "line critical", "critical path"),
-        (has_state(Staleness::UpToDate), "up_to_date", "up to date"),
-        (has_state(Staleness::Restored), "restored", "will be retagged"),
-        (has_state(Staleness::Stale), "stale", "stale"),
-        (has_state(Staleness::Undecided), "undecided", "decided during the build"),
-        (has_mark(Mark::Changed), "changed", "changed"),
-        (has_mark(Mark::Reached), "reached", "affected by a change"),
+        (has_mark(Mark::Changed), mark_name(Mark::Changed), "changed"),
+        (has_mark(Mark::Reached), mark_name(Mark::Reached), "affected by a change"),
     ];
-    all.into_iter().filter(|(is_used, ..)| *is_used).map(|(_, class, text)| (class, text)).collect()
+    let states = Staleness::ALL.map(|state| (has_state(state), state.name(), state.label()));
+    let used = all.into_iter().chain(states).filter(|(is_used, ..)| *is_used);
+    used.map(|(_, class, text)| (class, text)).collect()
 }
 
 fn legend_width(text: &str) -> f64 {
@@ -197,7 +205,10 @@ fn legend_width(text: &str) -> f64 {
 }
 
 fn draw_legend(legend: &[(&str, &str)], top: f64) -> String {
-    let mut text = String::new();
+    if legend.is_empty() {
+        return String::new();
+    }
+    let mut text = "  <g id=\"legend\">\n".to_owned();
     let mut left = MARGIN;
     for (class, label) in legend {
         let y = top + 8.0;
@@ -206,17 +217,18 @@ fn draw_legend(legend: &[(&str, &str)], top: f64) -> String {
             format!("<path class=\"{class}\" d=\"M{left:.1} {y:.1} L{to:.1} {y:.1}\"/>")
         } else {
             let top = y - 7.0;
+            let mark = mark_at(left + 7.0, y);
             format!(
-                "<g class=\"{class}\"><rect x=\"{left:.1}\" y=\"{top:.1}\" width=\"30\" height=\"14\" rx=\"4\"/></g>"
+                "<g class=\"{class}\"><rect x=\"{left:.1}\" y=\"{top:.1}\" width=\"30\" height=\"14\" rx=\"4\"/>{mark}</g>"
             )
         };
         let (x, base) = (left + 37.0, y + 4.0);
         text.push_str(&format!(
-            "  {sample}<text class=\"key\" x=\"{x:.1}\" y=\"{base:.1}\">{label}</text>\n"
+            "    {sample}<text class=\"key\" x=\"{x:.1}\" y=\"{base:.1}\">{label}</text>\n"
         ));
         left += legend_width(label);
     }
-    text
+    text + "  </g>\n"
 }
 
 /// Escapes text for an element or an attribute.
