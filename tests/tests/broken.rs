@@ -71,10 +71,11 @@ fn whatever_is_wrong_with_it_what_does_not_need_it_builds() {
 fn what_becomes_of_each_is_said() {
     let workspace = tree().image("bad", "FROM scratch\nRUN a\nCOYP a /\n");
     expect![[r#"
-        bad    cannot be built: src/bad/build/tt-bad.dockerfile:3: is not a Dockerfile: unknown instruction 'COYP' (did you mean 'COPY'?)
-        good   stale: image missing in the engine
-        taker  stale: image missing in the engine; bad cannot be built
-        user   stale: image missing in the engine; bad cannot be built
+        bad    tt-bad    undecided  cannot be built: src/bad/build/tt-bad.dockerfile:3: is not a Dockerfile: unknown instruction 'COYP' (did you mean 'COPY'?)
+        good   tt-good   stale      image missing in the engine
+        taker  tt-taker  stale      image missing in the engine; bad cannot be built
+        user   tt-user   stale      image missing in the engine; bad cannot be built
+        3 of 4 images would be built, 1 decided during the build
     "#]]
     .assert_eq(&workspace.xtask(&["build", "-n", "-k"]).exits_with(0).stdout);
     let output = workspace.xtask(&["build", "-k"]).exits_with(1);
@@ -126,9 +127,13 @@ fn build_args_come_from_the_environment_and_unknown_ones_are_warned_of() {
         let _ = workspace.xtask(&["build", "-s", "good"]).exits_with(0);
         workspace.xtask(&[&["build", "-n", "-s", "good"], arguments].concat()).exits_with(0)
     };
-    assert_eq!(plan(&["--build-arg", "UNSET_HERE=1"]).stdout, "good  up to date\n");
+    assert_eq!(
+        plan(&["--build-arg", "UNSET_HERE=1"]).stdout,
+        "good  tt-good  up to date\n1 image is up to date\n"
+    );
     let taken = plan(&["--build-arg", "VERSION"]);
-    assert_eq!(taken.stdout, "good  stale: --build-arg VERSION added\n");
+    let row = "good  tt-good  stale  --build-arg VERSION added\n";
+    assert_eq!(taken.stdout, format!("{row}1 of 1 image would be built\n"));
     assert_eq!(taken.stderr, "");
     let unknown = plan(&["--build-arg", "VRESION=1", "--build-arg", "http_proxy=x"]);
     assert_eq!(

@@ -355,10 +355,11 @@ fn states_durations_and_changes_are_shown() {
         &workspace,
         &["--stale"],
         &expect![[r#"
-        b [tt-b]  stale: tt-a will be rebuilt
-        └── a [tt-a]  stale: src/a/x changed  FROM
-        c [tt-c]  up to date
-    "#]],
+            b [tt-b]            stale       tt-a will be rebuilt
+            └── a [tt-a]  FROM  stale       src/a/x changed
+            c [tt-c]            up to date
+            2 of 3 images would be built
+        "#]],
     );
     prints(
         &workspace,

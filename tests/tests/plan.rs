@@ -1,5 +1,6 @@
 //! `build --dry-run` says what would be done and why, and does nothing.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 
 use expect_test::expect;
@@ -82,8 +83,11 @@ fn it_knows_what_happened_in_the_engine_and_on_the_command_line() {
     let _ = workspace.xtask(&["build"]).exits_with(0);
     let workspace = workspace.with_box();
     let output = plan(&workspace, &["--build-arg", "VERSION=2"]).stdout;
-    assert!(output.contains("app    stale: --build-arg VERSION added\n"), "{output}");
-    assert!(output.contains("boxed  stale: base tt-box moved ("), "{output}");
+    assert!(
+        output.contains("app    tt-app    stale       --build-arg VERSION added\n"),
+        "{output}"
+    );
+    assert!(output.contains("boxed  tt-boxed  stale       base tt-box moved ("), "{output}");
     let output = plan(&workspace, &["--force", "-s", "app"]).stdout;
     expect![[r#"
         base  up to date
@@ -97,9 +101,13 @@ fn a_hook_with_declared_inputs_is_decided_before_it_runs() {
     let workspace = tree().file("src/tool/build/inputs", "shared/**\n");
     let _ = workspace.xtask(&["build"]).exits_with(0);
     let of_tool = |workspace: &Workspace| plan(workspace, &["-s", "tool"]).stdout;
-    assert_eq!(of_tool(&workspace), "tool  up to date\n");
+    assert_eq!(of_tool(&workspace), "tool  tt-tool  up to date\n1 image is up to date\n");
     workspace.write("shared/one", "2");
-    assert_eq!(of_tool(&workspace), "tool  shared/one changed: decided after build-pre.sh\n");
+    expect![[r#"
+        tool  tt-tool  undecided  shared/one changed: decided after build-pre.sh
+        0 of 1 image would be built, 1 decided during the build
+    "#]]
+    .assert_eq(&of_tool(&workspace));
 }
 
 #[test]
@@ -113,11 +121,11 @@ fn a_component_from_the_hook_cache_waits_for_a_base_that_is_made_again() {
     let _ = workspace.xtask(&["build"]).exits_with(0);
     let _ = workspace.xtask(&["build"]).exits_with(0);
     let output = plan(&workspace, &[]).stdout;
-    assert!(output.contains("tool   up to date\n"), "{output}");
+    assert!(output.contains("tool   tt-tool   up to date\n"), "{output}");
     let workspace = workspace.with_box();
     let output = plan(&workspace, &[]).stdout;
-    assert!(output.contains("below  stale: base tt-box moved ("), "{output}");
-    assert!(output.contains("tool   decided after tt-below\n"), "{output}");
+    assert!(output.contains("below  tt-below  stale      base tt-box moved ("), "{output}");
+    assert!(output.contains("tool   tt-tool   undecided  decided after tt-below\n"), "{output}");
 }
 
 #[test]
@@ -190,7 +198,9 @@ fn since_a_revision_only_what_it_touched_is_looked_at() {
     git(&workspace, &["tag", "start"]);
     let steps = |workspace: &Workspace| {
         let output = plan(workspace, &["--since", "start"]);
-        let names = output.stdout.lines().filter_map(|line| line.split_whitespace().next());
+        let mut lines: Vec<&str> = output.stdout.lines().collect();
+        assert!(lines.pop().unwrap().contains("image"), "{}", output.stdout);
+        let names = lines.into_iter().filter_map(|line| line.split_whitespace().next());
         names.map(str::to_owned).collect::<Vec<_>>()
     };
     assert!(steps(&workspace).is_empty());
@@ -234,4 +244,68 @@ fn a_revision_that_is_not_there_is_an_error_that_says_what_to_fetch() {
         error: --since x: no .git in [ROOT] or any parent folder: this is not a git repository
     "#]]
     .assert_eq(output.exits_with(2).error());
+}
+
+#[test]
+fn the_table_is_aligned_by_columns_of_a_terminal_and_names_an_image_where_it_differs() {
+    let workspace = Workspace::new()
+        .image("組件", "FROM scratch\nLABEL a=b\n")
+        .file("src/tt-web/build/tt-web.dockerfile", "FROM scratch\nLABEL a=b\n")
+        .file("src/tt-web/build/tt-web-debug.dockerfile", "FROM tt-web\nLABEL a=b\n");
+    let _ = workspace.xtask(&["build", "-s", "tt-web"]).exits_with(0);
+    docker(&["rmi", &workspace.own("tt-web-debug")]);
+    let output = plan(&workspace, &[]);
+    let state = |row: &str| {
+        let place = row.find("up to date").or(row.find("stale")).unwrap();
+        row[..place].chars().map(|letter| if letter.is_ascii() { 1 } else { 2 }).sum::<usize>()
+    };
+    let places: Vec<usize> = output.stdout.lines().take(3).map(state).collect();
+    assert!(places.iter().all(|place| *place == places[0]), "{}", output.stdout);
+    let cells = |line: &str| {
+        let cells = line.split("  ").map(str::trim).filter(|cell| !cell.is_empty());
+        cells.collect::<Vec<_>>().join("|")
+    };
+    let rows: Vec<String> = output.stdout.lines().map(cells).collect();
+    assert_eq!(
+        rows,
+        [
+            "tt-web|up to date",
+            "tt-web|tt-web-debug|stale|image missing in the engine",
+            "組件|tt-組件|stale|image missing in the engine",
+            "2 of 3 images would be built",
+        ]
+    );
+}
+
+#[test]
+fn the_exit_code_says_whether_an_image_is_stale() {
+    let workspace = tree();
+    let check = |arguments: &[&str]| {
+        workspace.xtask(&[&["build", "-n", "--exit-code"], arguments].concat())
+    };
+    let output = check(&["-s", "app"]).exits_with(1);
+    assert!(output.stdout.ends_with("2 of 2 images would be built\n"), "{}", output.stdout);
+    assert_eq!(output.stderr, "");
+    assert!(!has_image(&workspace.own("tt-base")));
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    // Only the hook can say what `tool` is made from.
+    let output = check(&[]).exits_with(0);
+    let counts = "0 of 3 images would be built, 1 decided during the build\n";
+    assert!(output.stdout.ends_with(counts), "{}", output.stdout);
+    let output = check(&["-s", "app"]).exits_with(0);
+    assert!(output.stdout.ends_with("all 2 images are up to date\n"), "{}", output.stdout);
+    docker(&["tag", &workspace.own("tt-app"), &workspace.own("tt-kept")]);
+    docker(&["rmi", &workspace.own("tt-app")]);
+    let output = check(&["-s", "app"]).exits_with(1);
+    let counts = "0 of 2 images would be built, 1 retagged\n";
+    assert!(output.stdout.ends_with(counts), "{}", output.stdout);
+    for more in [&["--json"][..], &["--progress", "json"], &["--quiet"]] {
+        assert_eq!(check(&[&["-s", "app"], more].concat()).exits_with(1).stderr, "");
+    }
+    let _ = check(&["-s", "nobody"]).exits_with(2);
+    let _ = check(&["--keep-going"]).exits_with(2);
+    let _ = workspace.xtask(&["build", "--exit-code"]).exits_with(2);
+    let engine = BTreeMap::from([("DOCKER_HOST".to_owned(), "unix:///none".to_owned())]);
+    let output = workspace.xtask_with(&engine, &["build", "-n", "--exit-code"]).exits_with(1);
+    assert!(output.error().starts_with("error: "), "{}", output.stderr);
 }

@@ -120,7 +120,8 @@ fn a_file_of_five_gigabytes_is_read_and_not_held() {
     let big = File::create(workspace.root().join("src/a/big")).unwrap();
     big.set_len(5 << 30).unwrap();
     let output = workspace.xtask(&["build", "-n"]).exits_with(0);
-    assert_eq!(output.stdout, "a  stale: image missing in the engine\n");
+    let row = "a  tt-a  stale  image missing in the engine\n";
+    assert_eq!(output.stdout, format!("{row}1 of 1 image would be built\n"));
     workspace.write("src/a/.dockerignore", "big\n");
     assert_eq!(workspace.xtask(&["build"]).exits_with(0).built(), ["a"]);
 }

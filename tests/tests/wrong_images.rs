@@ -284,7 +284,7 @@ fn a_plan_says_what_a_build_does_and_changes_nothing() {
     let (tree, before) = (workspace.tree(), id(&workspace.own("tt-a")));
     assert_eq!(plan(), ["restored", "restored"]);
     let graph = workspace.xtask(&["graph", "--stale"]).exits_with(0);
-    assert!(graph.stdout.contains("restored: tt-a will be retagged"), "{}", graph.stdout);
+    assert!(graph.stdout.contains("  restored  tt-a will be retagged"), "{}", graph.stdout);
     assert_eq!((workspace.tree(), id(&workspace.own("tt-a"))), (tree, before));
     let output = workspace.xtask(&ARGUMENTS).exits_with(0);
     assert!(output.stderr.contains("0 built, 0 up to date, 0 failed, 2 restored"));

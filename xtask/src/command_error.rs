@@ -25,6 +25,9 @@ pub enum CommandError {
     /// Components failed, as events have reported.
     #[error("some components failed")]
     Failed,
+    /// Images are stale, as events have reported.
+    #[error("some images are stale")]
+    Stale,
     /// Temporary folders are left in the source tree.
     #[error("temporary folders could not be removed: {0}")]
     Unclean(#[source] Problems),
@@ -51,6 +54,11 @@ pub enum CommandError {
 }
 
 impl CommandError {
+    /// Whether events have reported everything, so that there is no message.
+    pub(crate) fn is_reported(&self) -> bool {
+        matches!(self, Self::Failed | Self::Stale)
+    }
+
     /// The error for a file, or standard output, that cannot be written.
     pub(crate) fn unwritten(file: &str, error: &io::Error) -> Self {
         Self::Unwritten(Problem::of_file(file, format!("cannot be written: {error}")))

@@ -49,6 +49,17 @@ pub struct PlannedStep {
     pub images: Vec<PlannedImage>,
 }
 
+impl PlannedStep {
+    /// Whether a build would replace an image of it, or give one its name back. Those that are
+    /// decided during the build do not count.
+    pub(crate) fn is_stale(&self) -> bool {
+        let is_stale = |image: &PlannedImage| {
+            matches!(image.state, ImageState::Stale { .. } | ImageState::Restored)
+        };
+        self.images.iter().any(is_stale)
+    }
+}
+
 /// What would be done with an image.
 #[derive(Clone, Debug, Serialize)]
 pub struct PlannedImage {

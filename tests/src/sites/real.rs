@@ -152,7 +152,7 @@ impl Site for Real {
     fn up_to_date(&self, state: &State) -> Result<BTreeSet<String>, String> {
         let output = self.run(state, &["build", "-n"])?;
         let lines = output.stdout.lines().filter_map(|line| line.strip_suffix("  up to date"));
-        Ok(lines.map(|name| name.trim_end().to_owned()).collect())
+        Ok(lines.filter_map(|line| Some(line.split_whitespace().next()?.to_owned())).collect())
     }
 
     fn act(&self, action: &Action, before: &State, state: &State) {

@@ -203,6 +203,11 @@ pub(crate) struct BuildArgs {
     #[arg(short = 'n', long)]
     dry_run: bool,
 
+    /// With --dry-run: exit with code 1 if an image is stale or has lost its name. Images that
+    /// are decided during the build do not count
+    #[arg(long, requires = "dry_run", conflicts_with = "keep_going")]
+    exit_code: bool,
+
     /// With --dry-run: print the plan as JSON
     #[arg(long, requires = "dry_run")]
     json: bool,
@@ -241,6 +246,7 @@ impl From<BuildArgs> for BuildOptions {
                 keep_going: args.keep_going,
             },
             dry_run: args.dry_run,
+            exit_code: args.exit_code,
         }
     }
 }

@@ -58,8 +58,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Failed components have been reported at the end of the round.
-            if !matches!(error, CommandError::Failed) {
+            if !error.is_reported() {
                 let title = Style::new().for_stderr().red().bold().apply_to("error");
                 print_error(&format!("{title}: {}", escape::lines(&error.to_string())));
             }
@@ -178,7 +177,7 @@ async fn run(cli: Cli) -> Result<(), CommandError> {
     drop(ctx);
     let written = ui.await.map_err(io::Error::other).flatten();
     match written.map_err(|error| CommandError::unwritten(STANDARD_OUTPUT, &error)) {
-        Err(lost) if matches!(result, Ok(()) | Err(CommandError::Failed)) => Err(lost),
+        Err(lost) if result.as_ref().err().is_none_or(CommandError::is_reported) => Err(lost),
         _ => result,
     }
 }

@@ -8,6 +8,7 @@ use crate::build::run as build;
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
 use crate::event::Event;
+use crate::outcome::PlannedStep;
 
 #[derive(Clone, Debug)]
 pub(crate) struct BuildOptions {
@@ -15,14 +16,17 @@ pub(crate) struct BuildOptions {
     pub(crate) build: options::BuildOptions,
     /// Say what would be built, without building it.
     pub(crate) dry_run: bool,
+    /// Fail if that is not nothing.
+    pub(crate) exit_code: bool,
 }
 
 pub(crate) async fn run(options: &BuildOptions, ctx: &CommandContext) -> Result<(), CommandError> {
-    let BuildOptions { scope, build: how, dry_run } = options;
+    let BuildOptions { scope, build: how, dry_run, exit_code } = options;
     if *dry_run {
         let steps = build::preview(ctx.engine(), scope, how, "build", ctx).await?;
+        let is_stale = steps.iter().any(PlannedStep::is_stale);
         ctx.events.send(Event::Planned { steps });
-        return Ok(());
+        return if *exit_code && is_stale { Err(CommandError::Stale) } else { Ok(()) };
     }
     build::run_with(ctx.engine(), scope, how, Mode::Build, ctx).await
 }

@@ -4,5 +4,6 @@ pub(crate) mod context;
 pub(crate) mod graph;
 pub(crate) mod plan;
 pub(crate) mod sanitize;
+pub(crate) mod table;
 pub(crate) mod text;
 pub(crate) mod timings;

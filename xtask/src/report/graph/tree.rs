@@ -1,50 +1,62 @@
 //! A tree like that of `cargo tree`: a component whose dependencies have been shown before is
-//! marked `(*)`, and they are not repeated.
+//! marked `(*)`, and they are not repeated. States are in columns beside the tree, and a last
+//! line counts the images to be built.
 
 use std::collections::BTreeSet;
 
 use console::Style;
 
 use crate::commands::graph::{Chart, Mark, Node};
+use crate::outcome::PlannedStep;
 use crate::report::graph::node_style::{Staleness, duration, other_images};
-use crate::report::plan;
+use crate::report::{plan, table};
 
 pub(crate) fn draw(chart: &Chart, has_colors: bool) -> String {
-    let mut drawing = TreePrinter { chart, has_colors, text: String::new(), seen: BTreeSet::new() };
+    let mut drawing = TreePrinter { chart, has_colors, rows: Vec::new(), seen: BTreeSet::new() };
     for root in chart.roots() {
-        drawing.add(root, "", None);
+        drawing.add(root, "", "", None);
     }
-    drawing.text
+    let mut lines = table::align(&drawing.rows);
+    let steps: Vec<&PlannedStep> =
+        chart.nodes.iter().filter_map(|node| node.expected.as_ref()).collect();
+    if !steps.is_empty() {
+        lines.push(plan::count(steps));
+    }
+    lines.into_iter().map(|line| line + "\n").collect()
 }
 
 struct TreePrinter<'a> {
     chart: &'a Chart,
     has_colors: bool,
-    text: String,
+    /// The branch of the tree, the state, and why.
+    rows: Vec<[String; 3]>,
     seen: BTreeSet<usize>,
 }
 
 impl TreePrinter<'_> {
-    fn add(&mut self, index: usize, indent: &str, kinds: Option<&str>) {
+    fn add(&mut self, index: usize, branch: &str, indent: &str, kinds: Option<&str>) {
         let node = &self.chart.nodes[index];
         let children = self.children(index);
         let is_shown = !self.seen.insert(index);
         let mark = if is_shown && !children.is_empty() { " (*)" } else { "" };
-        let name = self.styled(&style(node), &node.name);
+        let (style, dim) = (style(node), Style::new().dim());
+        let name = self.styled(&style, &node.name);
         let details = format!("{}{}", details(node), kinds.unwrap_or_default());
-        let details = self.styled(&Style::new().dim(), &details);
-        self.text.push_str(&format!("{name}{details}{mark}\n"));
+        let details = self.styled(&dim, &details);
+        let (state, why) = node.expected.as_ref().map(plan::state).unwrap_or_default();
+        let (state, why) = (self.styled(&style, state), self.styled(&dim, &why));
+        self.rows.push([format!("{branch}{name}{details}{mark}"), state, why]);
         if is_shown {
             return;
         }
         for (position, (child, kinds)) in children.iter().enumerate() {
-            let (branch, line) = if position + 1 == children.len() {
+            let (fork, line) = if position + 1 == children.len() {
                 ("└── ", "    ")
             } else {
                 ("├── ", "│   ")
             };
-            self.text.push_str(&format!("{indent}{branch}"));
-            self.add(*child, &format!("{indent}{line}"), Some(kinds));
+            let branch = format!("{indent}{fork}");
+            self.add(*child, &branch, &format!("{indent}{line}"), Some(kinds));
         }
     }
 
@@ -94,9 +106,6 @@ fn details(node: &Node) -> String {
         Some(Mark::Changed) => text.push_str("  changed"),
         Some(Mark::Reached) => text.push_str("  affected"),
         None => {}
-    }
-    if let Some(step) = &node.expected {
-        text.push_str(&format!("  {}", plan::sentence(step)));
     }
     text
 }

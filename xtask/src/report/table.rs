@@ -1,0 +1,41 @@
+//! Columns of text, aligned by their width on a terminal.
+
+use console::measure_text_width;
+
+/// The gap between two columns.
+const GAP: &str = "  ";
+
+/// One line per row. A column that is empty in all rows is left out, and so are spaces at the
+/// end of a line.
+pub(crate) fn align<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> Vec<String> {
+    let mut widths = [0; COLUMNS];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = measure_text_width(cell).max(*width);
+        }
+    }
+    rows.iter().map(|row| line(row, &widths)).collect()
+}
+
+fn line(row: &[String], widths: &[usize]) -> String {
+    let mut line = String::new();
+    for (cell, width) in row.iter().zip(widths).filter(|(_, width)| **width > 0) {
+        line.push_str(cell);
+        line.push_str(&" ".repeat(width - measure_text_width(cell)));
+        line.push_str(GAP);
+    }
+    line.truncate(line.trim_end_matches(' ').len());
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_they_look() {
+        let row = |cells: [&str; 3]| cells.map(str::to_owned);
+        let rows = [row(["組件", "", "x"]), row(["\u{1b}[31mweb\u{1b}[0m", "", ""])];
+        assert_eq!(align(&rows), ["組件  x", "\u{1b}[31mweb\u{1b}[0m"]);
+    }
+}
