@@ -42,6 +42,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "context",
             "workspace",
             "dockerfile",
+            "name_pattern",
             "path_pattern",
             "image_reference",
             "problem",

@@ -36,17 +36,19 @@ fn plan(workspace: &Workspace, arguments: &[&str]) -> Output {
 fn it_gives_a_reason_for_every_component() {
     let workspace = tree();
     expect![[r#"
-        base  stale: image missing in the engine
-        app   stale: image missing in the engine; tt-base will be rebuilt
-        tool  stale: image missing in the engine; hook inputs undeclared: decided after build-pre.sh
+        base  tt-base  stale  image missing in the engine
+        app   tt-app   stale  image missing in the engine; tt-base will be rebuilt
+        tool  tt-tool  stale  image missing in the engine; hook inputs undeclared: decided after build-pre.sh
+        3 of 3 images would be built
     "#]]
     .assert_eq(&plan(&workspace, &[]).stdout);
     assert!(!has_image(&workspace.own("tt-base")));
     let _ = workspace.xtask(&["build"]).exits_with(0);
     expect![[r#"
-        base  up to date
-        app   up to date
-        tool  hook inputs undeclared: decided after build-pre.sh
+        base  tt-base  up to date
+        app   tt-app   up to date
+        tool  tt-tool  undecided   hook inputs undeclared: decided after build-pre.sh
+        0 of 3 images would be built, 1 decided during the build
     "#]]
     .assert_eq(&plan(&workspace, &[]).stdout);
     workspace.write("src/app/main.rs", "2");
@@ -54,14 +56,15 @@ fn it_gives_a_reason_for_every_component() {
     workspace.write("src/data/two", "2");
     workspace.write("src/base/text", "2");
     expect![[r#"
-        base  stale: src/base/text changed
+        base  tt-base  stale      src/base/text changed
             src/base/text changed
-        app   stale: src/app/main.rs changed (+3 more); tt-base will be rebuilt
+        app   tt-app   stale      src/app/main.rs changed (+3 more); tt-base will be rebuilt
             src/app/main.rs changed
             src/base/text changed
             src/data/one changed
             src/data/two added
-        tool  hook inputs undeclared: decided after build-pre.sh
+        tool  tt-tool  undecided  hook inputs undeclared: decided after build-pre.sh
+        2 of 3 images would be built, 1 decided during the build
     "#]]
     .assert_eq(&plan(&workspace, &["-v"]).stdout);
 }
@@ -74,10 +77,11 @@ fn it_knows_what_happened_in_the_engine_and_on_the_command_line() {
     docker(&["rmi", &workspace.own("tt-boxed")]);
     docker(&["tag", &workspace.own("tt-tool"), &workspace.own("tt-boxed")]);
     expect![[r#"
-        base   up to date
-        boxed  stale: image has another fingerprint
-        app    stale: image missing in the engine
-        tool   hook inputs undeclared: decided after build-pre.sh
+        base   tt-base   up to date
+        boxed  tt-boxed  stale       image has another fingerprint
+        app    tt-app    stale       image missing in the engine
+        tool   tt-tool   undecided   hook inputs undeclared: decided after build-pre.sh
+        2 of 4 images would be built, 1 decided during the build
     "#]]
     .assert_eq(&plan(&workspace, &[]).stdout);
     let _ = workspace.xtask(&["build"]).exits_with(0);
@@ -90,8 +94,9 @@ fn it_knows_what_happened_in_the_engine_and_on_the_command_line() {
     assert!(output.contains("boxed  tt-boxed  stale       base tt-box moved ("), "{output}");
     let output = plan(&workspace, &["--force", "-s", "app"]).stdout;
     expect![[r#"
-        base  up to date
-        app   stale: --force was given
+        base  tt-base  up to date
+        app   tt-app   stale       --force was given
+        1 of 2 images would be built
     "#]]
     .assert_eq(&output);
 }
@@ -249,7 +254,7 @@ fn a_revision_that_is_not_there_is_an_error_that_says_what_to_fetch() {
 #[test]
 fn the_table_is_aligned_by_columns_of_a_terminal_and_names_an_image_where_it_differs() {
     let workspace = Workspace::new()
-        .image("組件", "FROM scratch\nLABEL a=b\n")
+        .file("src/組件/build/tt-cjk.dockerfile", "FROM scratch\nLABEL a=b\n")
         .file("src/tt-web/build/tt-web.dockerfile", "FROM scratch\nLABEL a=b\n")
         .file("src/tt-web/build/tt-web-debug.dockerfile", "FROM tt-web\nLABEL a=b\n");
     let _ = workspace.xtask(&["build", "-s", "tt-web"]).exits_with(0);
@@ -259,7 +264,8 @@ fn the_table_is_aligned_by_columns_of_a_terminal_and_names_an_image_where_it_dif
         let place = row.find("up to date").or(row.find("stale")).unwrap();
         row[..place].chars().map(|letter| if letter.is_ascii() { 1 } else { 2 }).sum::<usize>()
     };
-    let places: Vec<usize> = output.stdout.lines().take(3).map(state).collect();
+    let printed = workspace.own(&output.stdout);
+    let places: Vec<usize> = printed.lines().take(3).map(state).collect();
     assert!(places.iter().all(|place| *place == places[0]), "{}", output.stdout);
     let cells = |line: &str| {
         let cells = line.split("  ").map(str::trim).filter(|cell| !cell.is_empty());
@@ -271,7 +277,7 @@ fn the_table_is_aligned_by_columns_of_a_terminal_and_names_an_image_where_it_dif
         [
             "tt-web|up to date",
             "tt-web|tt-web-debug|stale|image missing in the engine",
-            "組件|tt-組件|stale|image missing in the engine",
+            "組件|tt-cjk|stale|image missing in the engine",
             "2 of 3 images would be built",
         ]
     );

@@ -11,6 +11,7 @@
 //!
 //! - [`paths`], [`problem`], [`escape`], [`regular_file`], [`digest`], [`ids`],
 //!   [`image_reference`]: shared basics;
+//! - [`name_pattern`]: names on the command line;
 //! - [`dockerfile`]: parsing Dockerfiles;
 //! - [`workspace`]: components, images, hooks, declared inputs, the registry configuration;
 //! - [`context`]: folder snapshots and the build contexts made from them;
@@ -23,6 +24,7 @@ pub mod dockerfile;
 pub mod escape;
 pub mod ids;
 pub mod image_reference;
+pub mod name_pattern;
 mod path_bytes;
 mod path_pattern;
 pub mod paths;

@@ -104,6 +104,11 @@ pub fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) ->
         })
         .min()
         .filter(|(distance, candidate)| *distance <= name.len().max(candidate.len()).div_ceil(3))
-        .map(|(_, candidate)| format!(" (did you mean '{}'?)", escape::line(candidate)))
+        .map(|(_, candidate)| hint(candidate))
         .unwrap_or_default()
+}
+
+/// Asks whether another name was meant.
+pub(crate) fn hint(name: &str) -> String {
+    format!(" (did you mean '{}'?)", escape::line(name))
 }

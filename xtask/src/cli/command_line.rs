@@ -7,7 +7,9 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::build::options::{self, Scope, Selection};
 use crate::cli::graph::GraphArgs;
-use crate::cli::shared_args::{CONFIG_DIR, DEFAULT_RETRY, DockerfileArgs, ReadingArgs, bytes};
+use crate::cli::shared_args::{
+    CONFIG_DIR, ComponentArgs, DEFAULT_RETRY, DockerfileArgs, ReadingArgs, SelectedWords, bytes,
+};
 use crate::cli::watch::WatchArgs;
 use crate::commands::build::BuildOptions;
 use crate::commands::context::ContextOptions;
@@ -87,6 +89,20 @@ pub(crate) enum Command {
     Context(ContextArgs),
     /// Trace what a component's hooks read and print a build/inputs file for it
     Inputs(InputsArgs),
+}
+
+impl Command {
+    /// The words that name components.
+    pub(crate) fn component_words(&mut self) -> Vec<&mut String> {
+        match self {
+            Self::Build(args) => args.components.words_mut().collect(),
+            Self::Watch(args) => args.components.words_mut().collect(),
+            Self::Push(args) => args.components.words_mut().collect(),
+            Self::Graph(args) => args.component_words(),
+            Self::Context(args) => args.components.iter_mut().collect(),
+            Self::Inputs(args) => vec![&mut args.component],
+        }
+    }
 }
 
 impl Cli {
@@ -178,17 +194,16 @@ pub(crate) struct BuildArgs {
     #[command(flatten)]
     reading: ReadingArgs,
 
-    /// Build only these components and their dependencies
-    #[arg(short = 's', long = "select", value_name = "COMPONENT", num_args = 1.., value_delimiter = ',')]
-    components: Vec<String>,
+    #[command(flatten)]
+    components: ComponentArgs,
 
     /// Build only components that changed since a git revision, their dependents, and what
     /// these depend on
-    #[arg(long, value_name = "REV", conflicts_with = "components")]
+    #[arg(long, value_name = "REV", conflicts_with_all = ["named", "selected"])]
     since: Option<String>,
 
     /// Build only components that did not succeed last time, and their dependencies
-    #[arg(long, conflicts_with_all = ["components", "since"])]
+    #[arg(long, conflicts_with_all = ["named", "selected", "since"])]
     failed: bool,
 
     /// Maximum parallel jobs [default: number of CPUs of the engine's host, at least 2]
@@ -234,7 +249,7 @@ impl From<BuildArgs> for BuildOptions {
         let selection = match args.since {
             Some(revision) => Selection::ChangedSince(revision),
             None if args.failed => Selection::Failed,
-            None => args.components.into(),
+            None => Vec::from(args.components).into(),
         };
         Self {
             scope: Scope { reading: args.reading.into(), selection },
@@ -257,9 +272,12 @@ pub(crate) struct PushArgs {
     #[arg(short, long, value_name = "DIR", env = CONFIG_DIR)]
     config: PathBuf,
 
-    /// Push only these images
-    #[arg(short, long = "image", value_name = "IMAGE", num_args = 1.., value_delimiter = ',')]
-    images: Vec<String>,
+    #[command(flatten)]
+    components: ComponentArgs,
+
+    /// Push only these images, as names or globs, in addition to those of COMPONENT
+    #[arg(short, long = "image", value_name = "IMAGE", num_args = 1.., value_parser = SelectedWords::parse)]
+    images: Vec<SelectedWords>,
 
     /// Tag to push, instead of the configured one
     #[arg(long)]
@@ -281,7 +299,8 @@ impl From<PushArgs> for PushOptions {
     fn from(args: PushArgs) -> Self {
         Self {
             config_dir: args.config,
-            images: args.images,
+            components: args.components.into(),
+            images: args.images.into_iter().flat_map(Vec::from).collect(),
             tag: args.tag,
             reading: args.dockerfile.options(None),
             denies_stale: args.deny_stale,
@@ -292,7 +311,7 @@ impl From<PushArgs> for PushOptions {
 
 #[derive(Args, Debug)]
 pub(crate) struct InputsArgs {
-    /// Component to trace
+    /// Component to trace, as a name or a path such as src/web/
     component: String,
 
     /// Exit with code 1 if the hooks read anything that build/inputs does not declare
@@ -308,8 +327,9 @@ impl From<InputsArgs> for InputsOptions {
 
 #[derive(Args, Debug)]
 pub(crate) struct ContextArgs {
-    /// Component to inspect
-    component: String,
+    /// Components to inspect, as names, globs such as 'auth-*', or paths such as src/web/
+    #[arg(value_name = "COMPONENT", required = true)]
+    components: Vec<String>,
 
     /// Show only this image
     #[arg(short, long)]
@@ -334,7 +354,7 @@ pub(crate) struct ContextArgs {
 impl From<ContextArgs> for ContextOptions {
     fn from(args: ContextArgs) -> Self {
         Self {
-            component: args.component,
+            components: args.components,
             image: args.image,
             reading: args.reading.into(),
             tar: args.tar,

@@ -5,15 +5,14 @@ use std::path::PathBuf;
 use clap::Args;
 use xtask_core::problem::Problem;
 
-use crate::cli::shared_args::ReadingArgs;
+use crate::cli::shared_args::{ComponentArgs, ReadingArgs};
 use crate::commands::graph::GraphOptions;
 use crate::report::graph::draw::Format;
 
 #[derive(Args, Debug)]
 pub(crate) struct GraphArgs {
-    /// Show only these components and their dependencies
-    #[arg(short = 's', long = "select", value_name = "COMPONENT", num_args = 1.., value_delimiter = ',')]
-    components: Vec<String>,
+    #[command(flatten)]
+    components: ComponentArgs,
 
     /// Show dependents instead of dependencies
     #[arg(long)]
@@ -24,7 +23,7 @@ pub(crate) struct GraphArgs {
     depth: Option<usize>,
 
     /// Show only the dependency paths between two components
-    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["components", "dependents", "depth"])]
+    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["named", "selected", "dependents", "depth"])]
     between: Option<Vec<String>>,
 
     /// Include external images
@@ -86,6 +85,10 @@ pub(crate) struct GraphOutput {
 }
 
 impl GraphArgs {
+    pub(crate) fn component_words(&mut self) -> Vec<&mut String> {
+        self.components.words_mut().chain(self.between.iter_mut().flatten()).collect()
+    }
+
     pub(crate) fn output(&self, has_colors: bool) -> Result<GraphOutput, Problem> {
         let chosen = [
             (self.dot, Format::Dot),
@@ -116,7 +119,7 @@ impl From<GraphArgs> for GraphOptions {
         let between = args.between.and_then(|names| <[String; 2]>::try_from(names).ok());
         Self {
             reading: args.reading.into(),
-            components: args.components,
+            components: args.components.into(),
             dependents: args.dependents,
             depth: args.depth,
             between,

@@ -15,6 +15,7 @@ use xtask_core::problem::{Problem, Problems};
 use xtask_core::workspace::components;
 
 use crate::cli::command_line::{Cli, Command, ContextArgs};
+use crate::cli::component_path;
 use crate::cli::graph::GraphArgs;
 use crate::cli::trace;
 use crate::command_context::CommandContext;
@@ -104,11 +105,15 @@ fn is_github() -> bool {
     is_set("GITHUB_ACTIONS")
 }
 
-async fn run(cli: Cli) -> Result<(), CommandError> {
+async fn run(mut cli: Cli) -> Result<(), CommandError> {
     if cli.is_traced() {
         trace::install();
     }
-    let root = root(cli.root.as_deref())?;
+    let here = env::current_dir()
+        .map_err(|error| Problem::of_request(format!("cannot get the current folder: {error}")))
+        .map_err(Problems::from)?;
+    let root = root(&here, cli.root.as_deref())?;
+    component_path::resolve(cli.command.component_words(), &here, &root)?;
     let on_second_interrupt = || {
         hooks::kill_all();
         keyboard::restore();
@@ -218,9 +223,7 @@ async fn graph(
     if is_check { report_graph::check(file, &text) } else { report_graph::write(file, &text) }
 }
 
-fn root(named: Option<&Path>) -> Result<PathBuf, Problems> {
-    let here = env::current_dir()
-        .map_err(|error| Problem::of_request(format!("cannot get the current folder: {error}")))?;
+fn root(here: &Path, named: Option<&Path>) -> Result<PathBuf, Problems> {
     if let Some(named) = named {
         let root = here.join(named);
         if root.join(SRC).is_dir() {
@@ -229,7 +232,7 @@ fn root(named: Option<&Path>) -> Result<PathBuf, Problems> {
         let message = "has no src/: --root must name the folder that contains src/";
         return Err(Problem::of_file(named.display().to_string(), message).into());
     }
-    components::find_root(&here).ok_or_else(|| {
+    components::find_root(here).ok_or_else(|| {
         let message = format!(
             "no src/ in {} or any parent folder: run this inside a repository, or pass --root",
             here.display()

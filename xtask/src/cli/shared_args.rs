@@ -14,6 +14,59 @@ pub(crate) const DEFAULT_RETRY: u64 = 60;
 /// The environment variable for `--config`.
 pub(crate) const CONFIG_DIR: &str = "PAI_CONFIG_DIR";
 
+/// The components that a command is for.
+#[derive(Args, Debug)]
+pub(crate) struct ComponentArgs {
+    /// Components, as names, globs such as 'auth-*', or paths such as src/web/ [default: all]
+    #[arg(value_name = "COMPONENT")]
+    named: Vec<String>,
+
+    /// The same as COMPONENT; names may be separated by commas
+    #[arg(short = 's', long = "select", value_name = "COMPONENT", num_args = 1.., value_parser = SelectedWords::parse)]
+    selected: Vec<SelectedWords>,
+}
+
+/// The names in a value of `--select` or `--image`.
+#[derive(Clone, Debug)]
+pub(crate) struct SelectedWords(Vec<String>);
+
+impl SelectedWords {
+    /// A comma in braces belongs to a glob.
+    #[expect(clippy::unnecessary_wraps, reason = "clap takes a function that can fail")]
+    pub(crate) fn parse(value: &str) -> Result<Self, String> {
+        let mut depth = 0_usize;
+        let words = value.split(|letter: char| {
+            match letter {
+                '{' => depth += 1,
+                '}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            letter == ',' && depth == 0
+        });
+        Ok(Self(words.map(str::to_owned).collect()))
+    }
+}
+
+impl From<SelectedWords> for Vec<String> {
+    fn from(words: SelectedWords) -> Self {
+        words.0
+    }
+}
+
+impl ComponentArgs {
+    pub(crate) fn words_mut(&mut self) -> impl Iterator<Item = &mut String> {
+        let selected = self.selected.iter_mut().flat_map(|words| &mut words.0);
+        self.named.iter_mut().chain(selected)
+    }
+}
+
+impl From<ComponentArgs> for Vec<String> {
+    fn from(args: ComponentArgs) -> Self {
+        let selected = args.selected.into_iter().flat_map(|words| words.0);
+        args.named.into_iter().chain(selected).collect()
+    }
+}
+
 /// Options that determine which Dockerfiles are used, and how they are read.
 #[derive(Args, Debug)]
 pub(crate) struct ReadingArgs {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::shared_args::{DEFAULT_RETRY, ReadingArgs};
+use crate::cli::shared_args::{ComponentArgs, DEFAULT_RETRY, ReadingArgs};
 use crate::commands::push::PushOptions;
 use crate::commands::watch::WatchOptions;
 
@@ -13,9 +13,8 @@ pub(crate) struct WatchArgs {
     #[command(flatten)]
     pub(super) reading: ReadingArgs,
 
-    /// Watch only these components and their dependencies
-    #[arg(short = 's', long = "select", value_name = "COMPONENT", num_args = 1.., value_delimiter = ',')]
-    components: Vec<String>,
+    #[command(flatten)]
+    pub(super) components: ComponentArgs,
 
     /// Maximum parallel jobs [default: number of CPUs of the engine's host, at least 2]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
@@ -60,6 +59,7 @@ impl From<WatchArgs> for WatchOptions {
         let config_dir = args.reading.config.clone().filter(|_| args.push);
         let push = config_dir.map(|config_dir| PushOptions {
             config_dir,
+            components: Vec::new(),
             images: Vec::new(),
             tag: None,
             reading: args.reading.options(),
@@ -68,7 +68,7 @@ impl From<WatchArgs> for WatchOptions {
         });
         Self {
             reading: args.reading.into(),
-            components: args.components,
+            components: args.components.into(),
             jobs: args.jobs.map(usize::from),
             push,
             debounce: Duration::from_millis(args.debounce),

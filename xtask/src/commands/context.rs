@@ -6,17 +6,18 @@
 //! whether an external base image makes more files necessary, by `ONBUILD` or a variable: if so, a
 //! build sends all files.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use xtask_core::context::build_context::Context;
 use xtask_core::context::spec::ContextSpec;
 use xtask_core::context::tree::{Kind, Tree, Wanted};
 use xtask_core::context::tree_cache::TreeCache;
+use xtask_core::ids::ComponentId;
 use xtask_core::paths::{DEPENDENCY, TEMPORARY, component_dir};
 use xtask_core::plan::steps::{Plan, Step};
 use xtask_core::problem::{Problem, Problems};
-use xtask_core::workspace::components::{Component, Image, Workspace, WorkspaceOptions};
+use xtask_core::workspace::components::{Image, Workspace, WorkspaceOptions};
 
 use crate::build::mode::{ContextCapture, Mode};
 use crate::build::options::{BuildOptions, Scope, Selection};
@@ -29,8 +30,8 @@ use crate::system::temp_dirs::TempDirs;
 
 #[derive(Clone, Debug)]
 pub(crate) struct ContextOptions {
-    pub(crate) component: String,
-    /// One of the component's images; all if `None`.
+    pub(crate) components: Vec<String>,
+    /// One of the components' images; all if `None`.
     pub(crate) image: Option<String>,
     pub(crate) reading: WorkspaceOptions,
     /// The file to write the exact tar stream to.
@@ -85,15 +86,10 @@ pub(crate) async fn run(
     let registry = options.reading.registry()?;
     let (workspace, graph) =
         read_workspace(&ctx.root, &options.reading, registry.as_ref(), &ctx.events)?;
-    let selected = workspace.find_all(std::slice::from_ref(&options.component))?;
+    let selected = workspace.find_all(&options.components)?;
     Problems::check(graph.problems(&workspace, &graph.closure(&selected)))?;
     let plan = Plan::new(&workspace, &graph, Some(&selected));
-    let step = plan.steps.iter().find(|step| selected.contains(&step.component));
-    let component = step.map(|step| &workspace.components[step.component]);
-    let (Some(step), Some(component)) = (step, component) else {
-        return Err(Problems::from(no_images_error(&options.component)).into());
-    };
-    let images = select_images(component, options).map_err(Problems::from)?;
+    let images = select_images(&workspace, &plan, &selected, options).map_err(Problems::from)?;
     let capture = ContextCapture {
         image: options.image.clone(),
         tar: options.tar.clone(),
@@ -106,12 +102,13 @@ pub(crate) async fn run(
     let trees = TreeCache::new(&ctx.root, read_memory(&ctx.root));
     let trees = trees.without_temporary(temp_dirs.made().clone());
     if options.hooks {
-        let selection = Selection::Named(vec![component.name.clone()]);
+        let built = images.iter().map(|(step, _)| step.component).collect::<BTreeSet<_>>();
+        let selection = Selection::Named(names(&workspace, &built));
         let scope = Scope { reading: options.reading.clone(), selection };
         let how = BuildOptions::default();
         build::run_with(ctx.engine(), &scope, &how, Mode::Show(&capture), ctx).await?;
     } else {
-        for image in &images {
+        for (step, image) in &images {
             let context = context_without_generated(&workspace, step, image, &trees);
             let context = context.map_err(Problems::from)?;
             capture.add(image, context).map_err(CommandError::Unwritten)?;
@@ -119,7 +116,7 @@ pub(crate) async fn run(
     }
     let mut contexts = Vec::new();
     for (name, context) in capture.captured.into_inner() {
-        if let Some(image) = images.iter().find(|image| image.name == name) {
+        if let Some((step, image)) = images.iter().find(|(_, image)| image.name == name) {
             let mut described =
                 describe(&workspace, step, image, context, &trees).map_err(Problems::from)?;
             if options.hooks {
@@ -131,34 +128,47 @@ pub(crate) async fn run(
     Ok(contexts)
 }
 
-fn no_images_error(component: &str) -> Problem {
-    Problem::of_request(format!("'{component}' builds no images, so it has no build context"))
+fn names(workspace: &Workspace, components: &BTreeSet<ComponentId>) -> Vec<String> {
+    components.iter().map(|id| workspace.components[*id].name.clone()).collect()
 }
 
+/// The images whose contexts are shown, each with the step that builds it.
 fn select_images<'w>(
-    component: &'w Component,
+    workspace: &'w Workspace,
+    plan: &'w Plan,
+    selected: &BTreeSet<ComponentId>,
     options: &ContextOptions,
-) -> Result<Vec<&'w Image>, Problem> {
-    let names: Vec<&str> = component.images.iter().map(|image| image.name.as_str()).collect();
-    let name = &component.name;
-    if names.is_empty() {
-        return Err(no_images_error(name));
+) -> Result<Vec<(&'w Step, &'w Image)>, Problem> {
+    let steps = plan.steps.iter().filter(|step| selected.contains(&step.component));
+    let all: Vec<(&Step, &Image)> = steps
+        .flat_map(|step| {
+            workspace.components[step.component].images.iter().map(move |it| (step, it))
+        })
+        .collect();
+    let components = names(workspace, selected).join("', '");
+    let builds = |one, several| if selected.len() == 1 { one } else { several };
+    if all.is_empty() {
+        let builds = builds("builds no images, so it has", "build no images, so they have");
+        return Err(Problem::of_request(format!("'{components}' {builds} no build context")));
     }
-    let is_selected =
-        |image: &&Image| options.image.as_ref().is_none_or(|selected| *selected == image.name);
-    let selected: Vec<&Image> = component.images.iter().filter(is_selected).collect();
-    if selected.is_empty() {
+    let names: Vec<&str> = all.iter().map(|(_, image)| image.name.as_str()).collect();
+    let names = names.join(", ");
+    let is_selected = |(_, image): &(&Step, &Image)| {
+        options.image.as_ref().is_none_or(|selected| *selected == image.name)
+    };
+    let images: Vec<(&Step, &Image)> = all.into_iter().filter(is_selected).collect();
+    if images.is_empty() {
         let image = options.image.as_deref().unwrap_or_default();
-        let message =
-            format!("'{name}' has no image '{image}': its images are {}", names.join(", "));
+        let has = builds("has no image", "have no image");
+        let its = builds("its", "their");
+        let message = format!("'{components}' {has} '{image}': {its} images are {names}");
         return Err(Problem::of_request(message));
     }
-    if options.tar.is_some() && selected.len() > 1 {
-        let message =
-            format!("--tar writes a single context: add --image with one of {}", names.join(", "));
+    if options.tar.is_some() && images.len() > 1 {
+        let message = format!("--tar writes a single context: add --image with one of {names}");
         return Err(Problem::of_request(message));
     }
-    Ok(selected)
+    Ok(images)
 }
 
 /// The context without the outputs of hooks.

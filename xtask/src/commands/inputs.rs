@@ -36,12 +36,12 @@ pub(crate) async fn run(options: &InputsOptions, ctx: &CommandContext) -> Result
     let mut reading = WorkspaceOptions::default();
     ctx.add_proxies(&mut reading);
     let (workspace, _) = read_workspace(&ctx.root, &reading, None, &ctx.events)?;
-    let selected = workspace.find_all(std::slice::from_ref(&options.component))?;
-    let component = selected.first().map(|id| &workspace.components[*id]);
-    let component = component.filter(|component| component.has_hooks()).ok_or_else(|| {
-        let message = format!("'{}' has no hooks: there is nothing to declare", options.component);
-        Problems::from(Problem::of_request(message))
-    })?;
+    let id = workspace.find_one(&options.component).map_err(Problems::from)?;
+    let component = &workspace.components[id];
+    if !component.has_hooks() {
+        let message = format!("'{}' has no hooks: there is nothing to declare", component.name);
+        return Err(Problems::from(Problem::of_request(message)).into());
+    }
     let trace = ctx.root.join(state::DIR).join("trace");
     let created = fs::create_dir_all(ctx.root.join(state::DIR));
     created.and_then(|()| File::create(&trace)).map_err(|error| trace_error(&error))?;

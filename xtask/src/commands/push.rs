@@ -4,13 +4,14 @@
 //! reported before anything is pushed. Images are pushed as they are in the engine. A stale image
 //! is a warning, or an error with `--deny-stale`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 use xtask_core::ids::ComponentId;
 use xtask_core::image_reference;
+use xtask_core::name_pattern;
 use xtask_core::problem::{Problem, Problems, did_you_mean};
 use xtask_core::workspace::components::{Image, Workspace, WorkspaceOptions};
 use xtask_core::workspace::registry_config::RegistryConfig;
@@ -33,7 +34,9 @@ const PARALLEL_PUSHES: usize = 4;
 pub struct PushOptions {
     /// The folder of `services-configuration.yaml`.
     pub(crate) config_dir: PathBuf,
-    /// The images to push; all if empty.
+    /// The components whose images to push.
+    pub(crate) components: Vec<String>,
+    /// The images to push in addition; all if there are no components either.
     pub(crate) images: Vec<String>,
     /// Overrides the tag of the configuration.
     pub(crate) tag: Option<String>,
@@ -50,7 +53,7 @@ pub(crate) async fn run(options: &PushOptions, ctx: &CommandContext) -> Result<(
     let _lock = ctx.lock("push").await?;
     let (workspace, graph) =
         read_workspace(&ctx.root, &options.reading, Some(&registry), &ctx.events)?;
-    let images = select_images(&workspace, &options.images)?;
+    let images = select_images(&workspace, options)?;
     let selected = images.iter().map(|(component, _)| *component).collect();
     Problems::check(graph.problems(&workspace, &graph.closure(&selected)))?;
     let engine = ctx.engine().await?;
@@ -91,20 +94,36 @@ pub(crate) fn tag(options: &PushOptions, registry: &RegistryConfig) -> Result<St
 
 fn select_images<'a>(
     workspace: &'a Workspace,
-    names: &[String],
+    options: &PushOptions,
 ) -> Result<Vec<(ComponentId, &'a Image)>, Problems> {
-    let all: Vec<(ComponentId, &Image)> = workspace.images().collect();
-    let is_wanted = |image: &Image| names.is_empty() || names.contains(&image.name);
-    let known = || all.iter().map(|(_, image)| image.name.as_str());
-    let unknown = names.iter().filter(|name| !known().any(|known| known == name.as_str()));
-    let problems = unknown
-        .map(|name| {
-            let hint = did_you_mean(name, known());
-            Problem::of_request(format!("no component builds an image '{name}'{hint}"))
-        })
-        .collect();
+    let known: Vec<&str> = workspace.images().map(|(_, image)| image.name.as_str()).collect();
+    let (mut problems, mut named) = (Vec::new(), BTreeSet::new());
+    for word in &options.images {
+        match name_pattern::select(word, &known, "image") {
+            Ok(found) if found.is_empty() => {
+                let hint = did_you_mean(word, known.iter().copied());
+                let message = format!("no component builds an image '{word}'{hint}");
+                problems.push(Problem::of_request(message));
+            }
+            Ok(found) => named.extend(found),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    let components = workspace.find_all(&options.components).unwrap_or_else(|unknown| {
+        problems.extend(unknown.iter().cloned());
+        BTreeSet::new()
+    });
     Problems::check(problems)?;
-    Ok(all.into_iter().filter(|(_, image)| is_wanted(image)).collect())
+    let is_all = options.images.is_empty() && options.components.is_empty();
+    let is_selected = |(id, image): &(ComponentId, &Image)| {
+        is_all || components.contains(id) || named.contains(image.name.as_str())
+    };
+    let selected: Vec<(ComponentId, &Image)> = workspace.images().filter(is_selected).collect();
+    if selected.is_empty() && !is_all {
+        let message = format!("no images to push: {} builds none", options.components.join(", "));
+        return Err(Problem::of_request(message).into());
+    }
+    Ok(selected)
 }
 
 async fn check_present(

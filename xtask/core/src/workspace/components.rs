@@ -180,24 +180,6 @@ impl Workspace {
         self.components.as_slice().binary_search_by(by_name).ok().map(ComponentId::at)
     }
 
-    /// The components of these names.
-    ///
-    /// # Errors
-    /// One problem for each name that is unknown.
-    pub fn find_all(&self, names: &[String]) -> Result<BTreeSet<ComponentId>, Problems> {
-        let mut problems = Vec::new();
-        let mut found = BTreeSet::new();
-        for name in names {
-            match self.find(name) {
-                Some(component) => {
-                    found.insert(component);
-                }
-                None => problems.push(Problem::of_request(self.unknown_component(name))),
-            }
-        }
-        Problems::check(problems).map(|()| found)
-    }
-
     /// The error message for a component that does not exist.
     pub(crate) fn unknown_component(&self, name: &str) -> String {
         let known = self.components.iter().map(|c| c.name.as_str());

@@ -4,3 +4,4 @@ pub mod components;
 pub mod hook_script;
 pub mod inputs;
 pub mod registry_config;
+mod selection;
