@@ -27,6 +27,16 @@ impl TrackedImage {
         Some(Self { id, fingerprint, bases })
     }
 
+    /// The fingerprint in its label.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// The images that it was built from.
+    pub fn bases(&self) -> &Bases {
+        &self.bases
+    }
+
     /// Whether its label has this fingerprint.
     pub fn has_fingerprint(&self, fingerprint: &Fingerprint) -> bool {
         self.fingerprint == fingerprint.to_string()

@@ -41,7 +41,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::build_context::Context;
 use crate::digest::FieldHasher;
-use crate::dockerfile::platform_args::configures_builder;
+use crate::dockerfile::platform_args::{configures_builder, is_predefined};
 
 /// The version of the fingerprint format. It must change whenever the same inputs are
 /// digested differently.
@@ -127,20 +127,77 @@ impl<'a> Recipe<'a> {
     /// The ingredients in a form that can be saved and compared with those of another build.
     pub fn manifest(&self) -> Manifest {
         let ingredients = self.ingredients.iter();
-        let ingredients =
-            ingredients.map(|(kind, name, value)| (*kind, name.clone(), short(value)));
+        let ingredients = ingredients
+            .map(|(kind, name, value)| (*kind, name.clone(), Value::of(*kind, name, value)));
         let items = self.contexts.iter().flat_map(|context| context.items());
-        let paths = items.map(|item| (IngredientKind::Path, item.shown(), short(&item.value())));
+        let paths = items.map(|item| {
+            let (kind, name) = (IngredientKind::Path, item.shown());
+            let value = Value::of(kind, &name, &item.value());
+            (kind, name, value)
+        });
         let ingredients = ingredients.chain(paths).map(|(kind, name, value)| ((kind, name), value));
         Manifest { fingerprint: self.fingerprint(), ingredients: ingredients.collect() }
     }
 }
 
-/// A short digest of a value. It suffices to explain a change; only the fingerprint decides
+/// The value of an ingredient, as much of it as explains a change; only the fingerprint decides
 /// whether there is one.
-fn short(value: &[u8]) -> u64 {
-    let digest = blake3::hash(value);
-    digest.as_bytes().iter().take(8).fold(0, |short, byte| short << 8 | u64::from(*byte))
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub enum Value {
+    /// The start of a digest: of the contents of a Dockerfile or hook, otherwise of the value.
+    Digest(u64),
+    /// The value itself, or for a base the start of its fingerprint.
+    Text(String),
+    /// An entry of a context.
+    Entry {
+        /// Its type, as `ls -l` shows it, but `f` for a file.
+        kind: u8,
+        /// Its permissions.
+        mode: u32,
+        /// The start of the digest of its contents, or of the target of a link.
+        digest: u64,
+    },
+}
+
+impl Value {
+    fn of(ingredient: IngredientKind, name: &str, value: &[u8]) -> Self {
+        let text = || String::from_utf8_lossy(value);
+        match (ingredient, value) {
+            (IngredientKind::Arg, _) if !may_be_secret(name) => Self::Text(text().into_owned()),
+            (IngredientKind::Base, _) => Self::Text(text().chars().take(12).collect()),
+            (IngredientKind::Dockerfile | IngredientKind::Hook, digest) if digest.len() == 32 => {
+                Self::Digest(start_of(digest))
+            }
+            (IngredientKind::Path, [kind, a, b, c, d, digest @ ..]) if digest.len() == 32 => {
+                let mode = u32::from_le_bytes([*a, *b, *c, *d]);
+                Self::Entry { kind: *kind, mode, digest: start_of(digest) }
+            }
+            _ => Self::Digest(start_of(blake3::hash(value).as_bytes())),
+        }
+    }
+}
+
+fn start_of(digest: &[u8]) -> u64 {
+    digest.iter().take(8).fold(0, |start, byte| start << 8 | u64::from(*byte))
+}
+
+/// Whether the value of a build arg may be a secret, which is not recorded: by the words of
+/// BuildKit's check `SecretsUsedInArgOrEnv`, and proxies, which can have passwords.
+fn may_be_secret(name: &str) -> bool {
+    let words = [
+        "apikey",
+        "auth",
+        "credential",
+        "credentials",
+        "key",
+        "password",
+        "pword",
+        "passwd",
+        "secret",
+        "token",
+    ];
+    let name = name.to_lowercase();
+    is_predefined(&name) || name.split(['_', '-', '.']).any(|word| words.contains(&word))
 }
 
 /// The ingredients behind a fingerprint.
@@ -148,7 +205,7 @@ fn short(value: &[u8]) -> u64 {
 pub struct Manifest {
     /// The fingerprint of these ingredients.
     pub fingerprint: Fingerprint,
-    ingredients: BTreeMap<(IngredientKind, String), u64>,
+    ingredients: BTreeMap<(IngredientKind, String), Value>,
 }
 
 /// How an ingredient changed.
@@ -173,17 +230,31 @@ pub struct Change {
     /// How it changed.
     #[serde(rename = "change")]
     pub kind: ChangeKind,
+    /// Its value before, if it was there.
+    #[serde(skip)]
+    pub then: Option<Value>,
+    /// Its value now, if it is there.
+    #[serde(skip)]
+    pub now: Option<Value>,
 }
 
 impl Manifest {
+    /// The number of files and links.
+    pub fn files(&self) -> usize {
+        let is_file = |value: &&Value| matches!(value, Value::Entry { kind, .. } if *kind != b'd');
+        self.ingredients.values().filter(is_file).count()
+    }
+
     /// The differences from an earlier manifest, sorted by kind and name.
     pub fn changes_since(&self, before: &Self) -> Vec<Change> {
-        let change = |(ingredient, name): &(IngredientKind, String), kind| Change {
-            ingredient: *ingredient,
-            name: name.clone(),
-            kind,
-        };
         let (now, then) = (&self.ingredients, &before.ingredients);
+        let change = |key: &(IngredientKind, String), kind| Change {
+            ingredient: key.0,
+            name: key.1.clone(),
+            kind,
+            then: then.get(key).cloned(),
+            now: now.get(key).cloned(),
+        };
         let new = now.iter().filter_map(|(key, value)| match then.get(key) {
             None => Some(change(key, ChangeKind::Added)),
             Some(other) if other != value => Some(change(key, ChangeKind::Changed)),
