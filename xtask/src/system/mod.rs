@@ -7,6 +7,7 @@ pub(crate) mod hooks;
 pub(crate) mod lines;
 pub(crate) mod lock;
 mod output_lines;
+pub(crate) mod log_path;
 pub(crate) mod post_build_command;
 pub(crate) mod records;
 pub mod signals;

@@ -3,27 +3,28 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{LineWriter, Write};
 use std::path::{Path, PathBuf};
 
 use console::strip_ansi_codes;
-use xtask_core::{escape, regular_file};
+use xtask_core::regular_file;
 
 use crate::event::{Event, Stream};
-use crate::system::state;
+use crate::system::log_path;
 
 /// How many lines of the log a failure shows.
 const MAX_LAST_LINES: usize = 20;
 
 /// The logs of a round. Write errors are ignored.
 pub(crate) struct Logs {
-    dir: PathBuf,
+    root: PathBuf,
     open: HashMap<String, Log>,
 }
 
 #[derive(Default)]
 struct Log {
-    file: Option<BufWriter<File>>,
+    /// Each line is written at once, for those who follow it.
+    file: Option<LineWriter<File>>,
     last: LastLines,
 }
 
@@ -68,7 +69,7 @@ impl LastLines {
 
 impl Logs {
     pub(crate) fn new(root: &Path) -> Self {
-        Self { dir: root.join(state::DIR).join("logs"), open: HashMap::new() }
+        Self { root: root.to_owned(), open: HashMap::new() }
     }
 
     pub(crate) fn record(&mut self, event: &Event) {
@@ -77,11 +78,6 @@ impl Logs {
             Event::Log { component, line, stream, .. } => self.line(component, line, Some(*stream)),
             // The file of an earlier round is kept until there is something to write.
             Event::StepStarted { component } => drop(self.open.remove(component)),
-            Event::StepFinished { component, .. } => {
-                if let Some(file) = self.open.get_mut(component).and_then(|log| log.file.as_mut()) {
-                    drop(file.flush());
-                }
-            }
             _ => {}
         }
     }
@@ -94,15 +90,16 @@ impl Logs {
 
     /// The path of a component's log file, relative to the workspace root.
     pub(crate) fn path(component: &str) -> String {
-        format!("{}/logs/{}", state::DIR, file_name(component))
+        log_path::of(component)
     }
 
     fn line(&mut self, component: &str, line: &str, written_to: Option<Stream>) {
-        let dir = &self.dir;
+        let root = &self.root;
         let log = self.open.entry(component.to_owned()).or_insert_with(|| {
-            let path = dir.join(file_name(component));
-            let file = fs::create_dir_all(dir).and_then(|()| regular_file::create(&path));
-            Log { file: file.ok().map(BufWriter::new), last: LastLines::default() }
+            let created = fs::create_dir_all(root.join(log_path::dir()));
+            let path = root.join(log_path::of(component));
+            let file = created.and_then(|()| regular_file::create(&path));
+            Log { file: file.ok().map(LineWriter::new), last: LastLines::default() }
         });
         let plain = strip_ansi_codes(line);
         if let Some(file) = &mut log.file {
@@ -112,9 +109,4 @@ impl Logs {
             log.last.push(&plain, stream == Stream::Stderr);
         }
     }
-}
-
-/// The component's name without control characters and path separators.
-fn file_name(component: &str) -> String {
-    format!("{}.log", escape::line(component).replace('/', "%"))
 }
