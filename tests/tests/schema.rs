@@ -109,6 +109,11 @@ fn plans_graphs_and_contexts_are_as_their_schemas_say() {
         assert_eq!(state(&plan, name), expected, "{plan:#}");
         assert_eq!(state(&graph, name), expected, "{graph:#}");
     }
+    let list = document(&["list", "--json"]);
+    checker.check("list", &list);
+    for (name, expected) in [("a", "up_to_date"), ("b", "stale"), ("d", "stale")] {
+        assert_eq!(state(&list, name), expected, "{list:#}");
+    }
     let context = document(&["context", "a", "--json"]);
     checker.check("context", &context);
 }
@@ -124,6 +129,10 @@ fn with_json_progress_nothing_but_events_is_on_standard_output() {
     checker.check("graph", &graph["document"]);
     let drawn = checker.only(&run(&["graph", "--dot"]).exits_with(0), "output");
     assert!(drawn["text"].as_str().unwrap().starts_with("digraph"), "{drawn:#}");
+    let list = checker.only(&run(&["list", "--json"]).exits_with(0), "output");
+    checker.check("list", &list["document"]);
+    let why = checker.only(&run(&["why", "b"]).exits_with(0), "output");
+    assert!(why["text"].as_str().unwrap().contains("tt-b"), "{why:#}");
     let context = checker.only(&run(&["context", "a", "--json"]).exits_with(0), "output");
     checker.check("context", &context["document"]);
     let listed = checker.only(&run(&["context", "a"]).exits_with(0), "output");

@@ -45,6 +45,9 @@ pub enum CommandError {
     /// Hooks read inputs that their component does not declare.
     #[error(transparent)]
     Undeclared(Problems),
+    /// A component has no log, or it cannot be read.
+    #[error("{0}")]
+    NoLog(Problem),
     /// A result could not be written.
     #[error("{0}")]
     Unwritten(Problem),

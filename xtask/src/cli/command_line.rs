@@ -4,8 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap_complete::engine::ArgValueCompleter;
 
 use crate::build::options::{self, Scope, Selection};
+use crate::cli::candidates;
+use crate::cli::completion::Shell;
+use crate::cli::examples;
 use crate::cli::graph::GraphArgs;
 use crate::cli::shared_args::{
     CONFIG_DIR, ComponentArgs, DEFAULT_RETRY, DockerfileArgs, ReadingArgs, SelectedWords, bytes,
@@ -14,7 +18,10 @@ use crate::cli::watch::WatchArgs;
 use crate::commands::build::BuildOptions;
 use crate::commands::context::ContextOptions;
 use crate::commands::inputs::InputsOptions;
+use crate::commands::list::ListOptions;
+use crate::commands::logs::LogsOptions;
 use crate::commands::push::PushOptions;
+use crate::commands::why::WhyOptions;
 use crate::engine::Builder;
 use crate::ui::options::{Progress, UiOptions};
 use crate::ui::reproduce;
@@ -78,17 +85,38 @@ impl From<BuilderName> for Builder {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Build stale images in dependency order
+    #[command(after_help = examples::BUILD)]
     Build(BuildArgs),
     /// Watch for changes and rebuild what they make stale
+    #[command(after_help = examples::WATCH)]
     Watch(WatchArgs),
     /// Tag images and push them to the configured registry
+    #[command(after_help = examples::PUSH)]
     Push(PushArgs),
     /// Print or render the dependency graph
+    #[command(after_help = examples::GRAPH)]
     Graph(GraphArgs),
+    /// List components and their images in the engine
+    #[command(after_help = examples::LIST)]
+    List(ListArgs),
+    /// Explain why an image is stale, or what it was built from
+    #[command(after_help = examples::WHY)]
+    Why(WhyArgs),
+    /// Print what the hooks and instructions of a component wrote last
+    #[command(after_help = examples::LOGS)]
+    Logs(LogsArgs),
     /// List the build context that is sent for a component's images
+    #[command(after_help = examples::CONTEXT)]
     Context(ContextArgs),
     /// Trace what a component's hooks read and print a build/inputs file for it
+    #[command(after_help = examples::INPUTS)]
     Inputs(InputsArgs),
+    /// Print a completion script for a shell
+    #[command(after_help = examples::COMPLETIONS)]
+    Completions(CompletionsArgs),
+    /// Print a manual page, or write all of them to a folder
+    #[command(after_help = examples::MAN)]
+    Man(ManArgs),
 }
 
 impl Command {
@@ -100,7 +128,11 @@ impl Command {
             Self::Push(args) => args.components.words_mut().collect(),
             Self::Graph(args) => args.component_words(),
             Self::Context(args) => args.components.iter_mut().collect(),
+            Self::List(args) => args.components.words_mut().collect(),
+            Self::Why(args) => args.words.iter_mut().collect(),
+            Self::Logs(args) => vec![&mut args.component],
             Self::Inputs(args) => vec![&mut args.component],
+            Self::Completions(_) | Self::Man(_) => Vec::new(),
         }
     }
 }
@@ -164,7 +196,14 @@ impl Cli {
             }
             Command::Watch(args) => args.reading.reproduce(&mut options),
             Command::Context(args) => args.reading.reproduce(&mut options),
-            Command::Push(_) | Command::Graph(_) | Command::Inputs(_) => {}
+            Command::Push(_)
+            | Command::Graph(_)
+            | Command::List(_)
+            | Command::Why(_)
+            | Command::Logs(_)
+            | Command::Inputs(_)
+            | Command::Completions(_)
+            | Command::Man(_) => {}
         }
         options
     }
@@ -191,9 +230,6 @@ pub(crate) enum ColorName {
 
 #[derive(Args, Debug)]
 pub(crate) struct BuildArgs {
-    #[command(flatten)]
-    reading: ReadingArgs,
-
     #[command(flatten)]
     components: ComponentArgs,
 
@@ -242,6 +278,9 @@ pub(crate) struct BuildArgs {
     /// Always check registries for newer external base images
     #[arg(long)]
     pull: bool,
+
+    #[command(flatten)]
+    reading: ReadingArgs,
 }
 
 impl From<BuildArgs> for BuildOptions {
@@ -276,7 +315,7 @@ pub(crate) struct PushArgs {
     components: ComponentArgs,
 
     /// Push only these images, as names or globs, in addition to those of COMPONENT
-    #[arg(short, long = "image", value_name = "IMAGE", num_args = 1.., value_parser = SelectedWords::parse)]
+    #[arg(short, long = "image", value_name = "IMAGE", num_args = 1.., value_parser = SelectedWords::parse, add = ArgValueCompleter::new(candidates::images))]
     images: Vec<SelectedWords>,
 
     /// Tag to push, instead of the configured one
@@ -287,12 +326,12 @@ pub(crate) struct PushArgs {
     #[arg(long)]
     deny_stale: bool,
 
-    #[command(flatten)]
-    dockerfile: DockerfileArgs,
-
     /// How long to retry after temporary registry errors
     #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_RETRY)]
     retry_for: u64,
+
+    #[command(flatten)]
+    dockerfile: DockerfileArgs,
 }
 
 impl From<PushArgs> for PushOptions {
@@ -312,6 +351,7 @@ impl From<PushArgs> for PushOptions {
 #[derive(Args, Debug)]
 pub(crate) struct InputsArgs {
     /// Component to trace, as a name or a path such as src/web/
+    #[arg(add = ArgValueCompleter::new(candidates::components))]
     component: String,
 
     /// Exit with code 1 if the hooks read anything that build/inputs does not declare
@@ -328,11 +368,11 @@ impl From<InputsArgs> for InputsOptions {
 #[derive(Args, Debug)]
 pub(crate) struct ContextArgs {
     /// Components to inspect, as names, globs such as 'auth-*', or paths such as src/web/
-    #[arg(value_name = "COMPONENT", required = true)]
+    #[arg(value_name = "COMPONENT", required = true, add = ArgValueCompleter::new(candidates::components))]
     components: Vec<String>,
 
     /// Show only this image
-    #[arg(short, long)]
+    #[arg(short, long, add = ArgValueCompleter::new(candidates::images))]
     image: Option<String>,
 
     /// Write the exact tar stream to a file
@@ -360,5 +400,117 @@ impl From<ContextArgs> for ContextOptions {
             tar: args.tar,
             hooks: args.hooks,
         }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    components: ComponentArgs,
+
+    /// Print as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    reading: ReadingArgs,
+}
+
+impl From<ListArgs> for ListOptions {
+    fn from(args: ListArgs) -> Self {
+        Self { reading: args.reading.into(), components: args.components.into() }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct WhyArgs {
+    /// Images, or components for all of theirs, as names, globs or paths
+    #[arg(value_name = "IMAGE", required = true, add = ArgValueCompleter::new(candidates::components_and_images))]
+    words: Vec<String>,
+
+    #[command(flatten)]
+    reading: ReadingArgs,
+}
+
+impl From<WhyArgs> for WhyOptions {
+    fn from(args: WhyArgs) -> Self {
+        Self { reading: args.reading.into(), words: args.words }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct LogsArgs {
+    /// Component, as a name or a path such as src/web/
+    #[arg(add = ArgValueCompleter::new(candidates::components))]
+    component: String,
+
+    /// Print what is written from now on, too, until Ctrl-C
+    #[arg(short, long)]
+    follow: bool,
+}
+
+impl From<LogsArgs> for LogsOptions {
+    fn from(args: LogsArgs) -> Self {
+        Self { component: args.component, follow: args.follow }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CompletionsArgs {
+    /// Shell to print a script for
+    pub(crate) shell: Shell,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ManArgs {
+    /// Command to print the page of [default: cargo xtask itself]
+    pub(crate) command: Option<String>,
+
+    /// Write all pages to a folder
+    #[arg(long, value_name = "DIR", conflicts_with = "command")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_example_of_the_help_can_be_parsed() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let commands =
+                help.lines().filter_map(|line| line.find("cargo xtask").map(|at| &line[at..]));
+            let mut count = 0;
+            for line in commands.filter(|line| !line.contains('`')) {
+                let end = line.find("  ").or(line.find([')', '|'])).unwrap_or(line.len());
+                let line = line[..end].trim_end_matches([')', '|', '-', ' ']);
+                let line = line.split(" | ").next().unwrap_or(line);
+                let words: Vec<String> = words(line);
+                if let Err(error) = Cli::try_parse_from(&words[1..]) {
+                    panic!("{line}: {error}");
+                }
+                count += 1;
+            }
+            assert!(count > 1, "{}: {help}", command.get_name());
+        }
+    }
+
+    /// The words of a line as a shell reads them, without escapes.
+    fn words(line: &str) -> Vec<String> {
+        let mut words = vec![String::new()];
+        for (index, part) in line.split('\'').enumerate() {
+            if index % 2 == 1 {
+                words.last_mut().unwrap().push_str(part);
+                continue;
+            }
+            let mut parts = part.split(' ');
+            words.last_mut().unwrap().push_str(parts.next().unwrap_or_default());
+            words.extend(parts.map(str::to_owned));
+        }
+        words.retain(|word| !word.is_empty());
+        words
     }
 }

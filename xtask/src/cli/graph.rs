@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use xtask_core::problem::Problem;
 
+use crate::cli::candidates;
 use crate::cli::shared_args::{ComponentArgs, ReadingArgs};
 use crate::commands::graph::GraphOptions;
 use crate::report::graph::draw::Format;
@@ -23,7 +25,7 @@ pub(crate) struct GraphArgs {
     depth: Option<usize>,
 
     /// Show only the dependency paths between two components
-    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["named", "selected", "dependents", "depth"])]
+    #[arg(long, num_args = 2, add = ArgValueCompleter::new(candidates::components), value_names = ["A", "B"], conflicts_with_all = ["named", "selected", "dependents", "depth"])]
     between: Option<Vec<String>>,
 
     /// Include external images

@@ -1,8 +1,12 @@
 //! The command line, and what becomes of it.
 
+mod candidates;
 mod command_line;
+mod completion;
 mod component_path;
+mod examples;
 mod graph;
+mod man;
 pub(crate) mod run;
 mod shared_args;
 mod trace;

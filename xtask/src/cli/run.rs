@@ -5,8 +5,9 @@ use std::env;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
+use std::time::SystemTime;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use console::Style;
 use tokio::runtime::Handle;
 use xtask_core::escape;
@@ -14,9 +15,11 @@ use xtask_core::paths::SRC;
 use xtask_core::problem::{Problem, Problems};
 use xtask_core::workspace::components;
 
-use crate::cli::command_line::{Cli, Command, ContextArgs};
+use crate::cli::command_line::{Cli, Command, ContextArgs, ListArgs, WhyArgs};
+use crate::cli::completion;
 use crate::cli::component_path;
 use crate::cli::graph::GraphArgs;
+use crate::cli::man;
 use crate::cli::trace;
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
@@ -24,13 +27,17 @@ use crate::commands;
 use crate::commands::build::BuildOptions;
 use crate::commands::context::ContextOptions;
 use crate::commands::graph::GraphOptions;
+use crate::commands::list::ListOptions;
 use crate::commands::push::PushOptions;
 use crate::commands::watch::WatchOptions;
+use crate::commands::why::WhyOptions;
 use crate::engine::{Builder, Environment};
 use crate::event::{Event, Output};
 use crate::event_channel::Events;
 use crate::report::context as report_context;
 use crate::report::graph::draw as report_graph;
+use crate::report::list as report_list;
+use crate::report::why as report_why;
 use crate::system::hooks;
 use crate::system::signals::{self, Interrupt};
 use crate::ui::keyboard::{self, Keyboard};
@@ -46,7 +53,23 @@ const STANDARD_OUTPUT: &str = "standard output";
 
 /// Runs the tool with the process's arguments.
 pub fn main() -> ExitCode {
+    completion::answer(Cli::command);
     let cli = Cli::try_parse().unwrap_or_else(|error| exit_with_usage_error(error));
+    // These need no workspace.
+    let printed = match &cli.command {
+        Command::Completions(args) => Some(
+            completion::script(args.shell)
+                .map_err(|error| CommandError::unwritten("the completion script", &error)),
+        ),
+        Command::Man(args) => Some(match &args.dir {
+            Some(dir) => man::write(Cli::command(), dir).map(|()| String::new()),
+            None => man::page(Cli::command(), args.command.as_deref()),
+        }),
+        _ => None,
+    };
+    if let Some(text) = printed {
+        return report(text.and_then(|text| print(&text)));
+    }
     let result = match tokio::runtime::Runtime::new() {
         Ok(runtime) => {
             let result = runtime.block_on(run(cli));
@@ -56,6 +79,11 @@ pub fn main() -> ExitCode {
         }
         Err(error) => Err(CommandError::Runtime(error)),
     };
+    report(result)
+}
+
+/// The exit code, after the error is printed.
+fn report(result: Result<(), CommandError>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -65,6 +93,17 @@ pub fn main() -> ExitCode {
             }
             ExitCode::from(exit_code(&error))
         }
+    }
+}
+
+/// Prints a document to standard output. A reader that closes the pipe has seen enough.
+fn print(text: &str) -> Result<(), CommandError> {
+    let mut output = io::stdout();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(CommandError::unwritten(STANDARD_OUTPUT, &error))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -173,6 +212,11 @@ async fn run(mut cli: Cli) -> Result<(), CommandError> {
         }
         Command::Context(args) => context(args, &ctx).await,
         Command::Graph(args) => graph(args, has_colors, &ctx).await,
+        Command::List(args) => list(args, &ctx).await,
+        Command::Why(args) => why(args, &ctx).await,
+        Command::Logs(args) => commands::logs::run(&args.into(), &ctx).await,
+        // They were answered before the workspace was looked for.
+        Command::Completions(_) | Command::Man(_) => Ok(()),
     };
     let result = match result {
         Err(CommandError::Interrupted) if keymap::has_quit() => Ok(()),
@@ -202,6 +246,34 @@ async fn context(args: ContextArgs, ctx: &CommandContext) -> Result<(), CommandE
         Output::Text { text: all.join("\n") }
     };
     ctx.events.send(Event::Output(output));
+    Ok(())
+}
+
+async fn list(args: ListArgs, ctx: &CommandContext) -> Result<(), CommandError> {
+    let is_json = args.json;
+    let mut options = ListOptions::from(args);
+    ctx.add_proxies(&mut options.reading);
+    let components = commands::list::run(&options, ctx).await?;
+    let output = if is_json {
+        Output::Document { document: report_list::document(&components) }
+    } else {
+        let lines = report_list::lines(&components, SystemTime::now());
+        Output::Text { text: lines.join("\n") + "\n" }
+    };
+    ctx.events.send(Event::Output(output));
+    Ok(())
+}
+
+async fn why(args: WhyArgs, ctx: &CommandContext) -> Result<(), CommandError> {
+    let mut options = WhyOptions::from(args);
+    ctx.add_proxies(&mut options.reading);
+    let explanations = commands::why::run(&options, ctx).await?;
+    let now = SystemTime::now();
+    let all: Vec<String> = explanations
+        .iter()
+        .map(|explanation| report_why::lines(explanation, now).join("\n") + "\n")
+        .collect();
+    ctx.events.send(Event::Output(Output::Text { text: all.join("\n") }));
     Ok(())
 }
 

@@ -4,8 +4,10 @@ use std::env::{self, VarError};
 use std::path::PathBuf;
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use xtask_core::workspace::components::WorkspaceOptions;
 
+use crate::cli::candidates;
 use crate::ui::reproduce;
 
 /// In seconds; most registries answer again within this time.
@@ -18,11 +20,11 @@ pub(crate) const CONFIG_DIR: &str = "PAI_CONFIG_DIR";
 #[derive(Args, Debug)]
 pub(crate) struct ComponentArgs {
     /// Components, as names, globs such as 'auth-*', or paths such as src/web/ [default: all]
-    #[arg(value_name = "COMPONENT")]
+    #[arg(value_name = "COMPONENT", add = ArgValueCompleter::new(candidates::components))]
     named: Vec<String>,
 
     /// The same as COMPONENT; names may be separated by commas
-    #[arg(short = 's', long = "select", value_name = "COMPONENT", num_args = 1.., value_parser = SelectedWords::parse)]
+    #[arg(short = 's', long = "select", value_name = "COMPONENT", num_args = 1.., value_parser = SelectedWords::parse, add = ArgValueCompleter::new(candidates::components))]
     selected: Vec<SelectedWords>,
 }
 
@@ -69,6 +71,7 @@ impl From<ComponentArgs> for Vec<String> {
 
 /// Options that determine which Dockerfiles are used, and how they are read.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Dockerfile options")]
 pub(crate) struct ReadingArgs {
     /// Folder that contains services-configuration.yaml
     #[arg(short, long, value_name = "DIR", env = CONFIG_DIR)]
@@ -79,6 +82,7 @@ pub(crate) struct ReadingArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Dockerfile options")]
 pub(crate) struct DockerfileArgs {
     /// Set a build-time variable, an ARG of the Dockerfiles; NAME alone takes its value from
     /// the environment

@@ -11,9 +11,6 @@ use crate::commands::watch::WatchOptions;
 #[derive(Args, Debug)]
 pub(crate) struct WatchArgs {
     #[command(flatten)]
-    pub(super) reading: ReadingArgs,
-
-    #[command(flatten)]
     pub(super) components: ComponentArgs,
 
     /// Maximum parallel jobs [default: number of CPUs of the engine's host, at least 2]
@@ -52,6 +49,9 @@ pub(crate) struct WatchArgs {
     /// Ring the terminal bell after each build
     #[arg(long)]
     pub(crate) notify: bool,
+
+    #[command(flatten)]
+    pub(super) reading: ReadingArgs,
 }
 
 impl From<WatchArgs> for WatchOptions {

@@ -4,5 +4,8 @@ pub mod build;
 pub mod context;
 pub mod graph;
 pub mod inputs;
+pub(crate) mod list;
+pub(crate) mod logs;
 pub mod push;
 pub mod watch;
+pub(crate) mod why;

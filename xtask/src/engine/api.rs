@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use tokio::task::JoinSet;
 use xtask_core::context::build_context::Context;
@@ -27,6 +28,22 @@ pub struct FoundImage {
     pub labels: BTreeMap<String, String>,
     /// The digests of the layers, lowest first.
     pub layers: Vec<String>,
+}
+
+/// What `docker image inspect` says of an image.
+#[derive(Clone, Debug)]
+pub(crate) struct ImageDetails {
+    pub(crate) id: String,
+    pub(crate) bytes: u64,
+    pub(crate) created: Option<SystemTime>,
+    /// What our labels record, if it has them.
+    pub(crate) tracked: Option<TrackedImage>,
+}
+
+impl ImageDetails {
+    pub(crate) fn age(&self, now: SystemTime) -> Option<Duration> {
+        Some(now.duration_since(self.created?).unwrap_or_default())
+    }
 }
 
 /// The engine calls of a build. `DockerEngine` implements it for real engines; tests have an

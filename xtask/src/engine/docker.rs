@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bollard::Docker;
 use bollard::errors::Error as ClientError;
@@ -19,7 +19,7 @@ use xtask_core::staleness::engine_images::{EngineImages, TrackedImage};
 use xtask_core::staleness::fingerprint::LABEL;
 use xtask_core::workspace::registry_config::RegistryConfig;
 
-use crate::engine::api::{BuildRequest, Engine, FoundImage};
+use crate::engine::api::{BuildRequest, Engine, FoundImage, ImageDetails};
 use crate::engine::builder::{Builder, detect_builder};
 use crate::engine::credentials::{self, LoginCache, Logins};
 use crate::engine::endpoint::{self, Environment};
@@ -103,6 +103,29 @@ impl DockerEngine {
     pub(crate) async fn builder(&self) -> Result<Builder, EngineError> {
         let detect = || self.call(detect_builder(&self.client));
         self.builder.get_or_try_init(detect).await.copied()
+    }
+
+    /// Inspects the image of a reference, if the engine has it.
+    pub(crate) async fn image_details(
+        &self,
+        reference: &str,
+    ) -> Result<Option<ImageDetails>, EngineError> {
+        match self.wait().until(self.client.inspect_image(reference)).await? {
+            Ok(found) => {
+                let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
+                let id = found.id.unwrap_or_default();
+                Ok(Some(ImageDetails {
+                    tracked: TrackedImage::from_labels(id.clone(), |label| {
+                        labels.get(label).cloned()
+                    }),
+                    id,
+                    bytes: found.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
+                    created: found.created.map(SystemTime::from),
+                }))
+            }
+            Err(ClientError::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Waits for the response to a call.

@@ -25,6 +25,7 @@ mod transfer;
 mod upload;
 mod waiting;
 
+pub(crate) use api::ImageDetails;
 pub use api::{BuildRequest, Engine, FoundImage};
 pub(crate) use builder::Builder;
 pub use credentials::Logins;

@@ -18,6 +18,7 @@ use xtask_core::paths::DEPENDENCY;
 
 use crate::commands::context::{ImageContext, LeftOut};
 use crate::event::VERSION;
+use crate::report::text;
 
 /// A folder gets a hint if it has at least this percentage of all bytes,
 const HINT_PERCENT: u64 = 60;
@@ -32,7 +33,7 @@ pub(crate) fn lines(contents: &ImageContext) -> Vec<String> {
     let total = contents.context.size();
     let ImageContext { image, dockerfile, .. } = contents;
     let mut lines = vec![
-        format!("{image} ({dockerfile}): {}, {}", counted(files), bytes(total)),
+        format!("{image} ({dockerfile}): {}, {}", text::counted(files), text::bytes(total)),
         String::new(),
     ];
     let paths: Vec<PathBuf> = items.iter().map(ContextEntry::path).collect();
@@ -41,7 +42,7 @@ pub(crate) fn lines(contents: &ImageContext) -> Vec<String> {
         item.entry.kind != Kind::Folder || !filled.contains(path.as_path())
     };
     for (item, path) in items.iter().zip(&paths).filter(is_shown) {
-        let (mode, size) = (item.entry.mode, bytes(item.entry.size()));
+        let (mode, size) = (item.entry.mode, text::bytes(item.entry.size()));
         let mark = match item.entry.kind {
             Kind::Folder => "/",
             Kind::Link => "@",
@@ -59,7 +60,7 @@ pub(crate) fn lines(contents: &ImageContext) -> Vec<String> {
             } else {
                 folder.display().to_string()
             };
-            lines.push(format!("{:>10}  {shown}  {}", bytes(*size), counted(*files)));
+            lines.push(format!("{:>10}  {shown}  {}", text::bytes(*size), text::counted(*files)));
         }
     }
     let mut left_out: Vec<String> = Vec::new();
@@ -79,7 +80,7 @@ pub(crate) fn lines(contents: &ImageContext) -> Vec<String> {
 }
 
 fn excluded(out: &LeftOut, why: &str) -> String {
-    let (size, files) = (bytes(out.bytes), counted(out.files));
+    let (size, files) = (text::bytes(out.bytes), text::counted(out.files));
     let more = if out.files > 1 { " …" } else { "" };
     format!("{size:>10}  {why}  {files}: {}{more}", out.example)
 }
@@ -95,8 +96,8 @@ fn hints(contents: &ImageContext, total: u64) -> Vec<String> {
         lines.push(format!(
             "hint: {}/ is {} of {}; if the image does not need it, add '{}' to {file}",
             folder.display(),
-            bytes(size),
-            bytes(total),
+            text::bytes(size),
+            text::bytes(total),
             folder.display()
         ));
     }
@@ -142,22 +143,6 @@ fn largest_first(folders: &BTreeMap<PathBuf, (usize, u64)>) -> Vec<(&PathBuf, &(
     let mut sorted: Vec<_> = folders.iter().collect();
     sorted.sort_by_key(|(_, (_, size))| std::cmp::Reverse(*size));
     sorted
-}
-
-fn counted(files: usize) -> String {
-    if files == 1 { "1 file".to_owned() } else { format!("{files} files") }
-}
-
-/// A size in the largest unit of which there is at least one.
-fn bytes(size: u64) -> String {
-    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
-    match units.iter().find(|(_, shift)| size >> shift > 0) {
-        Some((unit, shift)) => {
-            let tenths = (u128::from(size) * 10) >> shift;
-            format!("{}.{} {unit}", tenths / 10, tenths % 10)
-        }
-        None => format!("{size} B"),
-    }
 }
 
 /// The JSON document.

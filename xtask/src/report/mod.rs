@@ -2,8 +2,10 @@
 
 pub(crate) mod context;
 pub(crate) mod graph;
+pub(crate) mod list;
 pub(crate) mod plan;
 pub(crate) mod sanitize;
 pub(crate) mod table;
 pub(crate) mod text;
 pub(crate) mod timings;
+pub(crate) mod why;

@@ -135,35 +135,45 @@ pub(crate) fn progress(progress: &Progress) -> String {
     // An image's context is named by the line that it stands in.
     let subject = subject.as_ref().filter(|_| *operation != Operation::Send);
     let subject = subject.map_or(String::new(), |subject| format!(" {subject}"));
-    let total = total_bytes.map_or(String::new(), |total| format!(" of {}", size(total)));
-    format!("{verb}{subject}: {}{total}", size(*bytes))
-}
-
-/// A size in the units of the Docker CLI: powers of 1000.
-pub(crate) fn size(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
-    if bytes < 1000 {
-        return format!("{bytes} B");
-    }
-    let (mut value, mut unit) = (bytes, 0);
-    while value >= 1_000_000 && unit + 1 < UNITS.len() {
-        (value, unit) = (value / 1000, unit + 1);
-    }
-    format!("{}.{} {}", value / 1000, value % 1000 / 100, UNITS[unit])
+    let total = total_bytes.map_or(String::new(), |total| format!(" of {}", self::bytes(total)));
+    format!("{verb}{subject}: {}{total}", self::bytes(*bytes))
 }
 
 pub(crate) fn seconds(duration: Duration) -> String {
     format!("{:.1}s", duration.as_secs_f64())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+pub(crate) fn counted(files: usize) -> String {
+    if files == 1 { "1 file".to_owned() } else { format!("{files} files") }
+}
 
-    #[test]
-    fn sizes_have_the_units_of_the_docker_cli() {
-        let shown = [0, 999, 1000, 1_234_567, 999_999_999, 12_345_678_901].map(size);
-        assert_eq!(shown, ["0 B", "999 B", "1.0 kB", "1.2 MB", "999.9 MB", "12.3 GB"]);
-        assert_eq!(size(u64::MAX), "18446744.0 TB");
+/// A size in the largest unit of which there is at least one.
+pub(crate) fn bytes(size: u64) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    match units.iter().find(|(_, shift)| size >> shift > 0) {
+        Some((unit, shift)) => {
+            let tenths = (u128::from(size) * 10) >> shift;
+            format!("{}.{} {unit}", tenths / 10, tenths % 10)
+        }
+        None => format!("{size} B"),
     }
+}
+
+/// An age in the words of `docker images`.
+pub(crate) fn age(age: Duration) -> String {
+    const UNITS: [(u64, &str); 6] = [
+        (365 * 86400, "year"),
+        (30 * 86400, "month"),
+        (7 * 86400, "week"),
+        (86400, "day"),
+        (3600, "hour"),
+        (60, "minute"),
+    ];
+    let seconds = age.as_secs();
+    let (count, unit) = match UNITS.iter().find(|(length, _)| seconds >= *length) {
+        Some((length, unit)) => (seconds / length, *unit),
+        None => (seconds, "second"),
+    };
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {unit}{plural} ago")
 }

@@ -212,10 +212,19 @@ impl Records {
         state::write(&self.manifest_path(name), manifest)
     }
 
-    /// Image names can contain slashes.
     fn manifest_path(&self, name: &str) -> PathBuf {
-        self.dir.join("manifests").join(name.replace('/', "%"))
+        self.dir.join("manifests").join(manifest_name(name))
     }
+
+    /// The file of an image's manifest, relative to the root.
+    pub(crate) fn manifest_file(name: &str) -> String {
+        format!("{DIR}/manifests/{}", manifest_name(name))
+    }
+}
+
+/// Image names can contain slashes.
+fn manifest_name(name: &str) -> String {
+    name.replace('/', "%")
 }
 
 /// Reads the digests of files.
