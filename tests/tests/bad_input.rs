@@ -319,7 +319,7 @@ fn no_configuration() {
         error: the following required arguments were not provided:
           --config <DIR>
 
-        Usage: cargo xtask push --config <DIR>
+        Usage: cargo xtask push --config <DIR> [COMPONENT]...
 
         For more information, try '--help'.
     "#]],

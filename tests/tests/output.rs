@@ -66,8 +66,10 @@ fn hostile(succeeds: bool) -> Workspace {
 #[test]
 fn names_are_shown_as_text_by_every_command() {
     let workspace = hostile(true);
-    let commands: [&[&str]; 11] = [
+    let commands: [&[&str]; 13] = [
         &["build", "-n"],
+        &["list"],
+        &["why", HOSTILE],
         &["build", "--progress", "plain"],
         &["graph"],
         &["graph", "--stale", "--external"],
@@ -229,8 +231,9 @@ fn pictures_and_documents_hold_no_control_characters() {
         let page = fs::read_to_string(workspace.root().join("target/xtask").join(file)).unwrap();
         assert_harmless(&page, &[]);
     }
-    let documents: [&[&str]; 4] = [
+    let documents: [&[&str]; 5] = [
         &["graph", "--json"],
+        &["list", "--json"],
         &["context", HOSTILE, "--json"],
         &["build", "-n", "--json"],
         &["build", "--progress", "json"],
@@ -425,7 +428,7 @@ fn a_result_that_is_lost_is_an_error_and_a_reader_that_is_gone_is_none() {
         .image("a", "FROM scratch\nCOPY build /\n")
         .script("src/a/build/build-pre.sh", "#!/bin/sh\n:\n");
     let _ = workspace.xtask(&["build"]).exits_with(0);
-    let commands: [&[&str]; 13] = [
+    let commands: [&[&str]; 19] = [
         &["graph"],
         &["graph", "--dot"],
         &["graph", "--mermaid"],
@@ -437,6 +440,12 @@ fn a_result_that_is_lost_is_an_error_and_a_reader_that_is_gone_is_none() {
         &["context", "a", "--json"],
         &["context", "a", "--hooks"],
         &["inputs", "a"],
+        &["list"],
+        &["list", "--json"],
+        &["why", "a"],
+        &["logs", "a"],
+        &["man"],
+        &["completions", "bash"],
         &["--version"],
         &["build", "--help"],
     ];

@@ -7,7 +7,7 @@
 
 use crate::escape;
 use crate::path_pattern::Pattern;
-use crate::problem::{Problem, did_you_mean, hint};
+use crate::problem::{Problem, hint};
 
 /// The known names that `word` selects; none if it is not a glob and no name is equal to it.
 ///
@@ -83,7 +83,7 @@ fn nearest(glob: &str, known: &[&str]) -> String {
     let distances = known.iter().map(|name| (distance(glob, name), *name));
     match distances.min() {
         Some((distance, name)) if distance <= (literals + 1) / 3 => hint(name),
-        _ => did_you_mean(glob, known.iter().copied()),
+        _ => String::new(),
     }
 }
 

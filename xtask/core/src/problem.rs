@@ -103,7 +103,10 @@ pub fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) ->
             (distance, candidate)
         })
         .min()
-        .filter(|(distance, candidate)| *distance <= name.len().max(candidate.len()).div_ceil(3))
+        .filter(|(distance, candidate)| {
+            let longest = name.chars().count().max(candidate.chars().count());
+            *distance <= longest.div_ceil(3)
+        })
         .map(|(_, candidate)| hint(candidate))
         .unwrap_or_default()
 }

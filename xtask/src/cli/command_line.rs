@@ -481,13 +481,11 @@ mod tests {
     fn every_example_of_the_help_can_be_parsed() {
         for command in Cli::command().get_subcommands() {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            let commands =
-                help.lines().filter_map(|line| line.find("cargo xtask").map(|at| &line[at..]));
             let mut count = 0;
-            for line in commands.filter(|line| !line.contains('`')) {
-                let end = line.find("  ").or(line.find([')', '|'])).unwrap_or(line.len());
-                let line = line[..end].trim_end_matches([')', '|', '-', ' ']);
-                let line = line.split(" | ").next().unwrap_or(line);
+            for line in help.lines().filter(|line| line.starts_with("  ")) {
+                let line = &line[line.find("cargo xtask").expect("an example")..];
+                let ends = ["  ", ")", " | "].iter().filter_map(|end| line.find(end));
+                let line = &line[..ends.min().unwrap_or(line.len())];
                 let words: Vec<String> = words(line);
                 if let Err(error) = Cli::try_parse_from(&words[1..]) {
                     panic!("{line}: {error}");

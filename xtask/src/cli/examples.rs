@@ -66,4 +66,4 @@ They complete both `xtask` and `cargo xtask`.";
 pub(crate) const MAN: &str = "\
 Examples:
   cargo xtask man build | man -l -
-  cargo xtask man --dir ~/.local/share/man/man1   for `man cargo-xtask`";
+  cargo xtask man --dir ~/.local/share/man/man1   for 'man cargo-xtask'";
