@@ -5,6 +5,7 @@
 //! `tt-` stands for a prefix that no other test has, so that tests run side by
 //! side and only ever touch images that they made.
 
+mod chromium;
 pub mod detour;
 pub mod engine;
 pub mod far;
@@ -13,6 +14,7 @@ pub mod model;
 mod output;
 pub mod reference;
 pub mod registry;
+mod screen_picture;
 pub mod scripted;
 pub mod sink;
 pub mod sites;
@@ -21,6 +23,7 @@ mod terminal;
 pub mod trees;
 mod workspace;
 
+pub use chromium::chromium;
 pub use detour::{Answer, Detour};
 pub use output::Output;
 pub use terminal::Terminal;

@@ -7,6 +7,7 @@ use std::thread;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::output::replace_times;
+use crate::screen_picture;
 use crate::workspace::wait_until;
 
 const ROWS: u16 = 20;
@@ -70,6 +71,11 @@ impl Terminal {
             parser.screen().rows(0, columns).map(|row| row.trim_end().to_owned()).collect();
         let screen = rows.join("\n").trim_end().replace(&self.prefix, "tt-");
         replace_times(&(screen + "\n"))
+    }
+
+    /// The screen as an SVG picture, below the command that was typed.
+    pub fn picture(&self, command: &str) -> String {
+        screen_picture::svg(self.parser().screen(), command, |text| text.replace(&self.prefix, ""))
     }
 
     /// Waits until a text was drawn so many times more.

@@ -4,10 +4,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use serde_json::{Value, json};
-use tests::{Workspace, repository, sized};
+use tests::{Workspace, chromium, repository, sized};
 
 /// What each script has: keys, and the components that have a class.
 const TOOLS: &str = "
@@ -26,17 +25,6 @@ const TOOLS: &str = "
 enum Scheme {
     Light,
     Dark,
-}
-
-fn chromium(page: &Path, hash: &str, size: (u32, u32), arguments: &[&str]) -> Output {
-    let mut chromium = Command::new("chromium");
-    chromium.args(["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]);
-    chromium.arg(format!("--window-size={},{}", size.0, size.1)).args(arguments);
-    chromium.arg(format!("file://{}{hash}", page.display()));
-    let output = chromium.output().expect("chromium is missing: run tests/run");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(!errors.contains("CONSOLE"), "{errors}");
-    output
 }
 
 /// Opens a page, and runs a script in it that fills `seen`.
