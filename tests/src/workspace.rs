@@ -223,6 +223,13 @@ impl Workspace {
         self.prepared(below, &[])
     }
 
+    /// Commands for bash, which fail if one of them fails; the binary is `$XTASK`.
+    pub fn bash(&self, commands: &str) -> Command {
+        let mut bash = self.prepared(Command::new("bash"), &["-euo", "pipefail", "-c", commands]);
+        bash.env("XTASK", crate::binary());
+        bash
+    }
+
     fn prepared(&self, mut command: Command, arguments: &[&str]) -> Command {
         command
             .args(arguments.iter().map(|argument| self.own(argument)))
