@@ -1,8 +1,8 @@
-//! The documentation is true: every command of README.md runs, in the order of the page, every
-//! other page names only commands, options, files and sections that exist, and the reference
-//! has all options.
+//! The documentation is true: every command of README.md and of docs/how-it-works.md runs, in
+//! the order of the page, all pages name only commands, options, files and sections that exist,
+//! and the reference has all options.
 //!
-//! A block of commands in README.md runs where the last mark above it says, an HTML comment:
+//! A block of commands runs where the last mark above it says, an HTML comment:
 //! `test: in a new folder` or `test: in a copy of this repository`. A block below `not tested:`
 //! and a reason does not run. What commands print on standard output is below them in `console`
 //! blocks; `UPDATE_EXPECT=1` writes it.
@@ -40,6 +40,8 @@ struct Shell {
     workspace: Workspace,
     /// What is called otherwise here, so that no image of anybody is touched.
     renamed: Vec<(&'static str, String)>,
+    /// What the page has in place of the prefix of the test's images.
+    prefix_shown_as: &'static str,
 }
 
 impl Shell {
@@ -50,7 +52,7 @@ impl Shell {
             // No registry is there to pull it from.
             ("FROM busybox", workspace.own("FROM tt-box")),
         ];
-        Self::new(workspace, renamed)
+        Self::new(workspace, renamed, "hello-")
     }
 
     fn in_copy() -> Self {
@@ -75,10 +77,14 @@ impl Shell {
             }
         }
         let renamed = vec![("docker run --rm ", format!("docker run --rm {prefix}"))];
-        Self::new(workspace, renamed)
+        Self::new(workspace, renamed, "")
     }
 
-    fn new(workspace: Workspace, renamed: Vec<(&'static str, String)>) -> Self {
+    fn new(
+        workspace: Workspace,
+        renamed: Vec<(&'static str, String)>,
+        prefix_shown_as: &'static str,
+    ) -> Self {
         // `cargo xtask` runs the binary that the tests are about.
         let cargo = workspace.write_bytes(
             "target/bin/cargo",
@@ -87,18 +93,17 @@ impl Shell {
         fs::set_permissions(cargo, fs::Permissions::from_mode(0o755)).unwrap();
         let root = workspace.root().display().to_string();
         workspace.write_bytes("target/folder", root.as_bytes());
-        Self { workspace, renamed }
+        Self { workspace, renamed, prefix_shown_as }
     }
 
     /// Runs commands, and gives what they wrote to standard output.
     fn run(&self, commands: &str) -> String {
-        let renamed = |text: &str| {
-            self.renamed.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
-        };
+        let renamed = self.renamed.iter();
+        let commands = renamed.fold(commands.to_owned(), |text, (from, to)| text.replace(from, to));
         let target = self.workspace.root().join("target");
         let folder = target.join("folder");
         let path = std::env::var("PATH").unwrap();
-        let script = format!("trap 'pwd > {}' EXIT\n{}", folder.display(), renamed(commands));
+        let script = format!("trap 'pwd > {}' EXIT\n{}", folder.display(), commands);
         let mut bash = self.workspace.bash(&script);
         bash.current_dir(fs::read_to_string(&folder).unwrap().trim());
         bash.env("PATH", format!("{}:{path}", target.join("bin").display()));
@@ -108,7 +113,7 @@ impl Shell {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{commands}\n{errors}");
         let printed = String::from_utf8(output.stdout).unwrap();
-        self.renamed.iter().fold(printed, |text, (from, to)| text.replace(to, from))
+        printed.replace(&self.workspace.own("tt-"), self.prefix_shown_as)
     }
 }
 
@@ -126,9 +131,9 @@ fn run_block(shell: &Shell, language: &str, lines: &[&str]) -> String {
     now
 }
 
-#[test]
-fn every_command_of_the_readme_runs_and_prints_what_it_says() {
-    let page = repository().join("README.md");
+/// Runs the commands of a page, and compares it with what they print now.
+fn check(name: &str) -> Vec<Shell> {
+    let page = repository().join(name);
     let text = fs::read_to_string(&page).unwrap();
     let mut now = String::new();
     let mut shells = Vec::new();
@@ -159,10 +164,21 @@ fn every_command_of_the_readme_runs_and_prints_what_it_says() {
         now.push_str(lines.next().expect("the block ends"));
     }
     expect_file![page].assert_eq(&now);
+    shells
+}
+
+#[test]
+fn every_command_of_the_readme_runs_and_prints_what_it_says() {
+    let shells = check("README.md");
     // What was copied to the new folder is a workspace that Cargo can compile.
     let manifest = shells[0].run("cat Cargo.toml");
     assert!(manifest.contains("\nexclude = [\"src\"]\n"), "{manifest}");
     shells[0].run("cargo tree --quiet --offline --package xtask");
+}
+
+#[test]
+fn every_command_of_the_explanations_runs_and_prints_what_they_say() {
+    check("docs/how-it-works.md");
 }
 
 /// The pages of the documentation, with their paths.
