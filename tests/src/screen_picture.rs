@@ -26,7 +26,10 @@ pub(crate) fn svg(screen: &Screen, command: &str, own: impl Fn(&str) -> String) 
         Run { class: "b".into(), text: command.into() },
     ];
     let mut lines = vec![prompt];
-    lines.extend((0..rows).map(|row| runs(screen, row, columns)));
+    let drawn = (0..rows).map(|row| runs(screen, row, columns));
+    // Only a busy machine lets anybody wait for an engine that answers.
+    let is_wait = |line: &[Run]| line.iter().any(|run| run.text.starts_with("waiting: "));
+    lines.extend(drawn.filter(|line| !is_wait(line)));
     while lines.last().is_some_and(Vec::is_empty) {
         lines.pop();
     }
