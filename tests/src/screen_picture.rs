@@ -12,7 +12,7 @@ const COLUMN: usize = 8;
 const ROW: usize = 20;
 const MARGIN: usize = 16;
 
-/// Text of one look, and its first column.
+/// Text of one look.
 struct Run {
     class: String,
     text: String,
