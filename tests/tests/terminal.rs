@@ -5,7 +5,8 @@ use std::fs;
 use expect_test::{Expect, expect};
 use tests::{Terminal, Workspace};
 
-/// `slow`'s hook waits until `target/go` is there; `plain` needs `base`, and `web` both.
+/// Each needs the one before, so that their order does not depend on how long they take.
+/// `slow`'s hook waits until `target/go` is there.
 fn tree() -> Workspace {
     let waits = "#!/bin/sh\necho the last line that it wrote, which is a long one\n\
                  while [ ! -e target/go ]; do sleep 0.1; done\n";
@@ -15,6 +16,7 @@ fn tree() -> Workspace {
         .image("plain", "FROM tt-base\nCOPY build /plain\n")
         .image("slow", one)
         .script("src/slow/build/build-pre.sh", waits)
+        .file("src/slow/build/component.dep", "plain\n")
         .image("web", "FROM tt-slow\nCOPY --from=tt-plain /plain /plain\n")
 }
 
@@ -50,8 +52,8 @@ fn a_good_build_at_80_columns() {
             ✓ slow [TIME]
               web: tt-web: image missing in the engine
             ✓ web [TIME]
-            4 built, 0 up to date, 0 failed in [TIME] (critical path slow → web [TIME], [N] jobs
-             on average)
+            4 built, 0 up to date, 0 failed in [TIME] (critical path base → plain → slow → web
+             [TIME], [N] jobs on average)
         "#]],
     );
 }
@@ -84,8 +86,8 @@ fn a_good_build_at_40_columns() {
             n the engine
             ✓ web [TIME]
             4 built, 0 up to date, 0 failed in [TIME]
-            (critical path slow → web [TIME], [N] jobs
-             on average)
+            (critical path base → plain → slow → web
+             [TIME], [N] jobs on average)
         "#]],
     );
 }
@@ -251,8 +253,8 @@ fn a_watch_at_80_columns() {
             ✓ slow [TIME]
               web: tt-web: image missing in the engine
             ✓ web [TIME]
-            4 built, 0 up to date, 0 failed in [TIME] (critical path base → plain → web [TIME],
-            [N] jobs on average)
+            4 built, 0 up to date, 0 failed in [TIME] (critical path base → plain → slow → web
+             [TIME], [N] jobs on average)
             Enter  build what is stale
             f      rebuild everything
             p      pause or resume
@@ -261,7 +263,7 @@ fn a_watch_at_80_columns() {
             q      quit
             ✓ base  built
             ✓ plain built ← base
-            ✓ slow  built
+            ✓ slow  built ← plain
             ✓ web   built ← plain, slow
             4 built [TIME] ago · watching 4 components · ? for keys
         "#]],
@@ -289,8 +291,8 @@ fn a_watch_at_40_columns() {
             n the engine
             ✓ web [TIME]
             4 built, 0 up to date, 0 failed in [TIME]
-            (critical path base → plain → web [TIME],
-            [N] jobs on average)
+            (critical path base → plain → slow → web
+             [TIME], [N] jobs on average)
             Enter  build what is stale
             f      rebuild everything
             p      pause or resume
@@ -299,14 +301,14 @@ fn a_watch_at_40_columns() {
             q      quit
             ✓ base  built
             ✓ plain built ← base
-            ✓ slow  built
+            ✓ slow  built ← plain
             ✓ web   built ← plain, slow
             4 built [TIME] ago · watching 4 componen…
         "#]],
         &expect![[r#"
             = base up to date
-            = slow up to date
             = plain up to date
+            = slow up to date
             = web up to date
             0 built, 4 up to date, 0 failed in [TIME]
             no failures

@@ -515,3 +515,10 @@ fn an_engine_that_goes_away_ends_no_loop() {
     running.wait_for("watching: ");
     assert_eq!(built(running)[3..].iter().collect::<BTreeSet<_>>().len(), 2);
 }
+
+#[test]
+fn a_name_that_means_nothing_ends_it_at_once() {
+    let workspace = three();
+    let output = workspace.xtask(&["watch", "aa", "x*"]).exits_with(2);
+    assert!(output.stderr.contains("'aa'") && output.stderr.contains("'x*'"), "{}", output.stderr);
+}

@@ -1,8 +1,8 @@
 //! `--timings`: when each component of a round worked and what it waited for, as a
 //! self-contained HTML page and in Chrome's trace format (`chrome://tracing`, Perfetto).
 //!
-//! A step is the list of its spans: hooks, sending contexts, building. What lies between them
-//! is waiting. Until all its dependencies have ended, a step waits for them; from then on, it
+//! A step is the list of its spans: reading files, hooks, sending contexts, building. What lies
+//! between them is waiting. Until all its dependencies have ended, a step waits for them; from then on, it
 //! waits for a free job.
 
 use std::collections::BTreeMap;
@@ -42,6 +42,8 @@ struct TimedStep {
     spans: Vec<Span>,
     /// The start times of the running parts.
     open: BTreeMap<String, f64>,
+    /// Since when it works without running a part: it compares files.
+    reading: Option<f64>,
     ended: Option<(f64, Outcome)>,
 }
 
@@ -147,7 +149,12 @@ impl Timings {
 impl TimedStep {
     fn record(&mut self, event: &Event, now: f64) {
         match event {
-            Event::TaskStarted { task: part, .. } => drop(self.open.insert(part.clone(), now)),
+            Event::StepStarted { .. } | Event::StepResumed { .. } => self.reading = Some(now),
+            Event::StepPaused { .. } => self.read(now),
+            Event::TaskStarted { task: part, .. } => {
+                self.read(now);
+                self.open.insert(part.clone(), now);
+            }
             Event::ContextSent { image, .. } => {
                 let start = self.open.insert(image.clone(), now).unwrap_or(now);
                 let name = format!("{image}: context");
@@ -157,14 +164,26 @@ impl TimedStep {
                 if let Some(start) = self.open.remove(part) {
                     self.work(part.clone(), start, now);
                 }
+                if self.open.is_empty() {
+                    self.reading = Some(now);
+                }
             }
             Event::StepFinished { outcome, .. } => {
+                self.read(now);
                 for (part, start) in std::mem::take(&mut self.open) {
                     self.work(part, start, now);
                 }
                 self.ended = Some((now, outcome.clone()));
             }
             _ => {}
+        }
+    }
+
+    /// Ends the reading of files, if it goes on.
+    fn read(&mut self, now: f64) {
+        if let Some(start) = self.reading.take().filter(|start| now - start >= SHORTEST_WAIT) {
+            let name = "reading files".to_owned();
+            self.spans.push(Span { kind: "read", name, start, end: now });
         }
     }
 

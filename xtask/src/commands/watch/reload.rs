@@ -15,6 +15,7 @@ use xtask_core::workspace::components::Workspace;
 use crate::build::base_images::{self, ExternalBases};
 use crate::build::local_images::LocalImages;
 use crate::build::prepare::read_workspace;
+use crate::command_error::CommandError;
 use crate::commands::watch::changes::Changes;
 use crate::commands::watch::setup::Setup;
 use crate::engine::Engine;
@@ -30,9 +31,29 @@ pub(crate) struct Loaded {
     pub(crate) watched: BTreeSet<ComponentId>,
 }
 
+/// Why there is nothing to watch.
+pub(crate) enum LoadError {
+    /// The workspace cannot be read.
+    Workspace(Problems),
+    /// It has no component of a name that was given.
+    Names(Problems),
+}
+
+impl From<Problems> for LoadError {
+    fn from(problems: Problems) -> Self {
+        Self::Workspace(problems)
+    }
+}
+
+impl From<LoadError> for CommandError {
+    fn from((LoadError::Workspace(problems) | LoadError::Names(problems)): LoadError) -> Self {
+        problems.into()
+    }
+}
+
 impl Loaded {
-    fn new(workspace: Workspace, graph: Graph, names: &[String]) -> Result<Self, Problems> {
-        let named = workspace.find_all(names)?;
+    fn new(workspace: Workspace, graph: Graph, names: &[String]) -> Result<Self, LoadError> {
+        let named = workspace.find_all(names).map_err(LoadError::Names)?;
         let watched = if named.is_empty() {
             workspace.components.ids().collect()
         } else {
@@ -87,7 +108,7 @@ pub(crate) struct Loader<'a, E> {
 
 impl<E: Engine> Loader<'_, E> {
     /// Reads the workspace.
-    pub(crate) async fn load(&mut self, changes: &mut Changes) -> Result<Arc<Loaded>, Problems> {
+    pub(crate) async fn load(&mut self, changes: &mut Changes) -> Result<Arc<Loaded>, LoadError> {
         let loaded = self.read(changes).await;
         if let Ok(loaded) = &loaded {
             self.setup.ctx.events.send(loaded.event());
@@ -98,14 +119,15 @@ impl<E: Engine> Loader<'_, E> {
         loaded.map(Arc::new)
     }
 
-    async fn read(&self, changes: &mut Changes) -> Result<Loaded, Problems> {
+    async fn read(&self, changes: &mut Changes) -> Result<Loaded, LoadError> {
         let (root, events) = (self.setup.ctx.root.clone(), self.setup.ctx.events.clone());
         let (options, registry) =
             (self.setup.options.reading.clone(), self.setup.registry.cloned());
         let reading = tokio::task::spawn_blocking(move || {
             read_workspace(&root, &options, registry.as_ref(), &events)
         });
-        let failed = |error: tokio::task::JoinError| Problem::of_request(error.to_string());
+        let failed =
+            |error: tokio::task::JoinError| Problems::from(Problem::of_request(error.to_string()));
         let (mut workspace, graph) = reading.await.map_err(failed)??;
         hook_outputs::load(&workspace, &self.setup.trees);
         changes.watch(WatchFilter::new(&workspace, &graph, &self.setup.trees));

@@ -21,7 +21,7 @@ use crate::commands::watch::image_watch::ImageWatch;
 use crate::commands::watch::input_snapshot::{InputSnapshot, states};
 use crate::commands::watch::loop_breaker::LoopBreaker;
 use crate::commands::watch::options::UserRequest;
-use crate::commands::watch::reload::{Loaded, Loader};
+use crate::commands::watch::reload::{LoadError, Loaded, Loader};
 use crate::commands::watch::setup::Setup;
 use crate::engine::Engine;
 use crate::event::{Event, WatchState};
@@ -104,7 +104,12 @@ impl<E: Engine> Session<'_, E> {
     pub(crate) async fn run(&mut self) -> Result<(), CommandError> {
         // Files are watched before they are read.
         self.changes.watch_structure();
-        self.load().await;
+        match self.try_load().await {
+            Ok(()) => {}
+            // Nothing that is saved mends a typing error.
+            Err(LoadError::Names(problems)) => return Err(problems.into()),
+            Err(error) => self.report(&error.into()),
+        }
         for warning in self.changes.warnings() {
             self.setup.ctx.events.send(Event::Warning(warning));
         }
@@ -266,23 +271,24 @@ impl<E: Engine> Session<'_, E> {
     }
 
     async fn load(&mut self) {
-        debug!("read the workspace");
-        let was_broken = self.is_broken;
-        self.loaded = match self.loader.load(&mut self.changes).await {
-            Ok(loaded) => Some(loaded),
-            Err(problems) => {
-                self.report(&problems.into());
-                None
-            }
-        };
-        self.is_broken = self.loaded.is_none();
-        if let Some(loaded) = &self.loaded {
-            self.failed.retain(|name| loaded.workspace.find(name).is_some());
-            if was_broken {
-                self.is_dirty = true;
-                self.setup.ctx.events.send(Event::WorkspaceFixed);
-            }
+        if let Err(error) = self.try_load().await {
+            self.report(&error.into());
         }
+    }
+
+    async fn try_load(&mut self) -> Result<(), LoadError> {
+        debug!("read the workspace");
+        let was_broken = std::mem::replace(&mut self.is_broken, true);
+        self.loaded = None;
+        let loaded = self.loader.load(&mut self.changes).await?;
+        self.is_broken = false;
+        self.failed.retain(|name| loaded.workspace.find(name).is_some());
+        self.loaded = Some(loaded);
+        if was_broken {
+            self.is_dirty = true;
+            self.setup.ctx.events.send(Event::WorkspaceFixed);
+        }
+        Ok(())
     }
 
     /// Notes which components failed, and which are good again.
