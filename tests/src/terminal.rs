@@ -176,3 +176,10 @@ impl Terminal {
         (status.code().unwrap_or(-1), self.screen())
     }
 }
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // A test that failed leaves it running.
+        drop(self.child.kill());
+    }
+}
