@@ -26,10 +26,16 @@ pub(crate) fn svg(screen: &Screen, command: &str, own: impl Fn(&str) -> String) 
         Run { class: "b".into(), text: command.into() },
     ];
     let mut lines = vec![prompt];
-    let drawn = (0..rows).map(|row| runs(screen, row, columns));
-    // Only a busy machine lets anybody wait for an engine that answers.
-    let is_wait = |line: &[Run]| line.iter().any(|run| run.text.starts_with("waiting: "));
-    lines.extend(drawn.filter(|line| !is_wait(line)));
+    let mut is_wait = false;
+    for row in 0..rows {
+        let runs = runs(screen, row, columns);
+        let continues = row > 0 && screen.row_wrapped(row - 1);
+        // Only a busy machine lets anybody wait for an engine that answers.
+        is_wait = if continues { is_wait } else { begins_with(&runs, "waiting: ") };
+        if !is_wait {
+            lines.push(runs);
+        }
+    }
     while lines.last().is_some_and(Vec::is_empty) {
         lines.pop();
     }
@@ -71,6 +77,10 @@ pub(crate) fn svg(screen: &Screen, command: &str, own: impl Fn(&str) -> String) 
     out + "</svg>\n"
 }
 
+fn begins_with(runs: &[Run], text: &str) -> bool {
+    runs.iter().map(|run| run.text.as_str()).collect::<String>().starts_with(text)
+}
+
 fn runs(screen: &Screen, row: u16, columns: u16) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     for cell in (0..columns).filter_map(|column| screen.cell(row, column)) {
@@ -107,4 +117,18 @@ fn fixed_times(text: &str) -> String {
     let Some((before, rest)) = text.split_once(", about ") else { return text };
     let Some((_, after)) = rest.split_once(" left") else { return text };
     format!("{before}, about 2s left{after}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::svg;
+
+    #[test]
+    fn a_wait_for_the_engine_is_left_out_with_its_second_row() {
+        let mut parser = vt100::Parser::new(5, 20, 0);
+        parser.process(b"one\r\n\x1b[1mwaiting:\x1b[0m for the engine\r\nthree 1.5s\r\n");
+        let picture = svg(parser.screen(), "x", str::to_owned);
+        assert!(!picture.contains("engine") && !picture.contains("gine<"), "{picture}");
+        assert!(picture.contains(">one<") && picture.contains(">three 0.8s<"), "{picture}");
+    }
 }

@@ -1,3 +1,4 @@
+use std::cell::RefCell;
 use std::fs;
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -73,9 +74,18 @@ impl Terminal {
         replace_times(&(screen + "\n"))
     }
 
-    /// The screen as an SVG picture, below the command that was typed.
-    pub fn picture(&self, command: &str) -> String {
-        screen_picture::svg(self.parser().screen(), command, |text| text.replace(&self.prefix, ""))
+    /// Waits until the screen shows all of these texts at once, and gives it as an SVG
+    /// picture, below the command that was typed.
+    pub fn picture(&self, command: &str, texts: &[&str]) -> String {
+        let parser = RefCell::new(self.parser());
+        wait_until(&format!("{texts:?} on the screen"), || {
+            // Between two looks it may be half redrawn.
+            parser.replace(self.parser());
+            let shown = parser.borrow().screen().contents();
+            texts.iter().all(|text| shown.contains(text))
+        });
+        let parser = parser.into_inner();
+        screen_picture::svg(parser.screen(), command, |text| text.replace(&self.prefix, ""))
     }
 
     /// Waits until a text was drawn so many times more.

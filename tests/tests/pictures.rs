@@ -51,10 +51,8 @@ fn the_picture_of_a_round_is_what_a_terminal_shows() {
     workspace.write("src/web/app/main.rs", "changed");
     workspace.write("target/wait", "");
     let terminal = workspace.start_on_terminal(76, &["build", "--color", "always", "-j", "3"]);
-    terminal.wait_for("4 done, 2 running, 1 waiting");
-    terminal.wait_for("bundled");
-    terminal.wait_for("generated");
-    let picture = terminal.picture("cargo xtask build -j 3");
+    let complete = ["4 done, 2 running, 1 waiting", "pages", "orders.rs"];
+    let picture = terminal.picture("cargo xtask build -j 3", &complete);
     fs::remove_file(workspace.root().join("target/wait")).unwrap();
     let (code, screen) = terminal.finish();
     assert_eq!(code, 0, "{screen}");
