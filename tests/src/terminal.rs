@@ -85,7 +85,9 @@ impl Terminal {
             texts.iter().all(|text| shown.contains(text))
         });
         let parser = parser.into_inner();
-        screen_picture::svg(parser.screen(), command, |text| text.replace(&self.prefix, ""))
+        screen_picture::svg(parser.screen(), command, |text| {
+            named_once(&text.replace(&self.prefix, ""))
+        })
     }
 
     /// Waits until a text was drawn so many times more.
@@ -184,6 +186,15 @@ impl Terminal {
         // What was written last may still be on its way.
         wait_until("the last output", || Arc::strong_count(&self.written) == 1);
         (status.code().unwrap_or(-1), self.screen())
+    }
+}
+
+/// A line in which an image that is called like its component is named once, as the tool does.
+fn named_once(line: &str) -> String {
+    let twice = line.trim_start().split_once(": ").map(|(name, _)| format!("{name}: {name}: "));
+    match twice {
+        Some(twice) if line.contains(&twice) => line.replacen(&twice[..twice.len() / 2], "", 1),
+        _ => line.to_owned(),
     }
 }
 

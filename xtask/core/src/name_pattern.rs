@@ -2,7 +2,7 @@
 //! that match it as a glob.
 //!
 //! Equality goes first, so that a name with a bracket in it can be written as it is. Globs are
-//! those of shells: `*`, `?`, `[a-z]`, `[!a-z]` and `{a,b}`. [`crate::path_pattern`] matches
+//! those of shells: `*`, `?`, `[a-z]`, `[!a-z]` and `{a,b}`. `path_pattern` matches
 //! them, because to `globset` a `?` is one byte, and so half of a letter.
 
 use crate::escape;
