@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use xtask_core::ids::ComponentId;
 use xtask_core::staleness::engine_images::EngineImages;
+use xtask_core::workspace::components::{Workspace, WorkspaceOptions};
 
 use crate::build::base_images::BaseImages;
 use crate::build::dry_run::DryRun;
@@ -58,7 +60,24 @@ pub async fn preview<E: Engine>(
     preview_locked(engine, scope, options, ctx).await
 }
 
-/// The same in a workspace that is locked.
+/// What would be done with some components and what they need, also if others are broken.
+pub(crate) async fn preview_components<E: Engine + Clone>(
+    engine: &E,
+    workspace: &Workspace,
+    components: &BTreeSet<ComponentId>,
+    reading: &WorkspaceOptions,
+    command: &str,
+    ctx: &CommandContext,
+) -> Result<Vec<PlannedStep>, CommandError> {
+    let names = components.iter().map(|id| workspace.components[*id].name.clone());
+    let selection = names.collect::<Vec<String>>().into();
+    let scope = Scope { reading: reading.clone(), selection };
+    let options = BuildOptions { keep_going: true, ..BuildOptions::default() };
+    let connected = engine.clone();
+    preview(async { Ok(connected) }, &scope, &options, command, ctx).await
+}
+
+/// What would be done, in a workspace that is locked.
 pub(crate) async fn preview_locked<E: Engine>(
     engine: impl Future<Output = Result<E, EngineError>>,
     scope: &Scope,

@@ -6,7 +6,6 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use xtask_core::problem::Problems;
 use xtask_core::workspace::components::WorkspaceOptions;
 
-use crate::build::options::{BuildOptions, Scope};
 use crate::build::prepare::read_workspace;
 use crate::build::run as build;
 use crate::command_context::CommandContext;
@@ -57,12 +56,9 @@ pub(crate) async fn run(
         ctx.events.send(Event::Warning(problem));
     }
     let engine = ctx.engine().await?;
-    let names: Vec<String> =
-        selected.iter().map(|id| workspace.components[*id].name.clone()).collect();
-    let scope = Scope { reading: options.reading.clone(), selection: names.into() };
-    let how = BuildOptions { keep_going: true, ..BuildOptions::default() };
-    let connected = engine.clone();
-    let steps = build::preview(async { Ok(connected) }, &scope, &how, "list", ctx).await?;
+    let reading = &options.reading;
+    let steps =
+        build::preview_components(&engine, &workspace, &selected, reading, "list", ctx).await?;
     let planned: Vec<PlannedImage> = steps.into_iter().flat_map(|step| step.images).collect();
     let requests = planned.into_iter().map(async |planned| {
         let found = engine.image_details(&planned.image).await?;

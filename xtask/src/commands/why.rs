@@ -15,7 +15,6 @@ use xtask_core::staleness::fingerprint::Manifest;
 use xtask_core::workspace::components::{Image, Workspace, WorkspaceOptions};
 
 use crate::build::local_images::LocalImages;
-use crate::build::options::{BuildOptions, Scope};
 use crate::build::prepare::read_workspace;
 use crate::build::run as build;
 use crate::command_context::CommandContext;
@@ -105,12 +104,9 @@ pub(crate) async fn run(
     let components: BTreeSet<ComponentId> = images.iter().map(|(id, _)| *id).collect();
     check(&workspace, &graph, &components, ctx)?;
     let engine = ctx.engine().await?;
-    let names: Vec<String> =
-        components.iter().map(|id| workspace.components[*id].name.clone()).collect();
-    let scope = Scope { reading: options.reading.clone(), selection: names.into() };
-    let how = BuildOptions { keep_going: true, ..BuildOptions::default() };
-    let connected = engine.clone();
-    let steps = build::preview(async { Ok(connected) }, &scope, &how, "why", ctx).await?;
+    let reading = &options.reading;
+    let steps =
+        build::preview_components(&engine, &workspace, &components, reading, "why", ctx).await?;
     let plan = Plan {
         workspace: &workspace,
         local_images: LocalImages::new(&workspace, registry.as_ref()),
