@@ -183,45 +183,42 @@ impl Ui<'_> {
 
     /// Prints what belongs on standard output.
     fn result(&mut self, event: Event) {
-        let is_result = matches!(
-            event,
-            Event::Planned { .. }
-                | Event::Output(_)
-                | Event::PostBuildOutput { .. }
-                | Event::Proposed { .. }
-                | Event::Pushed { .. }
-        );
-        if !is_result {
-            return;
-        }
-        let (options, results) = (self.options, &mut self.results);
-        self.view.make_room();
         match event {
-            Event::Planned { steps } if !options.is_json => {
+            Event::Planned { steps } if !self.options.is_json => self.write(|options, results| {
                 for line in plan::lines(&steps, options.is_verbose) {
                     results.line(options, &line);
                 }
+            }),
+            Event::Output(Output::Text { text }) => {
+                self.write(|options, results| results.write(&options.shown(&text)));
             }
-            Event::Output(Output::Text { text }) => results.write(&options.shown(&text)),
-            Event::Output(document) => results.write(&document.into_text()),
-            Event::PostBuildOutput { stream, line } => {
+            Event::Output(document) => {
+                self.write(|_, results| results.write(&document.into_text()));
+            }
+            Event::PostBuildOutput { stream, line } => self.write(|options, results| {
                 let line = escape::log(&line, options.has_colors);
                 match stream {
                     Stream::Stdout => results.line(options, &line),
                     Stream::Stderr => options.print(&line),
                 }
-            }
+            }),
             // In a glob, `?` matches any character.
-            Event::Proposed { lines } => {
+            Event::Proposed { lines } => self.write(|options, results| {
                 for line in lines {
                     results.line(options, &line.replace(escape::is_control, "?"));
                 }
-            }
-            Event::Pushed { reference, digest } => {
+            }),
+            Event::Pushed { reference, digest } => self.write(|options, results| {
                 results.line(options, &format!("{reference}@{digest}"));
-            }
+            }),
             _ => {}
         }
+    }
+
+    /// Writes in the place of what is drawn, and draws that again below.
+    fn write(&mut self, write: impl FnOnce(UiOptions, &mut Results)) {
+        self.view.make_room();
+        write(self.options, &mut self.results);
         self.view.tick();
     }
 }
