@@ -25,9 +25,9 @@ pub(crate) type ExternalBases = HashMap<String, Option<FoundImage>>;
 
 /// The external bases that must be inspected before it is certain what a build reads: only
 /// the engine knows what a base's `ONBUILD` and `ENV` add.
-pub(crate) fn to_inspect(image: &Image, is_local: impl Fn(&ImageUse) -> bool) -> Vec<&ImageUse> {
+pub(crate) fn to_inspect(image: &Image) -> Vec<&ImageUse> {
     let reads_all = !image.context_reads.may_grow_with(true, &[]);
-    let is_wanted = |used: &&ImageUse| !reads_all && used.via == Via::From && !is_local(used);
+    let is_wanted = |used: &&ImageUse| !reads_all && used.via == Via::From && used.local.is_none();
     image.uses.iter().filter(is_wanted).collect()
 }
 
@@ -56,8 +56,7 @@ impl<'a, E: Engine> BaseImages<'a, E> {
 
     /// The bases of an image that the workspace does not make.
     pub(crate) fn external<'i>(&self, image: &'i Image) -> Vec<&'i ImageUse> {
-        let is_external =
-            |used: &&ImageUse| used.is_reached && self.round.local_name(used).is_none();
+        let is_external = |used: &&ImageUse| used.is_reached && used.local.is_none();
         image.uses.iter().filter(is_external).collect()
     }
 
@@ -73,7 +72,7 @@ impl<'a, E: Engine> BaseImages<'a, E> {
             }
         }
         for used in &image.uses {
-            if let Some(id) = self.round.local_name(used).and_then(|name| self.images.id(name)) {
+            if let Some(id) = used.local.as_deref().and_then(|name| self.images.id(name)) {
                 ids.insert(used.reference.clone(), id);
             }
         }
@@ -82,7 +81,7 @@ impl<'a, E: Engine> BaseImages<'a, E> {
 
     /// Whether an image's bases make its build read the whole context.
     pub(crate) async fn read_all(&self, image: &Image) -> Result<bool, StepError> {
-        let bases = to_inspect(image, |used| self.round.local_name(used).is_some());
+        let bases = to_inspect(image);
         for used in &bases {
             self.find(image, used).await?;
         }
@@ -167,7 +166,7 @@ impl<'a, E: Engine> BaseImages<'a, E> {
         let failed = |source| image_error(image, source);
         for used in &image.uses {
             let found = self.round.engine.image(&used.reference).await.map_err(failed)?;
-            let Some(name) = self.round.local_name(used) else {
+            let Some(name) = &used.local else {
                 self.external.borrow_mut().insert(used.reference.clone(), found);
                 continue;
             };

@@ -38,7 +38,7 @@ pub(crate) fn changed(
     let trees = TreeCache::new(root, Memory::new());
     let is_changed = |id: &ComponentId| {
         let component = &workspace.components[*id];
-        let dir = PathBuf::from(component.dir());
+        let dir = PathBuf::from(component.dir.clone());
         let inputs = component.inputs.as_ref().map(|(_, inputs)| inputs);
         let is_input = |path: &PathBuf| {
             let Some(inputs) = inputs else { return false };
@@ -52,7 +52,7 @@ pub(crate) fn changed(
             || paths.iter().any(|path| is_own(path) || is_input(path))
             || !paths.is_empty()
                 && trees
-                    .link_targets(&component.dir())
+                    .link_targets(&component.dir)
                     .into_iter()
                     .chain(component.build_links.iter().cloned())
                     .any(leads_to)
@@ -114,7 +114,7 @@ fn foreign_components(
 ) -> Result<Vec<PathBuf>, GitError> {
     let mut foreign = Vec::new();
     for component in &workspace.components {
-        let dir = component.dir();
+        let dir = component.dir.clone();
         let own = Repository::of(&workspace.root.join(&dir)).filter(|own| own != repository);
         if let Some(own) = own
             && !is_submodule(repository, &own)?

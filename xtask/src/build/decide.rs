@@ -1,6 +1,5 @@
 //! What is done about an image, and every reason for it: pure, from what was compared.
 
-use xtask_core::dockerfile::parser::ImageUse;
 use xtask_core::staleness::fingerprint::{Change, ChangeKind, IngredientKind, Manifest};
 use xtask_core::staleness::reason::Reason;
 use xtask_core::workspace::components::Image;
@@ -21,12 +20,11 @@ pub(crate) enum Decision {
 /// `wanted` what the image would be made from, `previous` what the last one was made from,
 /// if that is on record: both are worked out only if they are needed. `exists` tells of a
 /// path whether it is in the workspace.
-pub(crate) fn explain<'i>(
+pub(crate) fn explain(
     reason: Reason,
-    image: &'i Image,
+    image: &Image,
     wanted: impl FnOnce() -> Manifest,
     previous: impl FnOnce() -> Option<Manifest>,
-    local_name: impl Fn(&'i ImageUse) -> Option<&'i str>,
     exists: impl Fn(&str) -> bool,
 ) -> Vec<Reason> {
     match reason {
@@ -42,8 +40,8 @@ pub(crate) fn explain<'i>(
         }
         Reason::BaseMoved { reference, then, now } => {
             let used = image.uses.iter().find(|used| used.reference == reference);
-            vec![match used.and_then(local_name) {
-                Some(name) => Reason::BaseRebuilt { image: name.to_owned(), is_planned: false },
+            vec![match used.and_then(|used| used.local.as_ref()) {
+                Some(name) => Reason::BaseRebuilt { image: name.clone(), is_planned: false },
                 None => Reason::BaseMoved { reference, then, now },
             }]
         }
@@ -127,7 +125,7 @@ mod tests {
         let other = Reason::OtherFingerprint { fingerprint: then.fingerprint.to_string() };
         let image = image("FROM base\n");
         let exists = |path: &str| existing.contains(&path);
-        let reasons = explain(other, &image, || now, || Some(then), |_| None, exists);
+        let reasons = explain(other, &image, || now, || Some(then), exists);
         reasons.iter().map(ToString::to_string).collect()
     }
 
@@ -167,7 +165,7 @@ mod tests {
         let other = || Reason::OtherFingerprint { fingerprint: "x".to_owned() };
         let unknown = |previous: Option<Manifest>| {
             let now = || manifest(&[OWN]);
-            explain(other(), &image, now, || previous, |_| None, |_| true)
+            explain(other(), &image, now, || previous, |_| true)
         };
         assert_eq!(unknown(None), [other()]);
         assert_eq!(unknown(Some(manifest(&[BASE]))), [other()]);
@@ -175,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_moved_base_of_the_workspace_was_rebuilt() {
-        let image = image("FROM base\n");
+        let mut image = image("FROM base\n");
         let never = || unreachable!("a moved base needs no manifest");
         let moved = || Reason::BaseMoved {
             reference: "base".to_owned(),
@@ -183,9 +181,10 @@ mod tests {
             now: "2".to_owned(),
         };
         let rebuilt = Reason::BaseRebuilt { image: "ours".to_owned(), is_planned: false };
-        let local = explain(moved(), &image, never, || None, |_| Some("ours"), |_| true);
-        assert_eq!(local, [rebuilt]);
-        let external = explain(moved(), &image, never, || None, |_| None, |_| true);
+        let external = explain(moved(), &image, never, || None, |_| true);
         assert_eq!(external, [moved()]);
+        image.uses[0].local = Some("ours".to_owned());
+        let local = explain(moved(), &image, never, || None, |_| true);
+        assert_eq!(local, [rebuilt]);
     }
 }

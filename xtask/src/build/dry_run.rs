@@ -163,7 +163,7 @@ impl<'a, E: Engine> DryRun<'a, E> {
     /// A base of the component's images whose id is not known yet.
     fn unsettled_base(&self, step: &Step) -> Option<&'a str> {
         let uses = self.round.images(step).flat_map(|image| &image.uses);
-        let mut bases = uses.filter_map(|used| self.round.local_name(used));
+        let mut bases = uses.filter_map(|used| used.local.as_deref());
         bases.find(|base| {
             let state = self.expected.get(*base);
             matches!(state, Some(ImageState::Stale { .. } | ImageState::Undecided { .. }))
@@ -172,7 +172,7 @@ impl<'a, E: Engine> DryRun<'a, E> {
 
     /// A build puts aside what a component's `build-post.sh` left.
     fn hide_outputs(&self, component: &Component) -> Result<(), StepError> {
-        let (trees, dir) = (self.round.trees, component.dir());
+        let (trees, dir) = (self.round.trees, component.dir.clone());
         let outputs = trees.outputs(&dir);
         if !outputs.is_empty() {
             let found = trees.component_files(&dir).map_err(StepError::File)?;
@@ -236,7 +236,7 @@ impl<'a, E: Engine> DryRun<'a, E> {
     /// What an image's bases in the plan make of it: reasons, and why it is undecided.
     fn of_bases(&self, image: &Image) -> (Vec<Reason>, Option<String>) {
         let (mut reasons, mut undecided) = (Vec::new(), None);
-        for name in image.uses.iter().filter_map(|used| self.round.local_name(used)) {
+        for name in image.uses.iter().filter_map(|used| used.local.as_deref()) {
             match self.expected.get(name) {
                 Some(ImageState::Stale { .. }) => {
                     reasons.push(Reason::BaseRebuilt { image: name.to_owned(), is_planned: true });
@@ -265,7 +265,7 @@ impl<'a, E: Engine> DryRun<'a, E> {
         let Some(before) = before.filter(|_| !component.has_hooks()) else { return Ok(None) };
         let context = self.builder.context(step, image).await?;
         let expected = self.builder.expected(component, image, &context).await?;
-        let own = format!("{}/", component.dir());
+        let own = format!("{}/", component.dir.clone());
         let is_own = |change: &Change| {
             change.ingredient != IngredientKind::Base && change.name.starts_with(&own)
         };

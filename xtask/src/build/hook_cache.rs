@@ -127,9 +127,8 @@ impl<'a, E: Engine> HookCache<'a, E> {
         facts.extend(self.build_args());
         facts.extend(self.image_facts(component));
         let read = || {
-            let inputs = self.round.trees.inputs(&component.dir(), paths)?;
-            let source =
-                self.round.trees.hook_context(&component.dir(), &self.dependencies(step))?;
+            let inputs = self.round.trees.inputs(&component.dir, paths)?;
+            let source = self.round.trees.hook_context(&component.dir, &self.dependencies(step))?;
             Ok(Key { facts, inputs, source })
         };
         read().map(Some).map_err(StepError::File)
@@ -185,7 +184,7 @@ impl<'a, E: Engine> HookCache<'a, E> {
             facts.push((IngredientKind::Image, image.name.clone(), Vec::new()));
             let digest = image.dockerfile_digest.as_bytes().to_vec();
             facts.push((IngredientKind::Dockerfile, image.dockerfile.clone(), digest));
-            for name in image.uses.iter().filter_map(|used| self.round.local_name(used)) {
+            for name in image.uses.iter().filter_map(|used| used.local.as_deref()) {
                 let is_own = component.images.iter().any(|image| image.name == name);
                 let base = self.images.fingerprint(name).filter(|_| !is_own);
                 if let Some(base) = base {
@@ -212,8 +211,8 @@ impl<'a, E: Engine> HookCache<'a, E> {
         let Some(result) = self.store.borrow_mut().find(&key, trees) else {
             return miss("no result for this key");
         };
-        let folder = trees.component_files(&component.dir()).map_err(StepError::File)?;
-        if !result.outputs.is_same(&trees.outputs(&component.dir()))
+        let folder = trees.component_files(&component.dir).map_err(StepError::File)?;
+        if !result.outputs.is_same(&trees.outputs(&component.dir))
             || !result.outputs.are_unchanged_in(&folder)
         {
             return miss("their outputs changed");
@@ -272,7 +271,7 @@ impl<'a, E: Engine> HookCache<'a, E> {
         let fingerprints: BTreeMap<String, Fingerprint> = images
             .filter_map(|image| Some((image.name.clone(), self.images.fingerprint(&image.name)?)))
             .collect();
-        let (fingerprint, dir) = (key.fingerprint(), component.dir());
+        let (fingerprint, dir) = (key.fingerprint(), component.dir.clone());
         self.store.borrow_mut().insert(&fingerprint, &dir, fingerprints, self.round.trees)?;
         self.round.records.borrow().set_manifest(&record_name(component), &key.manifest())
     }

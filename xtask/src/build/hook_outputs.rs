@@ -20,7 +20,7 @@ use xtask_core::context::hook_outputs::HookOutputs;
 use xtask_core::context::spec::ContextSpec;
 use xtask_core::context::tree::Kind;
 use xtask_core::digest::Digest;
-use xtask_core::paths::{SRC, TEMPORARY, component_dir};
+use xtask_core::paths::TEMPORARY;
 use xtask_core::problem::Problem;
 use xtask_core::regular_file;
 use xtask_core::staleness::fingerprint::{Manifest, Recipe};
@@ -58,7 +58,7 @@ pub(crate) struct OutputTracker<'a, E> {
 impl<E> OutputTracker<'_, E> {
     /// Sets aside the outputs of a component's previous hook run.
     pub(crate) fn put_aside(&self, component: &Component) -> Result<BeforeHooks, StepError> {
-        let (root, dir) = (&self.round.workspace.root, component.dir());
+        let (root, dir) = (&self.round.workspace.root, component.dir.clone());
         let started = SystemTime::now();
         // A killed build may have left files aside.
         self.put_back(component, |_| true);
@@ -110,11 +110,11 @@ impl<E> OutputTracker<'_, E> {
                 let message = format!(
                     "cannot put back the files that were set aside before its hooks ran: {error}"
                 );
-                self.round.warn(Problem::of_file(component.dir(), message));
+                self.round.warn(Problem::of_file(component.dir.clone(), message));
                 Vec::new()
             }
         };
-        self.round.trees.invalidate_path(Path::new(&component.dir()));
+        self.round.trees.invalidate_path(Path::new(&component.dir));
         back
     }
 
@@ -135,13 +135,13 @@ impl<E> OutputTracker<'_, E> {
             "appeared while hooks ran, but they did not write it again: it is kept, because it \
              may be your own file{more}. If it is not, delete it"
         );
-        let path = Path::new(&component.dir()).join(first).display().to_string();
+        let path = Path::new(&component.dir).join(first).display().to_string();
         self.round.warn(Problem::of_file(path, message));
         back
     }
 
     fn folder(&self, component: &Component) -> Result<Context, StepError> {
-        self.round.trees.component_files(&component.dir()).map_err(StepError::File)
+        self.round.trees.component_files(&component.dir).map_err(StepError::File)
     }
 
     /// Divides the unchanged outputs of the previous run into those that stay in place and those
@@ -156,7 +156,7 @@ impl<E> OutputTracker<'_, E> {
         if outputs.is_empty() {
             return Ok((HookOutputs::default(), outputs));
         }
-        let dir = component.dir();
+        let dir = component.dir.clone();
         let tracked = match git::tracked_below(&self.round.workspace.root.join(&dir)) {
             Ok(tracked) => tracked,
             Err(error) => {
@@ -222,7 +222,7 @@ impl<E> OutputTracker<'_, E> {
         all.filter(|other| other.name != component.name).any(|other| {
             let mut uses = other.images.iter().flat_map(|image| &image.uses);
             other.declared.iter().any(|declared| declared.component == component.name)
-                || uses.any(|used| self.round.local_name(used).is_some_and(builds))
+                || uses.any(|used| used.local.as_deref().is_some_and(builds))
         })
     }
 
@@ -246,7 +246,7 @@ impl<E> OutputTracker<'_, E> {
         before.paths.extend(back.iter().cloned());
         before.cleaned = self.folder(component)?;
         self.record(component, outputs.clone(), Some(before.paths.clone()));
-        self.round.trees.set_outputs(&component.dir(), outputs);
+        self.round.trees.set_outputs(&component.dir, outputs);
         Ok(back)
     }
 
@@ -256,10 +256,10 @@ impl<E> OutputTracker<'_, E> {
         let earlier = hook_outputs::read(&self.round.workspace.root, &component.name).outputs;
         let mut back = self.recover_interrupted(component);
         back.retain(|path| !earlier.is_certain(path) && !earlier.is_from_post_hook(path));
-        let outputs = self.round.trees.outputs(&component.dir());
+        let outputs = self.round.trees.outputs(&component.dir);
         let (_, outputs) = outputs.partition(|path| back.iter().any(|back| back == path));
         self.record(component, outputs.clone(), None);
-        self.round.trees.set_outputs(&component.dir(), outputs);
+        self.round.trees.set_outputs(&component.dir, outputs);
         back
     }
 
@@ -303,7 +303,7 @@ impl<E> OutputTracker<'_, E> {
             let outputs =
                 self.interrupted_outputs(component, &before, &found, now, &record.outputs);
             self.record(component, outputs.clone(), None);
-            self.round.trees.set_outputs(&component.dir(), outputs);
+            self.round.trees.set_outputs(&component.dir, outputs);
         }
         back
     }
@@ -315,7 +315,7 @@ impl<E> OutputTracker<'_, E> {
         component: &Component,
         before: &BeforeHooks,
     ) -> Result<bool, StepError> {
-        let dir = component.dir();
+        let dir = component.dir.clone();
         if component.post_hook.is_some() {
             let after = self.folder(component)?;
             let mut outputs = HookOutputs::added_between(&before.cleaned, &after, &before.moved);
@@ -345,7 +345,7 @@ impl<E> OutputTracker<'_, E> {
         if outputs.uncertain().next().is_none() {
             return;
         }
-        let (root, dir) = (&self.round.workspace.root, component.dir());
+        let (root, dir) = (&self.round.workspace.root, component.dir.clone());
         let uncertain: BTreeSet<&Path> = outputs.uncertain().collect();
         let items = after.items().filter(|item| {
             item.entry.kind == Kind::File && uncertain.contains(item.entry.path.as_path())
@@ -429,16 +429,16 @@ impl<E> OutputTracker<'_, E> {
 
     /// Whether a path belongs to git, or is written by a build or a hook.
     fn is_generated(&self, path: &Path) -> bool {
-        let names: Vec<&str> = path.iter().filter_map(|name| name.to_str()).collect();
-        match *names {
-            ["target" | ".git", ..] => true,
-            [SRC, component, ref below @ ..] if !below.is_empty() => {
-                let outputs = self.round.trees.outputs(&component_dir(component));
-                TEMPORARY.contains(&below[0])
-                    || outputs.contains(&below.iter().collect::<PathBuf>())
-            }
-            _ => false,
+        if path.starts_with("target") || path.starts_with(".git") {
+            return true;
         }
+        let workspace = self.round.workspace;
+        let Some(owner) = workspace.owner(path) else { return false };
+        let dir = &workspace.components[owner].dir;
+        path.strip_prefix(dir).is_ok_and(|below| {
+            let is_temporary = TEMPORARY.iter().any(|name| below.starts_with(name));
+            is_temporary || self.round.trees.outputs(dir).contains(below)
+        })
     }
 }
 

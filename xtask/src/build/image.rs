@@ -182,7 +182,6 @@ impl<E: Engine> ImageBuilder<'_, E> {
                     image,
                     || expected.manifest(),
                     || self.round.records.borrow().manifest(&image.name),
-                    |used| self.round.local_name(used),
                     |path| root.join(path).exists(),
                 ))
             }
@@ -222,7 +221,7 @@ impl<E: Engine> ImageBuilder<'_, E> {
         for hook in component.pre_hook.iter().chain(&component.post_hook) {
             recipe.add(IngredientKind::Hook, hook, self.hook_digest(hook)?);
         }
-        for name in image.uses.iter().filter_map(|used| self.round.local_name(used)) {
+        for name in image.uses.iter().filter_map(|used| used.local.as_deref()) {
             if let Some(base) = self.images.fingerprint(name) {
                 recipe.add(IngredientKind::Base, name, base.to_string());
             }

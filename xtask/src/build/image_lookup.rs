@@ -150,7 +150,7 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
             return Ok(image.provenance.matches(&made, None));
         };
         let used = image.uses.iter().find(|used| used.reference == *base);
-        let own = used.and_then(|used| self.round.local_name(used)).and_then(|name| self.id(name));
+        let own = used.and_then(|used| used.local.as_deref()).and_then(|name| self.id(name));
         let base = engine.image(own.as_ref().unwrap_or(base)).await?;
         let Some(base) = base.filter(|base| !base.has_onbuild) else { return Ok(false) };
         let base = self.facts(base).await?;

@@ -12,7 +12,6 @@ mod hook_outputs;
 mod image;
 mod image_lookup;
 pub(crate) mod inventory;
-pub(crate) mod local_images;
 pub mod mode;
 pub mod options;
 pub(crate) mod prepare;

@@ -104,8 +104,7 @@ async fn prepare(
         } else {
             graph.problems(&workspace, &needed)
         })?;
-        let named = registry.as_ref().map(RegistryConfig::names);
-        drop(names.send(plan.image_names(&workspace, named.as_ref())));
+        drop(names.send(plan.image_names(&workspace)));
         let mut temp_dirs = TempDirs::read(&workspace.root);
         temp_dirs.check(&workspace, &plan.components_read())?;
         if !is_preview {
@@ -199,8 +198,8 @@ pub(crate) fn read_workspace(
     let mut problems = Vec::new();
     let mut workspace = Workspace::read(root, options, &mut problems);
     let named = registry.map(RegistryConfig::names);
-    workspace.widen_context_reads(named.as_ref());
-    let graph = Graph::resolve(&mut workspace, named.as_ref());
+    workspace.find_local_images(named.as_ref());
+    let graph = Graph::resolve(&mut workspace);
     for warning in &workspace.warnings {
         events.send(Event::Warning(warning.clone()));
     }

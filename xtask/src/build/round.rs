@@ -7,14 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use xtask_core::context::tree_cache::TreeCache;
-use xtask_core::dockerfile::parser::ImageUse;
 use xtask_core::ids::ComponentId;
 use xtask_core::plan::steps::{Plan, Step};
 use xtask_core::problem::Problem;
 use xtask_core::workspace::components::{Component, Image, Workspace, WorkspaceOptions};
 use xtask_core::workspace::registry_config::RegistryConfig;
 
-use crate::build::local_images::LocalImages;
 use crate::build::mode::Mode;
 use crate::build::options::BuildOptions;
 use crate::build::prepare::Prepared;
@@ -37,7 +35,6 @@ pub(crate) struct Round<'a, E> {
     distrusted: &'a BTreeSet<ComponentId>,
     /// What earlier rounds came to; written as this one goes on.
     pub(crate) records: RefCell<Records>,
-    local_images: LocalImages<'a>,
     /// By image, the other names that Dockerfiles use for it.
     aliases: BTreeMap<String, BTreeSet<String>>,
     has_warned_of_state: Cell<bool>,
@@ -66,7 +63,6 @@ impl<'a, E> Round<'a, E> {
             ctx,
             distrusted,
             records: RefCell::new(Records::read(&workspace.root)),
-            local_images: LocalImages::new(workspace, registry),
             aliases: BTreeMap::new(),
             has_warned_of_state: Cell::new(false),
         };
@@ -87,11 +83,6 @@ impl<'a, E> Round<'a, E> {
         step.images.iter().map(|image| &component.images[image.id])
     }
 
-    /// The workspace's image that a Dockerfile means, if it means one.
-    pub(crate) fn local_name<'u>(&self, used: &'u ImageUse) -> Option<&'u str> {
-        self.local_images.name(used)
-    }
-
     /// The other names that Dockerfiles use for an image.
     pub(crate) fn aliases(&self, image: &str) -> impl Iterator<Item = &String> {
         self.aliases.get(image).into_iter().flatten()
@@ -101,8 +92,8 @@ impl<'a, E> Round<'a, E> {
         let mut aliases: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for used in self.workspace.images().flat_map(|(_, image)| &image.uses) {
             let repository = used.repository();
-            if let Some(name) = self.local_name(used).filter(|name| *name != repository) {
-                aliases.entry(name.to_owned()).or_default().insert(repository.to_owned());
+            if let Some(name) = used.local.as_ref().filter(|name| *name != repository) {
+                aliases.entry(name.clone()).or_default().insert(repository.to_owned());
             }
         }
         aliases

@@ -197,11 +197,11 @@ impl<'a, E: Engine> StepRunner<'a, E> {
                 return ran.map(|()| before);
             }
             is_second_run = true;
-            let problems = self.temp_dirs.borrow_mut().remove(&component.dir());
+            let problems = self.temp_dirs.borrow_mut().remove(&component.dir);
             if let Some(problem) = problems.into_iter().next() {
                 return Err(StepError::File(problem));
             }
-            self.round.trees.invalidate_path(Path::new(&component.dir()));
+            self.round.trees.invalidate_path(Path::new(&component.dir));
         }
     }
 
@@ -267,7 +267,7 @@ impl<'a, E: Engine> StepRunner<'a, E> {
         component: &Component,
         key: Option<&Key>,
     ) -> Result<bool, StepError> {
-        self.round.trees.invalidate_path(Path::new(&component.dir()));
+        self.round.trees.invalidate_path(Path::new(&component.dir));
         for _ in 0..TRIES {
             let version = self.round.trees.version();
             let are_images = self.are_images_exact(step).await?;
@@ -298,7 +298,7 @@ impl<'a, E: Engine> StepRunner<'a, E> {
     }
 
     async fn copy_dependencies(&self, step: &Step, component: &Component) -> Result<(), StepError> {
-        let to = self.round.workspace.root.join(component.dir());
+        let to = self.round.workspace.root.join(component.dir.clone());
         let trees = Arc::clone(self.round.trees);
         let dependencies = self.hook_cache.dependencies(step);
         let images = component.images.iter().map(|image| ContextSpec::own(component, image));
@@ -349,10 +349,10 @@ impl<'a, E: Engine> StepRunner<'a, E> {
         *self.progress(step) = Progress::default();
         let component = self.round.component(&self.round.plan.steps[step]);
         if component.has_hooks() && was_started {
-            for problem in self.temp_dirs.borrow_mut().remove(&component.dir()) {
+            for problem in self.temp_dirs.borrow_mut().remove(&component.dir) {
                 self.round.warn(problem);
             }
-            self.round.trees.invalidate_path(Path::new(&component.dir()));
+            self.round.trees.invalidate_path(Path::new(&component.dir));
             self.hook_cache.forget(component);
         }
     }

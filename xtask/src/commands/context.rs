@@ -14,7 +14,7 @@ use xtask_core::context::spec::ContextSpec;
 use xtask_core::context::tree::{Kind, Tree, Wanted};
 use xtask_core::context::tree_cache::TreeCache;
 use xtask_core::ids::ComponentId;
-use xtask_core::paths::{DEPENDENCY, TEMPORARY, component_dir};
+use xtask_core::paths::{DEPENDENCY, TEMPORARY};
 use xtask_core::plan::steps::{Plan, Step};
 use xtask_core::problem::{Problem, Problems};
 use xtask_core::workspace::components::{Image, Workspace, WorkspaceOptions};
@@ -179,12 +179,9 @@ fn context_without_generated(
     trees: &TreeCache,
 ) -> Result<Context, Problem> {
     let own = ContextSpec::own(&workspace.components[step.component], image);
-    trees.context_without_generated(&own.with_dependencies(dependency_names(workspace, step)))
-}
-
-fn dependency_names(workspace: &Workspace, step: &Step) -> Vec<String> {
-    let names = step.dependencies.iter().map(|id| &workspace.components[*id].name);
-    names.cloned().collect()
+    trees.context_without_generated(
+        &own.with_dependencies(step.dependency_folders(workspace, &BTreeMap::new())),
+    )
 }
 
 fn describe(
@@ -196,14 +193,15 @@ fn describe(
 ) -> Result<ImageContext, Problem> {
     let component = &workspace.components[step.component];
     let spec = ContextSpec::own(component, image);
-    let dependencies = dependency_names(workspace, step);
     let (ignore, ignore_file) = trees.ignore(&spec)?;
     let mut left_out: BTreeMap<usize, LeftOut> = BTreeMap::new();
     let mut unread = LeftOut::default();
     let sent: HashSet<PathBuf> = context.items().map(|item| item.path()).collect();
-    let own = (component.dir(), PathBuf::new());
-    let others =
-        dependencies.iter().map(|name| (component_dir(name), Path::new(DEPENDENCY).join(name)));
+    let own = (component.dir.clone(), PathBuf::new());
+    let others = step.received.iter().map(|id| {
+        let component = &workspace.components[*id];
+        (component.dir.clone(), Path::new(DEPENDENCY).join(&component.name))
+    });
     for (dir, path_in_context) in std::iter::once(own).chain(others) {
         let folder = workspace.root.join(&dir);
         let tree = Tree::read_filtered(&folder, without_temporary, &[])
@@ -220,7 +218,7 @@ fn describe(
             }
         }
     }
-    let components = step.dependencies.iter().chain([&step.component]);
+    let components = step.received.iter().chain([&step.component]);
     let hooks = components.flat_map(|id| {
         let component = &workspace.components[*id];
         let post_hook = component.post_hook.iter().filter(|_| *id != step.component);
@@ -231,7 +229,8 @@ fn describe(
         image: image.name.clone(),
         dockerfile: image.dockerfile.clone(),
         context,
-        ignore_file: ignore_file.map(|file| format!("{}/{}", component.dir(), file.display())),
+        ignore_file: ignore_file
+            .map(|file| format!("{}/{}", component.dir.clone(), file.display())),
         left_out,
         unread,
         hooks: hooks.collect(),

@@ -50,7 +50,7 @@ pub(crate) async fn run(options: &InputsOptions, ctx: &CommandContext) -> Result
     build::run_with(ctx.engine(), &scope, &how, Mode::Trace(&trace), ctx).await?;
     check_not_truncated(&trace).map_err(|error| trace_error(&error))?;
     let text = fs::read(&trace).map_err(|error| trace_error(&error))?;
-    let reads = TracedReads::parse(&String::from_utf8_lossy(&text), &ctx.root, &component.name);
+    let reads = TracedReads::parse(&String::from_utf8_lossy(&text), &ctx.root, &component.dir);
     fs::remove_file(&trace).map_err(|error| trace_error(&error))?;
     if options.check {
         return check(component, &reads);
@@ -83,7 +83,7 @@ fn check_tracer() -> Result<(), Problems> {
 }
 
 fn check(component: &Component, reads: &TracedReads) -> Result<(), CommandError> {
-    let file = format!("{}/build/inputs", component.dir());
+    let file = format!("{}/build/inputs", component.dir.clone());
     let Some((_, inputs)) = &component.inputs else {
         let message = format!(
             "does not exist: create it from the output of 'cargo xtask inputs {}'",

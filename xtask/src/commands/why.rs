@@ -8,13 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use xtask_core::dockerfile::parser::Via;
 use xtask_core::ids::ComponentId;
 use xtask_core::name_pattern;
-use xtask_core::paths::component_dir;
 use xtask_core::plan::graph::Graph;
 use xtask_core::problem::{Problem, Problems, did_you_mean};
 use xtask_core::staleness::fingerprint::Manifest;
 use xtask_core::workspace::components::{Image, Workspace, WorkspaceOptions};
 
-use crate::build::local_images::LocalImages;
 use crate::build::prepare::read_workspace;
 use crate::build::run as build;
 use crate::command_context::CommandContext;
@@ -109,7 +107,6 @@ pub(crate) async fn run(
         build::preview_components(&engine, &workspace, &components, reading, "why", ctx).await?;
     let plan = Plan {
         workspace: &workspace,
-        local_images: LocalImages::new(&workspace, registry.as_ref()),
         steps: steps.iter().map(|step| (step.component.as_str(), step)).collect(),
     };
     let records = Records::read(&ctx.root);
@@ -184,7 +181,6 @@ fn check(
 /// What the dry run said.
 struct Plan<'p> {
     workspace: &'p Workspace,
-    local_images: LocalImages<'p>,
     steps: BTreeMap<&'p str, &'p PlannedStep>,
 }
 
@@ -195,7 +191,7 @@ impl Plan<'_> {
         let planned = step.images.iter().find(|planned| planned.image == image.name)?.clone();
         let mut uses: Vec<UsedImage> = Vec::new();
         for used in &image.uses {
-            let name = self.local_images.name(used);
+            let name = used.local.as_deref();
             if uses.iter().any(|other| other.reference == used.reference) {
                 continue;
             }
@@ -207,12 +203,16 @@ impl Plan<'_> {
                 base: name.map_or(Base::Settled, |name| self.base(name, seen)),
             });
         }
-        let declared = component.declared.iter().map(|declared| DeclaredComponent {
-            name: declared.component.clone(),
-            dir: component_dir(&declared.component),
-            file: declared.file.clone(),
-            line: declared.line,
-            hooks: self.steps.get(declared.component.as_str()).and_then(|step| step.hooks.clone()),
+        let declared = component.declared.iter().filter_map(|declared| {
+            let dependency =
+                &self.workspace.components[self.workspace.find(&declared.component)?];
+            Some(DeclaredComponent {
+                name: dependency.name.clone(),
+                dir: dependency.dir.clone(),
+                file: declared.file.clone(),
+                line: declared.line,
+                hooks: self.steps.get(dependency.name.as_str()).and_then(|it| it.hooks.clone()),
+            })
         });
         Some(Cause {
             component: component.name.clone(),

@@ -94,7 +94,7 @@ pub(crate) fn last_heartbeat(root: &Path, component: &str) -> SystemTime {
 pub(crate) fn load(workspace: &Workspace, trees: &TreeCache) {
     let with_hooks = workspace.components.iter().filter(|component| component.has_hooks());
     for component in with_hooks {
-        trees.set_outputs(&component.dir(), read(&workspace.root, &component.name).outputs);
+        trees.set_outputs(&component.dir, read(&workspace.root, &component.name).outputs);
     }
 }
 
@@ -118,7 +118,7 @@ pub(crate) fn put_aside(
         // An earlier build could not put its files back, and they may be the user's.
         return Err(with_path(&aside)(io::Error::from(ErrorKind::AlreadyExists)));
     }
-    let moved = move_aside(&root.join(component.dir()), &aside, found, outputs);
+    let moved = move_aside(&root.join(component.dir.clone()), &aside, found, outputs);
     if moved.is_err() {
         put_back(root, component, |_| true)?;
     }
@@ -186,7 +186,7 @@ pub(crate) fn put_back(
 ) -> io::Result<Option<Vec<PathBuf>>> {
     let mut back = Vec::new();
     let aside = state_path(root, "aside", &component.name);
-    let folder = root.join(component.dir());
+    let folder = root.join(component.dir.clone());
     let mut open = vec![PathBuf::new()];
     let mut folders = Vec::new();
     while let Some(at) = open.pop() {

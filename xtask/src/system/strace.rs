@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use xtask_core::paths::{SRC, component_dir};
+use xtask_core::paths::SRC;
 use xtask_core::workspace::inputs::{Inputs, is_never_input};
 
 /// The tracing command, to be followed by the trace's file and the traced command.
@@ -45,10 +45,10 @@ pub(crate) struct TracedReads {
 
 impl TracedReads {
     /// Parses a trace of a component's hooks in the workspace at `root`.
-    pub(crate) fn parse(trace: &str, root: &Path, component: &str) -> Self {
+    pub(crate) fn parse(trace: &str, root: &Path, component_dir: &str) -> Self {
         let mut parser = Parser {
             root,
-            component_dir: component_dir(component).into(),
+            component_dir: component_dir.into(),
             cwds: BTreeMap::new(),
             unfinished: BTreeMap::new(),
             written: BTreeSet::new(),
@@ -372,7 +372,7 @@ mod tests {
     fn reads(root: &Path, trace: &str) -> TracedReads {
         let root_text = format!("{}", root.display());
         let trace = trace.replace("</w", &format!("<{root_text}"));
-        TracedReads::parse(&trace, root, "a")
+        TracedReads::parse(&trace, root, "src/a")
     }
 
     #[test]

@@ -77,7 +77,7 @@ impl TempDirs {
         workspace: &Workspace,
         taking_part: &BTreeSet<ComponentId>,
     ) -> Result<(), Problems> {
-        let taking_part = taking_part.iter().map(|id| workspace.components[*id].dir());
+        let taking_part = taking_part.iter().map(|id| workspace.components[*id].dir.clone());
         let dirs: BTreeSet<String> = taking_part.chain(self.made.iter().cloned()).collect();
         let found: Vec<Existing> = dirs.par_iter().flat_map_iter(|dir| self.find(dir)).collect();
         let (tracked, mut problems) = self.tracked(&found);
@@ -132,7 +132,7 @@ impl TempDirs {
 
     /// Records a component whose step is going to make temporary folders.
     pub(crate) fn register(&mut self, component: &Component) -> Result<(), Problem> {
-        let dir = component.dir();
+        let dir = component.dir.clone();
         if self.made.contains(&dir) {
             return Ok(());
         }

@@ -10,7 +10,7 @@ use crate::context::dockerignore::Dockerignore;
 use crate::digest::Digest;
 use crate::dockerfile::context_reads::ContextReads;
 use crate::escape;
-use crate::paths::{DEPENDENCY, GENERATED, component_dir};
+use crate::paths::{DEPENDENCY, GENERATED};
 use crate::problem::{Problem, did_you_mean};
 use crate::regular_file;
 use crate::workspace::components::{Component, Image};
@@ -20,6 +20,8 @@ use crate::workspace::components::{Component, Image};
 pub struct DependencyFolder {
     /// The name of the component.
     pub name: String,
+    /// Its folder, relative to the root.
+    pub dir: String,
     /// The cached copy of its `generated/`, relative to the root; `None` if `generated/` is in
     /// its own folder.
     pub generated: Option<PathBuf>,
@@ -42,6 +44,11 @@ pub struct ContextSpec {
 }
 
 impl DependencyFolder {
+    /// A component, with `generated/` in its own folder.
+    pub fn of(component: &Component) -> Self {
+        Self { name: component.name.clone(), dir: component.dir.clone(), generated: None }
+    }
+
     /// Its path in the context.
     pub(crate) fn path_in_context(&self) -> PathBuf {
         Path::new(DEPENDENCY).join(&self.name)
@@ -53,7 +60,7 @@ impl ContextSpec {
     pub fn own(component: &Component, image: &Image) -> Self {
         let dockerfile = PathBuf::from(component.dockerfile_in_context(image));
         Self {
-            dir: component.dir(),
+            dir: component.dir.clone(),
             dockerfile,
             context_reads: image.context_reads.clone(),
             dockerfile_digest: image.dockerfile_digest,
@@ -61,12 +68,8 @@ impl ContextSpec {
         }
     }
 
-    /// Adds the components of these names, each with `generated/` in its own folder.
-    pub fn with_dependencies(self, dependencies: Vec<String>) -> Self {
-        let dependencies = dependencies
-            .into_iter()
-            .map(|name| DependencyFolder { name, generated: None })
-            .collect();
+    /// Adds dependencies.
+    pub fn with_dependencies(self, dependencies: Vec<DependencyFolder>) -> Self {
         Self { dependencies, ..self }
     }
 
@@ -129,7 +132,7 @@ impl ContextSpec {
             (Ok(_), _) if !has_generated => None,
             (Ok(path), Some(cached)) => Some(root.join(cached).join(path)),
             _ if path.starts_with(DEPENDENCY) => None,
-            _ => Some(root.join(component_dir(&dependency.name)).join(path)),
+            _ => Some(root.join(&dependency.dir).join(path)),
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::context::spec::{ContextSpec, DependencyFolder};
 use crate::context::tree::{Entry, Kind, Remembered, Tree, Wanted, unreadable};
 use crate::context::verified_reader::changed_while_sending;
 use crate::dockerfile::context_reads::{ContextReads, Reach};
-use crate::paths::{BUILD, SRC, TEMPORARY, component_dir};
+use crate::paths::{BUILD, SRC, TEMPORARY};
 use crate::problem::Problem;
 use crate::regular_file::with_path;
 use crate::workspace::components::stray_dockerfile;
@@ -214,7 +214,7 @@ impl TreeCache {
         if has_generated {
             return self.dependency_parts(dependencies, ignore);
         }
-        self.dependency_sources(dependencies.iter().map(|it| it.name.as_str()), ignore)
+        self.dependency_sources(dependencies, ignore)
     }
 
     /// Sets whether a Dockerfile reads its whole context because of its bases.
@@ -235,28 +235,25 @@ impl TreeCache {
     pub fn hook_context_without_generated(
         &self,
         dir: &str,
-        dependencies: &[String],
+        dependencies: &[DependencyFolder],
     ) -> Result<Context, Problem> {
-        let read = || {
-            let names = dependencies.iter().map(String::as_str);
-            self.for_hooks(dir, self.dependency_sources(names, &Dockerignore::default())?)
-        };
+        let ignore = Dockerignore::default();
+        let read = || self.for_hooks(dir, self.dependency_sources(dependencies, &ignore)?);
         read().map_err(|error| self.problem(&error))
     }
 
-    fn dependency_sources<'n>(
+    fn dependency_sources(
         &self,
-        names: impl Iterator<Item = &'n str>,
+        dependencies: &[DependencyFolder],
         ignore: &Dockerignore,
     ) -> io::Result<Vec<ContextPart>> {
-        let part = |name: &str| {
-            let dir = component_dir(name);
-            let tree = self.tree_for_dependents(&dir)?;
+        let part = |DependencyFolder { name, dir, .. }: &DependencyFolder| {
+            let tree = self.tree_for_dependents(dir)?;
             let mut part = ContextPart::dependency(name, dir.clone(), tree, ignore);
-            self.outputs(&dir).exclude_from(&mut part)?;
+            self.outputs(dir).exclude_from(&mut part)?;
             Ok(part)
         };
-        names.map(part).collect()
+        dependencies.iter().map(part).collect()
     }
 
     /// The input of a component's hooks: its folder, without temporary folders and the outputs
@@ -354,15 +351,20 @@ impl TreeCache {
         ignore: &Dockerignore,
     ) -> io::Result<Vec<ContextPart>> {
         let mut parts = Vec::new();
-        for DependencyFolder { name, generated } in dependencies {
-            let dir = component_dir(name);
-            let tree = self.tree_for_dependents(&dir)?;
+        for DependencyFolder { name, dir, generated } in dependencies {
+            let tree = self.tree_for_dependents(dir)?;
             parts.push(ContextPart::dependency(name, dir.clone(), Arc::clone(&tree), ignore));
             let tree = match generated {
                 Some(cached) => self.whole(&cached.to_string_lossy())?,
                 None => tree,
             };
-            parts.push(ContextPart::generated(name, dir, tree, generated.is_some(), ignore));
+            parts.push(ContextPart::generated(
+                name,
+                dir.clone(),
+                tree,
+                generated.is_some(),
+                ignore,
+            ));
         }
         Ok(parts)
     }
@@ -454,8 +456,8 @@ impl TreeCache {
         let CacheState { trees, contexts, .. } = &mut *state;
         contexts.retain(|of, _| {
             let is_affected = |dependency: &DependencyFolder| {
-                let dir = component_dir(&dependency.name);
-                is_touched(&dir) || trees.contains_key(&format!("{dir}#{FOLLOWED}"))
+                let dir = &dependency.dir;
+                is_touched(dir) || trees.contains_key(&format!("{dir}#{FOLLOWED}"))
             };
             !of.dependencies.iter().any(is_affected) && !is_touched(&of.dir)
         });
@@ -655,7 +657,11 @@ mod tests {
             dockerfile: "Dockerfile".into(),
             context_reads: parsed.context_reads,
             dockerfile_digest: blake3::hash(dockerfile.as_bytes()),
-            dependencies: vec![DependencyFolder { name: "b".into(), generated: None }],
+            dependencies: vec![DependencyFolder {
+                name: "b".into(),
+                dir: "src/b".into(),
+                generated: None,
+            }],
         }
     }
 

@@ -18,7 +18,7 @@ use crate::dockerfile::lexer::{self, LexError, Value};
 use crate::dockerfile::platform_args::platform_variables;
 use crate::dockerfile::provenance::Provenance;
 use crate::dockerfile::syntax::{Instruction, Keyword, Syntax, mount_fields};
-use crate::image_reference::{self, Reference, ReferenceError, RegistryNames};
+use crate::image_reference::{self, ReferenceError};
 
 /// The parts of a Dockerfile that matter to this tool.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -48,15 +48,12 @@ pub struct ImageUse {
     pub platform: Option<String>,
     /// Whether the last stage, which is the one that is built, depends on it.
     pub is_reached: bool,
+    /// The image of the workspace that it is. A Dockerfile alone does not tell: reading the
+    /// workspace sets it.
+    pub local: Option<String>,
 }
 
 impl ImageUse {
-    /// The name that the reference has as an image of the workspace: see
-    /// [`Reference::local_name`].
-    pub fn local_name(&self, registry: Option<&RegistryNames>) -> Option<&str> {
-        Reference::parse(&self.reference).local_name(registry)
-    }
-
     /// The repository and the tag of the reference; the tag defaults to `latest`.
     pub fn repository_and_tag(&self) -> (&str, &str) {
         image_reference::repository_and_tag(&self.reference)
@@ -344,6 +341,7 @@ impl DockerfileReader {
                     via: Via::From,
                     platform: platform.filter(|platform| !platform.is_empty()),
                     is_reached: false,
+                    local: None,
                 });
             }
         }
@@ -373,6 +371,7 @@ impl DockerfileReader {
                     via,
                     platform: None,
                     is_reached: false,
+                    local: None,
                 });
             }
         }

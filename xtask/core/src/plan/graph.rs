@@ -15,7 +15,6 @@ use petgraph::visit::EdgeRef;
 use crate::dockerfile::parser::{ImageUse, Via};
 use crate::escape;
 use crate::ids::{ComponentId, Id, IdVec, ImageId};
-use crate::image_reference::RegistryNames;
 use crate::problem::Problem;
 use crate::workspace::components::{Component, Image, Workspace};
 
@@ -99,23 +98,18 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// Resolves all dependencies. `registry` adds the names that images of the workspace have
-    /// there. What is wrong with a component is added to its problems.
-    pub fn resolve(workspace: &mut Workspace, registry: Option<&RegistryNames>) -> Self {
+    /// Resolves all dependencies. What is wrong with a component is added to its problems.
+    pub fn resolve(workspace: &mut Workspace) -> Self {
         let mut problems: IdVec<ComponentId, Vec<Problem>> =
             workspace.components.iter().map(|_| Vec::new()).collect();
-        let graph = Self::find(workspace, registry, &mut problems);
+        let graph = Self::find(workspace, &mut problems);
         for (component, found) in workspace.components.iter_mut().zip(problems) {
             component.problems.extend(found);
         }
         graph
     }
 
-    fn find(
-        workspace: &Workspace,
-        registry: Option<&RegistryNames>,
-        problems: &mut IdVec<ComponentId, Vec<Problem>>,
-    ) -> Self {
+    fn find(workspace: &Workspace, problems: &mut IdVec<ComponentId, Vec<Problem>>) -> Self {
         let mut edges = DiGraph::new();
         for _ in &workspace.components {
             edges.add_node(());
@@ -124,7 +118,7 @@ impl Graph {
         for (id, component) in workspace.components.enumerate() {
             for (dependency, edge) in declared_edges(workspace, component, &mut problems[id])
                 .into_iter()
-                .chain(image_edges(component, &images_by_name, registry))
+                .chain(image_edges(component, &images_by_name))
             {
                 let is_own_image = dependency == id && edge.kind != EdgeKind::Declared;
                 if !is_own_image {
@@ -135,9 +129,8 @@ impl Graph {
         let name = |node| workspace.components[id_of(node)].name.as_str();
         let cycles = cycles(&edges, name, "depends on");
         let components = workspace.components.iter().zip(problems.iter_mut());
-        let images = components
-            .map(|(component, problems)| image_order(component, registry, problems))
-            .collect();
+        let images =
+            components.map(|(component, problems)| image_order(component, problems)).collect();
         let order = topological(&edges);
         Self { edges, order, images, cycles }
     }
@@ -179,6 +172,15 @@ impl Graph {
     /// The direct dependencies of a component, sorted.
     pub fn dependencies(&self, component: ComponentId) -> BTreeSet<ComponentId> {
         self.neighbors(component, Direction::Dependencies)
+    }
+
+    /// The direct dependencies whose folders a component gets under `dependency/`, sorted.
+    pub fn received(&self, workspace: &Workspace, component: ComponentId) -> BTreeSet<ComponentId> {
+        let is_configured = workspace.components[component].is_configured;
+        let edges = self.edges.edges(node(component));
+        let received =
+            edges.filter(|edge| !is_configured || edge.weight().kind == EdgeKind::Declared);
+        received.map(|edge| id_of(edge.target())).collect()
     }
 
     /// The direct dependencies or dependents of a component, sorted.
@@ -266,13 +268,12 @@ fn declared_edges(
 fn image_edges(
     component: &Component,
     images_by_name: &BTreeMap<&str, (ComponentId, ImageId)>,
-    registry: Option<&RegistryNames>,
 ) -> Vec<(ComponentId, Edge)> {
     let mut edges = Vec::new();
     for (id, image) in component.images.enumerate() {
         for used in &image.uses {
-            let name = used.local_name(registry);
-            if let Some((owner, used_image)) = name.and_then(|name| images_by_name.get(name)) {
+            let found = used.local.as_deref().and_then(|name| images_by_name.get(name));
+            if let Some((owner, used_image)) = found {
                 edges.push((*owner, edge(image, used, (id, *used_image))));
             }
         }
@@ -286,11 +287,7 @@ fn edge(image: &Image, used: &ImageUse, images: (ImageId, ImageId)) -> Edge {
 }
 
 /// Orders a component's images so that each is built after those that it uses.
-fn image_order(
-    component: &Component,
-    registry: Option<&RegistryNames>,
-    problems: &mut Vec<Problem>,
-) -> Vec<ImageOrder> {
+fn image_order(component: &Component, problems: &mut Vec<Problem>) -> Vec<ImageOrder> {
     let ids: BTreeMap<&str, ImageId> =
         component.images.enumerate().map(|(id, image)| (image.name.as_str(), id)).collect();
     let mut edges = DiGraph::new();
@@ -299,8 +296,7 @@ fn image_order(
     }
     for (id, image) in component.images.enumerate() {
         for used in &image.uses {
-            let name = used.local_name(registry);
-            if let Some(used_image) = name.and_then(|name| ids.get(name)) {
+            if let Some(used_image) = used.local.as_deref().and_then(|name| ids.get(name)) {
                 let edge = edge(image, used, (id, *used_image));
                 edges.add_edge(node(id), node(*used_image), edge);
             }

@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use crate::context::spec::{ContextSpec, DependencyFolder};
 use crate::dockerfile::parser::ImageUse;
 use crate::ids::{ComponentId, IdVec, ImageId, StepId, TaskId};
-use crate::image_reference::RegistryNames;
 use crate::plan::graph::{Graph, ImageOrder};
 use crate::workspace::components::{Image, Workspace};
 
@@ -30,8 +29,10 @@ pub struct Step {
     /// Whether it was selected by the user, by name or because everything is built. Otherwise
     /// it is only a dependency.
     pub is_named: bool,
-    /// The direct dependencies, which it receives under `dependency/`.
+    /// The direct dependencies.
     pub dependencies: Vec<ComponentId>,
+    /// Those of them that it receives under `dependency/`.
+    pub received: Vec<ComponentId>,
 }
 
 impl Step {
@@ -51,18 +52,17 @@ impl Step {
         ContextSpec { dependencies, ..ContextSpec::own(component, image) }
     }
 
-    /// The dependencies of the component. `cached` is as in [`Step::context_spec`].
+    /// The dependencies that the component receives. `cached` is as in [`Step::context_spec`].
     pub fn dependency_folders(
         &self,
         workspace: &Workspace,
         cached: &BTreeMap<String, PathBuf>,
     ) -> Vec<DependencyFolder> {
-        let names =
-            self.dependencies.iter().map(|dependency| &workspace.components[*dependency].name);
-        names
-            .map(|name| DependencyFolder {
-                name: name.clone(),
-                generated: cached.get(name).cloned(),
+        let received = self.received.iter().map(|id| &workspace.components[*id]);
+        received
+            .map(|component| DependencyFolder {
+                generated: cached.get(&component.name).cloned(),
+                ..DependencyFolder::of(component)
             })
             .collect()
     }
@@ -112,6 +112,7 @@ impl Plan {
                 is_named: selected.is_none_or(|selected| selected.contains(&component)),
                 images: graph.images(component).to_vec(),
                 dependencies: graph.dependencies(component).into_iter().collect(),
+                received: graph.received(workspace, component).into_iter().collect(),
             })
             .collect();
         Self { steps }
@@ -124,22 +125,15 @@ impl Plan {
     }
 
     /// The names of the images of all steps, including the references by which Dockerfiles use
-    /// them, such as names in the `registry`.
-    pub fn image_names(
-        &self,
-        workspace: &Workspace,
-        registry: Option<&RegistryNames>,
-    ) -> BTreeSet<String> {
+    /// them, such as names in a registry.
+    pub fn image_names(&self, workspace: &Workspace) -> BTreeSet<String> {
         let components = self.steps.iter().map(|step| &workspace.components[step.component]);
         // A broken component is not built, and its images may have names that no engine knows.
         let whole = components.filter(|component| component.problems.is_empty());
         let images = whole.flat_map(|component| &component.images);
         let own: BTreeSet<&str> = images.map(|image| image.name.as_str()).collect();
         let uses = workspace.images().flat_map(|(_, image)| &image.uses);
-        let others = uses.filter(|used| {
-            let name = used.local_name(registry);
-            name.is_some_and(|name| own.contains(name))
-        });
+        let others = uses.filter(|used| used.local.as_deref().is_some_and(|it| own.contains(it)));
         others.map(ImageUse::repository).chain(own.iter().copied()).map(str::to_owned).collect()
     }
 

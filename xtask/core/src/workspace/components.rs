@@ -24,7 +24,7 @@ use crate::dockerfile::platform_args::is_predefined;
 use crate::dockerfile::provenance::Provenance;
 use crate::escape;
 use crate::ids::{ComponentId, Id, IdVec, ImageId};
-use crate::image_reference::{self, RegistryNames};
+use crate::image_reference::{self, Reference, RegistryNames};
 use crate::paths::{BUILD, POST_HOOK, PRE_HOOK, SRC, component_dir};
 use crate::problem::{Problem, Problems, did_you_mean};
 use crate::regular_file;
@@ -84,8 +84,10 @@ pub struct Workspace {
 /// A folder directly under `src/`.
 #[derive(Debug, Default)]
 pub struct Component {
-    /// The name of the folder.
+    /// Its name, which is that of its folder.
     pub name: String,
+    /// Its folder, relative to the root.
+    pub dir: String,
     /// The images built by it, sorted by name.
     pub images: IdVec<ImageId, Image>,
     /// The path of `build/build-pre.sh`, relative to the root, if it exists.
@@ -96,6 +98,9 @@ pub struct Component {
     pub inputs: Option<(String, Inputs)>,
     /// The dependencies in `component.dep` and `components.dep`, in order.
     pub declared: Vec<DeclaredDependency>,
+    /// Whether `xtask.toml` defines its images: then it gets only what it declares under
+    /// `dependency/`, and not the folders of its bases.
+    pub is_configured: bool,
     /// The targets of symbolic links that leave its folder, relative to the root: dependents
     /// receive copies of them. [`Workspace::read`] leaves it empty: callers set it if needed.
     pub link_targets: Vec<PathBuf>,
@@ -138,14 +143,9 @@ pub struct DeclaredDependency {
 }
 
 impl Component {
-    /// The component's folder, relative to the root.
-    pub fn dir(&self) -> String {
-        component_dir(&self.name)
-    }
-
     /// The path of an image's Dockerfile in the component's build context.
     pub fn dockerfile_in_context(&self, image: &Image) -> String {
-        let prefix = format!("{}/", self.dir());
+        let prefix = format!("{}/", self.dir);
         image.dockerfile.strip_prefix(&prefix).unwrap_or(&image.dockerfile).to_owned()
     }
 
@@ -180,6 +180,13 @@ impl Workspace {
         self.components.as_slice().binary_search_by(by_name).ok().map(ComponentId::at)
     }
 
+    /// The component that a path, relative to the root, is in; the innermost if several are.
+    pub fn owner(&self, path: &Path) -> Option<ComponentId> {
+        let components = self.components.enumerate();
+        let around = components.filter(|(_, component)| path.starts_with(&component.dir));
+        around.max_by_key(|(_, component)| component.dir.len()).map(|(id, _)| id)
+    }
+
     /// The error message for a component that does not exist.
     pub(crate) fn unknown_component(&self, name: &str) -> String {
         let known = self.components.iter().map(|c| c.name.as_str());
@@ -193,10 +200,21 @@ impl Workspace {
         components.flat_map(|(id, component)| component.images.iter().map(move |image| (id, image)))
     }
 
+    /// Finds the images of the workspace that Dockerfiles use. `registry` adds the names that
+    /// they have there.
+    pub fn find_local_images(&mut self, registry: Option<&RegistryNames>) {
+        let names: BTreeSet<String> = self.images().map(|(_, image)| image.name.clone()).collect();
+        let images = self.components.iter_mut().flat_map(|component| &mut component.images);
+        for used in images.flat_map(|image| &mut image.uses) {
+            let name = Reference::parse(&used.reference).local_name(registry);
+            used.local = name.and_then(|name| names.get(name)).cloned();
+        }
+        self.widen_context_reads();
+    }
+
     /// Marks images as reading their whole context if their base is an image of the workspace
-    /// that may cause it: by its `ONBUILD` triggers, or by its `ENV`. `registry` adds the names
-    /// that images of the workspace have there.
-    pub fn widen_context_reads(&mut self, registry: Option<&RegistryNames>) {
+    /// that may cause it: by its `ONBUILD` triggers, or by its `ENV`.
+    fn widen_context_reads(&mut self) {
         let has_onbuild: BTreeMap<String, bool> =
             self.images().map(|(_, image)| (image.name.clone(), image.has_onbuild)).collect();
         let images = self.components.iter_mut().flat_map(|component| &mut component.images);
@@ -205,7 +223,7 @@ impl Workspace {
                 .uses
                 .iter()
                 .filter(|used| used.via == Via::From)
-                .filter_map(|used| has_onbuild.get(used.local_name(registry)?));
+                .filter_map(|used| has_onbuild.get(used.local.as_ref()?));
             let depends_on_args = image.context_reads.depends_on_args();
             if bases.into_iter().any(|has_onbuild| *has_onbuild || depends_on_args) {
                 image.context_reads = ContextReads::All;
@@ -322,8 +340,9 @@ impl<'a> WorkspaceReader<'a> {
     }
 
     fn component(&mut self, name: String) -> Component {
-        let build = format!("{}/{BUILD}", component_dir(&name));
-        let mut component = Component { name, ..Component::default() };
+        let dir = component_dir(&name);
+        let build = format!("{dir}/{BUILD}");
+        let mut component = Component { name, dir, ..Component::default() };
         if !self.root.join(&build).is_dir() {
             return component;
         }

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use xtask_core::ids::{ComponentId, IdVec, ImageId};
-use xtask_core::image_reference::RegistryNames;
 use xtask_core::plan::graph::{Direction, EdgeKind, Graph};
 use xtask_core::workspace::components::Workspace;
 
@@ -146,22 +145,14 @@ impl Chart {
     }
 
     /// Adds the external images.
-    pub(crate) fn add_external(
-        &mut self,
-        workspace: &Workspace,
-        choice: &Choice,
-        registry: Option<&RegistryNames>,
-    ) {
-        let own_names: BTreeSet<&str> =
-            workspace.images().map(|(_, image)| image.name.as_str()).collect();
+    pub(crate) fn add_external(&mut self, workspace: &Workspace, choice: &Choice) {
         let mut uses = Vec::new();
         for (from, component) in choice.shown.iter().enumerate() {
             let images = workspace.components[*component].images.enumerate();
             for (image, used) in images
                 .flat_map(|(id, image)| image.uses.iter().map(move |used| ((id, image), used)))
             {
-                let name = used.local_name(registry);
-                if !name.is_some_and(|name| own_names.contains(name)) {
+                if used.local.is_none() {
                     uses.push((from, image, used));
                 }
             }

@@ -8,7 +8,6 @@ mod choice;
 mod options;
 
 use xtask_core::problem::Problems;
-use xtask_core::workspace::registry_config::RegistryConfig;
 
 use crate::build::changed_since;
 use crate::build::options::{BuildOptions, Scope};
@@ -39,10 +38,9 @@ pub(crate) async fn run(
     for problem in graph.problems(&workspace, &choice.shown) {
         ctx.events.send(Event::Warning(problem));
     }
-    let registry_names = registry.as_ref().map(RegistryConfig::names);
     let mut chart = Chart::new(&workspace, &graph, &choice);
     if options.external {
-        chart.add_external(&workspace, &choice, registry_names.as_ref());
+        chart.add_external(&workspace, &choice);
     }
     if let Some(revision) = &options.since {
         let changed = changed_since::changed(&workspace, revision)?;

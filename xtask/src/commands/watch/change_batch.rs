@@ -188,12 +188,12 @@ impl ChangeBatch {
     ) {
         for (path, change) in &mut self.paths {
             let is_possible = |component: ComponentId| {
-                let dir = workspace.components[component].dir();
+                let dir = workspace.components[component].dir.clone();
                 let below = path.strip_prefix(&dir);
                 let is_output = below.is_ok_and(|below| trees.outputs(&dir).contains(below));
                 hook_activity.may_have_changed(component, is_output, change.since, change.at)
             };
-            change.may_be_own |= owner(path, workspace).is_some_and(is_possible);
+            change.may_be_own |= workspace.owner(path).is_some_and(is_possible);
         }
     }
 
@@ -226,11 +226,6 @@ impl ChangeBatch {
     }
 }
 
-fn owner(path: &Path, workspace: &Workspace) -> Option<ComponentId> {
-    let name = path.strip_prefix(SRC).ok()?.iter().next()?;
-    workspace.find(name.to_str()?)
-}
-
 /// The components that a changed path affects directly.
 pub(crate) fn touched_by(path: &Path, workspace: &Workspace) -> BTreeSet<ComponentId> {
     if Path::new(SRC).starts_with(path) {
@@ -246,5 +241,5 @@ pub(crate) fn touched_by(path: &Path, workspace: &Workspace) -> BTreeSet<Compone
                     || inputs.base_paths().any(|start| start.starts_with(path))
             })
     });
-    affected.map(|(component, _)| component).chain(owner(path, workspace)).collect()
+    affected.map(|(component, _)| component).chain(workspace.owner(path)).collect()
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rayon::prelude::*;
-use xtask_core::context::spec::ContextSpec;
+use xtask_core::context::spec::{ContextSpec, DependencyFolder};
 use xtask_core::context::tree_cache::TreeCache;
 use xtask_core::digest::Digest;
 use xtask_core::digest::FieldHasher;
@@ -188,11 +188,9 @@ fn state(
     id: ComponentId,
 ) -> Result<ComponentState, Problem> {
     let component = &workspace.components[id];
-    let dependencies: Vec<String> = graph
-        .dependencies(id)
-        .into_iter()
-        .map(|dependency| workspace.components[dependency].name.clone())
-        .collect();
+    let received = graph.received(workspace, id);
+    let dependencies: Vec<DependencyFolder> =
+        received.into_iter().map(|it| DependencyFolder::of(&workspace.components[it])).collect();
     let mut fields = FieldHasher::default();
     for problem in &component.problems {
         fields.add(problem.to_string().as_bytes());
@@ -200,11 +198,11 @@ fn state(
     let mut has_outputs = true;
     if component.has_hooks() {
         // Outputs are computed from the other inputs, so only changes to them count.
-        let folder = trees.component_files(&component.dir())?;
-        has_outputs = trees.outputs(&component.dir()).are_unchanged_in(&folder);
+        let folder = trees.component_files(&component.dir)?;
+        has_outputs = trees.outputs(&component.dir).are_unchanged_in(&folder);
         fields.add(
             trees
-                .hook_context_without_generated(&component.dir(), &dependencies)?
+                .hook_context_without_generated(&component.dir, &dependencies)?
                 .digest()
                 .as_bytes(),
         );
@@ -212,7 +210,7 @@ fn state(
     if let Some((file, inputs)) = &component.inputs {
         let paths = inputs.files(&workspace.root, file, &mut Vec::new());
         let paths = paths.map_err(|error| Problem::of_file(file, error.to_string()))?;
-        fields.add(trees.inputs(&component.dir(), paths)?.digest().as_bytes());
+        fields.add(trees.inputs(&component.dir, paths)?.digest().as_bytes());
         if inputs.head {
             let commit = git::head(&workspace.root);
             let commit = commit.map_err(|error| Problem::of_file(file, error.to_string()))?;

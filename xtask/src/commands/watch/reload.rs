@@ -6,14 +6,12 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 use xtask_core::context::spec::ContextSpec;
-use xtask_core::dockerfile::parser::ImageUse;
 use xtask_core::ids::ComponentId;
 use xtask_core::plan::graph::{Direction, Graph};
 use xtask_core::problem::{Problem, Problems};
 use xtask_core::workspace::components::Workspace;
 
 use crate::build::base_images::{self, ExternalBases};
-use crate::build::local_images::LocalImages;
 use crate::build::prepare::read_workspace;
 use crate::command_error::CommandError;
 use crate::commands::watch::changes::Changes;
@@ -145,7 +143,7 @@ impl<E: Engine> Loader<'_, E> {
         let needed: Vec<_> = components.filter(|(id, _)| has_dependents(*id)).collect();
         tokio::task::block_in_place(|| {
             needed.into_par_iter().for_each(|(_, component)| {
-                component.link_targets = trees.link_targets(&component.dir());
+                component.link_targets = trees.link_targets(&component.dir);
             });
         });
         let components = workspace.components.iter();
@@ -153,7 +151,7 @@ impl<E: Engine> Loader<'_, E> {
         if !linked.is_empty() {
             changes.watch(WatchFilter::new(workspace, graph, trees));
             for component in linked {
-                trees.invalidate_path(Path::new(&component.dir()));
+                trees.invalidate_path(Path::new(&component.dir));
             }
         }
     }
@@ -175,11 +173,9 @@ impl<E: Engine> Loader<'_, E> {
     /// Finds out which external bases make a build read more than its Dockerfile says, as far
     /// as the engine has them; a round finds out the rest.
     async fn inspect_bases(&self, workspace: &Workspace) {
-        let local_images = LocalImages::new(workspace, self.setup.registry);
-        let is_local = |used: &ImageUse| local_images.name(used).is_some();
         let mut found = ExternalBases::new();
         for (component, image) in workspace.images() {
-            let bases = base_images::to_inspect(image, is_local);
+            let bases = base_images::to_inspect(image);
             for used in &bases {
                 if !found.contains_key(&used.reference) {
                     let base = self.setup.engine.image(&used.reference).await.unwrap_or_default();

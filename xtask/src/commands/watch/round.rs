@@ -14,7 +14,6 @@ use tracing::debug;
 use xtask_core::ids::ComponentId;
 use xtask_core::plan::steps::Plan;
 use xtask_core::staleness::engine_images::EngineImages;
-use xtask_core::workspace::registry_config::RegistryConfig;
 
 use crate::build::cancel::Cancellation;
 use crate::build::hook_activity::HookActivity;
@@ -103,8 +102,7 @@ impl<E: Engine> Session<'_, E> {
 
     /// What the engine has. Images that are not inspected now are taken to be as they were.
     async fn engine_images(&mut self, prepared: &Prepared) -> Result<EngineImages, EngineError> {
-        let registry = self.setup.registry.map(RegistryConfig::names);
-        let names = prepared.plan.image_names(&prepared.workspace, registry.as_ref());
+        let names = prepared.plan.image_names(&prepared.workspace);
         match self.last_round.engine_images.take() {
             Some(mut engine_images) if inventory::are_few(&names) => {
                 inventory::inspect_all(self.setup.engine, &names, &mut engine_images).await?;
@@ -195,7 +193,7 @@ impl<E: Engine> Session<'_, E> {
         // `generated/` and `dependency/` are gone again.
         for component in components.iter().map(|id| &workspace.components[*id]) {
             if component.has_hooks() {
-                self.setup.trees.invalidate_path(Path::new(&component.dir()));
+                self.setup.trees.invalidate_path(Path::new(&component.dir));
             }
         }
         match &completed.result {

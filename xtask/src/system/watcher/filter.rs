@@ -42,7 +42,7 @@ impl WatchFilter {
             filter.has_head |= inputs.head;
         }
         let reads = workspace.images().map(|(component, image)| {
-            let dir = workspace.components[component].dir();
+            let dir = workspace.components[component].dir.clone();
             (dir.into(), image.context_reads.clone())
         });
         filter.reads = reads.collect();
