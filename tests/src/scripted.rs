@@ -205,7 +205,7 @@ impl ScriptedEngine {
                 _ => return Err(format!("unknown instruction: {line}")),
             }
         }
-        let ours = request.labels.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        let ours = request.labels.clone();
         image.labels.extend(ours);
         image.made_from = made_from;
         let before = self.find(request.image);

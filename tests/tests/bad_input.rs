@@ -18,7 +18,7 @@ fn fails(workspace: &Workspace, arguments: &[&str], code: i32, error: &Expect) {
 #[test]
 fn no_src() {
     let error = expect![[r#"
-        error: no src/ in [ROOT] or any parent folder: run this inside a repository, or pass --root
+        error: neither src/ nor xtask.toml in [ROOT] or any parent folder: run this inside a repository, or pass --root
     "#]];
     fails(&Workspace::new(), &["build"], 2, &error);
 }

@@ -72,7 +72,7 @@ fn random_word(rng: &mut Rng) -> String {
 fn ours(word: &str) -> Result<String, String> {
     // A letter on both sides, as FROM takes no empty name.
     let text = format!("{ARGS}FROM x{word}y\n");
-    match parser::parse(text.as_bytes(), &BTreeMap::new()) {
+    match parser::parse(text.as_bytes(), &BTreeMap::new(), None) {
         Ok(read) => Ok(read.uses[0].reference.clone()),
         // Most words are no image references.
         Err(ParseError::Reference { reference, .. }) => Ok(reference),

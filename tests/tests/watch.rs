@@ -6,9 +6,12 @@ use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use rustix::process::Signal;
-use tests::engine::{cli_build, image_tree};
+use tests::engine::{cli_build, docker, image_tree};
 use tests::{Running, Workspace};
 
 const COPY: &str = "FROM scratch\nCOPY app /\n";
@@ -353,6 +356,33 @@ fn hooks_that_declare_nothing_are_warned_of_once_also_if_they_come_later() {
     running.interrupt();
     let output = running.finish().exits_with(0);
     assert_eq!(output.stderr.matches("what the hooks of ").count(), 2, "{}", output.stderr);
+}
+
+#[test]
+fn a_save_is_not_lost_while_others_use_the_engine() {
+    let workspace = three();
+    let mut running = watch(&workspace, &["c"]);
+    let (other, image) = (workspace.own("tt-other"), workspace.own("tt-c"));
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                docker(&["tag", &image, &other]);
+                // The engine is silent for long enough that somebody looks.
+                thread::sleep(Duration::from_millis(310));
+            }
+        });
+        for count in 2..12 {
+            workspace.save("src/c/app/x", &count.to_string());
+            running.wait_for("changed: src/c/app/x");
+            running.wait_for("watching: ");
+            thread::sleep(Duration::from_millis(37 * count));
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    assert!(image_tree(&image)["x"].ends_with("11"));
+    running.interrupt();
+    let _ = running.finish().exits_with(0);
 }
 
 #[test]

@@ -187,5 +187,6 @@ pub fn reading(state: &State) -> WorkspaceOptions {
         build_args: word.into_iter().collect(),
         flavor: state.flavor().map(str::to_owned),
         whole_context: state.is_whole,
+        ..WorkspaceOptions::default()
     }
 }

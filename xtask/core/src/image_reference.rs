@@ -4,8 +4,8 @@
 //! `distribution/reference`. It names an image of the workspace if it has no digest, its
 //! tag is `latest` or missing, and its repository is the image's name, with or without the
 //! configured registry's `domain/namespace`. With that prefix, the configured tag counts
-//! too: these are the references that `push` creates. Everything else is an external image,
-//! which the engine resolves.
+//! too: these are the references that `push` creates. An image whose name has a tag is named
+//! by that tag alone. Everything else is an external image, which the engine resolves.
 
 use std::fmt;
 
@@ -32,33 +32,40 @@ impl<'a> Reference<'a> {
         Self { repository, tag, digest }
     }
 
-    /// The name that this reference has as an image of the workspace: its repository
-    /// without Docker Hub's implied prefix, or without the configured registry's. The
-    /// caller checks whether the workspace has such an image. `None` if the reference can
+    /// The names that this reference can have as an image of the workspace, the most exact first:
+    /// its repository without Docker Hub's implied prefix, or without that of one of the
+    /// `registries`, and with its tag, if it has one that says more. Empty if the reference can
     /// only name an external image.
-    pub fn local_name(&self, registry: Option<&RegistryNames>) -> Option<&'a str> {
+    pub fn local_names(&self, registries: &[RegistryNames]) -> Vec<String> {
         if self.digest.is_some() {
-            return None;
+            return Vec::new();
         }
-        let pushed = registry.and_then(|registry| self.name_in_registry(registry));
-        let is_latest = self.tag.is_none_or(|tag| tag == "latest");
-        if !is_latest {
-            let configured = registry.and_then(|registry| registry.tag.as_deref());
-            return pushed.filter(|_| self.tag == configured);
-        }
-        let plain = ["docker.io/library/", "index.docker.io/library/", "library/"]
+        let pushed = registries.iter().filter_map(|registry| {
+            let name = self.name_in_registry(registry)?;
+            Some((name, self.tag.is_some() && self.tag == registry.tag.as_deref()))
+        });
+        let plain = ["docker.io/library/", "index.docker.io/library/", "library/", "docker.io/"]
             .iter()
-            .find_map(|prefix| self.repository.strip_prefix(prefix))
-            .or_else(|| self.repository.strip_prefix("docker.io/"));
-        pushed.or(plain).or(Some(self.repository)).filter(|name| !name.contains('/'))
+            .find_map(|prefix| self.repository.strip_prefix(prefix));
+        let plain = plain.into_iter().chain([self.repository]).map(|name| (name, false));
+        let names: Vec<(&str, bool)> = pushed.chain(plain).collect();
+        let tag = self.tag.unwrap_or("latest");
+        let tagged = names.iter().map(|(name, _)| format!("{name}:{tag}"));
+        let is_untagged = |is_current: &bool| *is_current || tag == "latest";
+        let untagged = names.iter().filter(|(_, is_current)| is_untagged(is_current));
+        tagged.chain(untagged.map(|(name, _)| (*name).to_owned())).collect()
     }
 
-    /// The name after the registry's prefix, if it is a single path component.
+    /// The name after the registry's prefix.
     fn name_in_registry(&self, registry: &RegistryNames) -> Option<&'a str> {
         let prefix = registry.prefix.as_str();
         let hub = || self.repository.strip_prefix(prefix.strip_prefix("docker.io/")?);
-        let name = self.repository.strip_prefix(prefix).or_else(hub)?.strip_prefix('/')?;
-        (!name.contains('/')).then_some(name)
+        self.repository.strip_prefix(prefix).or_else(hub)?.strip_prefix('/')
+    }
+
+    /// The repository, without the tag.
+    pub fn repository(&self) -> &'a str {
+        self.repository
     }
 
     /// The last path component of the repository.
@@ -313,7 +320,9 @@ mod tests {
                 prefix: prefix.to_owned(),
                 tag: Some("v1".to_owned()),
             });
-            let found = Reference::parse(text).local_name(registry.as_ref());
+            let registries: Vec<RegistryNames> = registry.into_iter().collect();
+            let names = Reference::parse(text).local_names(&registries);
+            let found = names.iter().map(String::as_str).find(|name| *name == "base");
             assert_eq!(found, expected, "{text} under {prefix:?}");
         }
     }

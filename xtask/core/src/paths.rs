@@ -1,5 +1,11 @@
 //! Names of files and folders in a workspace.
 
+/// The file that says which images there are, relative to the workspace root.
+pub const CONFIG_FILE: &str = "xtask.toml";
+
+/// The file with what a context leaves out, in the context's folder.
+pub(crate) const IGNORE_FILE: &str = ".dockerignore";
+
 /// The folder that holds the components, relative to the workspace root.
 pub const SRC: &str = "src";
 
@@ -28,4 +34,13 @@ pub const STATE: &str = "target/xtask";
 /// A component's folder, relative to the workspace root.
 pub fn component_dir(name: &str) -> String {
     format!("{SRC}/{name}")
+}
+
+/// A path below a folder, both relative to the workspace root, which is the folder "".
+pub fn join(folder: &str, path: &str) -> String {
+    match (folder, path) {
+        ("", path) => path.to_owned(),
+        (folder, "") => folder.to_owned(),
+        (folder, path) => format!("{folder}/{path}"),
+    }
 }

@@ -54,18 +54,12 @@ impl<'a, E: Engine> BaseImages<'a, E> {
         Self { round, images, external: RefCell::default(), pulls: RefCell::default() }
     }
 
-    /// The bases of an image that the workspace does not make.
-    pub(crate) fn external<'i>(&self, image: &'i Image) -> Vec<&'i ImageUse> {
-        let is_external = |used: &&ImageUse| used.is_reached && used.local.is_none();
-        image.uses.iter().filter(is_external).collect()
-    }
-
     /// The ids of all bases of an image that the engine has, and whether an external one has
     /// `ONBUILD` instructions.
     pub(crate) async fn ids(&self, image: &Image) -> Result<(Bases, bool), StepError> {
         let mut ids = Bases::new();
         let mut has_onbuild = false;
-        for used in self.external(image) {
+        for used in image.external_bases() {
             if let Some(base) = self.find(image, used).await? {
                 has_onbuild |= base.has_onbuild;
                 ids.insert(used.reference.clone(), base.id);
@@ -155,7 +149,7 @@ impl<'a, E: Engine> BaseImages<'a, E> {
 
     /// The credentials for the registries of an image's external bases.
     pub(crate) async fn credentials(&self, image: &Image) -> Logins {
-        let external = self.external(image);
+        let external = image.external_bases();
         let domains = domains_of(external.iter().map(|used| used.reference.as_str()));
         self.round.engine.credentials(domains, self.round.registry).await
     }

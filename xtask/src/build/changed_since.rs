@@ -38,14 +38,15 @@ pub(crate) fn changed(
     let trees = TreeCache::new(root, Memory::new());
     let is_changed = |id: &ComponentId| {
         let component = &workspace.components[*id];
-        let dir = PathBuf::from(component.dir.clone());
+        let dir = Path::new(&component.dir);
         let inputs = component.inputs.as_ref().map(|(_, inputs)| inputs);
         let is_input = |path: &PathBuf| {
             let Some(inputs) = inputs else { return false };
             let overlaps = |start: &Path| start.starts_with(path) || path.starts_with(start);
             inputs.declares(path) || (root.join(path).is_dir() && inputs.base_paths().any(overlaps))
         };
-        let is_own = |path: &PathBuf| path.starts_with(&dir) || dir.starts_with(path);
+        let is_own =
+            |path: &PathBuf| dir.starts_with(path) || workspace.touched_by(path).contains(id);
         let leads_to = |target: PathBuf| paths.iter().any(|path| path.starts_with(&target));
         // What else a broken component depends on is unknown.
         !component.problems.is_empty()

@@ -90,14 +90,21 @@ mod tests {
 
     use xtask_core::dockerfile::parser;
     use xtask_core::staleness::fingerprint::Recipe;
+    use xtask_core::workspace::config::settings::ImageSettings;
 
     use super::*;
 
     fn image(text: &str) -> Image {
-        let parsed = parser::parse(text.as_bytes(), &BTreeMap::new()).unwrap();
+        let parsed = parser::parse(text.as_bytes(), &BTreeMap::new(), None).unwrap();
         Image {
             name: "a".to_owned(),
             dockerfile: "src/a/build/a.dockerfile".to_owned(),
+            context: "src/a".to_owned(),
+            shares_dockerfile: false,
+            settings: ImageSettings::default(),
+            build_args: BTreeMap::new(),
+            naming_args: parsed.naming_args,
+            base_has_onbuild: false,
             dockerfile_digest: blake3::hash(text.as_bytes()),
             uses: parsed.uses,
             args: parsed.args,

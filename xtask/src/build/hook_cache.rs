@@ -23,7 +23,9 @@ use xtask_core::context::spec::{ContextSpec, DependencyFolder};
 use xtask_core::plan::steps::Step;
 use xtask_core::problem::Problem;
 use xtask_core::staleness::engine_images::Comparison;
-use xtask_core::staleness::fingerprint::{Change, Fingerprint, IngredientKind, Manifest, Recipe};
+use xtask_core::staleness::fingerprint::{
+    self, Change, Fingerprint, IngredientKind, Manifest, Recipe,
+};
 use xtask_core::workspace::components::{Component, Image};
 use xtask_core::workspace::inputs::Inputs;
 
@@ -182,6 +184,15 @@ impl<'a, E: Engine> HookCache<'a, E> {
         let mut facts = Vec::new();
         for image in &component.images {
             facts.push((IngredientKind::Image, image.name.clone(), Vec::new()));
+            let args = image.settings.args.iter();
+            let args = args.map(|(name, arg)| (IngredientKind::Arg, name, &arg.value));
+            facts.extend(
+                args.map(|(kind, name, arg)| (kind, name.clone(), arg.clone().into_bytes())),
+            );
+            let settings = fingerprint::settings(image).into_iter();
+            facts.extend(
+                settings.map(|(key, value)| (IngredientKind::Setting, key, value.into_bytes())),
+            );
             let digest = image.dockerfile_digest.as_bytes().to_vec();
             facts.push((IngredientKind::Dockerfile, image.dockerfile.clone(), digest));
             for name in image.uses.iter().filter_map(|used| used.local.as_deref()) {

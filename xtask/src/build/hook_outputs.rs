@@ -198,7 +198,7 @@ impl<E> OutputTracker<'_, E> {
         if component.images.is_empty() || self.has_dependents(component) {
             return Ok((HookOutputs::default(), outputs));
         }
-        let specs = component.images.iter().map(|image| ContextSpec::own(component, image));
+        let specs = component.images.iter().map(ContextSpec::own);
         let ignores: Result<Vec<Dockerignore>, Problem> =
             specs.map(|spec| Ok(self.round.trees.ignore(&spec)?.0)).collect();
         let ignores = ignores.map_err(StepError::File)?;

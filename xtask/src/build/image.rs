@@ -1,6 +1,7 @@
 //! One image of a round: what it is made from is read and digested, and it is built unless
 //! the engine has an image made from just that.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tracing::debug;
@@ -52,12 +53,20 @@ impl ExpectedImage<'_> {
     }
 }
 
+/// The labels that identify an image as one of ours, and those that it has from `xtask.toml`.
+fn labels(image: &Image, expected: &ExpectedImage<'_>) -> BTreeMap<String, String> {
+    let given = image.settings.labels.iter();
+    let given = given.map(|(name, label)| (name.clone(), label.value.clone()));
+    let own = engine_images::labels(&expected.fingerprint, &expected.bases);
+    given.chain(own.into_iter().map(|(name, value)| (name.to_owned(), value))).collect()
+}
+
 impl<E: Engine> ImageBuilder<'_, E> {
     /// Makes one image, unless the engine has it.
     pub(crate) async fn make(&self, step: &Step, image: &Image) -> Result<Outcome, StepError> {
         let component = self.round.component(step);
         if self.round.options.pull {
-            self.bases.pull(component, image, &self.bases.external(image)).await?;
+            self.bases.pull(component, image, &image.external_bases()).await?;
         }
         let context = self.context(step, image).await?;
         let expected = self.expected(component, image, &context).await?;
@@ -72,7 +81,7 @@ impl<E: Engine> ImageBuilder<'_, E> {
         });
         let is_missing = |used: &&ImageUse| !expected.bases.contains_key(&used.reference);
         let missing: Vec<&ImageUse> =
-            self.bases.external(image).into_iter().filter(is_missing).collect();
+            image.external_bases().into_iter().filter(is_missing).collect();
         self.bases.pull(component, image, &missing).await?;
         self.build(step, image, &expected.fingerprint).await
     }
@@ -137,10 +146,11 @@ impl<E: Engine> ImageBuilder<'_, E> {
                 root: &round.workspace.root,
                 component: &component.name,
                 image: &image.name,
-                dockerfile: &component.dockerfile_in_context(image),
+                dockerfile: image.dockerfile_in_context(),
                 context: context.clone(),
-                build_args: &round.reading.build_args,
-                labels: &engine_images::labels(&expected.fingerprint, &expected.bases),
+                build_args: &image.build_args,
+                labels: &labels(image, &expected),
+                settings: &image.settings,
                 no_cache: round.options.no_cache,
                 credentials: &self.bases.credentials(image).await,
             };
@@ -214,9 +224,14 @@ impl<E: Engine> ImageBuilder<'_, E> {
             &image.dockerfile,
             *image.dockerfile_digest.as_bytes(),
         );
-        let build_args = &self.round.reading.build_args;
-        for (name, value) in fingerprint::relevant_args(build_args, &image.args, has_onbuild) {
+        let has_onbuild = has_onbuild || image.base_has_onbuild;
+        for (name, value) in
+            fingerprint::relevant_args(&image.build_args, |name| image.reads_arg(name), has_onbuild)
+        {
             recipe.add(IngredientKind::Arg, name, value);
+        }
+        for (name, value) in fingerprint::settings(image) {
+            recipe.add(IngredientKind::Setting, name, value);
         }
         for hook in component.pre_hook.iter().chain(&component.post_hook) {
             recipe.add(IngredientKind::Hook, hook, self.hook_digest(hook)?);

@@ -179,7 +179,7 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
             self.known.borrow_mut().engine_images.remove(id);
             return Ok(false);
         }
-        self.round.engine.tag(id, &image.name, "latest").await.map_err(failed)?;
+        self.tag(id, &image.name).await.map_err(failed)?;
         self.expect_restored(image, id);
         Ok(true)
     }
@@ -202,7 +202,7 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
         let found = match (built, named) {
             (Some(built), Some(named)) if named.id == built.id => built,
             (Some(built), _) => {
-                engine.tag(&built.id, &image.name, "latest").await.map_err(failed)?;
+                self.tag(&built.id, &image.name).await.map_err(failed)?;
                 built
             }
             (None, Some(named)) => named,
@@ -247,12 +247,15 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
         self.tag_aliases(image).await
     }
 
+    async fn tag(&self, image: &str, reference: &str) -> Result<(), EngineError> {
+        let (repository, tag) = image_reference::repository_and_tag(reference);
+        self.round.engine.tag(image, repository, tag).await
+    }
+
     async fn tag_aliases(&self, image: &Image) -> Result<(), StepError> {
         for alias in self.round.aliases(&image.name) {
             if self.id(alias) != self.id(&image.name) {
-                let (repository, tag) = image_reference::repository_and_tag(alias);
-                let tagged = self.round.engine.tag(&image.name, repository, tag).await;
-                tagged.map_err(|source| image_error(image, source))?;
+                self.tag(&image.name, alias).await.map_err(|source| image_error(image, source))?;
             }
         }
         Ok(())

@@ -198,7 +198,7 @@ pub(crate) fn read_workspace(
     let mut problems = Vec::new();
     let mut workspace = Workspace::read(root, options, &mut problems);
     let named = registry.map(RegistryConfig::names);
-    workspace.find_local_images(named.as_ref());
+    workspace.find_local_images(named.as_ref(), options.tag.as_deref());
     let graph = Graph::resolve(&mut workspace);
     for warning in &workspace.warnings {
         events.send(Event::Warning(warning.clone()));

@@ -301,7 +301,7 @@ impl<'a, E: Engine> StepRunner<'a, E> {
         let to = self.round.workspace.root.join(component.dir.clone());
         let trees = Arc::clone(self.round.trees);
         let dependencies = self.hook_cache.dependencies(step);
-        let images = component.images.iter().map(|image| ContextSpec::own(component, image));
+        let images = component.images.iter().map(ContextSpec::own);
         let images: Vec<ContextSpec> = images.collect();
         let copying = tokio::task::spawn_blocking(move || {
             let parts = trees.dependency_copies(&dependencies, &images)?;

@@ -132,9 +132,10 @@ impl StepError {
                 };
                 let found = excerpt::locate(&contents, named, &source.to_string());
                 let image = component.images.iter().find(|it| it.name == *image);
-                let hint = found.missing.zip(image).and_then(|(path, image)| {
-                    ContextSpec::own(component, image).explain_missing(root, &path)
-                });
+                let hint = found
+                    .missing
+                    .zip(image)
+                    .and_then(|(path, image)| ContextSpec::own(image).explain_missing(root, &path));
                 Location { line: found.line, hint, ..of_file(dockerfile) }
             }
             Self::Tree { .. } | Self::Cancelled | Self::Outdated => Location::default(),

@@ -11,7 +11,7 @@ use clap::{CommandFactory, Parser};
 use console::Style;
 use tokio::runtime::Handle;
 use xtask_core::escape;
-use xtask_core::paths::SRC;
+use xtask_core::paths::{CONFIG_FILE, SRC};
 use xtask_core::problem::{Problem, Problems};
 use xtask_core::workspace::components;
 
@@ -298,15 +298,17 @@ async fn graph(
 fn root(here: &Path, named: Option<&Path>) -> Result<PathBuf, Problems> {
     if let Some(named) = named {
         let root = here.join(named);
-        if root.join(SRC).is_dir() {
+        if root.join(SRC).is_dir() || root.join(CONFIG_FILE).exists() {
             return Ok(root);
         }
-        let message = "has no src/: --root must name the folder that contains src/";
+        let message =
+            "has neither src/ nor xtask.toml: --root must name the folder that contains one";
         return Err(Problem::of_file(named.display().to_string(), message).into());
     }
     components::find_root(here).ok_or_else(|| {
         let message = format!(
-            "no src/ in {} or any parent folder: run this inside a repository, or pass --root",
+            "neither src/ nor xtask.toml in {} or any parent folder: run this inside a repository, \
+             or pass --root",
             here.display()
         );
         Problem::of_request(message).into()

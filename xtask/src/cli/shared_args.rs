@@ -1,11 +1,13 @@
 //! Arguments that several commands share.
 
 use std::env::{self, VarError};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 use xtask_core::workspace::components::WorkspaceOptions;
+use xtask_core::workspace::config::Facts;
 
 use crate::cli::candidates;
 use crate::ui::reproduce;
@@ -142,6 +144,8 @@ impl DockerfileArgs {
                 .filter_map(|arg| Some((arg.name.clone(), arg.value.clone()?)))
                 .collect(),
             whole_context: self.whole_context,
+            tag: None,
+            facts: Facts { environment: env::vars_os().filter_map(utf8).collect(), branch: None },
         }
     }
 
@@ -152,6 +156,11 @@ impl DockerfileArgs {
         }
         options.flag("--whole-context", self.whole_context);
     }
+}
+
+/// A variable of the environment; none if it is not UTF-8.
+fn utf8((name, value): (OsString, OsString)) -> Option<(String, String)> {
+    Some((name.into_string().ok()?, value.into_string().ok()?))
 }
 
 impl ReadingArgs {

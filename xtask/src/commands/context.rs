@@ -178,7 +178,7 @@ fn context_without_generated(
     image: &Image,
     trees: &TreeCache,
 ) -> Result<Context, Problem> {
-    let own = ContextSpec::own(&workspace.components[step.component], image);
+    let own = ContextSpec::own(image);
     trees.context_without_generated(
         &own.with_dependencies(step.dependency_folders(workspace, &BTreeMap::new())),
     )
@@ -192,12 +192,12 @@ fn describe(
     trees: &TreeCache,
 ) -> Result<ImageContext, Problem> {
     let component = &workspace.components[step.component];
-    let spec = ContextSpec::own(component, image);
+    let spec = ContextSpec::own(image);
     let (ignore, ignore_file) = trees.ignore(&spec)?;
     let mut left_out: BTreeMap<usize, LeftOut> = BTreeMap::new();
     let mut unread = LeftOut::default();
     let sent: HashSet<PathBuf> = context.items().map(|item| item.path()).collect();
-    let own = (component.dir.clone(), PathBuf::new());
+    let own = (image.context.clone(), PathBuf::new());
     let others = step.received.iter().map(|id| {
         let component = &workspace.components[*id];
         (component.dir.clone(), Path::new(DEPENDENCY).join(&component.name))
@@ -208,7 +208,7 @@ fn describe(
             .map_err(|error| Problem::of_file(&dir, error.to_string()))?;
         for entry in tree.entries().iter().filter(|entry| entry.kind != Kind::Folder) {
             let path = path_in_context.join(&entry.path).to_string_lossy().into_owned();
-            let is_dockerfile = Path::new(&path) == spec.dockerfile;
+            let is_dockerfile = spec.elsewhere.is_none() && Path::new(&path) == spec.dockerfile;
             if is_dockerfile || sent.contains(Path::new(&path)) {
                 continue;
             }
@@ -229,8 +229,7 @@ fn describe(
         image: image.name.clone(),
         dockerfile: image.dockerfile.clone(),
         context,
-        ignore_file: ignore_file
-            .map(|file| format!("{}/{}", component.dir.clone(), file.display())),
+        ignore_file: ignore_file.map(|file| file.display().to_string()),
         left_out,
         unread,
         hooks: hooks.collect(),

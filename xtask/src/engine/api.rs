@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use tokio::task::JoinSet;
 use xtask_core::context::build_context::Context;
 use xtask_core::staleness::engine_images::{EngineImages, TrackedImage};
+use xtask_core::workspace::config::settings::ImageSettings;
 use xtask_core::workspace::registry_config::RegistryConfig;
 
 use crate::engine::credentials::Logins;
@@ -117,8 +118,10 @@ pub struct BuildRequest<'a> {
     pub context: Context,
     /// Values for the Dockerfile's `ARG`s.
     pub build_args: &'a BTreeMap<String, String>,
-    /// The labels that identify the image as one of ours.
-    pub labels: &'a BTreeMap<&'static str, String>,
+    /// The labels of the image.
+    pub labels: &'a BTreeMap<String, String>,
+    /// What `xtask.toml` says about the image.
+    pub(crate) settings: &'a ImageSettings,
     pub(crate) no_cache: bool,
     pub(crate) credentials: &'a Logins,
 }

@@ -25,6 +25,7 @@ use hyper::Request;
 use hyper::body::{Body, Frame};
 use tokio_stream::wrappers::ReceiverStream;
 use xtask_core::context::archive;
+use xtask_core::workspace::config::settings::ImageSettings;
 
 use crate::engine::api::BuildRequest;
 use crate::engine::builder::Builder;
@@ -161,7 +162,11 @@ impl Build<'_> {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
-        let mut request = Request::post(format!("/build?{}", query(options)?))
+        let hosts = self.request.settings.extra_hosts.iter();
+        let hosts =
+            hosts.map(|(name, address)| ("extrahosts", format!("{name}:{}", address.value)));
+        let hosts = query(&hosts.collect::<Vec<_>>())?;
+        let mut request = Request::post(format!("/build?{}&{hosts}", query(options)?))
             .header("Host", address.host())
             .header("Content-Type", "application/x-tar");
         // BuildKit gets credentials from its session.
@@ -271,8 +276,20 @@ fn options(request: &BuildRequest<'_>) -> BuildImageOptionsBuilder {
     let args: HashMap<&str, &str> =
         request.build_args.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let labels: HashMap<&str, &str> =
-        request.labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    BuildImageOptionsBuilder::default()
+        request.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let ImageSettings { target, network, cache_from, .. } = request.settings;
+    let mut options = BuildImageOptionsBuilder::default();
+    if let Some(target) = target {
+        options = options.target(&target.value);
+    }
+    if let Some(network) = network {
+        options = options.networkmode(&network.value);
+    }
+    if !cache_from.is_empty() {
+        let images: Vec<&str> = cache_from.iter().map(|image| image.value.as_str()).collect();
+        options = options.cachefrom(&images);
+    }
+    options
         .t(request.image)
         .dockerfile(request.dockerfile)
         .buildargs(&args)

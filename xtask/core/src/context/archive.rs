@@ -17,10 +17,8 @@ use crate::context::build_context::{Context, ContextEntry, HardLinks};
 use crate::context::read_ahead::{self, ReadAhead};
 use crate::context::tree::Kind;
 use crate::context::verified_reader::{VerifiedReader, changed_while_sending};
-use crate::paths::DEPENDENCY;
+use crate::paths::{DEPENDENCY, IGNORE_FILE};
 use crate::regular_file::with_path;
-
-const IGNORE_FILE: &str = ".dockerignore";
 
 /// The name of the Dockerfile in the archive, if it is not at its own path: builders follow no
 /// link out of an archive.

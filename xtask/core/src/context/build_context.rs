@@ -106,17 +106,18 @@ impl ContextEntry<'_> {
 }
 
 impl ContextPart {
-    /// A component's own folder, for the Dockerfile at `dockerfile` in it.
+    /// The folder that is sent, for the Dockerfile at `dockerfile` in it, if it is in it.
     pub(crate) fn own(
         shown: String,
         tree: Arc<Tree>,
         ignore: &Dockerignore,
-        dockerfile: &Path,
+        dockerfile: Option<&Path>,
     ) -> Self {
         let mut part =
             Self { shown, at: PathBuf::new(), tree, included: Vec::new(), ignored: None };
         part.keep(ignore, |entry| !entry.path.as_os_str().is_empty());
-        if let Some(index) = part.tree.find(dockerfile).and_then(|index| u32::try_from(index).ok())
+        let found = dockerfile.and_then(|dockerfile| part.tree.find(dockerfile));
+        if let Some(index) = found.and_then(|index| u32::try_from(index).ok())
             && let Err(position) = part.included.binary_search(&index)
         {
             part.included.insert(position, index);
@@ -383,14 +384,6 @@ impl HardLinks {
     }
 }
 
-/// The possible ignore files for a Dockerfile, relative to the context. The first one that
-/// exists applies: `NAME.dockerfile.dockerignore`, or else `.dockerignore`.
-pub(crate) fn ignore_files(dockerfile: &Path) -> [PathBuf; 2] {
-    let mut own = dockerfile.as_os_str().as_bytes().to_vec();
-    own.extend(b".dockerignore");
-    [PathBuf::from(OsStr::from_bytes(&own)), PathBuf::from(".dockerignore")]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -450,7 +443,7 @@ mod tests {
         symlink("/etc", dir.path().join("link")).unwrap();
         let ignore = Dockerignore::parse("build").unwrap();
         let dockerfile = Path::new("build/a.dockerfile");
-        let part = ContextPart::own("src/a".into(), tree(dir.path()), &ignore, dockerfile);
+        let part = ContextPart::own("src/a".into(), tree(dir.path()), &ignore, Some(dockerfile));
         assert_eq!(paths(&part), ["build/a.dockerfile", "link"]);
         assert_eq!(part.entries().last().unwrap().kind, Kind::Link);
     }

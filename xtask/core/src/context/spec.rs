@@ -1,16 +1,15 @@
-//! Specifies a build context without reading it: a component's folder, the part of it that
-//! its Dockerfile can read, and the components that are sent under `dependency/`.
+//! Specifies a build context without reading it: a folder, mostly a component's own, the part
+//! of it that the Dockerfile can read, and the components that are sent under `dependency/`.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::context::build_context::ignore_files;
 use crate::context::dockerignore::Dockerignore;
 use crate::digest::Digest;
 use crate::dockerfile::context_reads::ContextReads;
 use crate::escape;
-use crate::paths::{DEPENDENCY, GENERATED};
+use crate::paths::{DEPENDENCY, GENERATED, IGNORE_FILE};
 use crate::problem::{Problem, did_you_mean};
 use crate::regular_file;
 use crate::workspace::components::{Component, Image};
@@ -30,10 +29,14 @@ pub struct DependencyFolder {
 /// The specification of a build context.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ContextSpec {
-    /// The component's folder, relative to the root.
+    /// The folder that is sent, relative to the root.
     pub dir: String,
-    /// The path of the Dockerfile, relative to that folder.
+    /// The path of the Dockerfile, relative to that folder, or to `elsewhere`.
     pub dockerfile: PathBuf,
+    /// The folder of the Dockerfile, relative to the root, if it is not in `dir`.
+    pub elsewhere: Option<String>,
+    /// The image, if others are made from the same Dockerfile.
+    pub variant: Option<String>,
     /// The files of the context that the Dockerfile can read.
     pub context_reads: ContextReads,
     /// The digest of the Dockerfile that `context_reads` was computed from.
@@ -57,11 +60,12 @@ impl DependencyFolder {
 
 impl ContextSpec {
     /// The context of an image, without dependencies.
-    pub fn own(component: &Component, image: &Image) -> Self {
-        let dockerfile = PathBuf::from(component.dockerfile_in_context(image));
+    pub fn own(image: &Image) -> Self {
         Self {
-            dir: component.dir.clone(),
-            dockerfile,
+            dir: image.context.clone(),
+            dockerfile: image.dockerfile_in_context().into(),
+            elsewhere: image.dockerfile_folder_elsewhere().map(str::to_owned),
+            variant: image.shares_dockerfile.then(|| image.name.clone()),
             context_reads: image.context_reads.clone(),
             dockerfile_digest: image.dockerfile_digest,
             dependencies: Vec::new(),
@@ -73,14 +77,32 @@ impl ContextSpec {
         Self { dependencies, ..self }
     }
 
-    /// The ignore rules, and the path of their file, relative to the component's folder.
-    pub(crate) fn ignore_rules(
-        &self,
-        root: &Path,
-    ) -> Result<(Dockerignore, Option<PathBuf>), Problem> {
-        for file in ignore_files(&self.dockerfile) {
-            let shown = format!("{}/{}", self.dir, file.display());
-            let path = root.join(&shown);
+    /// The path of the Dockerfile, relative to the root.
+    pub(crate) fn dockerfile_path(&self) -> PathBuf {
+        Path::new(self.elsewhere.as_ref().unwrap_or(&self.dir)).join(&self.dockerfile)
+    }
+
+    /// The possible ignore files, relative to the root. The first one that exists applies:
+    /// `DOCKERFILE.dockerignore`, or else the context's `.dockerignore`.
+    fn ignore_files(&self) -> [PathBuf; 2] {
+        let mut own = self.dockerfile_path().into_os_string();
+        own.push(IGNORE_FILE);
+        [PathBuf::from(own), Path::new(&self.dir).join(IGNORE_FILE)]
+    }
+
+    /// The files that builders read for themselves, relative to the context.
+    pub(crate) fn read_by_builders(&self) -> Vec<PathBuf> {
+        let ignore_files = self.ignore_files();
+        let in_context = |file: &PathBuf| file.strip_prefix(&self.dir).ok().map(Path::to_owned);
+        let own = self.elsewhere.is_none().then(|| self.dockerfile.clone());
+        own.into_iter().chain(ignore_files.iter().filter_map(in_context)).collect()
+    }
+
+    /// The ignore rules, and the path of their file, relative to the root.
+    pub fn ignore_rules(&self, root: &Path) -> Result<(Dockerignore, Option<PathBuf>), Problem> {
+        for file in self.ignore_files() {
+            let shown = file.display().to_string();
+            let path = root.join(&file);
             match regular_file::read_to_string(&path) {
                 Ok(text) => {
                     let ignore = Dockerignore::parse(&text)
@@ -105,7 +127,7 @@ impl ContextSpec {
             && let Some(line) = ignore.line_for(path)
         {
             let file = file.display();
-            return Some(format!("{}/{file}:{line} excludes '{shown}' from the context", self.dir));
+            return Some(format!("{file}:{line} excludes '{shown}' from the context"));
         }
         let on_disk = self.on_disk(root, Path::new(path), true)?;
         if on_disk.symlink_metadata().is_ok() {
@@ -117,7 +139,8 @@ impl ContextSpec {
             siblings.filter_map(|entry| entry.file_name().into_string().ok()).collect();
         let name = path.rsplit('/').next().unwrap_or(path);
         let hint = did_you_mean(name, siblings.iter().map(String::as_str));
-        Some(format!("the context, {}, has no '{shown}'{hint}", self.dir))
+        let dir = if self.dir.is_empty() { "the root" } else { self.dir.as_str() };
+        Some(format!("the context, {dir}, has no '{shown}'{hint}"))
     }
 
     /// The path in the file system of a path in the context; `None` if nothing can be there.

@@ -14,7 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::context::build_context::{Context, ContextPart, ignore_files};
+use crate::context::build_context::{Context, ContextPart};
 use crate::context::dockerignore::Dockerignore;
 use crate::context::hook_outputs::HookOutputs;
 use crate::context::prune;
@@ -22,7 +22,7 @@ use crate::context::spec::{ContextSpec, DependencyFolder};
 use crate::context::tree::{Entry, Kind, Remembered, Tree, Wanted, unreadable};
 use crate::context::verified_reader::changed_while_sending;
 use crate::dockerfile::context_reads::{ContextReads, Reach};
-use crate::paths::{BUILD, SRC, TEMPORARY};
+use crate::paths::{BUILD, SRC, STATE, TEMPORARY};
 use crate::problem::Problem;
 use crate::regular_file::with_path;
 use crate::workspace::components::stray_dockerfile;
@@ -53,8 +53,8 @@ struct CacheState {
     version: u64,
     trees: HashMap<String, Arc<Tree>>,
     contexts: HashMap<ContextSpec, Context>,
-    /// The folders and Dockerfiles that read their whole context because of their bases.
-    reads_all: HashSet<(String, PathBuf)>,
+    /// The contexts that are read as a whole because of the bases of their Dockerfiles.
+    reads_all: HashSet<ReadsKey>,
     /// The outputs of hooks in components, by folder.
     outputs: HashMap<String, HookOutputs>,
     /// Outputs that a dry run excludes, because a build would move them away, by folder.
@@ -156,17 +156,18 @@ impl TreeCache {
         of: &ContextSpec,
         own: &ContextPart,
     ) -> io::Result<Option<ContextPart>> {
-        if own.has_file(&of.dockerfile) {
+        if of.elsewhere.is_none() && own.has_file(&of.dockerfile) {
             return Ok(None);
         }
-        let folder = self.root.join(&of.dir);
+        let dir = of.elsewhere.as_ref().unwrap_or(&of.dir);
+        let folder = self.root.join(dir);
         let tree = match Tree::of_linked_file(&folder, &of.dockerfile) {
             Ok(tree) => tree,
             // The engine reports it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let file = ContextPart::without(of.dir.clone(), Arc::new(tree), &[]);
+        let file = ContextPart::without(dir.clone(), Arc::new(tree), &[]);
         // The fingerprint has what was parsed.
         if file.digest(&of.dockerfile)? != Some(of.dockerfile_digest) {
             return Err(with_path(&folder.join(&of.dockerfile))(changed_while_sending()));
@@ -181,17 +182,18 @@ impl TreeCache {
         ignore: &Dockerignore,
         has_generated: bool,
     ) -> io::Result<Option<Vec<ContextPart>>> {
-        let key = (of.dir.clone(), of.dockerfile.clone());
+        let key = reads_key(of);
         if of.context_reads == ContextReads::All || self.state().reads_all.contains(&key) {
             return Ok(None);
         }
-        let [first, second] = ignore_files(&of.dockerfile);
-        let always = [of.dockerfile.clone(), first, second];
+        let always = of.read_by_builders();
         let own = self.readable(of, ignore, &always)?;
         let mut parts = vec![self.own_part(of, own, ignore)?];
         // A hook may have changed the Dockerfile since it was parsed.
         let own = &parts[0];
-        if own.has_file(&of.dockerfile) && own.digest(&of.dockerfile)? != Some(of.dockerfile_digest)
+        if of.elsewhere.is_none()
+            && own.has_file(&of.dockerfile)
+            && own.digest(&of.dockerfile)? != Some(of.dockerfile_digest)
         {
             return Ok(None);
         }
@@ -220,11 +222,11 @@ impl TreeCache {
     /// Sets whether a Dockerfile reads its whole context because of its bases.
     pub fn set_reads_all(&self, of: &ContextSpec, reads_all: bool) {
         let mut state = self.state();
-        let key = (of.dir.clone(), of.dockerfile.clone());
+        let key = reads_key(of);
         let is_changed =
             if reads_all { state.reads_all.insert(key) } else { state.reads_all.remove(&key) };
         if is_changed {
-            let is_other = |it: &ContextSpec| it.dir != of.dir || it.dockerfile != of.dockerfile;
+            let is_other = |it: &ContextSpec| reads_key(it) != reads_key(of);
             state.contexts.retain(|it, _| is_other(it));
             state.version += 1;
         }
@@ -314,7 +316,8 @@ impl TreeCache {
         tree: Arc<Tree>,
         ignore: &Dockerignore,
     ) -> io::Result<ContextPart> {
-        let mut part = ContextPart::own(of.dir.clone(), tree, ignore, &of.dockerfile);
+        let dockerfile = of.elsewhere.is_none().then_some(of.dockerfile.as_path());
+        let mut part = ContextPart::own(of.dir.clone(), tree, ignore, dockerfile);
         let hidden = self.state().hidden.get(&of.dir).cloned();
         hidden.map_or(Ok(()), |hidden| hidden.exclude_from(&mut part))?;
         Ok(part)
@@ -401,7 +404,7 @@ impl TreeCache {
 
     /// Whether a path of a context can be read by its Dockerfile or its bases.
     fn can_read(&self, of: &ContextSpec, path: &Path) -> bool {
-        let key = (of.dir.clone(), of.dockerfile.clone());
+        let key = reads_key(of);
         of.context_reads.reach(path) != Reach::Unread || self.state().reads_all.contains(&key)
     }
 
@@ -476,7 +479,10 @@ impl TreeCache {
         let state = self.state();
         let exists = |name: &&String| match name.split_once('#') {
             Some((dir, INPUTS | FOLLOWED)) => self.root.join(dir).exists(),
-            Some((dir, file)) => self.root.join(dir).join(file).exists(),
+            Some((_, file)) => {
+                let file = file.split_once('#').map_or(file, |(file, _)| file);
+                self.root.join(file).exists()
+            }
             None => self.root.join(name).exists(),
         };
         state.is_dirty.then(|| {
@@ -493,7 +499,7 @@ impl TreeCache {
         ignore_file: Option<&Path>,
     ) -> io::Result<Arc<Tree>> {
         let Some(file) = ignore_file else { return self.whole(&of.dir) };
-        self.partial(&of.dir, file, |path| {
+        self.partial(of, file, |path| {
             let is_build_file = path.starts_with(BUILD) || of.dockerfile.starts_with(path);
             Wanted::itself_if(is_build_file || ignore.may_keep(&path.to_string_lossy()))
         })
@@ -506,7 +512,7 @@ impl TreeCache {
         ignore: &Dockerignore,
         always: &[PathBuf],
     ) -> io::Result<Arc<Tree>> {
-        self.partial(&of.dir, &of.dockerfile, |path| {
+        self.partial(of, &of.dockerfile_path(), |path| {
             let is_parent = |always: &PathBuf| always.starts_with(path);
             if always.iter().any(is_parent) || is_dockerfile(path) {
                 return Wanted::Itself;
@@ -520,18 +526,23 @@ impl TreeCache {
         })
     }
 
-    /// The part of a folder that is `wanted`, or all of it, if that is cached. `file`, relative
-    /// to the folder, is the file that the filter depends on: it makes the cache key.
+    /// The part of a context's folder that is `wanted`, or all of it, if that is cached. `file`,
+    /// relative to the root, is the file that the filter depends on: it makes the cache key,
+    /// with the image if others share that file.
     fn partial(
         &self,
-        dir: &str,
+        of: &ContextSpec,
         file: &Path,
         wanted: impl Fn(&Path) -> Wanted,
     ) -> io::Result<Arc<Tree>> {
+        let dir = &of.dir;
         if let Some(whole) = self.state().trees.get(dir) {
             return Ok(Arc::clone(whole));
         }
-        let name = format!("{dir}#{}", file.display());
+        let mut name = format!("{dir}#{}", file.display());
+        if let Some(variant) = &of.variant {
+            name.push_str(&format!("#{variant}"));
+        }
         self.tree(&name, |known| self.walk(dir, wanted, known))
     }
 
@@ -546,11 +557,23 @@ impl TreeCache {
         known: &[Remembered],
     ) -> io::Result<Tree> {
         let folder = self.root.join(dir);
-        if !self.without_temporary.contains(dir) {
+        let state = Path::new(STATE).strip_prefix(dir).ok();
+        let has_temporary = !self.without_temporary.contains(dir);
+        if state.is_none() && has_temporary {
             return Tree::read_filtered(&folder, wanted, known);
         }
         let is_temporary = |path: &Path| TEMPORARY.iter().any(|name| path.starts_with(name));
-        let wanted = |path: &Path| if is_temporary(path) { Wanted::Nothing } else { wanted(path) };
+        let is_left_out = |path: &Path| {
+            (!has_temporary && is_temporary(path)) || state.is_some_and(|it| path.starts_with(it))
+        };
+        // What holds for a folder holds for all in it, so the folders above the state are looked
+        // at one by one.
+        let may_hold = |path: &Path| state.is_some_and(|state| state.starts_with(path));
+        let wanted = |path: &Path| match wanted(path) {
+            _ if is_left_out(path) => Wanted::Nothing,
+            Wanted::All if may_hold(path) => Wanted::Itself,
+            other => other,
+        };
         Tree::read_filtered(&folder, wanted, known)
     }
 
@@ -594,8 +617,7 @@ impl TreeCache {
         Ok(Arc::clone(state.trees.entry(name.to_owned()).or_insert(tree)))
     }
 
-    /// The ignore rules for a Dockerfile, and the path of their file, relative to the
-    /// component's folder.
+    /// The ignore rules for a Dockerfile, and the path of their file, relative to the root.
     pub fn ignore(&self, of: &ContextSpec) -> Result<(Dockerignore, Option<PathBuf>), Problem> {
         of.ignore_rules(&self.root)
     }
@@ -610,6 +632,13 @@ impl TreeCache {
     fn state(&self) -> MutexGuard<'_, CacheState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Which context of which Dockerfile, for which image, if several share that.
+type ReadsKey = (String, PathBuf, Option<String>);
+
+fn reads_key(of: &ContextSpec) -> ReadsKey {
+    (of.dir.clone(), of.dockerfile_path(), of.variant.clone())
 }
 
 fn is_dockerfile(path: &Path) -> bool {
@@ -651,8 +680,10 @@ mod tests {
     }
 
     fn spec(dockerfile: &str) -> ContextSpec {
-        let parsed = parser::parse(dockerfile.as_bytes(), &BTreeMap::new()).unwrap();
+        let parsed = parser::parse(dockerfile.as_bytes(), &BTreeMap::new(), None).unwrap();
         ContextSpec {
+            elsewhere: None,
+            variant: None,
             dir: "src/a".into(),
             dockerfile: "Dockerfile".into(),
             context_reads: parsed.context_reads,
@@ -720,7 +751,7 @@ mod tests {
         let trees = TreeCache::new(dir.path(), Memory::new());
         trees.context(&spec(text)).unwrap();
         let state = trees.state();
-        let walked = state.trees["src/a#Dockerfile"].entries().iter();
+        let walked = state.trees["src/a#src/a/Dockerfile"].entries().iter();
         let walked: Vec<String> = walked.map(|entry| entry.path.display().to_string()).collect();
         assert_eq!(walked, ["", "Dockerfile", "d", "d/e", "d/e/z"]);
         assert_eq!(state.trees.len(), 1);

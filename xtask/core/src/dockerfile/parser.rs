@@ -15,10 +15,11 @@ use std::fmt;
 
 use crate::dockerfile::context_reads::ContextReads;
 use crate::dockerfile::lexer::{self, LexError, Value};
-use crate::dockerfile::platform_args::platform_variables;
+use crate::dockerfile::platform_args::{is_predefined, platform_variables};
 use crate::dockerfile::provenance::Provenance;
 use crate::dockerfile::syntax::{Instruction, Keyword, Syntax, mount_fields};
 use crate::image_reference::{self, ReferenceError};
+use crate::problem::did_you_mean;
 
 /// The parts of a Dockerfile that matter to this tool.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct Dockerfile {
     pub uses: Vec<ImageUse>,
     /// The names of all `ARG`s, in any stage.
     pub args: Vec<String>,
+    /// Those of them before the first `FROM` that do nothing but name images.
+    pub naming_args: BTreeSet<String>,
     /// The files of its context that it can read.
     pub context_reads: ContextReads,
     /// Whether it has `ONBUILD` instructions, which run in builds `FROM` its image.
@@ -46,7 +49,9 @@ pub struct ImageUse {
     pub via: Via,
     /// The value of `FROM --platform=`, with its variables expanded.
     pub platform: Option<String>,
-    /// Whether the last stage, which is the one that is built, depends on it.
+    /// The `ARG`s that the reference depends on.
+    pub args: BTreeSet<String>,
+    /// Whether the stage that is built depends on it.
     pub is_reached: bool,
     /// The image of the workspace that it is. A Dockerfile alone does not tell: reading the
     /// workspace sets it.
@@ -110,7 +115,10 @@ pub enum ParseError {
         message: String,
     },
     /// The image of a `FROM` is empty after its variables are expanded.
-    #[error("FROM {written} expands to nothing: set the ARG's default, or use --build-arg")]
+    #[error(
+        "FROM {written} expands to nothing: set the ARG's default, 'args' in xtask.toml, or use \
+         --build-arg"
+    )]
     EmptyFrom {
         /// The instruction's line, starting at 1.
         line: usize,
@@ -139,6 +147,14 @@ pub enum ParseError {
         /// The text.
         written: String,
     },
+    /// No stage has the name that is to be built.
+    #[error("has no stage '{target}'{hint}")]
+    NoStage {
+        /// The name.
+        target: String,
+        /// Which one may be meant.
+        hint: String,
+    },
     /// A word cannot be read.
     #[error("{source}")]
     Word {
@@ -153,7 +169,7 @@ impl ParseError {
     /// The line at fault, starting at 1; `None` if the error concerns the whole file.
     pub fn line(&self) -> Option<usize> {
         match self {
-            Self::Empty | Self::Binary => None,
+            Self::Empty | Self::Binary | Self::NoStage { .. } => None,
             Self::NotUtf8 { line }
             | Self::Syntax { line, .. }
             | Self::EmptyFrom { line, .. }
@@ -164,19 +180,26 @@ impl ParseError {
     }
 }
 
-/// Parses a Dockerfile. `build_args` override the defaults of `ARG`s.
+/// Parses a Dockerfile. `build_args` override the defaults of `ARG`s; `target` is the stage to
+/// build, by default the last.
 pub fn parse(
     bytes: &[u8],
     build_args: &BTreeMap<String, String>,
+    target: Option<&str>,
 ) -> Result<Dockerfile, ParseError> {
     let text = decode(bytes)?;
-    let syntax = Syntax::parse(&text)
+    let mut syntax = Syntax::parse(&text)
         .map_err(|error| ParseError::Syntax { line: error.line, message: error.message })?;
+    if let Some(target) = target {
+        end_with(&mut syntax, target)?;
+    }
     let mut reader = DockerfileReader {
         escape: syntax.escape,
-        variables: platform_variables(build_args),
+        variables: platform_variables(build_args, target),
         stages: Vec::new(),
         args: Vec::new(),
+        global_args: BTreeMap::new(),
+        not_naming: BTreeSet::new(),
     };
     for instruction in &syntax.instructions {
         reader.instruction(instruction, build_args)?;
@@ -194,7 +217,32 @@ pub fn parse(
     let args = std::mem::take(&mut reader.args);
     let context_reads = ContextReads::of(&syntax, &text, build_args);
     let has_onbuild = syntax.instructions.iter().any(|it| it.trigger.is_some());
-    Ok(Dockerfile { uses: reader.into_uses(), args, context_reads, has_onbuild, provenance })
+    let naming_args = reader.naming_args();
+    let uses = reader.into_uses();
+    Ok(Dockerfile { uses, args, naming_args, context_reads, has_onbuild, provenance })
+}
+
+/// Drops all stages after the one that is to be built: builders do not look at them.
+fn end_with(syntax: &mut Syntax, target: &str) -> Result<(), ParseError> {
+    let is_from = |instruction: &&Instruction| instruction.keyword == Keyword::From;
+    let stages = syntax.instructions.iter().filter(is_from).map(|from| {
+        let words: Vec<&str> = from.arguments.split_whitespace().collect();
+        words.get(2).map(|name| name.to_lowercase()).unwrap_or_default()
+    });
+    let stages: Vec<String> = stages.collect();
+    let named = stages.iter().rposition(|stage| *stage == target.to_lowercase());
+    let numbered = || target.parse().ok().filter(|number| *number < stages.len());
+    let Some(last) = named.or_else(numbered) else {
+        let names = stages.iter().map(String::as_str).filter(|name| !name.is_empty());
+        let (target, hint) = (target.to_owned(), did_you_mean(target, names));
+        return Err(ParseError::NoStage { target, hint });
+    };
+    let mut stage = 0;
+    syntax.instructions.retain(|instruction| {
+        stage += usize::from(instruction.keyword == Keyword::From);
+        stage <= last + 1
+    });
+    Ok(())
 }
 
 fn check_reference(reference: &str, line: usize) -> Result<(), ParseError> {
@@ -235,6 +283,10 @@ struct DockerfileReader {
     variables: BTreeMap<String, String>,
     stages: Vec<StageImages>,
     args: Vec<String>,
+    /// The `ARG`s before the first `FROM`, and those that each depends on, itself included.
+    global_args: BTreeMap<String, BTreeSet<String>>,
+    /// Those that have another effect than to name images.
+    not_naming: BTreeSet<String>,
 }
 
 impl DockerfileReader {
@@ -255,6 +307,8 @@ impl DockerfileReader {
                     if self.stages.is_empty() {
                         self.global_arg(name, default, build_args)
                             .map_err(|source| ParseError::Word { line, source })?;
+                    } else {
+                        self.not_naming.insert(name.to_owned());
                     }
                     self.args.push(name.to_owned());
                 }
@@ -294,17 +348,30 @@ impl DockerfileReader {
         default: &str,
         build_args: &BTreeMap<String, String>,
     ) -> Result<(), LexError> {
-        let value = match build_args.get(name) {
-            Some(given) => given.clone(),
+        let (value, mut needs) = match build_args.get(name) {
+            Some(given) => (given.clone(), BTreeSet::new()),
             None => self.expand(default)?,
         };
+        needs.insert(name.to_owned());
         self.variables.insert(name.to_owned(), value);
+        self.global_args.insert(name.to_owned(), needs);
         Ok(())
     }
 
-    fn expand(&self, word: &str) -> Result<String, LexError> {
-        let value = |name: &str| Value::from(self.variables.get(name).cloned());
-        lexer::expand(word, self.escape, value)
+    /// A word with its variables expanded, and the `ARG`s that it depends on.
+    fn expand(&self, word: &str) -> Result<(String, BTreeSet<String>), LexError> {
+        let mut needs = BTreeSet::new();
+        let value = |name: &str| {
+            needs.extend(self.global_args.get(name).into_iter().flatten().cloned());
+            Value::from(self.variables.get(name).cloned())
+        };
+        let text = lexer::expand(word, self.escape, value)?;
+        Ok((text, needs))
+    }
+
+    fn naming_args(&self) -> BTreeSet<String> {
+        let names = self.global_args.keys().filter(|name| !is_predefined(name));
+        names.filter(|name| !self.not_naming.contains(*name)).cloned().collect()
     }
 
     fn from(&mut self, from: &Instruction) -> Result<(), ParseError> {
@@ -320,18 +387,26 @@ impl DockerfileReader {
         };
         let expand =
             |word: &str| self.expand(word).map_err(|source| ParseError::Word { line, source });
-        let reference = expand(image)?;
+        let (reference, args) = expand(image)?;
         if reference.is_empty() {
             return Err(ParseError::EmptyFrom { line, written: image.to_owned() });
         }
         let platform = from.flag("platform").next().map(expand).transpose()?;
+        let platform = platform.map(|(platform, args)| {
+            self.not_naming.extend(args);
+            platform
+        });
         let mut stage = StageImages { name: name.map(str::to_lowercase), ..StageImages::default() };
         match self.stage_named(&reference) {
             Some(base) => {
+                self.not_naming.extend(args);
                 stage.needs.insert(base);
                 stage.provenance = self.stages[base].provenance.clone();
             }
-            None if reference == "scratch" => stage.provenance = Provenance::of_base(None),
+            None if reference == "scratch" => {
+                self.not_naming.extend(args);
+                stage.provenance = Provenance::of_base(None);
+            }
             None => {
                 check_reference(&reference, line)?;
                 stage.provenance = Provenance::of_base(Some(reference.clone()));
@@ -340,6 +415,7 @@ impl DockerfileReader {
                     line,
                     via: Via::From,
                     platform: platform.filter(|platform| !platform.is_empty()),
+                    args,
                     is_reached: false,
                     local: None,
                 });
@@ -370,6 +446,7 @@ impl DockerfileReader {
                     line,
                     via,
                     platform: None,
+                    args: BTreeSet::new(),
                     is_reached: false,
                     local: None,
                 });

@@ -9,7 +9,7 @@ const PLATFORM: [&str; 4] = ["PLATFORM", "OS", "ARCH", "VARIANT"];
 /// The proxy arguments, which are predefined in lower case and in upper case.
 const PROXIES: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
 
-/// The target stage. This tool always builds the last one, which builders call `default`.
+/// The variable for the target stage, and what it is if no stage was named.
 const TARGET_STAGE: (&str, &str) = ("TARGETSTAGE", "default");
 
 /// Whether builders predefine a variable before the first `FROM`, without an `ARG`.
@@ -31,10 +31,11 @@ pub(crate) fn is_predefined(name: &str) -> bool {
     configures_builder(name) || is_proxy && (name == lower || name == name.to_ascii_uppercase())
 }
 
-/// The predefined variables, for the platform that this program runs on. Build args
-/// override them.
+/// The predefined variables, for the platform that this program runs on, and the stage that is
+/// built. Build args override them.
 pub(crate) fn platform_variables(
     build_args: &BTreeMap<String, String>,
+    target: Option<&str>,
 ) -> BTreeMap<String, String> {
     let arch = match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -48,7 +49,7 @@ pub(crate) fn platform_variables(
     });
     let (stage, last) = TARGET_STAGE;
     let mut variables: BTreeMap<String, String> = both.collect();
-    variables.insert(stage.to_owned(), last.to_owned());
+    variables.insert(stage.to_owned(), target.unwrap_or(last).to_owned());
     let given = build_args.iter().filter(|(name, _)| is_platform_arg(name));
     variables.extend(given.map(|(name, value)| (name.clone(), value.clone())));
     variables

@@ -147,7 +147,7 @@ mod tests {
     }
 
     fn provenance(text: &str) -> Provenance {
-        parser::parse(text.as_bytes(), &BTreeMap::new()).unwrap().provenance
+        parser::parse(text.as_bytes(), &BTreeMap::new(), None).unwrap().provenance
     }
 
     const TEXT: &str = "FROM base AS one\nCOPY f /\nFROM other\nRUN x\n\

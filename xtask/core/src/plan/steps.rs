@@ -49,7 +49,7 @@ impl Step {
         let is_copied = component.pre_hook.is_some();
         let dependencies =
             if is_copied { Vec::new() } else { self.dependency_folders(workspace, cached) };
-        ContextSpec { dependencies, ..ContextSpec::own(component, image) }
+        ContextSpec { dependencies, ..ContextSpec::own(image) }
     }
 
     /// The dependencies that the component receives. `cached` is as in [`Step::context_spec`].

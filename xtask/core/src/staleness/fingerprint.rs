@@ -19,6 +19,7 @@
 //! | a file of a dependency changed, including its `generated/` | the same, under `dependency/` |
 //! | a hook of its component changed | the fingerprint |
 //! | a build arg that affects it changed (see [`relevant_args`]) | the fingerprint |
+//! | a setting of `xtask.toml` that affects it changed (see [`settings`]) | the fingerprint |
 //! | an image of the workspace that it uses has another fingerprint | the fingerprint |
 //! | an image that it uses has another id: pulled, retagged, rebuilt | the label with the ids |
 //! | the user requested it | `--force`, `--no-cache` |
@@ -36,12 +37,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::context::build_context::Context;
 use crate::digest::FieldHasher;
 use crate::dockerfile::platform_args::{configures_builder, is_predefined};
+use crate::paths::{BUILD, join};
+use crate::workspace::components::Image;
+use crate::workspace::config::settings::ImageSettings;
 
 /// The version of the fingerprint format. It must change whenever the same inputs are
 /// digested differently.
@@ -83,6 +88,8 @@ pub enum IngredientKind {
     Variable,
     /// The commit that is checked out.
     Commit,
+    /// A setting of `xtask.toml`, by key.
+    Setting,
 }
 
 /// The ingredients of an image, or of the outputs of hooks.
@@ -163,7 +170,9 @@ impl Value {
     fn of(ingredient: IngredientKind, name: &str, value: &[u8]) -> Self {
         let text = || String::from_utf8_lossy(value);
         match (ingredient, value) {
-            (IngredientKind::Arg, _) if !may_be_secret(name) => Self::Text(text().into_owned()),
+            (IngredientKind::Arg | IngredientKind::Setting, _) if !may_be_secret(name) => {
+                Self::Text(text().into_owned())
+            }
             (IngredientKind::Base, _) => Self::Text(text().chars().take(12).collect()),
             (IngredientKind::Dockerfile | IngredientKind::Hook, digest) if digest.len() == 32 => {
                 Self::Digest(start_of(digest))
@@ -268,18 +277,48 @@ impl Manifest {
     }
 }
 
-/// The build args that can affect an image: those that its Dockerfile declares, those that
+/// The build args that can affect an image: those that its Dockerfile reads, those that
 /// configure the builder, and platform args, which `FROM` expands without a declaration. If a
 /// base has `ONBUILD` triggers, which may declare any, all build args are included.
-pub fn relevant_args<'a>(
-    args: &'a BTreeMap<String, String>,
-    declared: &[String],
+pub fn relevant_args(
+    args: &BTreeMap<String, String>,
+    is_read: impl Fn(&String) -> bool,
     base_has_onbuild: bool,
-) -> BTreeMap<&'a str, &'a str> {
+) -> BTreeMap<&str, &str> {
     args.iter()
-        .filter(|(name, _)| base_has_onbuild || declared.contains(name) || configures_builder(name))
+        .filter(|(name, _)| base_has_onbuild || is_read(name) || configures_builder(name))
         .map(|(name, value)| (name.as_str(), value.as_str()))
         .collect()
+}
+
+/// What `xtask.toml` says that affects an image, beside its build args. Of secrets and agents
+/// only the ids do.
+pub fn settings(image: &Image) -> Vec<(String, String)> {
+    let ImageSettings { target, network, labels, extra_hosts, secrets, ssh, .. } = &image.settings;
+    let build = join(&image.context, BUILD);
+    let is_default = Path::new(&image.dockerfile).parent() == Some(Path::new(&build));
+    let mut settings = Vec::new();
+    if !is_default {
+        settings.push(("context".to_owned(), image.context.clone()));
+    }
+    for (name, setting) in [("target", target), ("network", network)] {
+        settings.extend(setting.iter().map(|it| (name.to_owned(), it.value.clone())));
+    }
+    for (name, map) in [("labels", labels), ("extra-hosts", extra_hosts)] {
+        let entries = map.iter();
+        settings.extend(entries.map(|(key, it)| (format!("{name}.{key}"), it.value.clone())));
+    }
+    for (name, ids) in [("secrets", secrets), ("ssh", ssh)] {
+        settings.extend(ids.iter().map(|it| (name.to_owned(), id_of(&it.value).to_owned())));
+    }
+    settings
+}
+
+/// The id of a secret or agent: `id=NAME,…`, or `NAME=SOCKET`.
+fn id_of(text: &str) -> &str {
+    let fields = || text.split(',').filter_map(|field| field.split_once('='));
+    let named = fields().find(|(key, _)| *key == "id").map(|(_, id)| id);
+    named.unwrap_or_else(|| text.split('=').next().unwrap_or(text))
 }
 
 #[cfg(test)]
@@ -387,7 +426,8 @@ mod tests {
         let args = [("A", "1"), ("B", "2"), ("BUILDKIT_SYNTAX", "3"), ("TARGETOS", "4")];
         let args = args.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let names = |declared: &[String], has_onbuild| {
-            relevant_args(&args, declared, has_onbuild).into_keys().collect::<Vec<_>>()
+            let is_read = |name: &String| declared.contains(name);
+            relevant_args(&args, is_read, has_onbuild).into_keys().collect::<Vec<_>>()
         };
         assert_eq!(names(&["A".to_owned()], false), ["A", "BUILDKIT_SYNTAX", "TARGETOS"]);
         assert_eq!(names(&[], true), ["A", "B", "BUILDKIT_SYNTAX", "TARGETOS"]);

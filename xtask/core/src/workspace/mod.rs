@@ -1,7 +1,10 @@
 //! Reads a workspace: its components, hooks, declared inputs and registry configuration.
 
 pub mod components;
+pub mod config;
 pub mod hook_script;
 pub mod inputs;
+mod local_names;
+mod reader;
 pub mod registry_config;
 mod selection;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use xtask_core::context::tree_cache::TreeCache;
 use xtask_core::ids::ComponentId;
-use xtask_core::paths::SRC;
+use xtask_core::paths::{CONFIG_FILE, SRC};
 use xtask_core::workspace::components::Workspace;
 
 use crate::build::hook_activity::HookActivity;
@@ -145,18 +145,30 @@ impl ChangeBatch {
         let links = || workspace.components.iter().flat_map(|component| &component.build_links);
         self.is_lost
             || self.paths.iter().any(|(path, change)| {
-                if change.is_structural && workspace.root.join(path).is_symlink() {
+                let full = workspace.root.join(path);
+                if path == Path::new(CONFIG_FILE) || change.is_structural && full.is_symlink() {
                     return true;
                 }
                 if links().any(|target| path.starts_with(target) || target.starts_with(path)) {
                     return true;
                 }
+                let is_ignore_file = || path.to_string_lossy().ends_with(".dockerignore");
+                if workspace.config.has_definitions() {
+                    let is_args_file = |file: &String| Path::new(file).starts_with(path);
+                    let mut images = workspace.images().map(|(_, image)| image);
+                    return is_ignore_file()
+                        || path.iter().any(|name| name == "build")
+                        || (change.is_structural
+                            && workspace.config.may_define(path, full.is_dir()))
+                        || images.any(|image| {
+                            Path::new(&image.dockerfile).starts_with(path)
+                                || image.settings.args_files.iter().any(is_args_file)
+                        });
+                }
                 let names: Vec<_> = path.iter().collect();
                 match *names {
                     [_] | [_, _] => change.is_structural,
-                    [_, _, third, ..] => {
-                        third == "build" || path.to_string_lossy().ends_with(".dockerignore")
-                    }
+                    [_, _, third, ..] => third == "build" || is_ignore_file(),
                     [] => true,
                 }
             })
@@ -241,5 +253,5 @@ pub(crate) fn touched_by(path: &Path, workspace: &Workspace) -> BTreeSet<Compone
                     || inputs.base_paths().any(|start| start.starts_with(path))
             })
     });
-    affected.map(|(component, _)| component).chain(workspace.owner(path)).collect()
+    affected.map(|(component, _)| component).chain(workspace.touched_by(path)).collect()
 }

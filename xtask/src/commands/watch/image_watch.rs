@@ -52,6 +52,11 @@ impl ImageWatch {
         self.is_pending = false;
     }
 
+    /// What was reported is looked at later.
+    pub(crate) fn postpone(&mut self) {
+        self.is_pending = true;
+    }
+
     /// A file changed: what is built now is built for a reason of its own.
     pub(crate) fn forgive(&mut self) {
         self.taken.clear();

@@ -218,7 +218,7 @@ fn state(
         }
     }
     for image in component.images.iter().filter(|_| !component.has_hooks()) {
-        let spec = ContextSpec::own(component, image).with_dependencies(dependencies.clone());
+        let spec = ContextSpec::own(image).with_dependencies(dependencies.clone());
         fields.add(image.name.as_bytes());
         fields.add(image.dockerfile_digest.as_bytes());
         fields.add(trees.context_without_generated(&spec)?.digest().as_bytes());

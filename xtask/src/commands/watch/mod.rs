@@ -33,6 +33,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use xtask_core::context::tree_cache::TreeCache;
 use xtask_core::problem::{Problem, Problems};
+use xtask_core::workspace::config::Config;
 
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
@@ -73,7 +74,10 @@ pub async fn run_with<E: Engine>(
     keys: Option<UnboundedReceiver<UserRequest>>,
     ctx: &CommandContext,
 ) -> Result<(), CommandError> {
-    options.reading.check().map_err(Problems::from)?;
+    // What is wrong with the file is for the user to mend while this watches.
+    if let Ok(config) = Config::read(&ctx.root, options.reading.facts.clone()) {
+        options.reading.check(&config.flavors).map_err(Problems::from)?;
+    }
     let registry = options.reading.registry()?;
     let registry = registry.as_ref();
     if let (Some(push), Some(registry)) = (&options.push, registry) {

@@ -174,7 +174,7 @@ impl<E: Engine> Loader<'_, E> {
     /// as the engine has them; a round finds out the rest.
     async fn inspect_bases(&self, workspace: &Workspace) {
         let mut found = ExternalBases::new();
-        for (component, image) in workspace.images() {
+        for (_, image) in workspace.images() {
             let bases = base_images::to_inspect(image);
             for used in &bases {
                 if !found.contains_key(&used.reference) {
@@ -182,7 +182,7 @@ impl<E: Engine> Loader<'_, E> {
                     found.insert(used.reference.clone(), base);
                 }
             }
-            let spec = ContextSpec::own(&workspace.components[component], image);
+            let spec = ContextSpec::own(image);
             self.setup.trees.set_reads_all(&spec, base_images::read_all(image, &bases, &found));
         }
     }

@@ -128,7 +128,13 @@ impl<E: Engine> Session<'_, E> {
             tokio::select! {
                 () = self.changes.collect(&mut batch, idle) => {}
                 request = self.requests.next() => self.requests.pending = Some(request),
-                () = self.image_watch.next() => batch = self.build_taken().await?,
+                // Changes that are being collected go first.
+                () = self.image_watch.next() => if batch.is_open() {
+                    self.image_watch.postpone();
+                    self.changes.collect(&mut batch, idle).await;
+                } else {
+                    batch = self.build_taken().await?;
+                },
                 () = ctx.interrupt.wait() => return Ok(()),
                 // A change interrupts a push, which begins again afterwards.
                 pushed = self.after_round.push(ctx) => {
@@ -205,6 +211,7 @@ impl<E: Engine> Session<'_, E> {
         let mut stale = self.snapshot.changed(workspace, &now);
         let (held_back, warnings) = self.loop_breaker.held_back(&batch, workspace, &stale);
         for warning in warnings {
+            self.is_dirty = true;
             self.setup.ctx.events.send(Event::Warning(warning));
         }
         debug!(?touched, ?stale, ?held_back, "compared components");

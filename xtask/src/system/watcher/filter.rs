@@ -5,7 +5,8 @@
 //! on, wherever they are. A file that
 //! `.dockerignore` excludes from every context does not count, unless a hook can read it or another
 //! component gets it under `dependency/`. What `.gitignore` says does not matter: builders do not
-//! know it. Editors' scratch files can be in a context like any other file, but only what comes
+//! know it. Where `xtask.toml` says which images there are, these are the files of their contexts
+//! instead, and whatever may become one of their Dockerfiles. Editors' scratch files can be in a context like any other file, but only what comes
 //! with them starts a round.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,9 +16,10 @@ use xtask_core::context::dockerignore::Dockerignore;
 use xtask_core::context::spec::ContextSpec;
 use xtask_core::context::tree_cache::TreeCache;
 use xtask_core::dockerfile::context_reads::ContextReads;
-use xtask_core::paths::{BUILD, SRC};
+use xtask_core::paths::{BUILD, CONFIG_FILE, SRC};
 use xtask_core::plan::graph::{Direction, Graph};
-use xtask_core::workspace::components::Workspace;
+use xtask_core::workspace::components::{Component, Workspace};
+use xtask_core::workspace::config::Config;
 use xtask_core::workspace::inputs::is_never_input;
 
 use crate::system::watcher::scratch::is_scratch;
@@ -30,8 +32,22 @@ pub(crate) struct WatchFilter {
     has_head: bool,
     /// By component, the Dockerfile and ignore rules of each image.
     ignored: BTreeMap<String, Vec<(PathBuf, Dockerignore)>>,
-    /// What each Dockerfile reads, by the folder of its component.
+    /// What each Dockerfile reads, by its context.
     reads: Vec<(PathBuf, ContextReads)>,
+    /// The folders of a workspace whose `xtask.toml` says which images there are.
+    configured: Option<Configured>,
+}
+
+/// The folders to watch in a workspace whose `xtask.toml` says which images there are.
+#[derive(Debug, Default)]
+struct Configured {
+    /// The folders of components that hooks or other components read.
+    whole: BTreeSet<PathBuf>,
+    /// The context of each image, its Dockerfile, and what it leaves out.
+    contexts: Vec<(PathBuf, PathBuf, Dockerignore)>,
+    /// The folders in which Dockerfiles are looked for.
+    searched: BTreeSet<PathBuf>,
+    config: Config,
 }
 
 impl WatchFilter {
@@ -41,26 +57,37 @@ impl WatchFilter {
             filter.extra_paths.extend(inputs.base_paths().map(Path::to_owned));
             filter.has_head |= inputs.head;
         }
-        let reads = workspace.images().map(|(component, image)| {
-            let dir = workspace.components[component].dir.clone();
-            (dir.into(), image.context_reads.clone())
+        let reads = workspace.images().map(|(_, image)| {
+            filter.extra_paths.extend(image.settings.args_files.iter().map(PathBuf::from));
+            (image.context.clone().into(), image.context_reads.clone())
         });
         filter.reads = reads.collect();
+        let mut configured = Configured::default();
         for (id, component) in workspace.components.enumerate() {
             let linked = component.link_targets.iter().chain(&component.build_links);
             filter.extra_paths.extend(linked.cloned());
             let has_dependents = !graph.neighbors(id, Direction::Dependents).is_empty();
-            if component.has_hooks() || component.images.is_empty() || has_dependents {
+            let is_whole = component.has_hooks() || component.images.is_empty() || has_dependents;
+            if is_whole {
+                configured.whole.insert(component.dir.clone().into());
+            }
+            configured.add_contexts(component, trees);
+            if is_whole {
                 continue;
             }
             let ignored = component.images.iter().map(|image| {
-                let selection = ContextSpec::own(component, image);
+                let selection = ContextSpec::own(image);
                 let (ignore, _) = trees.ignore(&selection).ok()?;
                 Some((selection.dockerfile, ignore))
             });
             if let Some(ignored) = ignored.collect() {
                 filter.ignored.insert(component.name.clone(), ignored);
             }
+        }
+        if workspace.config.has_definitions() {
+            configured.searched = workspace.config.search_folders().map(PathBuf::from).collect();
+            configured.config = workspace.config.clone();
+            filter.configured = Some(configured);
         }
         filter
     }
@@ -73,6 +100,9 @@ impl WatchFilter {
         }
         if is_never_input(path) {
             return false;
+        }
+        if path == Path::new(CONFIG_FILE) {
+            return true;
         }
         let is_extra =
             self.extra_paths.iter().any(|extra| path.starts_with(extra) || extra.starts_with(path));
@@ -94,6 +124,9 @@ impl WatchFilter {
 
     /// Whether all files in a folder are to be watched, judging by its path.
     pub(crate) fn matches_all_in(&self, folder: &Path) -> bool {
+        if self.configured.is_some() {
+            return false;
+        }
         let mut parts = folder.iter();
         let is_below = parts.next().is_some_and(|first| first == SRC);
         let component = parts.next().and_then(|name| name.to_str());
@@ -104,7 +137,9 @@ impl WatchFilter {
 
     /// The top folders to watch, relative to the root.
     pub(crate) fn folders(&self) -> impl Iterator<Item = &Path> {
-        std::iter::once(Path::new(SRC)).chain(self.extra_paths.iter().map(PathBuf::as_path))
+        let configured = self.configured.iter().flat_map(Configured::folders);
+        let src = self.configured.is_none().then_some(Path::new(SRC));
+        src.into_iter().chain(configured).chain(self.extra_paths.iter().map(PathBuf::as_path))
     }
 
     /// Whether the checked-out commit is to be watched.
@@ -113,6 +148,9 @@ impl WatchFilter {
     }
 
     fn is_source(&self, path: &Path) -> bool {
+        if let Some(configured) = &self.configured {
+            return configured.matches(path);
+        }
         let Ok(path) = path.strip_prefix(SRC) else { return path.as_os_str().is_empty() };
         let mut parts = path.iter();
         let Some(component) = parts.next() else { return true };
@@ -125,5 +163,47 @@ impl WatchFilter {
             .iter()
             .any(|(dockerfile, ignore)| ignore.may_keep(&text) || dockerfile.starts_with(below))
             || below.as_os_str().to_string_lossy().ends_with(".dockerignore")
+    }
+}
+
+impl Configured {
+    fn add_contexts(&mut self, component: &Component, trees: &TreeCache) {
+        for image in &component.images {
+            let spec = ContextSpec::own(image);
+            match trees.ignore(&spec) {
+                Ok((ignore, _)) => {
+                    let dockerfile = PathBuf::from(&image.dockerfile);
+                    self.contexts.push((spec.dir.into(), dockerfile, ignore));
+                }
+                Err(_) => drop(self.whole.insert(spec.dir.into())),
+            }
+        }
+    }
+
+    /// The top folders to watch.
+    fn folders(&self) -> impl Iterator<Item = &Path> {
+        let contexts = self.contexts.iter().flat_map(|(context, dockerfile, _)| {
+            [context.as_path(), dockerfile.parent().unwrap_or(context)]
+        });
+        contexts.chain(self.whole.iter().chain(&self.searched).map(PathBuf::as_path))
+    }
+
+    fn matches(&self, path: &Path) -> bool {
+        if self.folders().any(|folder| folder.starts_with(path)) {
+            return true;
+        }
+        let is_kept = |(context, dockerfile, ignore): &(PathBuf, PathBuf, Dockerignore)| {
+            let Ok(below) = path.strip_prefix(context) else { return false };
+            ignore.may_keep(&below.to_string_lossy()) || dockerfile.starts_with(path)
+        };
+        let text = path.to_string_lossy();
+        let is_in_build = path.iter().any(|name| name == BUILD);
+        self.whole.iter().any(|dir| path.starts_with(dir))
+            || self.contexts.iter().any(is_kept)
+            || self.contexts.iter().any(|(_, dockerfile, _)| path == dockerfile)
+            || text.ends_with(".dockerignore")
+            || is_in_build
+            || self.config.may_define(path, true)
+            || self.config.may_define(path, false)
     }
 }

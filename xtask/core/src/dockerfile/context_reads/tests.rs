@@ -5,7 +5,7 @@ fn read_with(text: &str, args: &[(&str, &str)]) -> String {
     const PATHS: [&str; 12] =
         ["a", "a/x", "a/deep/y", "ab", "b.txt", "c.txt", "d", "d/b.txt", "d e", "a1", "a2", "az"];
     let args = args.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-    let dockerfile = crate::dockerfile::parser::parse(text.as_bytes(), &args).unwrap();
+    let dockerfile = crate::dockerfile::parser::parse(text.as_bytes(), &args, None).unwrap();
     if dockerfile.context_reads == ContextReads::All {
         return "all".to_owned();
     }
@@ -102,7 +102,7 @@ fn uncertain_sources_read_the_whole_context() {
         let text = format!("FROM scratch\n{instructions}\n");
         let args = BTreeMap::new();
         // An invalid Dockerfile is not built.
-        if let Ok(dockerfile) = crate::dockerfile::parser::parse(text.as_bytes(), &args) {
+        if let Ok(dockerfile) = crate::dockerfile::parser::parse(text.as_bytes(), &args, None) {
             assert_eq!(dockerfile.context_reads, ContextReads::All, "{instructions}");
         }
     }
@@ -121,7 +121,8 @@ fn uncertain_sources_read_the_whole_context() {
     }
     for notation in ["// syntax=x\n", "{\"syntax\": \"x\"}\n"] {
         let text = format!("# {notation}{notation}FROM scratch\nCOPY a1 /\n");
-        if let Ok(dockerfile) = crate::dockerfile::parser::parse(text.as_bytes(), &BTreeMap::new())
+        if let Ok(dockerfile) =
+            crate::dockerfile::parser::parse(text.as_bytes(), &BTreeMap::new(), None)
         {
             assert_eq!(dockerfile.context_reads, ContextReads::All, "{text}");
         }
@@ -153,8 +154,9 @@ fn variables_are_expanded_where_they_are_certain() {
 #[test]
 fn bases_can_add_to_what_is_read() {
     let text = "FROM base\nARG X=1\nARG Y=2\nCOPY a$X /\n";
-    let reads =
-        crate::dockerfile::parser::parse(text.as_bytes(), &BTreeMap::new()).unwrap().context_reads;
+    let reads = crate::dockerfile::parser::parse(text.as_bytes(), &BTreeMap::new(), None)
+        .unwrap()
+        .context_reads;
     let variables =
         |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     assert!(!reads.may_grow_with(false, &variables(&["PATH", "Y"])));

@@ -7,7 +7,7 @@ type Expected<'a> = &'a [(&'a str, usize, Via, bool)];
 
 fn uses(text: &str, args: &[(&str, &str)]) -> Result<Vec<(String, usize, Via, bool)>, ParseError> {
     let args = args.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-    let dockerfile = parse(text.as_bytes(), &args)?;
+    let dockerfile = parse(text.as_bytes(), &args, None)?;
     let flat = dockerfile.uses.into_iter();
     Ok(flat.map(|used| (used.reference, used.line, used.via, used.is_reached)).collect())
 }
@@ -190,7 +190,7 @@ fn every_construct_that_names_an_image_is_found() {
 #[test]
 fn the_platform_and_its_variables_are_expanded() {
     let text = b"FROM --platform=$BUILDPLATFORM a-${TARGETOS}\n";
-    let used = parse(text, &BTreeMap::new()).unwrap().uses.remove(0);
+    let used = parse(text, &BTreeMap::new(), None).unwrap().uses.remove(0);
     assert_eq!(used.reference, "a-linux");
     assert!(used.platform.unwrap().starts_with("linux/"));
 }
@@ -211,24 +211,24 @@ fn a_build_arg_overrides_a_platform_argument() {
 #[test]
 fn excessive_expansion_is_an_error_with_its_line() {
     let none = BTreeMap::new();
-    let error = |text: &str| parse(text.as_bytes(), &none).unwrap_err();
+    let error = |text: &str| parse(text.as_bytes(), &none, None).unwrap_err();
     let twice = |n| format!("ARG A{n}=${{A{0}}}${{A{0}}}", n - 1);
     let doubling = (1..40).map(twice).collect::<Vec<_>>().join("\n");
     let long = error(&format!("ARG A0=x\n{doubling}\nFROM $A39\n"));
     assert_eq!(long, ParseError::Word { line: 18, source: LexError::TooLong });
     let nested = |depth| format!("FROM {}a{}\n", "${X:-".repeat(depth), "}".repeat(depth));
-    assert!(parse(nested(MAX_DEPTH).as_bytes(), &none).is_ok());
+    assert!(parse(nested(MAX_DEPTH).as_bytes(), &none, None).is_ok());
     let deep = error(&nested(100_000));
     assert_eq!(deep, ParseError::Word { line: 1, source: LexError::TooDeep });
     // Inside a stage it is no error, but the files that are read are unknown.
     let text = format!("FROM a\nARG A0=x\n{doubling}\nCOPY $A39 /\n");
-    assert_eq!(parse(text.as_bytes(), &none).unwrap().context_reads, ContextReads::All);
+    assert_eq!(parse(text.as_bytes(), &none, None).unwrap().context_reads, ContextReads::All);
 }
 
 #[test]
 fn parse_errors_say_what_is_wrong_and_where() {
     let none = BTreeMap::new();
-    let error = |bytes: &[u8]| parse(bytes, &none).unwrap_err();
+    let error = |bytes: &[u8]| parse(bytes, &none, None).unwrap_err();
     assert_eq!(error(b""), ParseError::Empty);
     assert_eq!(error(b"\n# only a comment\n"), ParseError::Empty);
     assert!(error(b"ARG X=1\n").to_string().contains("FROM"));
@@ -290,7 +290,7 @@ fn parse_errors_say_what_is_wrong_and_where() {
     let empty = error(b"ARG X\nFROM $X\n");
     assert_eq!(empty.line(), Some(2));
     assert!(empty.to_string().contains("--build-arg"), "{empty}");
-    assert!(parse(b"RUN x\nFROM a\n", &none).is_err());
+    assert!(parse(b"RUN x\nFROM a\n", &none, None).is_err());
 }
 
 /// Whole files and pieces of files, mutated: nothing panics or hangs, no text grows without
@@ -327,7 +327,7 @@ fn no_input_causes_a_panic() {
             }
         }
         let read = std::panic::catch_unwind(|| {
-            drop(parse(&text, &BTreeMap::from([("A".to_owned(), "a$A".to_owned())])));
+            drop(parse(&text, &BTreeMap::from([("A".to_owned(), "a$A".to_owned())]), None));
             excerpt::locate(&text, Some("[s 2/3] RUN x"), "failed to compute cache key: \"/a\"")
         });
         assert!(read.is_ok(), "seed {seed}: {:?}", String::from_utf8_lossy(&text));

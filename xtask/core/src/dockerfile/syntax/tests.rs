@@ -10,7 +10,7 @@ fn files_are_what_buildkit_makes_of_them() {
     for row in rows {
         let (text, expected): (String, Option<Vec<String>>) = serde_json::from_str(row).unwrap();
         let Some(expected) = expected else { continue };
-        let found = parser::parse(text.as_bytes(), &BTreeMap::new());
+        let found = parser::parse(text.as_bytes(), &BTreeMap::new(), None);
         let found = found.map(|found| {
             let mut keywords = found.provenance.instructions;
             keywords.sort_unstable();

@@ -1,0 +1,469 @@
+//! Repositories of other shapes than `src/COMPONENT/build/`, each with a short `xtask.toml`:
+//! what is built is what the docker CLI builds, and nothing is built twice.
+//!
+//! The shapes are those of public repositories: where their Dockerfiles lie, how their images
+//! are named, and what the Dockerfiles use.
+
+use std::collections::BTreeMap;
+
+use tests::Workspace;
+use tests::engine::{cli_build, image_config, image_tree};
+
+/// An image, and how the docker CLI builds it: its context, Dockerfile and build args.
+type Expected<'a> = (&'a str, &'a str, &'a str, &'a [&'a str]);
+
+/// Builds everything from a fresh clone, by one command, and compares each image with that of
+/// the docker CLI; then nothing is left to build.
+fn is_built_as_by_the_cli(workspace: &Workspace, expected: &[Expected<'_>]) {
+    let mut images: Vec<&str> = expected.iter().map(|(image, ..)| *image).collect();
+    images.sort_unstable();
+    assert_eq!(built(workspace), images);
+    for (image, context, dockerfile, args) in expected {
+        let (image, cli) = (workspace.own(image), workspace.own("tt-cli"));
+        let in_root = |path: &str| workspace.root().join(workspace.own(path));
+        let args = args.iter().map(|arg| format!("--build-arg={}", workspace.own(arg)));
+        let args: Vec<String> = args.collect();
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let dockerfile = in_root(dockerfile);
+        cli_build(&in_root(context), dockerfile.to_str().expect("UTF-8"), &cli, &args);
+        assert_eq!(files(&image), files(&cli), "{image}");
+        assert_eq!(image_config(&image), image_config(&cli), "{image}");
+    }
+    assert_eq!(built(workspace), [""; 0]);
+}
+
+/// What is in an image, but for the programs of the box.
+fn files(image: &str) -> BTreeMap<String, String> {
+    let mut files = image_tree(image);
+    files.retain(|path, _| !path.starts_with("bin/"));
+    files
+}
+
+/// The images that a build makes, sorted.
+fn built(workspace: &Workspace) -> Vec<String> {
+    let output = workspace.xtask(&["build"]).exits_with(0);
+    let lines = output.stderr.lines().filter(|line| line.ends_with(" built"));
+    let mut images: Vec<String> =
+        lines.filter_map(|line| Some(line.split_whitespace().rev().nth(1)?.to_owned())).collect();
+    images.sort();
+    images
+}
+
+#[test]
+fn a_folder_for_each_image_and_bases_by_args_of_args() {
+    let dockerfile = |base: &str| {
+        format!(
+            "ARG REGISTRY=quay.example\nARG OWNER=jupyter\n\
+             ARG BASE_IMAGE=$REGISTRY/$OWNER/{base}\nFROM $BASE_IMAGE\nCOPY f /{base}\n"
+        )
+    };
+    let workspace = Workspace::new()
+        .with_box()
+        .file(
+            "xtask.toml",
+            r#"
+            registry = "quay.example/jupyter"
+
+            [image."{image}"]
+            dockerfile = "images/{image}/Dockerfile"
+
+            [image.tt-foundation]
+            args.ROOT_IMAGE = "tt-box"
+            "#,
+        )
+        .file(
+            "images/tt-foundation/Dockerfile",
+            "ARG ROOT_IMAGE=ubuntu:24.04\nFROM $ROOT_IMAGE\nCOPY f /\n",
+        )
+        .file("images/tt-foundation/f", "1")
+        .file("images/tt-base/Dockerfile", &dockerfile("tt-foundation"))
+        .file("images/tt-base/f", "2")
+        .file("images/tt-minimal/Dockerfile", &dockerfile("tt-base"))
+        .file("images/tt-minimal/f", "3");
+    let root = ["ROOT_IMAGE=tt-box"];
+    is_built_as_by_the_cli(
+        &workspace,
+        &[
+            ("tt-foundation", "images/tt-foundation", "images/tt-foundation/Dockerfile", &root),
+            ("tt-base", "images/tt-base", "images/tt-base/Dockerfile", &[]),
+            ("tt-minimal", "images/tt-minimal", "images/tt-minimal/Dockerfile", &[]),
+        ],
+    );
+    workspace.write("images/tt-base/f", "edited");
+    assert_eq!(built(&workspace), ["tt-base", "tt-minimal"]);
+    // An arg that only names one of our images does not count by its value.
+    let output = workspace.xtask(&["build", "--build-arg", "OWNER=jupyter"]).exits_with(0);
+    assert!(!output.stderr.contains(" built\n"), "{}", output.stderr);
+}
+
+#[test]
+fn names_with_a_namespace_that_no_folder_has() {
+    let workspace = Workspace::new()
+        .with_box()
+        .file(
+            "xtask.toml",
+            r#"
+            [image."tt-selenium/base"]
+            dockerfile = "Base/Dockerfile"
+
+            [image."tt-selenium/node-base"]
+            dockerfile = "NodeBase/Dockerfile"
+
+            [image."tt-selenium/node-chrome"]
+            dockerfile = "NodeChrome/Dockerfile"
+            "#,
+        )
+        .file("Base/Dockerfile", "FROM tt-box\nCOPY --chmod=755 f /opt/\n")
+        .file("Base/f", "base")
+        .file(
+            "NodeBase/Dockerfile",
+            "ARG NAMESPACE=tt-selenium\nARG VERSION=latest\n\
+             FROM ${NAMESPACE}/base:${VERSION}\nLABEL authors=us\nCOPY f /opt/node/\n",
+        )
+        .file("NodeBase/f", "node")
+        .file(
+            "NodeChrome/Dockerfile",
+            "ARG NAMESPACE=tt-selenium\nARG VERSION=latest\n\
+             FROM ${NAMESPACE}/node-base:${VERSION}\nARG CHROME=stable\nENV CHROME=$CHROME\n",
+        );
+    workspace.write("Base/Dockerfile", "FROM tt-box\nCOPY f /opt/\n");
+    is_built_as_by_the_cli(
+        &workspace,
+        &[
+            ("tt-selenium/base", "Base", "Base/Dockerfile", &[]),
+            ("tt-selenium/node-base", "NodeBase", "NodeBase/Dockerfile", &[]),
+            ("tt-selenium/node-chrome", "NodeChrome", "NodeChrome/Dockerfile", &[]),
+        ],
+    );
+    workspace.write("NodeBase/f", "edited");
+    assert_eq!(built(&workspace), ["tt-selenium/node-base", "tt-selenium/node-chrome"]);
+}
+
+#[test]
+fn one_context_for_all_the_root() {
+    let service = |name: &str| {
+        format!("FROM scratch\nCOPY ./pb/demo.proto /pb/\nCOPY ./src/{name}/ ./src/{name}/\n")
+    };
+    let workspace = Workspace::new()
+        .file(
+            "xtask.toml",
+            r#"
+            context = "."
+
+            [image."tt-demo-{service}"]
+            dockerfile = "src/{service}/Dockerfile"
+
+            [image.tt-demo-web]
+            dockerfile = "src/web/deploy/Dockerfile"
+            "#,
+        )
+        .file(".dockerignore", "**/*.md\n")
+        .file("pb/demo.proto", "1")
+        .file("src/ad/Dockerfile", &service("ad"))
+        .file("src/ad/main", "ad")
+        .file("src/ad/notes.md", "not sent")
+        .file("src/cart/Dockerfile", &service("cart"))
+        .file("src/cart/main", "cart")
+        .file("src/web/deploy/Dockerfile", &service("web"))
+        .file("src/web/main", "web");
+    is_built_as_by_the_cli(
+        &workspace,
+        &[
+            ("tt-demo-ad", ".", "src/ad/Dockerfile", &[]),
+            ("tt-demo-cart", ".", "src/cart/Dockerfile", &[]),
+            ("tt-demo-web", ".", "src/web/deploy/Dockerfile", &[]),
+        ],
+    );
+    workspace.write("src/cart/main", "edited");
+    assert_eq!(built(&workspace), ["tt-demo-cart"]);
+    workspace.write("src/ad/notes.md", "edited");
+    assert_eq!(built(&workspace), [""; 0]);
+    workspace.write("pb/demo.proto", "2");
+    assert_eq!(built(&workspace), ["tt-demo-ad", "tt-demo-cart", "tt-demo-web"]);
+}
+
+#[test]
+fn versions_and_variants_by_folders_and_by_suffixes() {
+    let workspace = Workspace::new()
+        .file(
+            "xtask.toml",
+            r#"
+            [image."tt-php:{version}-{variant}-{suite}"]
+            dockerfile = "{version}/{suite}/{variant}/Dockerfile"
+
+            [image."tt-s2i:{version}-{system}"]
+            dockerfile = "s2i/{version}/Dockerfile.{system}"
+            "#,
+        )
+        .file("8.3/bookworm/cli/Dockerfile", "FROM scratch\nCOPY php /\n")
+        .file("8.3/bookworm/cli/php", "8.3 bookworm")
+        .file("8.3/alpine3.20/fpm/Dockerfile", "FROM scratch\nCOPY php /\n")
+        .file("8.3/alpine3.20/fpm/php", "8.3 alpine")
+        .file("s2i/3.12/Dockerfile.c9s", "FROM scratch\nCOPY root /\nLABEL os=c9s\n")
+        .file("s2i/3.12/Dockerfile.rhel9", "FROM scratch\nCOPY root /\nLABEL os=rhel9\n")
+        .file("s2i/3.12/root/etc/f", "python");
+    let s2i = "s2i/3.12";
+    is_built_as_by_the_cli(
+        &workspace,
+        &[
+            ("tt-php:8.3-cli-bookworm", "8.3/bookworm/cli", "8.3/bookworm/cli/Dockerfile", &[]),
+            (
+                "tt-php:8.3-fpm-alpine3.20",
+                "8.3/alpine3.20/fpm",
+                "8.3/alpine3.20/fpm/Dockerfile",
+                &[],
+            ),
+            ("tt-s2i:3.12-c9s", s2i, "s2i/3.12/Dockerfile.c9s", &[]),
+            ("tt-s2i:3.12-rhel9", s2i, "s2i/3.12/Dockerfile.rhel9", &[]),
+        ],
+    );
+    workspace.write("s2i/3.12/root/etc/f", "edited");
+    assert_eq!(built(&workspace), ["tt-s2i:3.12-c9s", "tt-s2i:3.12-rhel9"]);
+}
+
+#[test]
+fn an_image_is_a_tag_and_bases_are_tags() {
+    let workspace = Workspace::new()
+        .file(
+            "xtask.toml",
+            r#"
+            external = ["tt-ros:noetic-*"]
+
+            [image."tt-ros:{distro}-{kind}-{suite}"]
+            dockerfile = "ros/{distro}/*/{suite}/{kind}/Dockerfile"
+
+            [image."tt-osrf/ros:{distro}-desktop-{suite}"]
+            dockerfile = "ros/{distro}/*/{suite}/desktop/Dockerfile"
+            "#,
+        )
+        .file("ros/jazzy/ubuntu/noble/ros-core/Dockerfile", "FROM scratch\nCOPY f /core\n")
+        .file("ros/jazzy/ubuntu/noble/ros-core/f", "jazzy")
+        .file(
+            "ros/jazzy/ubuntu/noble/ros-base/Dockerfile",
+            "FROM tt-ros:jazzy-ros-core-noble\nCOPY f /base\n",
+        )
+        .file("ros/jazzy/ubuntu/noble/ros-base/f", "base")
+        .file(
+            "ros/jazzy/ubuntu/noble/desktop/Dockerfile",
+            "FROM tt-ros:jazzy-ros-base-noble\nCOPY f /desktop\n",
+        )
+        .file("ros/jazzy/ubuntu/noble/desktop/f", "desktop")
+        .file("ros/rolling/ubuntu/noble/ros-core/Dockerfile", "FROM scratch\nCOPY f /core\n")
+        .file("ros/rolling/ubuntu/noble/ros-core/f", "rolling");
+    let folder = |kind: &str| format!("ros/jazzy/ubuntu/noble/{kind}");
+    let (core, base, desktop) = (folder("ros-core"), folder("ros-base"), folder("desktop"));
+    let dockerfile = |folder: &str| format!("{folder}/Dockerfile");
+    let rolling = "ros/rolling/ubuntu/noble/ros-core";
+    is_built_as_by_the_cli(
+        &workspace,
+        &[
+            ("tt-ros:jazzy-ros-core-noble", &core, &dockerfile(&core), &[]),
+            ("tt-ros:jazzy-ros-base-noble", &base, &dockerfile(&base), &[]),
+            ("tt-osrf/ros:jazzy-desktop-noble", &desktop, &dockerfile(&desktop), &[]),
+            ("tt-ros:rolling-ros-core-noble", rolling, &dockerfile(rolling), &[]),
+        ],
+    );
+    workspace.write(&format!("{core}/f"), "edited");
+    let all = [
+        "tt-osrf/ros:jazzy-desktop-noble",
+        "tt-ros:jazzy-ros-base-noble",
+        "tt-ros:jazzy-ros-core-noble",
+    ];
+    assert_eq!(built(&workspace), all);
+}
+
+#[test]
+fn a_matrix_of_versions_and_a_base_by_an_arg_of_args() {
+    let workspace = Workspace::new()
+        .file(
+            "xtask.toml",
+            r#"
+            registry = "ghcr.example/tt-home"
+
+            [image."tt-base:{alpine}"]
+            dockerfile = "alpine/Dockerfile"
+            matrix.alpine = ["3.22", 3.23]
+            args.ALPINE_VERSION = "{alpine}"
+            labels."base.image" = "alpine:{alpine}"
+
+            [image."tt-python:{python}-alpine{alpine}"]
+            dockerfile = "python/{python}/Dockerfile"
+            matrix.alpine = ["3.22", "3.23"]
+            args = { BASE_IMAGE = "{registry}/tt-base", BASE_VERSION = "{alpine}" }
+            "#,
+        )
+        .file(
+            "alpine/Dockerfile",
+            "FROM scratch\nARG ALPINE_VERSION\nENV ALPINE=$ALPINE_VERSION\nCOPY rootfs /\n",
+        )
+        .file("alpine/rootfs/f", "1")
+        .file(
+            "python/3.13/Dockerfile",
+            "ARG BASE_IMAGE\nARG BASE_VERSION\nARG BUILD_FROM=${BASE_IMAGE}:${BASE_VERSION}\n\
+             FROM ${BUILD_FROM}\nENV PYTHON=3.13\n",
+        );
+    let label = |version: &str| format!("--label=base.image=alpine:{version}");
+    let output = workspace.xtask(&["build"]).exits_with(0);
+    assert_eq!(output.stderr.lines().filter(|line| line.ends_with(" built")).count(), 4);
+    for version in ["3.22", "3.23"] {
+        let cli = workspace.own("tt-cli");
+        let arg = format!("--build-arg=ALPINE_VERSION={version}");
+        let context = workspace.root().join("alpine");
+        cli_build(&context, "Dockerfile", &cli, &[&arg, &label(version)]);
+        let own = workspace.own(&format!("tt-base:{version}"));
+        assert_eq!(files(&own), files(&cli));
+        assert_eq!(image_config(&own), image_config(&cli));
+        let python = workspace.own(&format!("tt-python:3.13-alpine{version}"));
+        let environment = image_config(&python)["Env"].to_string();
+        assert!(environment.contains(&format!("ALPINE={version}")), "{environment}");
+    }
+    assert_eq!(built(&workspace), [""; 0]);
+    let toml = std::fs::read_to_string(workspace.root().join("xtask.toml")).unwrap();
+    workspace.write_bytes("xtask.toml", toml.replace("alpine:{alpine}", "os:{alpine}").as_bytes());
+    assert_eq!(built(&workspace).len(), 4);
+    workspace.write(
+        "python/3.13/Dockerfile",
+        "ARG BASE_IMAGE\nARG BASE_VERSION\nFROM ${BASE_IMAGE}:${BASE_VERSION}\n",
+    );
+    assert_eq!(built(&workspace), ["tt-python:3.13-alpine3.22", "tt-python:3.13-alpine3.23"]);
+}
+
+#[test]
+fn two_contexts_and_a_default_that_is_no_reference() {
+    let server = |base: &str| format!("ARG BASE_IMG=<{base}>\nFROM $BASE_IMG\nCOPY f /{base}\n");
+    let app = |app: &str| format!("FROM tt-box\nCOPY ./common/s /s\nCOPY ./{app}/src /app\n");
+    let workspace = Workspace::new()
+        .with_box()
+        .file(
+            "xtask.toml",
+            r#"
+            registry = "ghcr.example/servers"
+            tags = ["{registry}/{image}:{tag}", "{registry}/{image}:latest"]
+
+            [image."tt-{server}"]
+            dockerfile = "components/servers/{server}/Dockerfile"
+
+            [image."tt-{app}-web-app"]
+            dockerfile = "components/apps/{app}/Dockerfile"
+            context = "components/apps"
+
+            [image.tt-base]
+            args.BASE_IMG = "tt-box"
+
+            [image.tt-jupyter]
+            args.BASE_IMG = "{registry}/tt-base:sha-0123-dirty"
+
+            [image."tt-jupyter-*"]
+            args.BASE_IMG = "tt-jupyter"
+            "#,
+        )
+        .file("components/servers/base/Dockerfile", &server("base"))
+        .file("components/servers/base/f", "1")
+        .file("components/servers/jupyter/Dockerfile", &server("parent"))
+        .file("components/servers/jupyter/f", "2")
+        .file("components/servers/jupyter-full/Dockerfile", &server("jupyter"))
+        .file("components/servers/jupyter-full/f", "3")
+        .file("components/apps/common/s", "shared")
+        .file("components/apps/jupyter/Dockerfile", &app("jupyter"))
+        .file("components/apps/jupyter/src/f", "app")
+        .file("components/apps/volumes/Dockerfile", &app("volumes"))
+        .file("components/apps/volumes/src/f", "app");
+    let (servers, apps) = ("components/servers", "components/apps");
+    let folder = |folder: &str, name: &str| format!("{folder}/{name}");
+    let dockerfile = |folder: &str, name: &str| format!("{folder}/{name}/Dockerfile");
+    is_built_as_by_the_cli(
+        &workspace,
+        &[
+            (
+                "tt-base",
+                &folder(servers, "base"),
+                &dockerfile(servers, "base"),
+                &["BASE_IMG=tt-box"],
+            ),
+            (
+                "tt-jupyter",
+                &folder(servers, "jupyter"),
+                &dockerfile(servers, "jupyter"),
+                &["BASE_IMG=tt-base"],
+            ),
+            (
+                "tt-jupyter-full",
+                &folder(servers, "jupyter-full"),
+                &dockerfile(servers, "jupyter-full"),
+                &["BASE_IMG=tt-jupyter"],
+            ),
+            ("tt-jupyter-web-app", apps, &dockerfile(apps, "jupyter"), &[]),
+            ("tt-volumes-web-app", apps, &dockerfile(apps, "volumes"), &[]),
+        ],
+    );
+    workspace.write("components/apps/common/s", "edited");
+    assert_eq!(built(&workspace), ["tt-jupyter-web-app", "tt-volumes-web-app"]);
+}
+
+#[test]
+fn a_context_that_a_hook_stages() {
+    let stage = "#!/bin/sh\nset -e\nrm -rf out\nmkdir -p out/docker/tt-pilot out/docker/tt-proxy\n\
+                 cp pilot/main out/docker/tt-pilot/pilot\ncp proxy/main out/docker/tt-proxy/proxy\n";
+    let workspace = Workspace::new()
+        .script("tools/stage.sh", stage)
+        .file(
+            "xtask.toml",
+            r#"
+            [image."{image}"]
+            dockerfile = "*/docker/Dockerfile.{image}"
+            context = "out/docker/{image}"
+            pre-build = "tools/stage.sh"
+            "#,
+        )
+        .file("pilot/main", "pilot")
+        .file("pilot/docker/Dockerfile.tt-pilot", "FROM scratch\nCOPY pilot /usr/bin/\n")
+        .file("proxy/main", "proxy")
+        .file("proxy/docker/Dockerfile.tt-proxy", "FROM tt-pilot\nCOPY proxy /usr/bin/\n");
+    is_built_as_by_the_cli(
+        &workspace,
+        &[
+            ("tt-pilot", "out/docker/tt-pilot", "pilot/docker/Dockerfile.tt-pilot", &[]),
+            ("tt-proxy", "out/docker/tt-proxy", "proxy/docker/Dockerfile.tt-proxy", &[]),
+        ],
+    );
+    workspace.write("proxy/main", "edited");
+    assert_eq!(built(&workspace), ["tt-proxy"]);
+}
+
+#[test]
+fn args_from_files_and_variants_beside_one_another() {
+    let dockerfile = |accelerator: &str| {
+        format!(
+            "ARG BASE_IMAGE\nFROM $BASE_IMAGE\nARG FLAVOR\nENV FLAVOR=$FLAVOR\n\
+             LABEL of={accelerator}\nCOPY jupyter/shared /\n"
+        )
+    };
+    let at = "jupyter/pytorch+llm/ubi9";
+    let workspace = Workspace::new()
+        .with_box()
+        .file(
+            "xtask.toml",
+            r#"
+            context = "."
+
+            [image."tt-wb:jupyter-{kind}-{accelerator}"]
+            dockerfile = "jupyter/[rocm/]{kind}/ubi9/Dockerfile.{accelerator}"
+            args-file = ["{dir}/args/{accelerator}.conf", "local.conf?"]
+            "#,
+        )
+        .file("jupyter/shared", "shared")
+        .file(&format!("{at}/Dockerfile.cpu"), &dockerfile("cpu"))
+        .file(&format!("{at}/Dockerfile.cuda"), &dockerfile("cuda"))
+        .file(&format!("{at}/args/cpu.conf"), "# args\nBASE_IMAGE=tt-box\nFLAVOR=cpu\n")
+        .file(&format!("{at}/args/cuda.conf"), "BASE_IMAGE=tt-box\nFLAVOR=cuda\nOTHER=1\n");
+    let (cpu, cuda) = (format!("{at}/Dockerfile.cpu"), format!("{at}/Dockerfile.cuda"));
+    is_built_as_by_the_cli(
+        &workspace,
+        &[
+            ("tt-wb:jupyter-pytorch-llm-cpu", ".", &cpu, &["BASE_IMAGE=tt-box", "FLAVOR=cpu"]),
+            ("tt-wb:jupyter-pytorch-llm-cuda", ".", &cuda, &["BASE_IMAGE=tt-box", "FLAVOR=cuda"]),
+        ],
+    );
+    workspace.write(&format!("{at}/args/cuda.conf"), "BASE_IMAGE=tt-box\nFLAVOR=12\n");
+    assert_eq!(built(&workspace), ["tt-wb:jupyter-pytorch-llm-cuda"]);
+}

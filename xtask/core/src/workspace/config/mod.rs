@@ -1,0 +1,248 @@
+//! `xtask.toml`: which images a repository has, where their Dockerfiles are, and how each is
+//! built. Without it, images are found in `src/COMPONENT/build/` alone.
+//!
+//! A table `[image.NAME]` either defines images or adjusts those that others define; what a
+//! table can say may stand at the top of the file as well, for all images. The whole file is
+//! checked before anything is built.
+
+mod definitions;
+pub mod keys;
+mod pattern;
+mod reader;
+pub mod settings;
+mod template;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use globset::{Glob, GlobSet, GlobSetBuilder};
+
+use crate::image_reference;
+use crate::paths::CONFIG_FILE;
+use crate::problem::{Problem, Problems};
+use crate::regular_file;
+
+pub(crate) use definitions::{Candidates, Definition, Definitions};
+use pattern::PathPattern;
+pub use reader::Position;
+use reader::{File, Given, Value, Values};
+use settings::{ImageSettings, Layers, SettingsReader, words_of};
+use template::Words;
+
+/// The flavors that are known without a configuration.
+const FLAVORS: [&str; 3] = ["common", "k8s", "yarn"];
+
+/// Where no Dockerfiles are looked for.
+const EXCLUDE: [&str; 3] = [".git/**", "target/**", "**/node_modules/**"];
+
+/// What is known outside of the file, for its templates.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The environment.
+    pub environment: BTreeMap<String, String>,
+    /// The branch that is checked out.
+    pub branch: Option<String>,
+}
+
+/// The configuration of a workspace.
+#[derive(Clone, Debug)]
+pub struct Config {
+    file: File,
+    /// Whether there is a file.
+    pub exists: bool,
+    /// Where images are pushed to; the first is `{registry}`.
+    pub registries: Vec<String>,
+    /// What `--flavor` chooses from.
+    pub flavors: Vec<String>,
+    exclude: GlobSet,
+    external: GlobSet,
+    facts: Facts,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            file: File::default(),
+            exists: false,
+            registries: Vec::new(),
+            flavors: FLAVORS.map(str::to_owned).into(),
+            exclude: GlobSet::empty(),
+            external: GlobSet::empty(),
+            facts: Facts::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads `xtask.toml` in `root`, if it exists.
+    ///
+    /// # Errors
+    /// All problems of the file.
+    pub fn read(root: &Path, facts: Facts) -> Result<Self, Problems> {
+        let path = root.join(CONFIG_FILE);
+        let text = match regular_file::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => {
+                return Ok(Self { facts, ..Self::default() });
+            }
+            Err(error) => {
+                let message = regular_file::explain(&path, &error);
+                return Err(Problem::of_file(CONFIG_FILE, message).into());
+            }
+        };
+        Self::parse(&text, facts)
+    }
+
+    /// Parses the text of the file.
+    fn parse(text: &str, facts: Facts) -> Result<Self, Problems> {
+        let file = match reader::read(text) {
+            Ok(file) => file,
+            Err(problems) => {
+                Problems::check(problems)?;
+                File::default()
+            }
+        };
+        let mut problems = Vec::new();
+        let words = Words { environment: Some(&facts.environment), ..Words::default() };
+        let mut registries = Vec::new();
+        for (text, at) in list(&file.top, "registry").unwrap_or_default() {
+            match words.expand(text) {
+                Ok(registry) => match image_reference::check(&format!("{registry}/image")) {
+                    Ok(()) => registries.push(registry),
+                    Err(error) => {
+                        problems.push(at.problem(format!("'{registry}' is no registry: {error}")))
+                    }
+                },
+                Err(error) => problems.push(at.problem(format!("'registry' {error}"))),
+            }
+        }
+        let flavors = match list(&file.top, "flavors") {
+            Some(flavors) => flavors.iter().map(|(flavor, _)| flavor.clone()).collect(),
+            None => FLAVORS.map(str::to_owned).into(),
+        };
+        let exclude = globs(&file.top, "exclude", &EXCLUDE, &mut problems);
+        let external = globs(&file.top, "external", &[], &mut problems);
+        Problems::check(problems)?;
+        Ok(Self { file, exists: true, registries, flavors, exclude, external, facts })
+    }
+
+    /// Whether tables say which images there are, so that `src/` has no meaning of its own.
+    pub fn has_definitions(&self) -> bool {
+        let mut tables = self.file.tables.iter();
+        tables.any(|table| {
+            let defines = |key| table.values.contains_key(key);
+            defines("dockerfile") || (defines("context") && !table.key.contains(['*', '?']))
+        })
+    }
+
+    /// The images that tables define.
+    pub(crate) fn definitions(&self, root: &Path) -> Definitions {
+        let search = pattern::Search { root, exclude: &self.exclude, flavors: &self.flavors };
+        definitions::define(&self.file.tables, &search, &self.words())
+    }
+
+    /// Whether a path can be that of a Dockerfile, or of a folder that holds one.
+    pub fn may_define(&self, path: &Path, is_dir: bool) -> bool {
+        !self.exclude.is_match(path)
+            && self.patterns().any(|it| it.may_find(path, is_dir, &self.flavors))
+    }
+
+    /// The folders in which Dockerfiles are looked for, relative to the root.
+    pub fn search_folders(&self) -> impl Iterator<Item = String> {
+        self.patterns().map(|pattern| pattern.base())
+    }
+
+    fn patterns(&self) -> impl Iterator<Item = PathPattern> {
+        let tables = self.file.tables.iter();
+        let lists = tables.filter_map(|table| list(&table.values, "dockerfile")).flatten();
+        lists.filter_map(|(text, _)| PathPattern::parse(text).ok())
+    }
+
+    /// What holds for an image, of which a table or the layout of `src/` says that it exists.
+    pub(crate) fn settings(
+        &self,
+        root: &Path,
+        image: &Definition,
+        component: &str,
+        dockerfile: &str,
+        problems: &mut Vec<Problem>,
+    ) -> ImageSettings {
+        if !self.exists {
+            return ImageSettings::default();
+        }
+        let layers = Layers::of(&image.name, image.table, &self.file.top, &self.file.tables);
+        let words = words_of(&self.words(), image, component, dockerfile);
+        SettingsReader { root, layers, words: &words, problems }.read()
+    }
+
+    /// Problems with tables that adjust no image.
+    pub(crate) fn unused<'d>(
+        &self,
+        images: &(impl Iterator<Item = (&'d str, Option<usize>)> + Clone),
+    ) -> Vec<Problem> {
+        settings::unused(&self.file.tables, images)
+    }
+
+    /// Whether a reference is never one of the workspace's images.
+    pub(crate) fn is_external(&self, reference: &str) -> bool {
+        self.external.is_match(reference)
+    }
+
+    /// What any table depends on, as it is written.
+    pub(crate) fn depended_on(&self) -> impl Iterator<Item = &str> {
+        let tables = self.file.tables.iter().map(|table| &table.values);
+        let lists = tables.chain([&self.file.top]).filter_map(|values| list(values, "depends-on"));
+        lists.flatten().map(|(text, _)| text.as_str())
+    }
+
+    /// The members of each group.
+    pub fn groups(&self) -> impl Iterator<Item = (&str, impl Iterator<Item = &str>)> {
+        self.file.groups.iter().map(|(name, members)| {
+            (name.as_str(), members.iter().map(|(member, _)| member.as_str()))
+        })
+    }
+
+    /// The words of names, and of everything else.
+    fn words(&self) -> Words<'_> {
+        let mut words = Words { environment: Some(&self.facts.environment), ..Words::default() };
+        match self.registries.first() {
+            Some(registry) => drop(words.values.insert("registry".to_owned(), registry.clone())),
+            None => drop(words.unusable.insert("registry", "and no 'registry' is set")),
+        }
+        if let Some(branch) = &self.facts.branch {
+            words.values.insert("branch".to_owned(), branch.clone());
+        }
+        for word in ["tag", "commit"] {
+            words.unusable.insert(word, "which only 'tags' can have: it would make all stale");
+        }
+        words
+    }
+}
+
+fn list<'v>(values: &'v Values, key: &str) -> Option<&'v [(String, Position)]> {
+    match values.get(key) {
+        Some(Given { value: Value::List(list), .. }) => Some(list),
+        _ => None,
+    }
+}
+
+fn globs(values: &Values, key: &str, default: &[&str], problems: &mut Vec<Problem>) -> GlobSet {
+    let mut globs = GlobSetBuilder::new();
+    let given = list(values, key);
+    let defaults = default.iter().map(|text| (*text, Position::default()));
+    let texts: Vec<(&str, Position)> = match given {
+        Some(given) => given.iter().map(|(text, at)| (text.as_str(), *at)).collect(),
+        None => defaults.collect(),
+    };
+    for (text, at) in texts {
+        match Glob::new(text) {
+            Ok(glob) => drop(globs.add(glob)),
+            Err(error) => problems.push(at.problem(format!("'{text}' is no glob: {error}"))),
+        }
+    }
+    globs.build().unwrap_or_else(|error| {
+        problems.push(Problem::of_file(CONFIG_FILE, format!("'{key}': {error}")));
+        GlobSet::empty()
+    })
+}

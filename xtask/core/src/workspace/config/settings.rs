@@ -1,0 +1,336 @@
+//! What holds for one image after all tables: its settings, and where each comes from.
+//!
+//! An exact table goes before those that match by a glob, of which later ones go before earlier
+//! ones; then comes the table that defines the image, then the top of the file. A list replaces
+//! the one before it, tables are merged by name.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use globset::Glob;
+
+use crate::problem::Problem;
+use crate::regular_file;
+use crate::workspace::config::definitions::Definition;
+use crate::workspace::config::reader::{EntryText, Given, ImageTable, Position, Value, Values};
+use crate::workspace::config::template::Words;
+
+/// The words that only a push knows.
+pub const PUSH_WORDS: [&str; 4] = ["registry", "tag", "commit", "branch"];
+
+/// A value, and the line of `xtask.toml` that it comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sourced<T> {
+    /// The value.
+    pub value: T,
+    /// Where it stands.
+    pub at: Position,
+    /// Whether a table says it that is for this image alone.
+    pub is_exact: bool,
+}
+
+/// What `xtask.toml` says about one image.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageSettings {
+    /// The folder that is sent, relative to the root, which is the folder "".
+    pub context: Option<Sourced<String>>,
+    /// Build args, by name.
+    pub args: BTreeMap<String, Sourced<String>>,
+    /// The files that build args are read from, relative to the root.
+    pub args_files: Vec<String>,
+    /// The stage to build.
+    pub target: Option<Sourced<String>>,
+    /// The network of `RUN` instructions.
+    pub network: Option<Sourced<String>>,
+    /// Labels, by name.
+    pub labels: BTreeMap<String, Sourced<String>>,
+    /// Addresses, by host name.
+    pub extra_hosts: BTreeMap<String, Sourced<String>>,
+    /// Secrets, as `id=NAME` with `src=FILE` or `env=VARIABLE`.
+    pub secrets: Vec<Sourced<String>>,
+    /// SSH agents, as `ID` or `ID=SOCKET`.
+    pub ssh: Vec<Sourced<String>>,
+    /// Images whose layers can be used as cache.
+    pub cache_from: Vec<Sourced<String>>,
+    /// The references to push to, in which the words that only a push knows are left; `None` for
+    /// the default.
+    tags: Option<Vec<Sourced<String>>>,
+    /// Components, images and folders that it needs.
+    pub depends_on: Vec<Sourced<String>>,
+    /// A hook that runs before the build, relative to the root.
+    pub pre_build: Option<Sourced<String>>,
+    /// A hook that runs after the build, relative to the root.
+    pub post_build: Option<Sourced<String>>,
+}
+
+/// The tables for one image: the weakest first.
+pub(crate) struct Layers<'f> {
+    layers: Vec<(&'f Values, bool)>,
+}
+
+impl<'f> Layers<'f> {
+    /// `defining` is the index of the table that defines the image, if one does.
+    pub(crate) fn of(
+        name: &str,
+        defining: Option<usize>,
+        top: &'f Values,
+        tables: &'f [ImageTable],
+    ) -> Self {
+        let mut layers = vec![(top, false)];
+        let is_exact = |table: &ImageTable| table.key == name;
+        let defined_by = defining.and_then(|index| tables.get(index));
+        layers.extend(defined_by.map(|table| (&table.values, is_exact(table))));
+        let others = || {
+            let tables = tables.iter().enumerate();
+            tables.filter(|(index, _)| Some(*index) != defining).map(|(_, table)| table)
+        };
+        let globs = others().filter(|table| is_glob_of(table, name));
+        layers.extend(globs.map(|table| (&table.values, false)));
+        layers.extend(others().filter(|table| is_exact(table)).map(|it| (&it.values, true)));
+        Self { layers }
+    }
+
+    fn last(&self, key: &str) -> Option<(&'f Given, bool)> {
+        let mut layers = self.layers.iter().rev();
+        layers.find_map(|(values, is_exact)| Some((values.get(key)?, *is_exact)))
+    }
+}
+
+/// Whether a table adjusts the images of a glob, and this is one of them.
+pub(crate) fn is_glob_of(table: &ImageTable, name: &str) -> bool {
+    let is_glob = table.key.contains('*') && !table.values.contains_key("dockerfile");
+    is_glob && Glob::new(&table.key).is_ok_and(|glob| glob.compile_matcher().is_match(name))
+}
+
+/// Works out the settings of images.
+pub(crate) struct SettingsReader<'a> {
+    pub(crate) root: &'a Path,
+    pub(crate) layers: Layers<'a>,
+    pub(crate) words: &'a Words<'a>,
+    pub(crate) problems: &'a mut Vec<Problem>,
+}
+
+impl SettingsReader<'_> {
+    pub(crate) fn read(&mut self) -> ImageSettings {
+        let context = self.text("context").map(|mut context| {
+            context.value = match context.value.trim_end_matches('/') {
+                "." => String::new(),
+                folder => folder.strip_prefix("./").unwrap_or(folder).to_owned(),
+            };
+            context
+        });
+        if let Some(context) = &context {
+            let parts = || context.value.split('/');
+            if context.value.starts_with('/') || parts().any(|part| matches!(part, "." | "..")) {
+                let message = "'context' is a folder of the workspace: write its path from the \
+                               root, which is '.'";
+                self.problems.push(context.at.problem(message));
+            }
+        }
+        let (args, args_files) = self.args();
+        ImageSettings {
+            context,
+            args,
+            args_files,
+            target: self.text("target"),
+            network: self.text("network"),
+            labels: self.map("labels"),
+            extra_hosts: self.map("extra-hosts"),
+            secrets: self.list("secrets").unwrap_or_default(),
+            ssh: self.list("ssh").unwrap_or_default(),
+            cache_from: self.list("cache-from").unwrap_or_default(),
+            tags: self.tags(),
+            depends_on: self.list("depends-on").unwrap_or_default(),
+            pre_build: self.text("pre-build"),
+            post_build: self.text("post-build"),
+        }
+    }
+
+    fn text(&mut self, key: &str) -> Option<Sourced<String>> {
+        let (Given { at, value: Value::Text(text) }, is_exact) = self.layers.last(key)? else {
+            return None;
+        };
+        let value = self.expand(key, text, *at)?;
+        Some(Sourced { value, at: *at, is_exact })
+    }
+
+    fn raw_list(&mut self, key: &str) -> Option<Vec<Sourced<String>>> {
+        let (Given { value: Value::List(list), .. }, is_exact) = self.layers.last(key)? else {
+            return None;
+        };
+        let sourced = |(text, at): &(String, Position)| {
+            let (value, at) = (text.clone(), *at);
+            Sourced { value, at, is_exact }
+        };
+        Some(list.iter().map(sourced).collect())
+    }
+
+    fn list(&mut self, key: &str) -> Option<Vec<Sourced<String>>> {
+        let raw = self.raw_list(key)?;
+        let expanded = raw.into_iter().filter_map(|it| {
+            let value = self.expand(key, &it.value, it.at)?;
+            Some(Sourced { value, ..it })
+        });
+        Some(expanded.collect())
+    }
+
+    /// The words that only a push knows stand for themselves.
+    fn tags(&mut self) -> Option<Vec<Sourced<String>>> {
+        let mut words = self.words.clone();
+        for word in PUSH_WORDS {
+            let word = word.to_owned();
+            words.values.entry(word.clone()).or_insert_with(|| format!("{{{word}}}"));
+        }
+        let mut tags = Vec::new();
+        for tag in self.raw_list("tags")? {
+            match words.expand(&tag.value) {
+                Ok(value) => tags.push(Sourced { value, ..tag }),
+                Err(error) => self.problems.push(tag.at.problem(format!("'tags' {error}"))),
+            }
+        }
+        Some(tags)
+    }
+
+    fn map(&mut self, key: &str) -> BTreeMap<String, Sourced<String>> {
+        let mut merged = BTreeMap::new();
+        let layers = self.layers.layers.clone();
+        for (values, is_exact) in layers {
+            let Some(Given { value: Value::Map(map), .. }) = values.get(key) else { continue };
+            for (name, entry) in map {
+                let value = match &entry.text {
+                    EntryText::Template(text) => {
+                        self.expand(&format!("{key}.{name}"), text, entry.at)
+                    }
+                    EntryText::Environment(variable) => {
+                        self.words.environment.and_then(|all| all.get(variable)).cloned()
+                    }
+                };
+                let sourced = value.map(|value| Sourced { value, at: entry.at, is_exact });
+                merged.extend(sourced.map(|sourced| (name.clone(), sourced)));
+            }
+        }
+        merged
+    }
+
+    /// Those of files, and then those of tables; and the files.
+    fn args(&mut self) -> (BTreeMap<String, Sourced<String>>, Vec<String>) {
+        let (mut args, mut files) = (BTreeMap::new(), Vec::new());
+        for file in self.list("args-file").unwrap_or_default() {
+            let (path, is_optional) = match file.value.strip_suffix('?') {
+                Some(path) => (path, true),
+                None => (file.value.as_str(), false),
+            };
+            files.push(path.to_owned());
+            let full = self.root.join(path);
+            let text = match regular_file::read_to_string(&full) {
+                Ok(text) => text,
+                Err(error) if is_optional && error.kind() == std::io::ErrorKind::NotFound => {
+                    continue;
+                }
+                Err(error) => {
+                    let message = format!("{path}: {}", regular_file::explain(&full, &error));
+                    self.problems.push(file.at.problem(message));
+                    continue;
+                }
+            };
+            match arg_lines(&text) {
+                Ok(lines) => {
+                    args.extend(lines.into_iter().map(|(name, value)| {
+                        (name, Sourced { value, at: file.at, is_exact: false })
+                    }))
+                }
+                Err(line) => {
+                    let message = "expected NAME=VALUE, or a comment that begins with '#'";
+                    self.problems.push(Problem::of_line(path, line, message));
+                }
+            }
+        }
+        args.extend(self.map("args"));
+        (args, files)
+    }
+
+    fn expand(&mut self, key: &str, text: &str, at: Position) -> Option<String> {
+        match self.words.expand(text) {
+            Ok(text) => Some(text),
+            Err(error) => {
+                self.problems.push(at.problem(format!("'{key}' {error}")));
+                None
+            }
+        }
+    }
+}
+
+/// The names and values of a file; the first line that is none.
+fn arg_lines(text: &str) -> Result<Vec<(String, String)>, usize> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
+    let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    lines
+        .map(|(number, line)| match line.split_once('=') {
+            Some((name, value)) if !name.trim().is_empty() => {
+                Ok((name.trim().to_owned(), value.trim().to_owned()))
+            }
+            _ => Err(number),
+        })
+        .collect()
+}
+
+/// Tables that adjust images, and adjust none.
+pub(crate) fn unused<'d>(
+    tables: &[ImageTable],
+    images: &(impl Iterator<Item = (&'d str, Option<usize>)> + Clone),
+) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (index, table) in tables.iter().enumerate() {
+        let is_definition = images.clone().any(|(_, defining)| defining == Some(index));
+        if is_definition || table.values.contains_key("dockerfile") {
+            continue;
+        }
+        for key in ["name", "matrix"] {
+            if let Some(given) = table.values.get(key) {
+                let message = format!(
+                    "'{key}' stands in the table that has the image's 'dockerfile': this one only \
+                     adjusts images"
+                );
+                problems.push(given.at.problem(message));
+            }
+        }
+        let is_used = images.clone().any(|(name, _)| table.key == name || is_glob_of(table, name));
+        if !is_used {
+            let names = images.clone().map(|(name, _)| name);
+            let hint = super::reader::nearest(&table.key, names);
+            let message = format!(
+                "no image '{}'{hint}: a table defines one if it has a 'dockerfile' or 'context'",
+                table.key
+            );
+            problems.push(table.at.problem(message));
+        }
+    }
+    problems
+}
+
+impl ImageSettings {
+    /// The references to push an image to; what only a push knows is still in braces.
+    pub fn push_references(&self, name: &str) -> Vec<Sourced<String>> {
+        self.tags.clone().unwrap_or_else(|| {
+            let tag = if name.contains(':') { "" } else { ":{tag}" };
+            let value = format!("{{registry}}/{name}{tag}");
+            vec![Sourced { value, at: Position::default(), is_exact: false }]
+        })
+    }
+}
+
+/// The words of an image, for its settings.
+pub(crate) fn words_of<'e>(
+    outer: &Words<'e>,
+    definition: &Definition,
+    component: &str,
+    dockerfile: &str,
+) -> Words<'e> {
+    let mut words = outer.clone();
+    words.values.extend(definition.words.clone());
+    let dir = dockerfile.rsplit_once('/').map_or(".", |(folder, _)| folder);
+    let own = [("image", definition.name.as_str()), ("component", component), ("dir", dir)];
+    words.values.extend(own.map(|(word, value)| (word.to_owned(), value.to_owned())));
+    words
+}

@@ -1,0 +1,169 @@
+//! Which images of the workspace Dockerfiles mean by their references.
+//!
+//! An image is meant by its name, with or without a registry of the workspace in front, and by
+//! every reference that it is pushed to, with whatever tag, commit or branch. What `external`
+//! in `xtask.toml` matches is never one of ours.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use globset::{GlobBuilder, GlobMatcher};
+
+use crate::dockerfile::context_reads::ContextReads;
+use crate::dockerfile::parser::{ImageUse, Via};
+use crate::escape;
+
+use crate::image_reference::{Reference, RegistryNames};
+use crate::problem::Problem;
+use crate::workspace::components::{Image, Workspace};
+use crate::workspace::config::Config;
+use crate::workspace::config::settings::PUSH_WORDS;
+
+impl Workspace {
+    /// Finds the images of the workspace that Dockerfiles use. `registry` adds the names that
+    /// they have there, `tag` is the one that images are pushed with.
+    pub fn find_local_images(&mut self, registry: Option<&RegistryNames>, tag: Option<&str>) {
+        let names = LocalNames::new(self, &self.config, registry, tag);
+        let (mut found, mut warnings) = (Vec::new(), Vec::new());
+        for component in &self.components {
+            let (mut uses, mut problems) = (Vec::new(), Vec::new());
+            for image in &component.images {
+                for used in &image.uses {
+                    let local = names.find(&used.reference).unwrap_or_else(|several| {
+                        problems.push(ambiguous(image, used, &several));
+                        None
+                    });
+                    let other =
+                        if local.is_none() { names.other_tag(&used.reference) } else { None };
+                    warnings.extend(other.map(|other| only_other_tag(image, used, other)));
+                    uses.push(local);
+                }
+            }
+            found.push((uses, problems));
+        }
+        self.warnings.extend(warnings);
+        for (component, (uses, problems)) in self.components.iter_mut().zip(found) {
+            component.problems.extend(problems);
+            let images = component.images.iter_mut().flat_map(|image| &mut image.uses);
+            images.zip(uses).for_each(|(used, local)| used.local = local);
+        }
+        self.finish_images();
+    }
+
+    /// Notes what the bases of images in the workspace change about them: their `ONBUILD`
+    /// triggers and their `ENV` can make a build read the whole context. And an `ARG` that names
+    /// an image elsewhere as well does more than to name ours.
+    fn finish_images(&mut self) {
+        let has_onbuild: BTreeMap<String, bool> =
+            self.images().map(|(_, image)| (image.name.clone(), image.has_onbuild)).collect();
+        let images = self.components.iter_mut().flat_map(|component| &mut component.images);
+        for image in images {
+            let bases = image
+                .uses
+                .iter()
+                .filter(|used| used.via == Via::From)
+                .filter_map(|used| has_onbuild.get(used.local.as_ref()?));
+            let bases: Vec<bool> = bases.copied().collect();
+            image.base_has_onbuild = bases.contains(&true);
+            let depends_on_args = !bases.is_empty() && image.context_reads.depends_on_args();
+            if image.base_has_onbuild || depends_on_args {
+                image.context_reads = ContextReads::All;
+            }
+            for used in image.uses.iter().filter(|used| used.local.is_none()) {
+                image.naming_args.retain(|arg| !used.args.contains(arg));
+            }
+        }
+    }
+}
+
+/// The problem of a reference that can mean several images.
+fn ambiguous(image: &Image, used: &ImageUse, names: &BTreeSet<&str>) -> Problem {
+    let names: Vec<&str> = names.iter().copied().collect();
+    let (reference, names) = (escape::line(&used.reference), names.join(", "));
+    let message = format!("'{reference}' can be any of the images {names}: use one of these names");
+    Problem::of_line(&image.dockerfile, used.line, message)
+}
+
+/// The warning for a tag of our own image that is not built.
+fn only_other_tag(image: &Image, used: &ImageUse, other: &str) -> Problem {
+    let reference = escape::line(&used.reference);
+    let message = format!(
+        "'{reference}' is used as it is at its registry: the workspace builds '{other}', but not \
+         this tag. 'external' in xtask.toml says that this is meant"
+    );
+    Problem::of_line(&image.dockerfile, used.line, message)
+}
+
+/// The names by which images of the workspace are meant.
+struct LocalNames<'c> {
+    config: &'c Config,
+    names: BTreeSet<String>,
+    registries: Vec<RegistryNames>,
+    /// The references that images are pushed to, and the images' names.
+    pushed: Vec<(GlobMatcher, String)>,
+}
+
+impl<'c> LocalNames<'c> {
+    fn new(
+        workspace: &Workspace,
+        config: &'c Config,
+        registry: Option<&RegistryNames>,
+        tag: Option<&str>,
+    ) -> Self {
+        let own = config
+            .registries
+            .iter()
+            .map(|prefix| RegistryNames { prefix: prefix.clone(), tag: tag.map(str::to_owned) });
+        let pushed = workspace.images().flat_map(|(_, image)| {
+            let references = image.settings.push_references(&image.name);
+            references.into_iter().filter_map(|it| Some((matcher(&it.value)?, image.name.clone())))
+        });
+        Self {
+            config,
+            names: workspace.images().map(|(_, image)| image.name.clone()).collect(),
+            registries: own.chain(registry.cloned()).collect(),
+            pushed: pushed.collect(),
+        }
+    }
+
+    /// The image that a reference means, if it means one.
+    ///
+    /// # Errors
+    /// The names of all, if it can mean several.
+    fn find(&self, reference: &str) -> Result<Option<String>, BTreeSet<&str>> {
+        if self.config.is_external(reference) {
+            return Ok(None);
+        }
+        let names = Reference::parse(reference).local_names(&self.registries);
+        if let Some(name) = names.into_iter().find(|name| self.names.contains(name)) {
+            return Ok(Some(name));
+        }
+        let pushed = self.pushed.iter().filter(|(pushed, _)| pushed.is_match(reference));
+        let found: BTreeSet<&str> = pushed.map(|(_, name)| name.as_str()).collect();
+        if found.len() > 1 {
+            return Err(found);
+        }
+        Ok(found.first().map(|name| (*name).to_owned()))
+    }
+
+    /// An image of the same repository, of which a reference names a tag that is not built.
+    fn other_tag(&self, reference: &str) -> Option<&str> {
+        if self.config.is_external(reference) || reference.contains('@') {
+            return None;
+        }
+        let names = Reference::parse(reference).local_names(&self.registries);
+        let repositories: BTreeSet<&str> =
+            names.iter().map(|name| Reference::parse(name).repository()).collect();
+        let mut own = self.names.iter().filter(|name| name.contains(':'));
+        let is_same = |name: &&String| repositories.contains(Reference::parse(name).repository());
+        own.find(is_same).map(String::as_str)
+    }
+}
+
+/// Matches the references that an image is pushed to, with whatever tag.
+fn matcher(reference: &str) -> Option<GlobMatcher> {
+    let any = |pattern: String, word: &&str| pattern.replace(&format!("{{{word}}}"), "*");
+    let words = PUSH_WORDS.iter().filter(|word| **word != "registry");
+    let pattern = words.fold(reference.to_owned(), any);
+    let glob = GlobBuilder::new(&pattern).literal_separator(true).build().ok()?;
+    Some(glob.compile_matcher())
+}

@@ -1,0 +1,576 @@
+//! Reads the components of a workspace from its folders.
+//!
+//! Without tables in `xtask.toml` that say otherwise, a component is a folder directly under
+//! `src/`, and each `build/NAME[.FLAVOR].dockerfile` in it makes an image `NAME`. With them, the
+//! tables find the Dockerfiles, and a component is the folder of one, or the one that
+//! `{component}` marks. Either way its `build/` folder can have hooks and `component.dep`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use crate::digest::Digest;
+use crate::dockerfile::context_reads::ContextReads;
+use crate::dockerfile::parser::{self, Dockerfile};
+use crate::dockerfile::platform_args::is_predefined;
+use crate::escape;
+use crate::ids::{ComponentId, IdVec};
+use crate::image_reference;
+use crate::paths::{BUILD, CONFIG_FILE, POST_HOOK, PRE_HOOK, SRC, join};
+use crate::problem::{Problem, did_you_mean};
+use crate::regular_file;
+use crate::workspace::components::{
+    Component, DeclaredDependency, Image, Workspace, WorkspaceOptions, stray_dockerfile,
+};
+use crate::workspace::config::settings::{ImageSettings, Sourced};
+use crate::workspace::config::{Candidates, Config, Definition};
+use crate::workspace::hook_script;
+use crate::workspace::inputs::Inputs;
+
+impl Workspace {
+    /// Reads the workspace at `root`. Adds what concerns no component alone to `problems`.
+    pub fn read(root: &Path, options: &WorkspaceOptions, problems: &mut Vec<Problem>) -> Self {
+        let config = match Config::read(root, options.facts.clone()) {
+            Ok(config) => config,
+            Err(found) => {
+                problems.extend(found.iter().cloned());
+                let (root, config) = (root.to_owned(), Config::default());
+                let (components, warnings) = (IdVec::new(), Vec::new());
+                return Self { root, config, components, warnings };
+            }
+        };
+        problems.extend(options.check(&config.flavors).err());
+        let read = read(root, options, &config);
+        problems.extend(read.problems);
+        let (root, components, warnings) = (root.to_owned(), read.components, read.warnings);
+        let mut workspace = Self { root, config, components, warnings };
+        workspace.report_duplicate_images();
+        workspace.warn_of_undeclared(&options.build_args);
+        workspace
+    }
+
+    /// Warns of build args that no Dockerfile declares. What a broken one declares is unknown.
+    fn warn_of_undeclared(&mut self, build_args: &BTreeMap<String, String>) {
+        if self.components.iter().any(|component| !component.problems.is_empty()) {
+            return;
+        }
+        let declared: BTreeSet<&str> =
+            self.images().flat_map(|(_, image)| &image.args).map(String::as_str).collect();
+        let is_unknown = |name: &&String| !declared.contains(name.as_str()) && !is_predefined(name);
+        let warnings: Vec<Problem> = build_args
+            .keys()
+            .filter(is_unknown)
+            .map(|name| {
+                let hint = did_you_mean(name, declared.iter().copied());
+                let name = escape::line(name);
+                Problem::of_request(format!(
+                    "--build-arg {name}: no Dockerfile has 'ARG {name}'{hint}"
+                ))
+            })
+            .collect();
+        self.warnings.extend(warnings);
+    }
+
+    fn report_duplicate_images(&mut self) {
+        let mut first: BTreeMap<&str, (ComponentId, &Image)> = BTreeMap::new();
+        let mut found = Vec::new();
+        for (id, image) in self.images() {
+            let (other_id, other) = *first.entry(&image.name).or_insert((id, image));
+            if other_id != id {
+                let (name, other) = (&image.name, &other.dockerfile);
+                let message =
+                    format!("image '{name}' is also built by {other}: rename one of the two files");
+                found.push(([other_id, id], Problem::of_file(&image.dockerfile, message)));
+            }
+        }
+        for (owners, problem) in found {
+            for owner in owners {
+                self.components[owner].problems.push(problem.clone());
+            }
+        }
+    }
+}
+
+/// What was found in the folders.
+struct Read {
+    /// Sorted by name.
+    components: IdVec<ComponentId, Component>,
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+/// Reads all components in parallel.
+fn read(root: &Path, options: &WorkspaceOptions, config: &Config) -> Read {
+    let mut reader = Reader::new(root, options, config);
+    let folders = if config.has_definitions() {
+        reader.configured_folders()
+    } else {
+        reader.folders_of_src()
+    };
+    let defined: Vec<(String, Option<usize>)> = folders
+        .iter()
+        .flat_map(|folder| &folder.images)
+        .map(|image| (image.name.clone(), image.table))
+        .collect();
+    let dockerfiles = folders.iter().flat_map(|folder| &folder.images);
+    let dockerfiles = dockerfiles.flat_map(|image| image.dockerfiles.values().cloned());
+    let mut shared: BTreeMap<String, usize> = BTreeMap::new();
+    dockerfiles.for_each(|path| *shared.entry(path).or_default() += 1);
+    let read: Vec<(Component, Reader<'_>)> = folders
+        .into_par_iter()
+        .map(|folder| {
+            let mut reader = Reader::new(root, options, config);
+            let mut component = reader.component(folder, &shared);
+            component.problems.append(&mut reader.problems);
+            (component, reader)
+        })
+        .collect();
+    let mut components = Vec::new();
+    for (component, other) in read {
+        components.push(component);
+        reader.warnings.extend(other.warnings);
+    }
+    components.sort_by(|one, other| one.name.cmp(&other.name));
+    let names = defined.iter().map(|(name, table)| (name.as_str(), *table));
+    reader.problems.extend(config.unused(&names));
+    if components.is_empty() && reader.problems.is_empty() {
+        reader.problems.push(Problem::of_file(
+            SRC,
+            "contains no components: create a folder src/NAME/build/ with a NAME.dockerfile in it",
+        ));
+    }
+    let Reader { problems, warnings, .. } = reader;
+    Read { components: components.into_iter().collect(), problems, warnings }
+}
+
+/// The folder of a component, before its files are read.
+struct Folder {
+    name: String,
+    dir: String,
+    images: Vec<Definition>,
+}
+
+struct Reader<'a> {
+    root: &'a Path,
+    options: &'a WorkspaceOptions,
+    config: &'a Config,
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(root: &'a Path, options: &'a WorkspaceOptions, config: &'a Config) -> Self {
+        Self { root, options, config, problems: Vec::new(), warnings: Vec::new() }
+    }
+
+    /// The folders directly under `src/`.
+    fn folders_of_src(&mut self) -> Vec<Folder> {
+        let mut folders = Vec::new();
+        for name in self.list(SRC) {
+            let dir = join(SRC, &name);
+            if !self.root.join(&dir).is_dir() {
+                self.warnings.extend(stray_dockerfile(&dir));
+            } else if !name.starts_with('.') {
+                let images = self.images_in_build(&name, &dir);
+                folders.push(Folder { name, dir, images });
+            }
+        }
+        folders
+    }
+
+    /// The images that a component's `build/` has Dockerfiles of. An unreadable folder is a
+    /// problem of the component, and found when its files are read.
+    fn images_in_build(&self, component: &str, dir: &str) -> Vec<Definition> {
+        let build = join(dir, BUILD);
+        let mut images: BTreeMap<String, Candidates> = BTreeMap::new();
+        let entries = fs::read_dir(self.root.join(&build)).into_iter().flatten().flatten();
+        for file in entries.filter_map(|entry| entry.file_name().into_string().ok()) {
+            if let Some(stem) = file.strip_suffix(".dockerfile") {
+                let (image, flavor) = self.split_flavor(stem);
+                images.entry(image).or_default().insert(flavor, join(&build, &file));
+            }
+        }
+        let definition = |(name, dockerfiles)| Definition {
+            name,
+            component_dir: dir.to_owned(),
+            dockerfiles,
+            words: [("component".to_owned(), component.to_owned())].into(),
+            table: None,
+        };
+        images.into_iter().map(definition).collect()
+    }
+
+    fn split_flavor(&self, stem: &str) -> (String, Option<String>) {
+        match stem.rsplit_once('.') {
+            Some((image, flavor))
+                if !image.is_empty() && self.config.flavors.iter().any(|it| it == flavor) =>
+            {
+                (image.to_owned(), Some(flavor.to_owned()))
+            }
+            _ => (stem.to_owned(), None),
+        }
+    }
+
+    /// The folders in which tables find Dockerfiles, those that `{component}` marks, and those
+    /// that `depends-on` names by their paths.
+    fn configured_folders(&mut self) -> Vec<Folder> {
+        let definitions = self.config.definitions(self.root);
+        self.problems.extend(definitions.problems);
+        let mut by_dir: BTreeMap<String, Vec<Definition>> =
+            definitions.component_dirs.into_iter().map(|dir| (dir, Vec::new())).collect();
+        for image in definitions.images {
+            by_dir.entry(image.component_dir.clone()).or_default().push(image);
+        }
+        let leaf = |dir: &str| dir.rsplit('/').next().unwrap_or(dir).to_owned();
+        let mut known: BTreeSet<String> = by_dir.keys().map(|dir| leaf(dir)).collect();
+        let images = by_dir.values().flatten();
+        known.extend(images.map(|image| image.name.clone()));
+        for path in self.config.depended_on() {
+            let path = path.trim_end_matches('/');
+            let is_folder = !path.is_empty() && self.root.join(path).is_dir();
+            if is_folder && !known.contains(path) && !path.starts_with(['.', '/']) {
+                by_dir.entry(path.to_owned()).or_default();
+            }
+        }
+        let names = component_names(&by_dir.keys().map(String::as_str).collect::<Vec<_>>());
+        let folders = by_dir.into_iter().zip(names);
+        folders.map(|((dir, images), name)| Folder { name, dir, images }).collect()
+    }
+
+    fn component(&mut self, folder: Folder, shared: &BTreeMap<String, usize>) -> Component {
+        let Folder { name, dir, images: definitions } = folder;
+        let build = join(&dir, BUILD);
+        let is_in_build =
+            |image: &Definition| image.dockerfiles.values().all(|path| path.starts_with(&build));
+        let mut component = Component {
+            name,
+            is_configured: self.config.has_definitions() && !definitions.iter().all(is_in_build),
+            dir,
+            ..Component::default()
+        };
+        if self.root.join(&build).is_dir() {
+            self.build_folder(&mut component, &build);
+        }
+        let mut images = Vec::new();
+        for definition in definitions {
+            let Some(image) = self.image(&component.name, definition, shared) else { continue };
+            component.declared.extend(image.settings.depends_on.iter().map(|depends_on| {
+                DeclaredDependency {
+                    component: depends_on.value.trim_end_matches('/').to_owned(),
+                    file: CONFIG_FILE.to_owned(),
+                    line: depends_on.at.line,
+                }
+            }));
+            let (pre_build, post_build) =
+                (image.settings.pre_build.clone(), image.settings.post_build.clone());
+            self.configured_hook(pre_build, &mut component.pre_hook, &build);
+            self.configured_hook(post_build, &mut component.post_hook, &build);
+            images.push(image);
+        }
+        images.sort_by(|one, other| one.name.cmp(&other.name));
+        component.images = images.into_iter().collect();
+        component
+    }
+
+    /// Sets the hook that an image has in `xtask.toml`; all images of a component have the same.
+    fn configured_hook(
+        &mut self,
+        given: Option<Sourced<String>>,
+        hook: &mut Option<String>,
+        build: &str,
+    ) {
+        let Some(given) = given else { return };
+        if hook.as_ref().is_some_and(|hook| *hook != given.value && !hook.starts_with(build)) {
+            let message = "the images of a component have the same hooks: name this one for all";
+            self.problems.push(given.at.problem(message));
+        } else if hook.as_ref() != Some(&given.value) {
+            *hook = self.hook(given.value);
+        }
+    }
+
+    /// The hooks and dependencies of a component.
+    fn build_folder(&mut self, component: &mut Component, build: &str) {
+        component.build_links.extend(self.follow(build));
+        for file in self.list(build) {
+            let path = join(build, &file);
+            component.build_links.extend(self.follow(&path));
+            match file.as_str() {
+                PRE_HOOK => component.pre_hook = self.hook(path),
+                POST_HOOK => component.post_hook = self.hook(path),
+                "component.dep" | "components.dep" => {
+                    component.declared.extend(self.dependencies(&path));
+                }
+                "inputs" => component.inputs = self.inputs(path),
+                _ => {}
+            }
+        }
+    }
+
+    /// What a link leads to, relative to the root.
+    fn follow(&mut self, path: &str) -> Option<PathBuf> {
+        let link = self.root.join(path);
+        let target = link.is_symlink().then(|| link.canonicalize().ok()).flatten()?;
+        let target = match target.strip_prefix(self.root.canonicalize().ok()?) {
+            Ok(target) => return Some(target.to_owned()),
+            Err(_) => target,
+        };
+        let message = format!(
+            "is a link to {}, outside of the workspace: what is there is neither watched nor the \
+             same in other checkouts",
+            escape::line(&target.to_string_lossy())
+        );
+        self.warnings.push(Problem::of_file(path, message));
+        None
+    }
+
+    /// Rejects scripts that their interpreter would misread, before anything runs. Other
+    /// errors are reported when the hook is executed.
+    fn hook(&mut self, path: String) -> Option<String> {
+        let script = self.read(&path)?;
+        if let Err(error) = hook_script::interpreter(&script)
+            && let Some(line) = error.line()
+        {
+            self.problems.push(Problem::of_line(&path, line, error.to_string()));
+        }
+        Some(path)
+    }
+
+    fn read(&mut self, path: &str) -> Option<Vec<u8>> {
+        let read = regular_file::read(&self.root.join(path));
+        read.map_err(|error| self.unreadable(path, &error)).ok()
+    }
+
+    fn inputs(&mut self, path: String) -> Option<(String, Inputs)> {
+        let text = regular_file::read_to_string(&self.root.join(&path))
+            .map_err(|error| self.unreadable(&path, &error))
+            .ok()?;
+        match Inputs::parse(&text, &path) {
+            Ok(inputs) => Some((path, inputs)),
+            Err(problems) => {
+                self.problems.extend(problems);
+                None
+            }
+        }
+    }
+
+    fn image(
+        &mut self,
+        component: &str,
+        definition: Definition,
+        shared: &BTreeMap<String, usize>,
+    ) -> Option<Image> {
+        let dockerfile = self.choose_flavor(&definition.name, &definition.dockerfiles)?;
+        if definition.table.is_none()
+            && let Err(error) = image_reference::check_name(&definition.name)
+        {
+            self.problems.push(Problem::of_file(
+                &dockerfile,
+                format!("'{}' is not a valid image name: {error}", escape::line(&definition.name)),
+            ));
+        }
+        let (root, config) = (self.root, self.config);
+        let settings =
+            config.settings(root, &definition, component, &dockerfile, &mut self.problems);
+        let args = settings.args.iter().map(|(name, arg)| (name.clone(), arg.value.clone()));
+        let mut build_args: BTreeMap<String, String> = args.collect();
+        build_args.extend(self.options.build_args.clone());
+        let target = settings.target.as_ref().map(|target| target.value.as_str());
+        let (dockerfile_digest, parsed) = self.dockerfile(&dockerfile, &build_args, target);
+        if let Some(parsed) = &parsed {
+            self.check_args(&settings, &dockerfile, parsed);
+        }
+        let context = self.context(&settings, &definition.component_dir);
+        let Dockerfile { uses, args, naming_args, context_reads, has_onbuild, provenance } =
+            parsed.unwrap_or_default();
+        let is_whole = self.options.whole_context;
+        let context_reads = if is_whole { ContextReads::All } else { context_reads };
+        Some(Image {
+            name: definition.name,
+            context,
+            shares_dockerfile: shared.get(&dockerfile).is_some_and(|count| *count > 1),
+            dockerfile,
+            settings,
+            build_args,
+            naming_args,
+            base_has_onbuild: false,
+            dockerfile_digest,
+            uses,
+            args,
+            context_reads,
+            has_onbuild,
+            provenance,
+        })
+    }
+
+    /// The folder that is sent. A hook may make it, so only a component without one needs it.
+    fn context(&mut self, settings: &ImageSettings, component_dir: &str) -> String {
+        let Some(context) = &settings.context else { return component_dir.to_owned() };
+        let has_hook = settings.pre_build.is_some()
+            || self.root.join(component_dir).join(BUILD).join(PRE_HOOK).exists();
+        if !has_hook && !self.root.join(&context.value).is_dir() {
+            let shown = escape::line(&context.value);
+            let message = format!("'context' is {shown}/, which does not exist");
+            self.problems.push(context.at.problem(message));
+        }
+        context.value.clone()
+    }
+
+    /// Args for one image alone must be declared: others may be for other images.
+    fn check_args(&mut self, settings: &ImageSettings, dockerfile: &str, parsed: &Dockerfile) {
+        for (name, arg) in settings.args.iter().filter(|(_, arg)| arg.is_exact) {
+            if !parsed.args.contains(name) && !is_predefined(name) {
+                let hint = did_you_mean(name, parsed.args.iter().map(String::as_str));
+                let name = escape::line(name);
+                let message = format!("'args.{name}': {dockerfile} has no 'ARG {name}'{hint}");
+                self.problems.push(arg.at.problem(message));
+            }
+        }
+    }
+
+    /// The Dockerfile of the chosen flavor, or else the one without a flavor or of `common`.
+    /// An image that has none of these is not built for that flavor.
+    fn choose_flavor(&mut self, image: &str, files: &Candidates) -> Option<String> {
+        if let Some(chosen) = &self.options.flavor {
+            let order = [Some(chosen.clone()), None, Some("common".to_owned())];
+            return order.iter().find_map(|flavor| files.get(flavor)).cloned();
+        }
+        let mut paths = files.values();
+        let first = paths.next()?.clone();
+        if files.len() > 1 {
+            let others = paths.map(String::as_str).collect::<Vec<_>>().join(", ");
+            let message = format!(
+                "image '{image}' is also built by {others}: choose one with --flavor, or rename one"
+            );
+            self.problems.push(Problem::of_file(&first, message));
+        }
+        Some(first)
+    }
+
+    /// The digest of a Dockerfile, and what it says, if it can be read: the image is still known
+    /// to those that use it if not.
+    fn dockerfile(
+        &mut self,
+        path: &str,
+        build_args: &BTreeMap<String, String>,
+        target: Option<&str>,
+    ) -> (Digest, Option<Dockerfile>) {
+        let bytes = self.read(path);
+        let parsed = bytes.as_ref().map(|bytes| parser::parse(bytes, build_args, target));
+        if let Some(Err(error)) = &parsed {
+            self.problems.push(Problem {
+                file: Some(path.to_owned()),
+                line: error.line(),
+                message: error.to_string(),
+            });
+        }
+        (blake3::hash(&bytes.unwrap_or_default()), parsed.and_then(Result::ok))
+    }
+
+    /// Parses a `component.dep`: one name per line, `#` starts a comment.
+    fn dependencies(&mut self, path: &str) -> Vec<DeclaredDependency> {
+        let text = match regular_file::read_to_string(&self.root.join(path)) {
+            Ok(text) => text,
+            Err(error) => {
+                self.unreadable(path, &error);
+                return Vec::new();
+            }
+        };
+        let without_bom = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        let lines = without_bom.lines().enumerate();
+        lines
+            .map(|(index, line)| {
+                let name = line.split_once('#').map_or(line, |(before, _)| before);
+                (index + 1, name.trim())
+            })
+            .filter(|(_, name)| !name.is_empty())
+            .map(|(line, name)| DeclaredDependency {
+                component: name.to_owned(),
+                file: path.to_owned(),
+                line,
+            })
+            .collect()
+    }
+
+    /// The names in a folder, sorted. A name that is not UTF-8 is a problem.
+    fn list(&mut self, dir: &str) -> Vec<String> {
+        let entries = match fs::read_dir(self.root.join(dir)) {
+            Ok(entries) => entries,
+            Err(error) => {
+                self.unreadable(dir, &error);
+                return Vec::new();
+            }
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            match entry.map(|entry| entry.file_name().into_string()) {
+                Ok(Ok(name)) => names.push(name),
+                Ok(Err(name)) => {
+                    let message =
+                        format!("the name {} is not UTF-8: rename the file", name.display());
+                    self.problems.push(Problem::of_file(dir, message));
+                }
+                Err(error) => self.unreadable(dir, &error),
+            }
+        }
+        names.sort();
+        names
+    }
+
+    fn unreadable(&mut self, path: &str, error: &io::Error) {
+        let message = regular_file::explain(&self.root.join(path), error);
+        self.problems.push(Problem::of_file(path, message));
+    }
+}
+
+/// The names of components: their folders' own, with as many of the folders above as make them
+/// unique. The root's is `.`.
+fn component_names(dirs: &[&str]) -> Vec<String> {
+    let ends_with = |dir: &str, suffix: &str| {
+        dir == suffix || dir.strip_suffix(suffix).is_some_and(|above| above.ends_with('/'))
+    };
+    let name = |dir: &&str| {
+        if dir.is_empty() {
+            return ".".to_owned();
+        }
+        let starts = dir.rmatch_indices('/').map(|(at, _)| at + 1).chain([0]);
+        let mut suffixes = starts.map(|start| &dir[start..]);
+        let is_unique =
+            |suffix: &&str| dirs.iter().filter(|other| ends_with(other, suffix)).count() == 1;
+        suffixes.find(is_unique).unwrap_or(dir).to_owned()
+    };
+    dirs.iter().map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_known_flavors_are_split_from_image_names() {
+        let (options, config) = (WorkspaceOptions::default(), Config::default());
+        let reader = Reader::new(Path::new("/"), &options, &config);
+        for (stem, image, flavor) in [
+            ("web", "web", ""),
+            ("web.k8s", "web", "k8s"),
+            ("drivers-384.111", "drivers-384.111", ""),
+            ("drivers-384.111.yarn", "drivers-384.111", "yarn"),
+            ("python3.11.common.k8s", "python3.11.common", "k8s"),
+            ("web.K8S", "web.K8S", ""),
+            (".k8s", ".k8s", ""),
+        ] {
+            let (found, found_flavor) = reader.split_flavor(stem);
+            let found = (found, found_flavor.unwrap_or_default());
+            assert_eq!(found, (image.to_owned(), flavor.to_owned()), "{stem}");
+        }
+    }
+
+    #[test]
+    fn components_have_the_shortest_unique_names() {
+        let dirs = ["", "a", "images/web", "rocm/jupyter/minimal", "x/a", "x/jupyter/minimal"];
+        let names = [".", "a", "web", "rocm/jupyter/minimal", "x/a", "x/jupyter/minimal"];
+        assert_eq!(component_names(&dirs), names);
+    }
+}
