@@ -316,13 +316,8 @@ fn no_configuration() {
         &["push"],
         2,
         &expect![[r#"
-        error: the following required arguments were not provided:
-          --config <DIR>
-
-        Usage: cargo xtask push --config <DIR> [COMPONENT]...
-
-        For more information, try '--help'.
-    "#]],
+            error: no registry to push to: set 'registry' in xtask.toml, or pass -c with the folder of services-configuration.yaml
+        "#]],
     );
 }
 

@@ -105,6 +105,7 @@ fn there_is_a_manual_page_for_each_command() {
     expect![[r#"
         cargo-xtask-build.1
         cargo-xtask-completions.1
+        cargo-xtask-config.1
         cargo-xtask-context.1
         cargo-xtask-graph.1
         cargo-xtask-inputs.1

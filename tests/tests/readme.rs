@@ -295,8 +295,10 @@ fn section<'a>(reference: &'a str, heading: &str) -> &'a str {
 fn the_reference_has_every_option() {
     let reference = fs::read_to_string(repository().join("docs/reference.md")).unwrap();
     let workspace = Workspace::new();
-    let commands =
-        ["build", "watch", "push", "graph", "list", "why", "logs", "context", "inputs", "man"];
+    let commands = [
+        "build", "watch", "push", "graph", "list", "config", "why", "logs", "context", "inputs",
+        "man",
+    ];
     for command in commands {
         let heading = if command == "man" {
             "`cargo xtask completions".into()

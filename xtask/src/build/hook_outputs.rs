@@ -218,10 +218,13 @@ impl<E> OutputTracker<'_, E> {
     /// Whether another component depends on this one, and so receives its folder.
     fn has_dependents(&self, component: &Component) -> bool {
         let builds = |name: &str| component.images.iter().any(|image| image.name == name);
-        let all = self.round.workspace.components.iter();
+        let workspace = self.round.workspace;
+        let id = workspace.find(&component.name);
+        let all = workspace.components.iter();
         all.filter(|other| other.name != component.name).any(|other| {
             let mut uses = other.images.iter().flat_map(|image| &image.uses);
-            other.declared.iter().any(|declared| declared.component == component.name)
+            let mut declared = other.declared.iter();
+            declared.any(|declared| workspace.depended_on(&declared.component) == id)
                 || uses.any(|used| used.local.as_deref().is_some_and(builds))
         })
     }

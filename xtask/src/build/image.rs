@@ -151,6 +151,7 @@ impl<E: Engine> ImageBuilder<'_, E> {
                 build_args: &image.build_args,
                 labels: &labels(image, &expected),
                 settings: &image.settings,
+                environment: &round.ctx.variables,
                 no_cache: round.options.no_cache,
                 credentials: &self.bases.credentials(image).await,
             };

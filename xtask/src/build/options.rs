@@ -41,7 +41,7 @@ impl Selection {
         graph: &Graph,
     ) -> Result<Option<BTreeSet<ComponentId>>, CommandError> {
         Ok(Some(match self {
-            Self::All => return Ok(None),
+            Self::All => return Ok(workspace.default_selection()?),
             Self::Named(names) => workspace.find_all(names)?,
             Self::ChangedSince(revision) => {
                 graph.dependents(&changed_since::changed(workspace, revision)?)

@@ -203,6 +203,7 @@ pub(crate) fn read_workspace(
     for warning in &workspace.warnings {
         events.send(Event::Warning(warning.clone()));
     }
+    problems.extend(workspace.group_problems());
     if !problems.is_empty() {
         problems.extend(graph.problems(&workspace, &workspace.components.ids().collect()));
     }

@@ -5,17 +5,21 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCompleter;
+use xtask_core::workspace::components::WorkspaceOptions;
 
 use crate::build::options::{self, Scope, Selection};
 use crate::cli::candidates;
 use crate::cli::completion::Shell;
 use crate::cli::examples;
 use crate::cli::graph::GraphArgs;
+use crate::cli::image_args::ImageArgs;
 use crate::cli::shared_args::{
-    CONFIG_DIR, ComponentArgs, DEFAULT_RETRY, DockerfileArgs, ReadingArgs, SelectedWords, bytes,
+    CONFIG_DIR, ComponentArgs, DEFAULT_RETRY, DockerfileArgs, ReadingArgs, SelectedWords, TAG,
+    bytes,
 };
 use crate::cli::watch::WatchArgs;
 use crate::commands::build::BuildOptions;
+use crate::commands::config::ConfigOptions;
 use crate::commands::context::ContextOptions;
 use crate::commands::inputs::InputsOptions;
 use crate::commands::list::ListOptions;
@@ -99,6 +103,9 @@ pub(crate) enum Command {
     /// List components and their images in the engine
     #[command(after_help = examples::LIST)]
     List(ListArgs),
+    /// Print what holds for each image, and which line of xtask.toml says so
+    #[command(after_help = examples::CONFIG)]
+    Config(ConfigArgs),
     /// Explain why an image is stale, or what it was built from
     #[command(after_help = examples::WHY)]
     Why(WhyArgs),
@@ -132,7 +139,7 @@ impl Command {
             Self::Why(args) => args.words.iter_mut().collect(),
             Self::Logs(args) => vec![&mut args.component],
             Self::Inputs(args) => vec![&mut args.component],
-            Self::Completions(_) | Self::Man(_) => Vec::new(),
+            Self::Config(_) | Self::Completions(_) | Self::Man(_) => Vec::new(),
         }
     }
 }
@@ -192,6 +199,7 @@ impl Cli {
         match &self.command {
             Command::Build(args) => {
                 args.reading.reproduce(&mut options);
+                args.image.reproduce(&mut options);
                 options.flag("--pull", args.pull);
             }
             Command::Watch(args) => args.reading.reproduce(&mut options),
@@ -199,6 +207,7 @@ impl Cli {
             Command::Push(_)
             | Command::Graph(_)
             | Command::List(_)
+            | Command::Config(_)
             | Command::Why(_)
             | Command::Logs(_)
             | Command::Inputs(_)
@@ -280,18 +289,26 @@ pub(crate) struct BuildArgs {
     pull: bool,
 
     #[command(flatten)]
+    image: ImageArgs,
+
+    #[command(flatten)]
     reading: ReadingArgs,
 }
 
 impl From<BuildArgs> for BuildOptions {
     fn from(args: BuildArgs) -> Self {
+        let words = Vec::from(args.components);
+        let overrides = args.image.overrides(words.clone());
         let selection = match args.since {
             Some(revision) => Selection::ChangedSince(revision),
             None if args.failed => Selection::Failed,
-            None => Vec::from(args.components).into(),
+            None => words.into(),
         };
         Self {
-            scope: Scope { reading: args.reading.into(), selection },
+            scope: Scope {
+                reading: WorkspaceOptions { overrides, ..args.reading.into() },
+                selection,
+            },
             build: options::BuildOptions {
                 force: args.force,
                 no_cache: args.no_cache,
@@ -309,7 +326,7 @@ impl From<BuildArgs> for BuildOptions {
 pub(crate) struct PushArgs {
     /// Folder that contains services-configuration.yaml
     #[arg(short, long, value_name = "DIR", env = CONFIG_DIR)]
-    config: PathBuf,
+    config: Option<PathBuf>,
 
     #[command(flatten)]
     components: ComponentArgs,
@@ -319,7 +336,7 @@ pub(crate) struct PushArgs {
     images: Vec<SelectedWords>,
 
     /// Tag to push, instead of the configured one
-    #[arg(long)]
+    #[arg(long, env = TAG)]
     tag: Option<String>,
 
     /// Fail instead of warning if an image is stale
@@ -340,8 +357,8 @@ impl From<PushArgs> for PushOptions {
             config_dir: args.config,
             components: args.components.into(),
             images: args.images.into_iter().flat_map(Vec::from).collect(),
+            reading: WorkspaceOptions { tag: args.tag.clone(), ..args.dockerfile.options(None) },
             tag: args.tag,
-            reading: args.dockerfile.options(None),
             denies_stale: args.deny_stale,
             retry_for: Duration::from_secs(args.retry_for),
         }
@@ -419,6 +436,30 @@ pub(crate) struct ListArgs {
 impl From<ListArgs> for ListOptions {
     fn from(args: ListArgs) -> Self {
         Self { reading: args.reading.into(), components: args.components.into() }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ConfigArgs {
+    /// Images, as names or globs [default: all]
+    #[arg(value_name = "IMAGE", add = ArgValueCompleter::new(candidates::images))]
+    images: Vec<String>,
+
+    /// Print as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Print the JSON schema of xtask.toml
+    #[arg(long, conflicts_with_all = ["images", "json"])]
+    pub(crate) schema: bool,
+
+    #[command(flatten)]
+    reading: ReadingArgs,
+}
+
+impl From<ConfigArgs> for ConfigOptions {
+    fn from(args: ConfigArgs) -> Self {
+        Self { reading: args.reading.into(), images: args.images }
     }
 }
 

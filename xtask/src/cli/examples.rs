@@ -49,6 +49,12 @@ Examples:
   cargo xtask list                 all components, with their images in the engine
   cargo xtask list 'auth-*' --json";
 
+pub(crate) const CONFIG: &str = "\
+Examples:
+  cargo xtask config               what holds for every image, and where it is said
+  cargo xtask config 'web-*'       for some of them
+  cargo xtask config --schema      the JSON schema of xtask.toml, for editors";
+
 pub(crate) const LOGS: &str = "\
 Examples:
   cargo xtask logs web      what the hooks and instructions of web wrote last

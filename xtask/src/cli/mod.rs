@@ -6,6 +6,7 @@ mod completion;
 mod component_path;
 mod examples;
 mod graph;
+mod image_args;
 mod man;
 pub(crate) mod run;
 mod shared_args;

@@ -14,8 +14,9 @@ use xtask_core::escape;
 use xtask_core::paths::{CONFIG_FILE, SRC};
 use xtask_core::problem::{Problem, Problems};
 use xtask_core::workspace::components;
+use xtask_core::workspace::config::schema;
 
-use crate::cli::command_line::{Cli, Command, ContextArgs, ListArgs, WhyArgs};
+use crate::cli::command_line::{Cli, Command, ConfigArgs, ContextArgs, ListArgs, WhyArgs};
 use crate::cli::completion;
 use crate::cli::component_path;
 use crate::cli::graph::GraphArgs;
@@ -25,6 +26,7 @@ use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
 use crate::commands;
 use crate::commands::build::BuildOptions;
+use crate::commands::config::ConfigOptions;
 use crate::commands::context::ContextOptions;
 use crate::commands::graph::GraphOptions;
 use crate::commands::list::ListOptions;
@@ -34,6 +36,7 @@ use crate::commands::why::WhyOptions;
 use crate::engine::{Builder, Environment};
 use crate::event::{Event, Output};
 use crate::event_channel::Events;
+use crate::report::config as report_config;
 use crate::report::context as report_context;
 use crate::report::graph::draw as report_graph;
 use crate::report::list as report_list;
@@ -65,6 +68,7 @@ pub fn main() -> ExitCode {
             Some(dir) => man::write(Cli::command(), dir).map(|()| String::new()),
             None => man::page(Cli::command(), args.command.as_deref()),
         }),
+        Command::Config(args) if args.schema => Some(Ok(format!("{:#}\n", schema::schema()))),
         _ => None,
     };
     if let Some(text) = printed {
@@ -213,6 +217,7 @@ async fn run(mut cli: Cli) -> Result<(), CommandError> {
         Command::Context(args) => context(args, &ctx).await,
         Command::Graph(args) => graph(args, has_colors, &ctx).await,
         Command::List(args) => list(args, &ctx).await,
+        Command::Config(args) => config(args, &ctx),
         Command::Why(args) => why(args, &ctx).await,
         Command::Logs(args) => commands::logs::run(&args.into(), &ctx).await,
         // They were answered before the workspace was looked for.
@@ -259,6 +264,18 @@ async fn list(args: ListArgs, ctx: &CommandContext) -> Result<(), CommandError> 
     } else {
         let lines = report_list::lines(&components, SystemTime::now());
         Output::Text { text: lines.join("\n") + "\n" }
+    };
+    ctx.events.send(Event::Output(output));
+    Ok(())
+}
+
+fn config(args: ConfigArgs, ctx: &CommandContext) -> Result<(), CommandError> {
+    let is_json = args.json;
+    let images = commands::config::run(&ConfigOptions::from(args), ctx)?;
+    let output = if is_json {
+        Output::Document { document: report_config::document(&images) }
+    } else {
+        Output::Text { text: report_config::lines(&images).join("\n") + "\n" }
     };
     ctx.events.send(Event::Output(output));
     Ok(())

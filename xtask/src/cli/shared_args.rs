@@ -8,6 +8,7 @@ use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 use xtask_core::workspace::components::WorkspaceOptions;
 use xtask_core::workspace::config::Facts;
+use xtask_core::workspace::config::settings::Overrides;
 
 use crate::cli::candidates;
 use crate::ui::reproduce;
@@ -17,6 +18,9 @@ pub(crate) const DEFAULT_RETRY: u64 = 60;
 
 /// The environment variable for `--config`.
 pub(crate) const CONFIG_DIR: &str = "PAI_CONFIG_DIR";
+
+/// The environment variable for the tag that images are pushed with.
+pub(crate) const TAG: &str = "XTASK_TAG";
 
 /// The components that a command is for.
 #[derive(Args, Debug)]
@@ -144,7 +148,8 @@ impl DockerfileArgs {
                 .filter_map(|arg| Some((arg.name.clone(), arg.value.clone()?)))
                 .collect(),
             whole_context: self.whole_context,
-            tag: None,
+            tag: env::var(TAG).ok(),
+            overrides: Overrides::default(),
             facts: Facts { environment: env::vars_os().filter_map(utf8).collect(), branch: None },
         }
     }

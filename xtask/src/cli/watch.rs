@@ -1,10 +1,11 @@
 //! The options of `watch`.
 
+use std::env;
 use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::shared_args::{ComponentArgs, DEFAULT_RETRY, ReadingArgs};
+use crate::cli::shared_args::{ComponentArgs, DEFAULT_RETRY, ReadingArgs, TAG};
 use crate::commands::push::PushOptions;
 use crate::commands::watch::WatchOptions;
 
@@ -39,7 +40,7 @@ pub(crate) struct WatchArgs {
     on_failure: Option<String>,
 
     /// Push images after they are built
-    #[arg(long, requires = "config")]
+    #[arg(long)]
     push: bool,
 
     /// Clear the terminal before each build
@@ -56,12 +57,11 @@ pub(crate) struct WatchArgs {
 
 impl From<WatchArgs> for WatchOptions {
     fn from(args: WatchArgs) -> Self {
-        let config_dir = args.reading.config.clone().filter(|_| args.push);
-        let push = config_dir.map(|config_dir| PushOptions {
-            config_dir,
+        let push = args.push.then(|| PushOptions {
+            config_dir: args.reading.config.clone(),
             components: Vec::new(),
             images: Vec::new(),
-            tag: None,
+            tag: env::var(TAG).ok(),
             reading: args.reading.options(),
             denies_stale: false,
             retry_for: Duration::from_secs(DEFAULT_RETRY),

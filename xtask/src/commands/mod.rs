@@ -1,11 +1,13 @@
 //! What a user can ask for, each a short story told in calls to the layers below.
 
 pub mod build;
+pub(crate) mod config;
 pub mod context;
 pub mod graph;
 pub mod inputs;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub mod push;
+mod push_references;
 pub mod watch;
 pub(crate) mod why;

@@ -1,4 +1,4 @@
-//! `push`: tags the workspace's images for the configured registry, and pushes them.
+//! `push`: tags the workspace's images for their registries, and pushes them.
 //!
 //! Unknown images, images that are not in the engine, and a configuration without a tag are
 //! reported before anything is pushed. Images are pushed as they are in the engine. A stale image
@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 use xtask_core::ids::ComponentId;
-use xtask_core::image_reference;
 use xtask_core::name_pattern;
 use xtask_core::problem::{Problem, Problems, did_you_mean};
 use xtask_core::workspace::components::{Image, Workspace, WorkspaceOptions};
@@ -21,7 +20,8 @@ use crate::build::prepare::read_workspace;
 use crate::build::run as build;
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
-use crate::engine::{DockerEngine, Engine, EngineError, PushRequest};
+use crate::commands::push_references::PushReferences;
+use crate::engine::{DockerEngine, Engine, EngineError, PushRequest, domains_of};
 use crate::event::Event;
 use crate::event_channel::Events;
 use crate::outcome::ImageState;
@@ -32,8 +32,8 @@ const PARALLEL_PUSHES: usize = 4;
 /// What to push and where.
 #[derive(Clone, Debug)]
 pub struct PushOptions {
-    /// The folder of `services-configuration.yaml`.
-    pub(crate) config_dir: PathBuf,
+    /// The folder of `services-configuration.yaml`, if it says where to push.
+    pub(crate) config_dir: Option<PathBuf>,
     /// The components whose images to push.
     pub(crate) components: Vec<String>,
     /// The images to push in addition; all if there are no components either.
@@ -48,14 +48,17 @@ pub struct PushOptions {
 }
 
 pub(crate) async fn run(options: &PushOptions, ctx: &CommandContext) -> Result<(), CommandError> {
-    let registry = RegistryConfig::read(&options.config_dir)?;
-    let tag = tag(options, &registry).map_err(Problems::from)?;
+    let registry = options.config_dir.as_deref().map(RegistryConfig::read).transpose()?;
+    let registry = registry.as_ref();
     let _lock = ctx.lock("push").await?;
-    let (workspace, graph) =
-        read_workspace(&ctx.root, &options.reading, Some(&registry), &ctx.events)?;
+    let (workspace, graph) = read_workspace(&ctx.root, &options.reading, registry, &ctx.events)?;
+    let (config, tag) = (&workspace.config, options.tag.as_deref());
+    let references =
+        PushReferences::new(&ctx.root, config, registry, tag).map_err(Problems::from)?;
     let images = select_images(&workspace, options)?;
     let selected = images.iter().map(|(component, _)| *component).collect();
     Problems::check(graph.problems(&workspace, &graph.closure(&selected)))?;
+    let requests = requests(&images, &references, options)?;
     let engine = ctx.engine().await?;
     check_present(&workspace, &images, &engine).await?;
     let stale = find_stale(&workspace, &images, &engine, options, ctx).await?;
@@ -66,30 +69,29 @@ pub(crate) async fn run(options: &PushOptions, ctx: &CommandContext) -> Result<(
             ctx.events.send(Event::Warning(problem));
         }
     }
-    let requests: Vec<PushRequest> = images
-        .iter()
-        .map(|(_, image)| PushRequest {
-            image: image.name.clone(),
-            repository: format!("{}/{}", registry.prefix(), image.name),
-            tag: tag.clone(),
-        })
-        .collect();
-    let pushing = push_all(&requests, &registry, &engine, options.retry_for, ctx);
+    let pushing = push_all(&requests, registry, &engine, options.retry_for, ctx);
     ctx.unless_interrupted(Box::pin(pushing)).await
 }
 
-/// The tag to push images with.
-pub(crate) fn tag(options: &PushOptions, registry: &RegistryConfig) -> Result<String, Problem> {
-    match &options.tag {
-        Some(tag) if image_reference::is_tag(tag) => Ok(tag.clone()),
-        Some(tag) => Err(Problem::of_request(format!(
-            "'{tag}' is not a valid tag: use at most 128 letters, digits, '_', '.' and '-'"
-        ))),
-        None => registry.tag.clone().ok_or_else(|| {
-            let message = "is missing: set it, or pass --tag";
-            Problem::of_request(format!("{} {message}", registry.origin))
-        }),
+/// What is pushed where; an image that was asked for by name must be pushed somewhere.
+fn requests(
+    images: &[(ComponentId, &Image)],
+    references: &PushReferences<'_>,
+    options: &PushOptions,
+) -> Result<Vec<PushRequest>, Problems> {
+    let (mut requests, mut problems) = (Vec::new(), Vec::new());
+    for (_, image) in images {
+        match references.of(image) {
+            Ok(found) if found.is_empty() && options.images.contains(&image.name) => {
+                let message =
+                    format!("image '{}' is never pushed: its 'tags' are empty", image.name);
+                problems.push(Problem::of_request(message));
+            }
+            Ok(found) => requests.extend(found),
+            Err(problem) => problems.push(problem),
+        }
     }
+    Problems::check(problems).map(|()| requests)
 }
 
 fn select_images<'a>(
@@ -155,7 +157,7 @@ async fn find_stale(
 ) -> Result<Vec<Problem>, CommandError> {
     let component = |id: &ComponentId| workspace.components[*id].name.clone();
     let selected: Vec<String> = images.iter().map(|(id, _)| component(id)).collect();
-    let config_dir = Some(options.config_dir.clone());
+    let config_dir = options.config_dir.clone();
     let reading = WorkspaceOptions { config_dir, ..options.reading.clone() };
     let scope = Scope { reading, selection: selected.into() };
     // Warnings about the workspace have already been sent.
@@ -186,12 +188,13 @@ async fn find_stale(
 
 async fn push_all(
     requests: &[PushRequest],
-    registry: &RegistryConfig,
+    registry: Option<&RegistryConfig>,
     engine: &DockerEngine,
     retry_for: Duration,
     ctx: &CommandContext,
 ) -> Result<(), CommandError> {
-    let logins = engine.credentials(vec![registry.domain.clone()], Some(registry)).await;
+    let domains = domains_of(requests.iter().map(|request| request.repository.as_str()));
+    let logins = engine.credentials(domains, registry).await;
     let pushes = requests.iter().map(|request| async {
         ctx.events.send(Event::PushStarted { reference: request.reference() });
         let result = engine.push(request, &logins, retry_for, &ctx.events).await;

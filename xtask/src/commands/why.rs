@@ -205,7 +205,7 @@ impl Plan<'_> {
         }
         let declared = component.declared.iter().filter_map(|declared| {
             let dependency =
-                &self.workspace.components[self.workspace.find(&declared.component)?];
+                &self.workspace.components[self.workspace.depended_on(&declared.component)?];
             Some(DeclaredComponent {
                 name: dependency.name.clone(),
                 dir: dependency.dir.clone(),

@@ -1,6 +1,7 @@
 //! The engine calls of a build, and what they take and return.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -122,6 +123,8 @@ pub struct BuildRequest<'a> {
     pub labels: &'a BTreeMap<String, String>,
     /// What `xtask.toml` says about the image.
     pub(crate) settings: &'a ImageSettings,
+    /// The environment, for secrets.
+    pub(crate) environment: &'a BTreeMap<OsString, OsString>,
     pub(crate) no_cache: bool,
     pub(crate) credentials: &'a Logins,
 }

@@ -34,6 +34,7 @@ use crate::engine::docker::DockerEngine;
 use crate::engine::error::{EngineError, invalid_request};
 use crate::engine::file_sync::FileSyncService;
 use crate::engine::meter::Meter;
+use crate::engine::mounts::Mounts;
 use crate::engine::progress::BuildProgress;
 use crate::engine::response::{self, ResponseLine};
 use crate::engine::session::{Address, Session, unique_session_id};
@@ -56,6 +57,11 @@ impl DockerEngine {
         events: &Events,
     ) -> Result<String, EngineError> {
         let builder = self.builder().await?;
+        let mounts = Mounts::read(request.settings, request.root, request.environment);
+        let mounts = mounts.map_err(EngineError::Context)?;
+        if !mounts.is_empty() && (builder == Builder::Classic || self.address.is_none()) {
+            return Err(self.without_mounts(builder).await);
+        }
         let sent = Event::ContextSent {
             component: request.component.to_owned(),
             image: request.image.to_owned(),
@@ -71,6 +77,7 @@ impl DockerEngine {
             engine: self,
             request: &request,
             builder,
+            mounts,
             wait: self
                 .waiting
                 .begin(format!("the engine at {endpoint} to start building image '{image}'")),
@@ -80,7 +87,13 @@ impl DockerEngine {
             && let Some(address) = &self.address
             && let Some(sync) = build
                 .wait
-                .until(FileSyncSession::open(address, &request, meter(None), on_sent.clone()))
+                .until(FileSyncSession::open(
+                    address,
+                    &request,
+                    meter(None),
+                    on_sent.clone(),
+                    build.mounts.clone(),
+                ))
                 .await?
         {
             let options = sync.options(options(&request));
@@ -98,10 +111,31 @@ impl DockerEngine {
     }
 }
 
+impl DockerEngine {
+    /// Why secrets cannot be served.
+    async fn without_mounts(&self, builder: Builder) -> EngineError {
+        let version = self.client.version().await.ok().and_then(|it| it.version);
+        let version = version.unwrap_or_else(|| "of unknown version".to_owned());
+        let endpoint = &self.endpoint;
+        EngineError::Endpoint(match builder {
+            Builder::Classic => format!(
+                "'secrets' and 'ssh' need BuildKit, and the engine at {endpoint} ({version}) \
+                 builds with the classic builder"
+            ),
+            Builder::BuildKit => format!(
+                "'secrets' and 'ssh' need a session, and the engine at {endpoint} ({version}) is \
+                 behind TLS, over which this tool has none"
+            ),
+        })
+    }
+}
+
 struct Build<'a> {
     engine: &'a DockerEngine,
     request: &'a BuildRequest<'a>,
     builder: Builder,
+    /// The secrets and agents that its session serves.
+    mounts: Mounts,
     /// For the start of the response.
     wait: Wait<'a>,
     progress: BuildProgress<'a>,
@@ -123,7 +157,8 @@ impl Build<'_> {
         if builder == Builder::BuildKit {
             let mut id = unique_session_id();
             if let Some(address) = &engine.address {
-                let opening = Session::open(address, &id, None, logins.clone());
+                let mounts = self.mounts.clone();
+                let opening = Session::open(address, &id, None, logins.clone(), mounts);
                 // Without a session, the engine reports what it needs one for.
                 session = self.wait.until(opening).await?.ok();
             }
@@ -241,6 +276,7 @@ impl FileSyncSession {
         request: &BuildRequest<'_>,
         meter: Arc<Meter>,
         on_sent: impl Fn() + Send + Sync + 'static,
+        mounts: Mounts,
     ) -> Option<Self> {
         let files = FileSyncService::new(&request.context, request.dockerfile, meter, on_sent)?;
         let folder = request.root.join(state::DIR).join("offers");
@@ -251,7 +287,8 @@ impl FileSyncSession {
         let written = state::write(&record, &ledger).and_then(|()| state::identity(&folder));
         let key = written.map_or(new_key, |folder| format!("{}-{folder}", ledger.key()));
         let logins = request.credentials.clone();
-        let session = Session::open(address, &key, Some(files.clone()), logins).await.ok()?;
+        let opened = Session::open(address, &key, Some(files.clone()), logins, mounts).await;
+        let session = opened.ok()?;
         Some(Self { session, files, record })
     }
 

@@ -15,6 +15,7 @@ mod error;
 mod file_list;
 mod file_sync;
 mod meter;
+mod mounts;
 mod progress;
 mod push;
 mod response;

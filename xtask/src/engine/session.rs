@@ -1,5 +1,5 @@
 //! A BuildKit session: a second connection, over which the engine requests the files of a
-//! context and registry credentials by gRPC.
+//! context, registry credentials and secrets by gRPC.
 //!
 //! It starts as an HTTP request with an upgrade. The client crate supports sessions, but not the
 //! file sync service, so they are implemented here, for Unix sockets and TCP without TLS.
@@ -15,6 +15,7 @@ use bollard_buildkit_proto::health::health_server::{Health, HealthServer};
 use bollard_buildkit_proto::health::{
     HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
 };
+use bollard_buildkit_proto::moby::buildkit::secrets::v1::secrets_server::SecretsServer;
 use bollard_buildkit_proto::moby::filesync::v1::auth_server::{Auth, AuthServer};
 use bollard_buildkit_proto::moby::filesync::v1::file_sync_server::FileSyncServer;
 use bollard_buildkit_proto::moby::filesync::v1::{
@@ -22,6 +23,7 @@ use bollard_buildkit_proto::moby::filesync::v1::{
     GetTokenAuthorityRequest, GetTokenAuthorityResponse, VerifyTokenAuthorityRequest,
     VerifyTokenAuthorityResponse,
 };
+use bollard_buildkit_proto::moby::sshforward::v1::ssh_server::SshServer;
 use futures_util::stream;
 use rustix::net::{Shutdown, shutdown};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -34,6 +36,7 @@ use xtask_core::workspace::registry_config::DOCKER_HUB;
 use crate::engine::credentials::HUB_SERVER;
 use crate::engine::credentials::Logins;
 use crate::engine::file_sync::FileSyncService;
+use crate::engine::mounts::{AgentService, Mounts, SecretService};
 
 /// h2 treats many small unread frames as an attack, in proportion to this size. The engine sends
 /// a small request for every file that it needs.
@@ -41,9 +44,17 @@ const WINDOW: u32 = 64 << 20;
 
 const MAX_RESPONSE_HEAD: usize = 64 << 10;
 
-/// The gRPC methods that are announced to the engine; the last one only with files.
-const METHODS: [&str; 2] =
-    ["/moby.filesync.v1.Auth/Credentials", "/moby.filesync.v1.FileSync/DiffCopy"];
+/// The gRPC methods that are announced to the engine.
+fn methods(has_files: bool, has_mounts: bool) -> Vec<&'static str> {
+    let files = has_files.then_some("/moby.filesync.v1.FileSync/DiffCopy");
+    let mounts = [
+        "/moby.buildkit.secrets.v1.Secrets/GetSecret",
+        "/moby.sshforward.v1.SSH/CheckAgent",
+        "/moby.sshforward.v1.SSH/ForwardAgent",
+    ];
+    let mounts = mounts.into_iter().filter(|_| has_mounts);
+    ["/moby.filesync.v1.Auth/Credentials"].into_iter().chain(files).chain(mounts).collect()
+}
 
 /// Where to connect to an engine without the client crate.
 #[derive(Clone, Debug)]
@@ -89,15 +100,16 @@ impl Session {
         key: &str,
         files: Option<FileSyncService>,
         logins: Logins,
+        mounts: Mounts,
     ) -> io::Result<Self> {
         match address {
             Address::Unix(path) => {
-                Self::start(UnixStream::connect(path).await?, key, files, logins).await
+                Self::start(UnixStream::connect(path).await?, key, files, logins, mounts).await
             }
             Address::Tcp(host) => {
                 let stream = TcpStream::connect(host).await?;
                 stream.set_nodelay(true)?;
-                Self::start(stream, key, files, logins).await
+                Self::start(stream, key, files, logins, mounts).await
             }
         }
     }
@@ -107,9 +119,11 @@ impl Session {
         key: &str,
         files: Option<FileSyncService>,
         logins: Logins,
+        mounts: Mounts,
     ) -> io::Result<Self> {
         let id = unique_session_id();
-        upgrade(&mut served, &id, key, files.is_some()).await?;
+        let methods = methods(files.is_some(), !mounts.is_empty());
+        upgrade(&mut served, &id, key, &methods).await?;
         let connection = served.as_fd().try_clone_to_owned()?;
         let server = Server::builder()
             .initial_connection_window_size(WINDOW)
@@ -117,6 +131,8 @@ impl Session {
             .add_service(HealthServer::new(HealthService))
             .add_service(AuthServer::new(AuthService(logins)))
             .add_optional_service(files.map(FileSyncServer::new))
+            .add_service(SecretsServer::new(SecretService(mounts.clone())))
+            .add_service(SshServer::new(AgentService(mounts)))
             .serve_with_incoming(stream::iter([Ok::<_, io::Error>(served)]));
         // It ends with the connection. If it ends early, the build returns the engine's error.
         tokio::spawn(async { drop(server.await) });
@@ -146,14 +162,14 @@ async fn upgrade(
     connection: &mut (impl AsyncRead + AsyncWrite + Unpin),
     id: &str,
     key: &str,
-    has_files: bool,
+    methods: &[&str],
 ) -> io::Result<()> {
     let mut request = format!(
         "POST /session HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\
          Content-Length: 0\r\nX-Docker-Expose-Session-Uuid: {id}\r\n\
          X-Docker-Expose-Session-Name: xtask\r\nX-Docker-Expose-Session-Sharedkey: {key}\r\n"
     );
-    for method in METHODS.iter().take(1 + usize::from(has_files)) {
+    for method in methods {
         request.push_str(&format!("X-Docker-Expose-Session-Grpc-Method: {method}\r\n"));
     }
     request.push_str("\r\n");

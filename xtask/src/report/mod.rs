@@ -1,5 +1,6 @@
 //! The documents that commands print or write: plans, contexts, timings and graphs.
 
+pub(crate) mod config;
 pub(crate) mod context;
 pub(crate) mod graph;
 pub(crate) mod list;

@@ -148,6 +148,16 @@ pub(crate) fn tracked_below(folder: &Path) -> Result<BTreeSet<PathBuf>, GitError
     Ok(paths(&repository.run(folder, &["ls-files", "-z"])?).collect())
 }
 
+/// The branch that is checked out; none outside of a repository, or on a commit without one.
+pub(crate) fn branch(root: &Path) -> Result<Option<String>, GitError> {
+    let Some(repository) = Repository::of(root) else { return Ok(None) };
+    match repository.run(root, &["symbolic-ref", "--quiet", "--short", "HEAD"]) {
+        Ok(name) => Ok(Some(String::from_utf8_lossy(&name).trim().to_owned())),
+        Err(GitError::Negative { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// The ID of the checked-out commit; none without a repository or commits.
 pub(crate) fn head(root: &Path) -> Result<Option<String>, GitError> {
     let Some(repository) = Repository::of(root) else { return Ok(None) };

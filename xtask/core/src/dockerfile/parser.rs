@@ -222,7 +222,8 @@ pub fn parse(
     Ok(Dockerfile { uses, args, naming_args, context_reads, has_onbuild, provenance })
 }
 
-/// Drops all stages after the one that is to be built: builders do not look at them.
+/// Drops all stages after the one that is to be built: builders do not look at them. Unlike the
+/// classic builder, BuildKit knows no stages by their numbers.
 fn end_with(syntax: &mut Syntax, target: &str) -> Result<(), ParseError> {
     let is_from = |instruction: &&Instruction| instruction.keyword == Keyword::From;
     let stages = syntax.instructions.iter().filter(is_from).map(|from| {
@@ -230,9 +231,7 @@ fn end_with(syntax: &mut Syntax, target: &str) -> Result<(), ParseError> {
         words.get(2).map(|name| name.to_lowercase()).unwrap_or_default()
     });
     let stages: Vec<String> = stages.collect();
-    let named = stages.iter().rposition(|stage| *stage == target.to_lowercase());
-    let numbered = || target.parse().ok().filter(|number| *number < stages.len());
-    let Some(last) = named.or_else(numbered) else {
+    let Some(last) = stages.iter().rposition(|stage| *stage == target.to_lowercase()) else {
         let names = stages.iter().map(String::as_str).filter(|name| !name.is_empty());
         let (target, hint) = (target.to_owned(), did_you_mean(target, names));
         return Err(ParseError::NoStage { target, hint });

@@ -247,7 +247,7 @@ fn declared_edges(
 ) -> Vec<(ComponentId, Edge)> {
     let mut edges = Vec::new();
     for declared in &component.declared {
-        match workspace.find(&declared.component) {
+        match workspace.depended_on(&declared.component) {
             Some(dependency) => {
                 let (file, line) = (declared.file.clone(), declared.line);
                 edges.push((

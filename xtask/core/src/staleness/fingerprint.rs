@@ -192,7 +192,7 @@ fn start_of(digest: &[u8]) -> u64 {
 
 /// Whether the value of a build arg may be a secret, which is not recorded: by the words of
 /// BuildKit's check `SecretsUsedInArgOrEnv`, and proxies, which can have passwords.
-fn may_be_secret(name: &str) -> bool {
+pub fn may_be_secret(name: &str) -> bool {
     let words = [
         "apikey",
         "auth",

@@ -94,7 +94,7 @@ impl fmt::Display for Change {
             }
             IngredientKind::Arg => write!(f, "--build-arg {name} {verb}"),
             IngredientKind::Base => write!(f, "image {name} {verb}"),
-            IngredientKind::Setting => write!(f, "{name} in xtask.toml {verb}"),
+            IngredientKind::Setting => write!(f, "{name} {verb}"),
             IngredientKind::Variable => write!(f, "variable {name} {verb}"),
             IngredientKind::Commit => write!(f, "the commit {verb}"),
             IngredientKind::Image => write!(f, "name {name} {verb}"),

@@ -22,7 +22,7 @@ use crate::escape;
 use crate::ids::{ComponentId, Id, IdVec, ImageId};
 use crate::paths::{BUILD, CONFIG_FILE, IGNORE_FILE, SRC};
 use crate::problem::{Problem, Problems, did_you_mean};
-use crate::workspace::config::settings::ImageSettings;
+use crate::workspace::config::settings::{ImageSettings, Overrides};
 use crate::workspace::config::{Config, Facts};
 use crate::workspace::inputs::Inputs;
 use crate::workspace::registry_config::RegistryConfig;
@@ -41,6 +41,8 @@ pub struct WorkspaceOptions {
     pub whole_context: bool,
     /// The tag that images are pushed with.
     pub tag: Option<String>,
+    /// What the command line says about images.
+    pub overrides: Overrides,
     /// What templates in `xtask.toml` can use.
     pub facts: Facts,
 }
@@ -222,6 +224,20 @@ impl Workspace {
         self.components.as_slice().binary_search_by(by_name).ok().map(ComponentId::at)
     }
 
+    /// The component that a `component.dep` or `depends-on` means: by its name, by that of one of
+    /// its images, or by its folder.
+    pub fn depended_on(&self, name: &str) -> Option<ComponentId> {
+        let by_image = || self.images().find(|(_, image)| image.name == name).map(|(id, _)| id);
+        let is_folder = |(_, component): &(ComponentId, &Component)| component.dir == name;
+        let by_folder = || self.components.enumerate().find(is_folder).map(|(id, _)| id);
+        let found = self.find(name);
+        if self.config.has_definitions() {
+            found.or_else(by_image).or_else(by_folder)
+        } else {
+            found
+        }
+    }
+
     /// The component that a path, relative to the root, is in; the innermost if several are.
     pub fn owner(&self, path: &Path) -> Option<ComponentId> {
         let components = self.components.enumerate();
@@ -244,6 +260,11 @@ impl Workspace {
     /// The error message for a component that does not exist.
     pub(crate) fn unknown_component(&self, name: &str) -> String {
         let known = self.components.iter().map(|c| c.name.as_str());
+        if self.config.has_definitions() {
+            let images = self.images().map(|(_, image)| image.name.as_str());
+            let hint = did_you_mean(name, known.chain(images));
+            return format!("no component or image '{}'{hint}", escape::line(name));
+        }
         let hint = did_you_mean(name, known);
         format!("no component '{}' under src/{hint}", escape::line(name))
     }

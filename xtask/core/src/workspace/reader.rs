@@ -261,7 +261,7 @@ impl<'a> Reader<'a> {
                 DeclaredDependency {
                     component: depends_on.value.trim_end_matches('/').to_owned(),
                     file: CONFIG_FILE.to_owned(),
-                    line: depends_on.at.line,
+                    line: depends_on.at.line().unwrap_or_default(),
                 }
             }));
             let (pre_build, post_build) =
@@ -372,8 +372,9 @@ impl<'a> Reader<'a> {
             ));
         }
         let (root, config) = (self.root, self.config);
-        let settings =
+        let mut settings =
             config.settings(root, &definition, component, &dockerfile, &mut self.problems);
+        settings.override_with(&self.options.overrides, component, &definition.name);
         let args = settings.args.iter().map(|(name, arg)| (name.clone(), arg.value.clone()));
         let mut build_args: BTreeMap<String, String> = args.collect();
         build_args.extend(self.options.build_args.clone());
@@ -410,7 +411,8 @@ impl<'a> Reader<'a> {
         let Some(context) = &settings.context else { return component_dir.to_owned() };
         let has_hook = settings.pre_build.is_some()
             || self.root.join(component_dir).join(BUILD).join(PRE_HOOK).exists();
-        if !has_hook && !self.root.join(&context.value).is_dir() {
+        let is_inside = !context.value.split('/').any(|part| part == "..");
+        if is_inside && !has_hook && !self.root.join(&context.value).is_dir() {
             let shown = escape::line(&context.value);
             let message = format!("'context' is {shown}/, which does not exist");
             self.problems.push(context.at.problem(message));

@@ -1,4 +1,5 @@
-//! Which components a request is about: by name, or by a glob of names.
+//! Which components a request is about: by name, by a glob of names, or by a group of
+//! `xtask.toml`. Where that file says which images there are, also by the name of an image.
 
 use std::collections::BTreeSet;
 
@@ -7,6 +8,10 @@ use crate::ids::ComponentId;
 use crate::name_pattern::select;
 use crate::problem::{Problem, Problems};
 use crate::workspace::components::Workspace;
+use crate::workspace::config::Position;
+
+/// The group that is built if nothing is named.
+const DEFAULT_GROUP: &str = "default";
 
 impl Workspace {
     /// The components that some names and globs select.
@@ -42,9 +47,60 @@ impl Workspace {
         }
     }
 
+    /// The components that are built if nothing is named; `None` for all.
+    ///
+    /// # Errors
+    /// As [`Workspace::find_all`].
+    pub fn default_selection(&self) -> Result<Option<BTreeSet<ComponentId>>, Problems> {
+        let default = self.config.group(DEFAULT_GROUP);
+        default.map(|_| self.find_all(&[DEFAULT_GROUP.to_owned()])).transpose()
+    }
+
+    /// One problem for each member of a group that selects nothing.
+    pub fn group_problems(&self) -> Vec<Problem> {
+        let members = self.config.group_members();
+        let check = |(group, member, at): (&str, &str, Position)| {
+            let found = self.find_in_group(member, &mut vec![group]);
+            found.err().map(|problem| at.problem(format!("in group '{group}': {problem}")))
+        };
+        members.filter_map(check).collect()
+    }
+
     fn find_matching(&self, word: &str) -> Result<Vec<ComponentId>, Problem> {
+        self.find_in_group(word, &mut Vec::new())
+    }
+
+    /// What a word selects, as a member of these groups.
+    fn find_in_group<'c>(
+        &'c self,
+        word: &str,
+        groups: &mut Vec<&'c str>,
+    ) -> Result<Vec<ComponentId>, Problem> {
         let known: Vec<&str> = self.components.iter().map(|it| it.name.as_str()).collect();
-        let found = select(word, &known, "component")?;
+        let is_exact = known.contains(&word);
+        if let Some((group, members)) = self.config.group(word).filter(|_| !is_exact) {
+            if groups.contains(&group) {
+                let path = groups.iter().chain([&group]).copied().collect::<Vec<_>>().join(" → ");
+                return Err(Problem::of_request(format!("the groups are a circle: {path}")));
+            }
+            groups.push(group);
+            let mut found = Vec::new();
+            for member in members {
+                found.extend(self.find_in_group(member, groups)?);
+            }
+            groups.pop();
+            return Ok(found);
+        }
+        let images: Vec<&str> = self.images().map(|(_, image)| image.name.as_str()).collect();
+        let of_components = select(word, &known, "component");
+        if self.config.has_definitions() && !of_components.as_ref().is_ok_and(|it| !it.is_empty()) {
+            let of_images = select(word, &images, "component or image")?;
+            if !of_images.is_empty() {
+                let images = self.images().filter(|(_, it)| of_images.contains(&it.name.as_str()));
+                return Ok(images.map(|(component, _)| component).collect());
+            }
+        }
+        let found = of_components?;
         if found.is_empty() {
             let mut images = self.images();
             return Err(Problem::of_request(match images.find(|(_, image)| image.name == word) {

@@ -37,7 +37,7 @@ use xtask_core::workspace::config::Config;
 
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
-use crate::commands::push;
+use crate::commands::push_references::PushReferences;
 use crate::engine::Engine;
 use crate::system::records::{read_memory, write_memory};
 use crate::system::watcher::Watcher;
@@ -75,13 +75,16 @@ pub async fn run_with<E: Engine>(
     ctx: &CommandContext,
 ) -> Result<(), CommandError> {
     // What is wrong with the file is for the user to mend while this watches.
-    if let Ok(config) = Config::read(&ctx.root, options.reading.facts.clone()) {
+    let config = Config::read(&ctx.root, options.reading.facts.clone());
+    if let Ok(config) = &config {
         options.reading.check(&config.flavors).map_err(Problems::from)?;
     }
     let registry = options.reading.registry()?;
     let registry = registry.as_ref();
-    if let (Some(push), Some(registry)) = (&options.push, registry) {
-        push::tag(push, registry).map_err(Problems::from)?;
+    if let Some(push) = &options.push {
+        let (config, tag) = (config.unwrap_or_default(), push.tag.as_deref());
+        let references = PushReferences::new(&ctx.root, &config, registry, tag);
+        references.and_then(|references| references.check()).map_err(Problems::from)?;
     }
     let watcher = Watcher::new(&ctx.root, options.poll.is_some(), options.poll.unwrap_or(INTERVAL))
         .map_err(|error| Problem::of_request(format!("changes cannot be watched: {error}")))

@@ -52,10 +52,11 @@ impl From<LoadError> for CommandError {
 impl Loaded {
     fn new(workspace: Workspace, graph: Graph, names: &[String]) -> Result<Self, LoadError> {
         let named = workspace.find_all(names).map_err(LoadError::Names)?;
-        let watched = if named.is_empty() {
-            workspace.components.ids().collect()
-        } else {
-            graph.closure(&named)
+        let default = workspace.default_selection().map_err(LoadError::Workspace)?;
+        let watched = match default.filter(|_| named.is_empty()) {
+            Some(default) => graph.closure(&default),
+            None if named.is_empty() => workspace.components.ids().collect(),
+            None => graph.closure(&named),
         };
         Problems::check(graph.cycles(&watched))?;
         Ok(Self { workspace: Arc::new(workspace), graph, watched })

@@ -63,7 +63,7 @@ pub(crate) fn define(tables: &[ImageTable], search: &Search<'_>, words: &Words<'
             is_empty &= matches.is_empty();
             found.extend(matches.into_iter().map(|found| (found, index, *at)));
         }
-        if is_empty {
+        if is_empty && !patterns.is_empty() {
             let at = patterns.first().map_or(tables[index].at, |(_, at)| *at);
             let message = "'dockerfile' matches no file";
             definitions.problems.push(at.problem(message));
@@ -119,12 +119,15 @@ impl Definitions {
                 continue;
             }
             let files = || image.dockerfiles.values().chain(other.dockerfiles.values());
-            let files: Vec<&str> = files().map(String::as_str).collect();
-            let problem = table.at.problem(format!(
-                "image '{}' is defined twice, by {}: 'name' must tell them apart",
-                image.name,
-                files.join(" and ")
-            ));
+            let files: BTreeSet<&str> = files().map(String::as_str).collect();
+            let files: Vec<&str> = files.into_iter().collect();
+            let how = match files.as_slice() {
+                [file] => format!("twice by the matrix, of {file}"),
+                files => format!("twice, by {}", files.join(" and ")),
+            };
+            let name = &image.name;
+            let message = format!("image '{name}' is defined {how}: 'name' must tell them apart");
+            let problem = table.at.problem(message);
             self.problems.push(problem);
         }
     }

@@ -7,8 +7,10 @@
 
 mod definitions;
 pub mod keys;
+pub mod mounts;
 mod pattern;
 mod reader;
+pub mod schema;
 pub mod settings;
 mod template;
 
@@ -196,10 +198,16 @@ impl Config {
         lists.flatten().map(|(text, _)| text.as_str())
     }
 
-    /// The members of each group.
-    pub fn groups(&self) -> impl Iterator<Item = (&str, impl Iterator<Item = &str>)> {
-        self.file.groups.iter().map(|(name, members)| {
-            (name.as_str(), members.iter().map(|(member, _)| member.as_str()))
+    /// A group's name and members, if there is one of this name.
+    pub(crate) fn group(&self, name: &str) -> Option<(&str, impl Iterator<Item = &str>)> {
+        let (name, members) = self.file.groups.get_key_value(name)?;
+        Some((name, members.iter().map(|(member, _)| member.as_str())))
+    }
+
+    /// The members of all groups: the group, the member, and its place.
+    pub(crate) fn group_members(&self) -> impl Iterator<Item = (&str, &str, Position)> {
+        self.file.groups.iter().flat_map(|(name, members)| {
+            members.iter().map(move |(member, at)| (name.as_str(), member.as_str(), *at))
         })
     }
 

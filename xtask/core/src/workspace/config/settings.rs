@@ -5,26 +5,58 @@
 //! the one before it, tables are merged by name.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use globset::Glob;
 
+use crate::name_pattern;
 use crate::problem::Problem;
 use crate::regular_file;
 use crate::workspace::config::definitions::Definition;
+use crate::workspace::config::mounts::{Agent, Secret};
 use crate::workspace::config::reader::{EntryText, Given, ImageTable, Position, Value, Values};
 use crate::workspace::config::template::Words;
 
 /// The words that only a push knows.
 pub const PUSH_WORDS: [&str; 4] = ["registry", "tag", "commit", "branch"];
 
-/// A value, and the line of `xtask.toml` that it comes from.
+/// Where a value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It is what holds if nothing is said.
+    Default,
+    /// An option.
+    CommandLine,
+    /// A place in `xtask.toml`.
+    File(Position),
+}
+
+impl Origin {
+    /// A problem with the value.
+    pub(crate) fn problem(self, message: impl fmt::Display) -> Problem {
+        match self {
+            Self::File(at) => at.problem(message),
+            Self::Default | Self::CommandLine => Problem::of_request(message.to_string()),
+        }
+    }
+
+    /// The line in `xtask.toml`, if it comes from there.
+    pub fn line(self) -> Option<usize> {
+        match self {
+            Self::File(at) => Some(at.line),
+            Self::Default | Self::CommandLine => None,
+        }
+    }
+}
+
+/// A value, and where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sourced<T> {
     /// The value.
     pub value: T,
-    /// Where it stands.
-    pub at: Position,
+    /// Where it comes from.
+    pub at: Origin,
     /// Whether a table says it that is for this image alone.
     pub is_exact: bool,
 }
@@ -61,6 +93,70 @@ pub struct ImageSettings {
     pub pre_build: Option<Sourced<String>>,
     /// A hook that runs after the build, relative to the root.
     pub post_build: Option<Sourced<String>>,
+}
+
+/// What the command line says about the images that it names.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// The components and images that it names, as names or globs; all if there are none.
+    pub words: Vec<String>,
+    /// The stage to build.
+    pub target: Option<String>,
+    /// The network of `RUN` instructions.
+    pub network: Option<String>,
+    /// Labels, by name.
+    pub labels: BTreeMap<String, String>,
+    /// Addresses, by host name.
+    pub extra_hosts: BTreeMap<String, String>,
+    /// Secrets, as `id=NAME` with `src=FILE` or `env=VARIABLE`.
+    pub secrets: Vec<String>,
+    /// SSH agents, as `ID` or `ID=SOCKET`.
+    pub ssh: Vec<String>,
+    /// Images whose layers can be used as cache.
+    pub cache_from: Vec<String>,
+}
+
+impl Overrides {
+    /// Whether they are about an image.
+    fn are_about(&self, component: &str, image: &str) -> bool {
+        let selects = |word: &String, name: &str| {
+            name_pattern::select(word, &[name], "").is_ok_and(|found| !found.is_empty())
+        };
+        let mut words = self.words.iter();
+        self.words.is_empty() || words.any(|it| selects(it, component) || selects(it, image))
+    }
+}
+
+impl ImageSettings {
+    /// Puts what the command line says in the place of what the file says. Tables are merged.
+    pub(crate) fn override_with(&mut self, given: &Overrides, component: &str, image: &str) {
+        if !given.are_about(component, image) {
+            return;
+        }
+        let (at, is_exact) = (Origin::CommandLine, true);
+        let sourced = |value: &String| Sourced { value: value.clone(), at, is_exact };
+        let list = |given: &Vec<String>| given.iter().map(sourced).collect::<Vec<_>>();
+        for (own, given) in [(&mut self.target, &given.target), (&mut self.network, &given.network)]
+        {
+            if let Some(given) = given {
+                *own = Some(sourced(given));
+            }
+        }
+        for (own, given) in
+            [(&mut self.labels, &given.labels), (&mut self.extra_hosts, &given.extra_hosts)]
+        {
+            own.extend(given.iter().map(|(name, value)| (name.clone(), sourced(value))));
+        }
+        for (own, given) in [
+            (&mut self.secrets, &given.secrets),
+            (&mut self.ssh, &given.ssh),
+            (&mut self.cache_from, &given.cache_from),
+        ] {
+            if !given.is_empty() {
+                *own = list(given);
+            }
+        }
+    }
 }
 
 /// The tables for one image: the weakest first.
@@ -136,8 +232,8 @@ impl SettingsReader<'_> {
             network: self.text("network"),
             labels: self.map("labels"),
             extra_hosts: self.map("extra-hosts"),
-            secrets: self.list("secrets").unwrap_or_default(),
-            ssh: self.list("ssh").unwrap_or_default(),
+            secrets: self.checked("secrets", |text| Secret::parse(text).map(drop)),
+            ssh: self.checked("ssh", |text| Agent::parse(text).map(drop)),
             cache_from: self.list("cache-from").unwrap_or_default(),
             tags: self.tags(),
             depends_on: self.list("depends-on").unwrap_or_default(),
@@ -151,7 +247,7 @@ impl SettingsReader<'_> {
             return None;
         };
         let value = self.expand(key, text, *at)?;
-        Some(Sourced { value, at: *at, is_exact })
+        Some(Sourced { value, at: Origin::File(*at), is_exact })
     }
 
     fn raw_list(&mut self, key: &str) -> Option<Vec<Sourced<String>>> {
@@ -159,7 +255,7 @@ impl SettingsReader<'_> {
             return None;
         };
         let sourced = |(text, at): &(String, Position)| {
-            let (value, at) = (text.clone(), *at);
+            let (value, at) = (text.clone(), Origin::File(*at));
             Sourced { value, at, is_exact }
         };
         Some(list.iter().map(sourced).collect())
@@ -168,10 +264,25 @@ impl SettingsReader<'_> {
     fn list(&mut self, key: &str) -> Option<Vec<Sourced<String>>> {
         let raw = self.raw_list(key)?;
         let expanded = raw.into_iter().filter_map(|it| {
-            let value = self.expand(key, &it.value, it.at)?;
+            let value = self.expand_at(key, &it.value, it.at)?;
             Some(Sourced { value, ..it })
         });
         Some(expanded.collect())
+    }
+
+    fn checked(
+        &mut self,
+        key: &str,
+        check: impl Fn(&str) -> Result<(), String>,
+    ) -> Vec<Sourced<String>> {
+        let list = self.list(key).unwrap_or_default();
+        for element in &list {
+            if let Err(error) = check(&element.value) {
+                let message = format!("'{key}': '{}' {error}", element.value);
+                self.problems.push(element.at.problem(message));
+            }
+        }
+        list
     }
 
     /// The words that only a push knows stand for themselves.
@@ -205,7 +316,8 @@ impl SettingsReader<'_> {
                         self.words.environment.and_then(|all| all.get(variable)).cloned()
                     }
                 };
-                let sourced = value.map(|value| Sourced { value, at: entry.at, is_exact });
+                let at = Origin::File(entry.at);
+                let sourced = value.map(|value| Sourced { value, at, is_exact });
                 merged.extend(sourced.map(|sourced| (name.clone(), sourced)));
             }
         }
@@ -250,6 +362,10 @@ impl SettingsReader<'_> {
     }
 
     fn expand(&mut self, key: &str, text: &str, at: Position) -> Option<String> {
+        self.expand_at(key, text, Origin::File(at))
+    }
+
+    fn expand_at(&mut self, key: &str, text: &str, at: Origin) -> Option<String> {
         match self.words.expand(text) {
             Ok(text) => Some(text),
             Err(error) => {
@@ -315,7 +431,7 @@ impl ImageSettings {
         self.tags.clone().unwrap_or_else(|| {
             let tag = if name.contains(':') { "" } else { ":{tag}" };
             let value = format!("{{registry}}/{name}{tag}");
-            vec![Sourced { value, at: Position::default(), is_exact: false }]
+            vec![Sourced { value, at: Origin::Default, is_exact: false }]
         })
     }
 }

@@ -1,0 +1,321 @@
+//! `xtask.toml`: what is wrong with it is said at once, with the line and the column, and what
+//! holds after all can be looked at.
+
+use std::fs;
+
+use expect_test::{Expect, expect};
+use tests::{Workspace, repository};
+
+/// A workspace with one image in `web/`, and this configuration.
+fn configured(text: &str) -> Workspace {
+    Workspace::new()
+        .file("web/Dockerfile", "FROM scratch AS base\nARG VERSION\nCOPY f /\nFROM base\n")
+        .file("web/f", "1")
+        .file("xtask.toml", text)
+}
+
+fn is_wrong(text: &str, error: &Expect) {
+    let output = configured(text).xtask(&["build", "-n"]).exits_with(2);
+    error.assert_eq(output.error());
+}
+
+#[test]
+fn every_wrong_key_and_value_is_named_at_once() {
+    is_wrong(
+        r#"registry = 1
+regsitry = "a"
+[image.tt-web]
+dockerfile = "web/Dockerfile"
+build_args = { A = "1" }
+args = { A = ["1"], B = { file = "x" } }
+secret = ["id=a"]
+context = 3
+flavors = ["a"]
+contxt = "web"
+"#,
+        &expect![[r#"
+            error: xtask.toml:1: column 12: expected a list of texts, found an integer
+            xtask.toml:2: column 1: unknown key 'regsitry' (did you mean 'registry'?)
+            xtask.toml:5: column 1: unknown key 'build_args': here it is called 'args'
+            xtask.toml:6: column 14: expected a text, found an array
+            xtask.toml:6: column 25: expected a text, or { env = "NAME" }
+            xtask.toml:7: column 1: unknown key 'secret': here it is called 'secrets'
+            xtask.toml:8: column 11: expected a text, found an integer
+            xtask.toml:9: column 1: 'flavors' stands at the top of the file, before the first table
+            xtask.toml:10: column 1: unknown key 'contxt' (did you mean 'context'?)
+        "#]],
+    );
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_said_to_be_none() {
+    is_wrong(
+        "[image.tt-web\ndockerfile = \"web/Dockerfile\"\n",
+        &expect![[r#"
+        error: xtask.toml:1: column 24: unclosed table, expected `]`
+    "#]],
+    );
+    is_wrong(
+        "[image.tt-web]\ntarget = \"a\"\ntarget = \"b\"\n",
+        &expect![[r#"
+        error: xtask.toml:3: column 1: duplicate key
+    "#]],
+    );
+}
+
+#[test]
+fn patterns_that_find_nothing_and_names_that_are_none_are_errors() {
+    is_wrong(
+        r#"[image.a]
+dockerfile = "wbe/Dockerfile"
+[image.b]
+dockerfile = "web/Dockerfile["
+[image."tt-*"]
+dockerfile = "web/Dockerfile"
+[image."{image}-x"]
+dockerfile = "{image}/Dockerfile"
+"#,
+        &expect![[r#"
+            error: xtask.toml:2: column 14: 'dockerfile' matches no file
+            xtask.toml:4: column 14: 'web/Dockerfile[' has a '[' without a ']'
+            xtask.toml:5: column 8: 'tt-*' has a '*', so it only adjusts images: name what it defines
+            xtask.toml:7: column 8: {image} is the name of the image: as the name is not exactly '{image}', call the capture otherwise
+        "#]],
+    );
+    is_wrong(
+        "[image.\"Web:\"]\ndockerfile = \"web/Dockerfile\"\n[image.nothing]\nargs.A = \"1\"\n",
+        &expect![[r#"
+            error: xtask.toml:1: column 8: 'Web:' is no image name: '' is not a tag: use at most 128 letters, digits, '_', '.' and '-'
+            xtask.toml:3: column 8: no image 'nothing': a table defines one if it has a 'dockerfile' or 'context'
+        "#]],
+    );
+}
+
+#[test]
+fn what_tells_two_images_apart_must_be_in_their_names() {
+    is_wrong(
+        "[image.tt-web]\ndockerfile = \"web/Dockerfile\"\nmatrix.version = [1, 2]\n",
+        &expect![[r#"
+            error: xtask.toml:1: column 8: image 'tt-web' is defined twice by the matrix, of web/Dockerfile: 'name' must tell them apart
+        "#]],
+    );
+    is_wrong(
+        "[image.tt-web]\ndockerfile = \"web/Dockerfile\"\n[image.tt-other]\ndockerfile = \"web/Dockerfile\"\n",
+        &expect![[r#"
+            error: xtask.toml:4: column 14: web/Dockerfile is found by this pattern and by the one in xtask.toml:2: make one more literal
+        "#]],
+    );
+}
+
+#[test]
+fn settings_that_cannot_hold_are_errors() {
+    is_wrong(
+        r#"[image.tt-web]
+dockerfile = "web/Dockerfile"
+context = "../web"
+target = "bulder"
+args = { VERSOIN = "1", OTHER = "{tag}" }
+labels.a = "{unknown}"
+tags = ["{registry}/x:{tag}", "{none}"]
+args-file = "none.conf"
+depends-on = ["nothing"]
+"#,
+        &expect![[r#"
+            error: web/Dockerfile: has no stage 'bulder'
+            xtask.toml:3: column 1: 'context' is a folder of the workspace: write its path from the root, which is '.'
+            xtask.toml:5: column 25: 'args.OTHER' has {tag}, which only 'tags' can have: it would make all stale
+            xtask.toml:6: column 8: 'labels.a' has the unknown word {unknown}: the words here are {component}, {dir}, {image}
+            xtask.toml:7: column 31: 'tags' has the unknown word {none}: the words here are {branch}, {commit}, {component}, {dir}, {image}, {registry}, {tag}
+            xtask.toml:8: column 13: none.conf: cannot be read: No such file or directory (os error 2)
+            xtask.toml:9: no component or image 'nothing'
+        "#]],
+    );
+    is_wrong(
+        "[image.tt-web]\ndockerfile = \"web/Dockerfile\"\ncontext = \"none\"\n",
+        &expect![[r#"
+            error: xtask.toml:3: column 1: 'context' is none/, which does not exist
+        "#]],
+    );
+}
+
+#[test]
+fn groups_must_lead_to_images() {
+    is_wrong(
+        r#"[image.tt-web]
+dockerfile = "web/Dockerfile"
+[group]
+default = ["tt-wbe"]
+a = ["b"]
+b = ["a"]
+"#,
+        &expect![[r#"
+            error: xtask.toml:4: column 12: in group 'default': no component or image 'tt-wbe' (did you mean 'tt-web'?)
+            xtask.toml:5: column 6: in group 'a': the groups are a circle: a → b → a
+            xtask.toml:6: column 6: in group 'b': the groups are a circle: b → a → b
+        "#]],
+    );
+}
+
+#[test]
+fn what_holds_is_shown_with_the_line_that_says_so() {
+    let workspace = configured(
+        r#"registry = "r.example/x"
+labels.team = "web"
+
+[image."tt-{app}"]
+dockerfile = "{app}/Dockerfile"
+
+[image.tt-web]
+args.VERSION = "2"
+target = "base"
+secrets = [{ id = "token", env = "TOKEN" }]
+"#,
+    );
+    let output = workspace.xtask(&["config", "--build-arg", "OTHER=1"]).exits_with(0);
+    expect![[r#"
+        tt-web (component web)
+          dockerfile    web/Dockerfile
+          context       web
+          target        base                                xtask.toml:9
+          labels.team   web                                 xtask.toml:2
+          secrets       id=token,env=TOKEN                  xtask.toml:10
+          tags          r.example/x/tt-web:{tag}
+          args.VERSION  2                                   xtask.toml:8
+    "#]]
+    .assert_eq(&output.stdout);
+    let json = workspace.xtask(&["config", "tt-web", "--json"]).exits_with(0);
+    expect![[r#"
+        {
+          "images": [
+            {
+              "component": "web",
+              "image": "tt-web",
+              "settings": [
+                {
+                  "key": "dockerfile",
+                  "line": null,
+                  "source": "default",
+                  "value": "web/Dockerfile"
+                },
+                {
+                  "key": "context",
+                  "line": null,
+                  "source": "default",
+                  "value": "web"
+                },
+                {
+                  "key": "target",
+                  "line": 9,
+                  "source": "file",
+                  "value": "base"
+                },
+                {
+                  "key": "labels.team",
+                  "line": 2,
+                  "source": "file",
+                  "value": "web"
+                },
+                {
+                  "key": "secrets",
+                  "line": 10,
+                  "source": "file",
+                  "value": "id=token,env=TOKEN"
+                },
+                {
+                  "key": "tags",
+                  "line": null,
+                  "source": "default",
+                  "value": "r.example/x/tt-web:{tag}"
+                },
+                {
+                  "key": "args.VERSION",
+                  "line": 8,
+                  "source": "file",
+                  "value": "2"
+                }
+              ]
+            }
+          ],
+          "version": 2
+        }
+    "#]]
+    .assert_eq(&json.stdout);
+    let wrong = workspace.xtask(&["config", "tt-wbe"]).exits_with(2);
+    expect![[r#"
+        error: no image 'tt-wbe' (did you mean 'tt-web'?)
+    "#]]
+    .assert_eq(wrong.error());
+}
+
+#[test]
+fn the_schema_is_the_one_in_the_documentation() {
+    let printed = Workspace::new().xtask(&["config", "--schema"]).exits_with(0).stdout;
+    let path = repository().join("docs/schema/xtask.toml.schema.json");
+    expect_test::expect_file![path].assert_eq(&printed);
+}
+
+#[test]
+fn groups_and_images_select() {
+    let workspace = Workspace::new()
+        .file(
+            "xtask.toml",
+            r#"
+            [image."tt-{app}"]
+            dockerfile = "apps/{app}/Dockerfile"
+            [group]
+            default = ["front"]
+            front = ["tt-a", "b"]
+            "#,
+        )
+        .file("apps/a/Dockerfile", "FROM scratch\nLABEL of=a\n")
+        .file("apps/b/Dockerfile", "FROM scratch\nLABEL of=b\n")
+        .file("apps/c/Dockerfile", "FROM scratch\nLABEL of=c\n");
+    let planned = |arguments: &[&str]| {
+        let output = workspace.xtask(&[&["build", "-n"], arguments].concat()).exits_with(0);
+        let lines = output.stdout.lines().filter(|line| line.contains(" stale "));
+        lines.filter_map(|line| Some(line.split(' ').next()?.to_owned())).collect::<Vec<_>>()
+    };
+    assert_eq!(planned(&[]), ["a", "b"]);
+    assert_eq!(planned(&["c"]), ["c"]);
+    assert_eq!(planned(&["tt-c", "front"]), ["a", "b", "c"]);
+    assert_eq!(planned(&["tt-[ab]"]), ["a", "b"]);
+    let wrong = workspace.xtask(&["build", "-n", "tt-d"]).exits_with(2);
+    expect![[r#"
+        error: no component or image 'tt-d' (did you mean 'tt-a'?)
+    "#]]
+    .assert_eq(wrong.error());
+}
+
+#[test]
+fn the_layout_of_src_is_one_table() {
+    let workspace = Workspace::new()
+        .image("a", "FROM scratch\nCOPY . /\n")
+        .file("src/a/f", "1")
+        .file("src/b/build/tt-b.k8s.dockerfile", "FROM tt-a\nCOPY dependency/c/g /\n")
+        .file("src/b/build/tt-b.yarn.dockerfile", "FROM tt-a\n")
+        .file("src/b/build/component.dep", "c\n")
+        .file("src/c/g", "1")
+        .script(
+            "src/d/build/build-pre.sh",
+            "#!/bin/sh\nmkdir -p src/d/generated\ntouch src/d/generated/x\n",
+        )
+        .file("src/d/build/tt-d.dockerfile", "FROM scratch\nCOPY generated /\n");
+    let build = |arguments: &[&str]| {
+        let flavored = [&["build", "--flavor", "k8s"], arguments].concat();
+        workspace.xtask(&flavored).exits_with(0)
+    };
+    assert_eq!(build(&[]).built_by_name(), ["a", "b", "d"]);
+    let without = workspace.xtask(&["graph", "--json"]).exits_with(0).stdout;
+    workspace.write(
+        "xtask.toml",
+        "[image.\"{image}\"]\ndockerfile = \"src/{component}/build/{image}[.{flavor}].dockerfile\"\n",
+    );
+    // The fingerprints are the same: nothing but the hook runs again.
+    let again = build(&[]);
+    assert!(!again.stderr.contains("image tt-a built"), "{}", again.stderr);
+    assert!(!again.stderr.contains(" built\n"), "{}", again.stderr);
+    let with = workspace.xtask(&["graph", "--json"]).exits_with(0).stdout;
+    assert_eq!(with, without);
+    let _ = fs::remove_file(workspace.root().join("xtask.toml"));
+    assert!(!build(&[]).stderr.contains(" built\n"));
+}

@@ -1,0 +1,203 @@
+//! The options of `docker build`, on the command line and in `xtask.toml`: what they make is what
+//! the docker CLI makes with the same option.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+
+use tests::Workspace;
+use tests::engine::{cli_build, image_config, image_tree};
+
+const DOCKERFILE: &str = "FROM scratch AS one\nCOPY one /\nFROM scratch AS two\nCOPY two /\n";
+
+fn workspace(dockerfile: &str) -> Workspace {
+    Workspace::new().with_box().image("a", dockerfile).file("src/a/one", "1").file("src/a/two", "2")
+}
+
+/// The image of `a` is what the docker CLI makes with these options.
+fn is_as_by_the_cli(workspace: &Workspace, arguments: &[&str], options: &[&str]) {
+    for builder in ["buildkit", "classic"] {
+        let all = [&["build", "--builder", builder, "--force"], options].concat();
+        let _ = workspace.xtask(&[&all[..], arguments].concat()).exits_with(0);
+        let (own, cli) = (workspace.own("tt-a"), workspace.own("tt-cli"));
+        let dockerfile = workspace.own("build/tt-a.dockerfile");
+        cli_build(&workspace.root().join("src/a"), &dockerfile, &cli, options);
+        assert_eq!(files(&own), files(&cli), "{builder} {options:?}");
+        assert_eq!(image_config(&own), image_config(&cli), "{builder} {options:?}");
+    }
+}
+
+fn files(image: &str) -> BTreeMap<String, String> {
+    let mut files = image_tree(image);
+    files.retain(|path, _| !path.starts_with("bin/"));
+    files
+}
+
+#[test]
+fn a_target_and_labels_are_those_of_the_cli() {
+    let workspace = workspace(DOCKERFILE);
+    is_as_by_the_cli(&workspace, &[], &["--target", "one", "--label", "a.b=c d", "--label", "e="]);
+    is_as_by_the_cli(&workspace, &[], &["--target", "TWO"]);
+    let output = workspace.xtask(&["build", "--target", "tow"]).exits_with(2);
+    assert!(output.error().contains("has no stage 'tow' (did you mean 'two'?)"), "{output:?}");
+}
+
+#[test]
+fn an_option_counts_as_what_the_image_is_made_from() {
+    let workspace = workspace(DOCKERFILE);
+    let _ = workspace.xtask(&["build", "--target", "one"]).exits_with(0);
+    let again = workspace.xtask(&["build", "--target", "one"]).exits_with(0);
+    assert!(!again.stderr.contains(" built\n"), "{}", again.stderr);
+    let without = workspace.xtask(&["build", "-v"]).exits_with(0);
+    assert!(without.stderr.contains("    target removed"), "{without:?}");
+    assert!(image_tree(&workspace.own("tt-a")).contains_key("two"));
+    // A file of a stage that is not built makes nothing stale.
+    let _ = workspace.xtask(&["build", "--target", "one"]).exits_with(0);
+    workspace.write("src/a/two", "edited");
+    let unread = workspace.xtask(&["build", "--target", "one"]).exits_with(0);
+    assert!(!unread.stderr.contains(" built\n"), "{}", unread.stderr);
+}
+
+#[test]
+fn a_network_and_hosts_are_those_of_the_cli() {
+    let workspace = workspace("FROM tt-box\nRUN cat /etc/hosts > /all; ls /sys/class/net > /net\n");
+    for builder in ["buildkit", "classic"] {
+        let _ = workspace
+            .xtask(&[
+                "build",
+                "--force",
+                "--builder",
+                builder,
+                "--network",
+                "none",
+                "--add-host",
+                "one.example:10.0.0.1",
+                "--add-host",
+                "two.example=10.0.0.2",
+            ])
+            .exits_with(0);
+        let files = files(&workspace.own("tt-a"));
+        let (hosts, net) = (&files["all"], &files["net"]);
+        assert!(hosts.contains("10.0.0.1\tone.example"), "{builder}: {hosts}");
+        assert!(hosts.contains("10.0.0.2\ttwo.example"), "{builder}: {hosts}");
+        assert!(net.ends_with("lo\n"), "{builder}: {net}");
+    }
+}
+
+#[test]
+fn options_are_for_the_images_that_are_named() {
+    let workspace = workspace("FROM scratch AS base\nCOPY one /\nFROM base\nCOPY two /\n")
+        .image("b", "FROM tt-a AS base\nLABEL of=b\nFROM base AS other\nLABEL of=other\n");
+    let _ = workspace.xtask(&["build", "b", "--target", "base", "--label", "x=y"]).exits_with(0);
+    assert!(image_tree(&workspace.own("tt-a")).contains_key("two"));
+    let labels = image_config(&workspace.own("tt-b"))["Labels"].clone();
+    assert_eq!(labels["of"], "b");
+    assert_eq!(labels["x"], "y");
+    assert!(image_config(&workspace.own("tt-a"))["Labels"].is_null());
+}
+
+const SECRET: &str = "FROM tt-box\nRUN --mount=type=secret,id=token,required=true \
+                      cp /run/secrets/token /dev/null && echo seen > /seen\n";
+
+#[test]
+fn a_secret_is_used_and_is_written_nowhere() {
+    let workspace = workspace(SECRET).file("keys/token", "bright-and-shiny");
+    let secret = "bright-and-shiny";
+    let variables = [("TOKEN".to_owned(), secret.to_owned())].into();
+    let build = ["build", "-vv", "--timings", "--secret", "id=token,env=TOKEN"];
+    let output = workspace.xtask_with(&variables, &build).exits_with(0);
+    assert!(files(&workspace.own("tt-a")).contains_key("seen"));
+    assert!(!output.stderr.contains(secret) && !output.stdout.contains(secret));
+    // Its value does not count, and what was built is what it is without the file, too.
+    let other = [("TOKEN".to_owned(), "other".to_owned())].into();
+    let again = workspace.xtask_with(&other, &build).exits_with(0);
+    assert!(!again.stderr.contains(" built\n"), "{}", again.stderr);
+    let file = ["build", "--secret", "id=token,src=keys/token"];
+    let from_file = workspace.xtask(&file).exits_with(0);
+    assert!(!from_file.stderr.contains(" built\n"), "{}", from_file.stderr);
+    let forced = workspace.xtask(&[&file[..], &["--no-cache"]].concat()).exits_with(0);
+    assert!(forced.stderr.contains(" built\n"), "{}", forced.stderr);
+    // Without it the step fails, and says what is missing.
+    let without = workspace.xtask(&["build", "--no-cache"]).exits_with(1);
+    assert!(without.error().contains("token"), "{}", without.error());
+    assert!(!holds(&workspace.root().join("target"), secret));
+    let image = workspace.own("tt-a");
+    let history = Command::new("docker").args(["history", "--no-trunc", &image]).output().unwrap();
+    assert!(!String::from_utf8_lossy(&history.stdout).contains(secret));
+    assert!(!format!("{:?}", image_config(&image)).contains(secret));
+}
+
+#[test]
+fn a_secret_that_is_not_there_is_said_before_anything_is_sent() {
+    let workspace = workspace(SECRET);
+    for (secret, message) in [
+        ("id=token,env=NO_SUCH", "secret 'token': the environment variable NO_SUCH is not set"),
+        ("id=token", "secret 'token': there is neither a variable token nor such a file"),
+    ] {
+        let output = workspace.xtask(&["build", "--secret", secret]).exits_with(1);
+        assert!(output.error().contains(message), "{}", output.error());
+    }
+    let wrong = workspace.xtask(&["build", "--secret", "token"]).exits_with(2);
+    assert!(wrong.error().contains("expected id=NAME, and src=FILE or env=VARIABLE"));
+    let classic = ["build", "--builder", "classic", "--secret", "id=token,src=Cargo.toml"];
+    workspace.write("Cargo.toml", "");
+    let output = workspace.xtask(&classic).exits_with(1);
+    assert!(output.error().contains("need BuildKit, and the engine at "), "{}", output.error());
+}
+
+#[test]
+fn an_agent_answers_over_the_session() {
+    let workspace = workspace(
+        "FROM tt-box\nRUN --mount=type=ssh [ -S \"$SSH_AUTH_SOCK\" ] && echo ok > /seen\n",
+    );
+    let socket = workspace.root().join("agent");
+    let listener = UnixListener::bind(&socket).unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut stream = stream;
+            let mut request = [0; 64];
+            while stream.read(&mut request).is_ok_and(|count| count > 0) {
+                // There are no keys.
+                let _ = stream.write_all(&[0, 0, 0, 5, 12, 0, 0, 0, 0]);
+            }
+        }
+    });
+    let variables = [("SSH_AUTH_SOCK".to_owned(), socket.display().to_string())].into();
+    let _ = workspace.xtask_with(&variables, &["build", "--ssh", "default"]).exits_with(0);
+    assert!(files(&workspace.own("tt-a")).contains_key("seen"));
+    let own = format!("default={}", socket.display());
+    let again = workspace.xtask(&["build", "--ssh", &own]).exits_with(0);
+    assert!(!again.stderr.contains(" built\n"), "{}", again.stderr);
+    let key = workspace.write("key", "not a socket");
+    let key = format!("default={}", key.display());
+    let output = workspace.xtask(&["build", "--force", "--ssh", &key]).exits_with(1);
+    assert!(output.error().contains("add the key to an agent with ssh-add"), "{}", output.error());
+}
+
+#[test]
+fn the_file_says_the_same_as_the_options() {
+    let workspace = workspace(SECRET).file(
+        "xtask.toml",
+        "labels.x = \"y\"\n[image.tt-a]\nsecrets = [{ id = \"token\", env = \"TOKEN\" }]\n",
+    );
+    let variables = [("TOKEN".to_owned(), "bright-and-shiny".to_owned())].into();
+    let _ = workspace.xtask_with(&variables, &["build"]).exits_with(0);
+    assert_eq!(image_config(&workspace.own("tt-a"))["Labels"]["x"], "y");
+    assert!(files(&workspace.own("tt-a")).contains_key("seen"));
+}
+
+/// Whether any file in a folder holds a text.
+fn holds(folder: &Path, text: &str) -> bool {
+    fs::read_dir(folder).unwrap().flatten().any(|entry| {
+        let path = entry.path();
+        if path.is_dir() {
+            return holds(&path, text);
+        }
+        let bytes = fs::read(&path).unwrap_or_default();
+        bytes.windows(text.len()).any(|part| part == text.as_bytes())
+    })
+}

@@ -1,0 +1,106 @@
+//! What `docker build` takes for an image, for the components and images that are named.
+
+use std::env;
+
+use clap::Args;
+use xtask_core::workspace::config::mounts::{Agent, Secret, SecretSource};
+use xtask_core::workspace::config::settings::Overrides;
+
+use crate::ui::reproduce;
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Image options, for all images of COMPONENT")]
+pub(crate) struct ImageArgs {
+    /// Stage to build [default: the last]
+    #[arg(long, value_name = "STAGE")]
+    target: Option<String>,
+
+    /// Network of RUN instructions
+    #[arg(long, value_name = "NAME")]
+    network: Option<String>,
+
+    /// Label of the images
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    labels: Vec<String>,
+
+    /// Host name for RUN instructions
+    #[arg(long = "add-host", value_name = "HOST:IP", value_parser = host)]
+    hosts: Vec<(String, String)>,
+
+    /// Secret for RUN --mount=type=secret: id=NAME, and src=FILE or env=VARIABLE
+    #[arg(long = "secret", value_name = "SECRET", value_parser = secret)]
+    secrets: Vec<String>,
+
+    /// SSH agent for RUN --mount=type=ssh: 'default', or ID=SOCKET
+    #[arg(long, value_name = "AGENT", value_parser = agent)]
+    ssh: Vec<String>,
+
+    /// Image whose layers can be used as cache
+    #[arg(long = "cache-from", value_name = "IMAGE")]
+    cache_from: Vec<String>,
+}
+
+fn host(text: &str) -> Result<(String, String), String> {
+    let parts = text.split_once('=').or_else(|| text.split_once(':'));
+    match parts {
+        Some((host, address)) if !host.is_empty() && !address.is_empty() => {
+            Ok((host.to_owned(), address.to_owned()))
+        }
+        _ => Err("expected HOST:IP".to_owned()),
+    }
+}
+
+/// Files are relative to the current folder, and not to the root.
+fn secret(text: &str) -> Result<String, String> {
+    let secret = Secret::parse(text)?;
+    let absolute = |path: &std::path::Path| {
+        let here = env::current_dir().map_err(|error| error.to_string())?;
+        Ok::<_, String>(here.join(path).display().to_string())
+    };
+    match secret.source {
+        SecretSource::File(path) => Ok(format!("id={},src={}", secret.id, absolute(&path)?)),
+        SecretSource::Variable(_) | SecretSource::Either(_) => Ok(text.to_owned()),
+    }
+}
+
+fn agent(text: &str) -> Result<String, String> {
+    Agent::parse(text).map(|_| text.to_owned())
+}
+
+impl ImageArgs {
+    /// The same for the components and images that are named; all if none is.
+    pub(crate) fn overrides(&self, words: Vec<String>) -> Overrides {
+        let labels = self.labels.iter().map(|label| {
+            let (name, value) = label.split_once('=').unwrap_or((label, ""));
+            (name.to_owned(), value.to_owned())
+        });
+        Overrides {
+            words,
+            target: self.target.clone(),
+            network: self.network.clone(),
+            labels: labels.collect(),
+            extra_hosts: self.hosts.iter().cloned().collect(),
+            secrets: self.secrets.clone(),
+            ssh: self.ssh.clone(),
+            cache_from: self.cache_from.clone(),
+        }
+    }
+
+    pub(crate) fn reproduce(&self, options: &mut reproduce::Options) {
+        options.value("--target", self.target.as_ref());
+        options.value("--network", self.network.as_ref());
+        for (host, address) in &self.hosts {
+            options.value("--add-host", Some(format!("{host}:{address}")));
+        }
+        for (option, values) in [
+            ("--label", &self.labels),
+            ("--secret", &self.secrets),
+            ("--ssh", &self.ssh),
+            ("--cache-from", &self.cache_from),
+        ] {
+            for value in values {
+                options.value(option, Some(value));
+            }
+        }
+    }
+}
