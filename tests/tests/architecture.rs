@@ -32,6 +32,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "event_channel",
             "event",
             "outcome",
+            "program",
         ],
     ),
     (

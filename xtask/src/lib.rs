@@ -22,6 +22,7 @@ pub mod engine;
 pub mod event;
 pub mod event_channel;
 pub mod outcome;
+mod program;
 mod report;
 pub mod system;
 mod ui;

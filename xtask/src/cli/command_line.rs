@@ -1,9 +1,10 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCompleter;
 use xtask_core::workspace::components::WorkspaceOptions;
 
@@ -30,9 +31,12 @@ use crate::engine::Builder;
 use crate::ui::options::{Progress, UiOptions};
 use crate::ui::reproduce;
 
+/// How the program is called in a repository that has it as its `xtask`.
+const PROGRAM: &str = "cargo xtask";
+
 /// Build and push a repository's interdependent container images
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 100)]
+#[command(name = PROGRAM, bin_name = PROGRAM, version, max_term_width = 100)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Cli {
     /// Workspace root, the folder that contains src/ [default: the current folder or a parent]
@@ -145,6 +149,23 @@ impl Command {
 }
 
 impl Cli {
+    /// Parses arguments; the help shows how the program was called.
+    pub(crate) fn called_as(
+        name: &'static str,
+        arguments: impl IntoIterator<Item: Into<OsString> + Clone>,
+    ) -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        if name != PROGRAM {
+            command = command.name(name).bin_name(name).mut_subcommands(|subcommand| {
+                let examples = subcommand.get_after_help().map(ToString::to_string);
+                let examples = examples.unwrap_or_default().replace(PROGRAM, name);
+                subcommand.after_help(examples)
+            });
+        }
+        let mut matches = command.try_get_matches_from(arguments)?;
+        Self::from_arg_matches_mut(&mut matches)
+    }
+
     /// Whether to use colors; `auto` is what `--color auto` means for the stream.
     pub(crate) fn has_colors(&self, auto: bool) -> bool {
         match self.color {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
 use std::time::SystemTime;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 use console::Style;
 use tokio::runtime::Handle;
 use xtask_core::escape;
@@ -15,6 +15,7 @@ use xtask_core::paths::{CONFIG_FILE, SRC};
 use xtask_core::problem::{Problem, Problems};
 use xtask_core::workspace::components;
 use xtask_core::workspace::config::schema;
+use xtask_core::workspace::strays;
 
 use crate::cli::command_line::{Cli, Command, ConfigArgs, ContextArgs, ListArgs, WhyArgs};
 use crate::cli::completion;
@@ -36,6 +37,7 @@ use crate::commands::why::WhyOptions;
 use crate::engine::{Builder, Environment};
 use crate::event::{Event, Output};
 use crate::event_channel::Events;
+use crate::program;
 use crate::report::config as report_config;
 use crate::report::context as report_context;
 use crate::report::graph::draw as report_graph;
@@ -57,7 +59,8 @@ const STANDARD_OUTPUT: &str = "standard output";
 /// Runs the tool with the process's arguments.
 pub fn main() -> ExitCode {
     completion::answer(Cli::command);
-    let cli = Cli::try_parse().unwrap_or_else(|error| exit_with_usage_error(error));
+    let parsed = Cli::called_as(program::name(), env::args_os());
+    let cli = parsed.unwrap_or_else(|error| exit_with_usage_error(error));
     // These need no workspace.
     let printed = match &cli.command {
         Command::Completions(args) => Some(
@@ -117,7 +120,7 @@ fn print(text: &str) -> Result<(), CommandError> {
 /// again, so that the message shows them as text.
 fn exit_with_usage_error(error: clap::Error) -> ! {
     let words = env::args_os().map(|word| escape::line(&word.to_string_lossy()).into_owned());
-    let error = Cli::try_parse_from(words).err().unwrap_or(error);
+    let error = Cli::called_as(program::name(), words).err().unwrap_or(error);
     let message = error.render().ansi().to_string();
     if shown(&message, is_github()) == message {
         let printed = error.print().and_then(|()| io::stdout().flush());
@@ -323,11 +326,17 @@ fn root(here: &Path, named: Option<&Path>) -> Result<PathBuf, Problems> {
         return Err(Problem::of_file(named.display().to_string(), message).into());
     }
     components::find_root(here).ok_or_else(|| {
-        let message = format!(
-            "neither src/ nor xtask.toml in {} or any parent folder: run this inside a repository, \
-             or pass --root",
-            here.display()
-        );
+        let here_shown = here.display();
+        let message = match strays::name_a_few(&strays::find_dockerfiles(here)) {
+            None => format!(
+                "neither src/ nor xtask.toml in {here_shown} or any parent folder: run this inside \
+                 a repository, or pass --root"
+            ),
+            Some(found) => format!(
+                "no xtask.toml in {here_shown}, which has {found}: run '{} init' to write one",
+                program::name()
+            ),
+        };
         Problem::of_request(message).into()
     })
 }

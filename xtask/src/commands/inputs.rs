@@ -18,6 +18,7 @@ use crate::build::run as build;
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
 use crate::event::Event;
+use crate::program;
 use crate::system::state;
 use crate::system::strace::{TRACER, TracedReads};
 
@@ -74,10 +75,11 @@ fn check_tracer() -> Result<(), Problems> {
     let status = tracer.arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status();
     match status {
         Ok(_) => Ok(()),
-        Err(_) => Err(Problem::of_request(
-            "'cargo xtask inputs' traces hooks with strace, which is not installed: install it \
-             (on Debian: 'apt-get install strace')",
-        )
+        Err(_) => Err(Problem::of_request(format!(
+            "'{} inputs' traces hooks with strace, which is not installed: install it (on Debian: \
+             'apt-get install strace')",
+            program::name()
+        ))
         .into()),
     }
 }
@@ -86,7 +88,8 @@ fn check(component: &Component, reads: &TracedReads) -> Result<(), CommandError>
     let file = format!("{}/build/inputs", component.dir.clone());
     let Some((_, inputs)) = &component.inputs else {
         let message = format!(
-            "does not exist: create it from the output of 'cargo xtask inputs {}'",
+            "does not exist: create it from the output of '{} inputs {}'",
+            program::name(),
             component.name
         );
         return Err(CommandError::Undeclared(Problem::of_file(file, message).into()));

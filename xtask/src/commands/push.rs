@@ -25,6 +25,7 @@ use crate::engine::{DockerEngine, Engine, EngineError, PushRequest, domains_of};
 use crate::event::Event;
 use crate::event_channel::Events;
 use crate::outcome::ImageState;
+use crate::program;
 
 /// The maximum number of parallel pushes.
 const PARALLEL_PUSHES: usize = 4;
@@ -137,8 +138,10 @@ async fn check_present(
     for (component, image) in images {
         if engine.image(&image.name).await?.is_none() {
             problems.push(Problem::of_request(format!(
-                "image '{}' is not in the engine: run 'cargo xtask build -s {}' first",
-                image.name, workspace.components[*component].name
+                "image '{}' is not in the engine: run '{} build -s {}' first",
+                image.name,
+                program::name(),
+                workspace.components[*component].name
             )));
         }
     }
@@ -178,8 +181,9 @@ async fn find_stale(
             ImageState::UpToDate | ImageState::Undecided { .. } => return None,
         };
         Some(Problem::of_request(format!(
-            "image '{}' is stale ({why}): run 'cargo xtask build -s {}' first",
+            "image '{}' is stale ({why}): run '{} build -s {}' first",
             image.name,
+            program::name(),
             component(id)
         )))
     });

@@ -5,6 +5,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::str;
 
+use crate::program;
+
 use xtask_core::escape;
 
 /// The options of the build that affect its result.
@@ -29,7 +31,8 @@ impl Options {
 
 /// The command that builds a component with the same options.
 pub(crate) fn command(component: &str, options: &Options) -> String {
-    let mut command = format!("cargo xtask build{}", option("-s", OsStr::new(component)));
+    let program = program::name();
+    let mut command = format!("{program} build{}", option("-s", OsStr::new(component)));
     for (name, value) in &options.0 {
         match value {
             Some(value) => command.push_str(&option(name, value)),

@@ -8,3 +8,4 @@ mod local_names;
 mod reader;
 pub mod registry_config;
 mod selection;
+pub mod strays;

@@ -29,6 +29,7 @@ use crate::workspace::config::settings::{ImageSettings, Sourced};
 use crate::workspace::config::{Candidates, Config, Definition};
 use crate::workspace::hook_script;
 use crate::workspace::inputs::Inputs;
+use crate::workspace::strays;
 
 impl Workspace {
     /// Reads the workspace at `root`. Adds what concerns no component alone to `problems`.
@@ -137,10 +138,7 @@ fn read(root: &Path, options: &WorkspaceOptions, config: &Config) -> Read {
     let names = defined.iter().map(|(name, table)| (name.as_str(), *table));
     reader.problems.extend(config.unused(&names));
     if components.is_empty() && reader.problems.is_empty() {
-        reader.problems.push(Problem::of_file(
-            SRC,
-            "contains no components: create a folder src/NAME/build/ with a NAME.dockerfile in it",
-        ));
+        reader.problems.push(nothing_to_build(root));
     }
     let Reader { problems, warnings, .. } = reader;
     Read { components: components.into_iter().collect(), problems, warnings }
@@ -175,6 +173,9 @@ impl<'a> Reader<'a> {
                 self.warnings.extend(stray_dockerfile(&dir));
             } else if !name.starts_with('.') {
                 let images = self.images_in_build(&name, &dir);
+                if images.is_empty() {
+                    self.warnings.extend(misplaced(self.root, &dir));
+                }
                 folders.push(Folder { name, dir, images });
             }
         }
@@ -525,6 +526,41 @@ impl<'a> Reader<'a> {
         let message = regular_file::explain(&self.root.join(path), error);
         self.problems.push(Problem::of_file(path, message));
     }
+}
+
+/// The problem of a workspace without components, with the Dockerfiles that lie around.
+fn nothing_to_build(root: &Path) -> Problem {
+    let message = match strays::name_a_few(&strays::find_dockerfiles(root)) {
+        None => {
+            "contains no components: create a folder src/NAME/build/ with a NAME.dockerfile in \
+                 it"
+            .to_owned()
+        }
+        Some(found) => format!(
+            "contains no components, and {found} is not in src/NAME/build/: the command 'init' \
+             writes an {CONFIG_FILE} that finds it"
+        ),
+    };
+    Problem::of_file(SRC, message)
+}
+
+/// The warning for a component whose files are not where they count.
+fn misplaced(root: &Path, dir: &str) -> Option<Problem> {
+    let name = dir.rsplit('/').next().unwrap_or(dir);
+    let advice = [
+        (
+            "Dockerfile",
+            format!(
+                "move it to {dir}/{BUILD}/{name}.dockerfile, or let the command 'init' write an \
+                 {CONFIG_FILE} that finds it"
+            ),
+        ),
+        ("build/Dockerfile", format!("rename it to {name}.dockerfile")),
+        ("component.dep", format!("move it to {dir}/{BUILD}/")),
+    ];
+    let is_there = |(file, _): &&(&str, String)| root.join(dir).join(file).is_file();
+    let (file, advice) = advice.iter().find(is_there)?;
+    Some(Problem::of_file(join(dir, file), format!("is ignored: {advice}")))
 }
 
 /// The names of components: their folders' own, with as many of the folders above as make them

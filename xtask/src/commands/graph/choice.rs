@@ -8,6 +8,7 @@ use xtask_core::problem::{Problem, Problems};
 use xtask_core::workspace::components::Workspace;
 
 use crate::commands::graph::options::GraphOptions;
+use crate::program;
 
 /// The part of a graph that is shown.
 #[derive(Debug)]
@@ -57,8 +58,9 @@ fn between(
         }
     }
     let message = format!(
-        "--between: '{one}' and '{other}' do not depend on each other: run 'cargo xtask graph -s \
-         {one}' to see the dependencies of '{one}'"
+        "--between: '{one}' and '{other}' do not depend on each other: run '{} graph -s {one}' to \
+         see the dependencies of '{one}'",
+        program::name()
     );
     Err(Problem::of_request(message).into())
 }

@@ -18,6 +18,7 @@ use crate::commands::watch::changes::Changes;
 use crate::commands::watch::setup::Setup;
 use crate::engine::Engine;
 use crate::event::{Event, PlannedComponent};
+use crate::program;
 use crate::system::hook_outputs;
 use crate::system::watcher::filter::WatchFilter;
 
@@ -164,8 +165,9 @@ impl<E: Engine> Loader<'_, E> {
         if let Some(first) = names.first() {
             let message = format!(
                 "what the hooks of {} read outside their components is not watched, as no \
-                 build/inputs declares it: 'cargo xtask inputs {first}' prints what it would hold",
-                names.join(", ")
+                 build/inputs declares it: '{} inputs {first}' prints what it would hold",
+                names.join(", "),
+                program::name()
             );
             self.setup.ctx.events.send(Event::Warning(Problem::of_request(message)));
         }

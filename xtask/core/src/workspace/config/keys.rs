@@ -1,7 +1,7 @@
 //! The keys of `xtask.toml`: what each is called, and what it takes.
 //!
 //! The names are Bake's where Bake has them, with plurals for lists, and each has one spelling.
-//! [`OTHER_SPELLINGS`] knows what other tools call them, to say what was meant.
+//! `OTHER_SPELLINGS` knows what other tools call them, to say what was meant.
 
 /// What a key takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
