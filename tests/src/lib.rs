@@ -64,11 +64,14 @@ pub fn bench_arguments() -> Option<Vec<String>> {
     Some(arguments)
 }
 
-/// Tests and benchmarks lie in `target/PROFILE/deps/`, the binary in `target/debug/`.
-fn binary() -> PathBuf {
+/// The folder that Cargo compiles into. Tests and benchmarks lie in `target/PROFILE/deps/`.
+pub fn target() -> PathBuf {
     let this = std::env::current_exe().expect("a test knows where it is");
-    let target = this.ancestors().nth(3).expect("tests lie three folders deep");
-    let binary = target.join("debug/xtask");
+    this.ancestors().nth(3).expect("tests lie three folders deep").to_owned()
+}
+
+fn binary() -> PathBuf {
+    let binary = target().join("debug/xtask");
     assert!(binary.exists(), "{} is missing: run 'cargo build -p xtask'", binary.display());
     binary
 }

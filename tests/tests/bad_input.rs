@@ -31,8 +31,8 @@ fn an_empty_src() {
         &["build"],
         2,
         &expect![[r#"
-        error: src: contains no components: create a folder src/NAME/build/ with a NAME.dockerfile in it
-    "#]],
+            error: src: contains no components: create a folder src/NAME/build/ with a NAME.dockerfile in it, or use the command 'new'
+        "#]],
     );
 }
 

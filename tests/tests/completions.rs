@@ -108,10 +108,12 @@ fn there_is_a_manual_page_for_each_command() {
         cargo-xtask-config.1
         cargo-xtask-context.1
         cargo-xtask-graph.1
+        cargo-xtask-init.1
         cargo-xtask-inputs.1
         cargo-xtask-list.1
         cargo-xtask-logs.1
         cargo-xtask-man.1
+        cargo-xtask-new.1
         cargo-xtask-push.1
         cargo-xtask-watch.1
         cargo-xtask-why.1

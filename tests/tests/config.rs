@@ -100,7 +100,7 @@ fn what_tells_two_images_apart_must_be_in_their_names() {
         "#]],
     );
     is_wrong(
-        "[image.tt-web]\ndockerfile = \"web/Dockerfile\"\n[image.tt-other]\ndockerfile = \"web/Dockerfile\"\n",
+        "[image.tt-web]\ndockerfile = \"*/Dockerfile\"\n[image.tt-other]\ndockerfile = \"*/Dockerfile\"\n",
         &expect![[r#"
             error: xtask.toml:4: column 14: web/Dockerfile is found by this pattern and by the one in xtask.toml:2: make one more literal
         "#]],

@@ -50,7 +50,7 @@ impl Shell {
         let renamed = vec![
             ("hello-", workspace.own("tt-")),
             // No registry is there to pull it from.
-            ("FROM busybox", workspace.own("FROM tt-box")),
+            ("--from busybox", workspace.own("--from tt-box")),
         ];
         Self::new(workspace, renamed, "hello-")
     }
@@ -106,7 +106,12 @@ impl Shell {
         let script = format!("trap 'pwd > {}' EXIT\n{}", folder.display(), commands);
         let mut bash = self.workspace.bash(&script);
         bash.current_dir(fs::read_to_string(&folder).unwrap().trim());
-        bash.env("PATH", format!("{}:{path}", target.join("bin").display()));
+        let installed = target.join("installed");
+        let folders =
+            [target.join("bin"), installed.join("bin")].map(|it| it.display().to_string());
+        bash.env("PATH", format!("{}:{path}", folders.join(":")));
+        // What the tests were compiled with is there, and nothing is installed for anybody.
+        bash.env("CARGO_TARGET_DIR", tests::target()).env("CARGO_INSTALL_ROOT", installed);
         bash.env("tool", repository());
         bash.env("CARGO", std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         let output = bash.output().unwrap();
@@ -296,8 +301,8 @@ fn the_reference_has_every_option() {
     let reference = fs::read_to_string(repository().join("docs/reference.md")).unwrap();
     let workspace = Workspace::new();
     let commands = [
-        "build", "watch", "push", "graph", "list", "config", "why", "logs", "context", "inputs",
-        "man",
+        "build", "watch", "push", "graph", "list", "init", "new", "config", "why", "logs",
+        "context", "inputs", "man",
     ];
     for command in commands {
         let heading = if command == "man" {

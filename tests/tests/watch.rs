@@ -543,3 +543,41 @@ fn a_name_that_means_nothing_ends_it_at_once() {
     let output = workspace.xtask(&["watch", "aa", "x*"]).exits_with(2);
     assert!(output.stderr.contains("'aa'") && output.stderr.contains("'x*'"), "{}", output.stderr);
 }
+
+#[test]
+fn images_of_a_configuration_are_watched_where_they_are() {
+    let workspace = Workspace::new()
+        .file(
+            "xtask.toml",
+            "[image.\"tt-{app}\"]\ndockerfile = \"apps/{app}/Dockerfile\"\n\
+             [image.tt-b]\ncontext = \".\"\nargs-file = \"b.conf\"\n",
+        )
+        .file("b.conf", "VALUE=1\n")
+        .file(".dockerignore", "*.md\n")
+        .file("apps/a/Dockerfile", "FROM scratch\nCOPY f /\n")
+        .file("apps/a/f", "1")
+        .file("apps/b/Dockerfile", "FROM scratch\nARG VALUE\nENV VALUE=$VALUE\nCOPY lib /\n")
+        .file("lib/f", "1");
+    let mut running = watch(&workspace, &[]);
+    let mut saved = |path: &str, text: &str, changed: &str| {
+        workspace.save(path, text);
+        running.wait_for(&format!("changed: {changed}"));
+        running.wait_for("watching: ");
+    };
+    saved("apps/a/f", "2", "apps/a/f → a");
+    saved("lib/f", "2", "lib/f → b");
+    workspace.save("notes.md", "nothing");
+    saved("b.conf", "VALUE=2\n", "b.conf → b");
+    saved("apps/c/Dockerfile", "FROM tt-a\nLABEL of=c\n", "apps/c");
+    saved("apps/c/Dockerfile", "FROM tt-a\nLABEL of=d\n", "apps/c/Dockerfile → c");
+    workspace.save("xtask.toml", "[image.\"tt-{app}\"]\ndockerfile = 1\n");
+    running.wait_for("expected a list of texts, found an integer");
+    running.wait_for("watching: ");
+    workspace
+        .save("xtask.toml", "labels.x = \"y\"\n[image.tt-a]\ndockerfile = \"apps/a/Dockerfile\"\n");
+    running.wait_for("image tt-a built");
+    running.wait_for("watching: ");
+    running.interrupt();
+    let output = running.finish().exits_with(0);
+    assert_eq!(output.built()[2..], ["a", "b", "b", "c", "c", "a"], "{}", output.stderr);
+}

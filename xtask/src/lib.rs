@@ -27,4 +27,4 @@ mod report;
 pub mod system;
 mod ui;
 
-pub use cli::run::main;
+pub use cli::run::{main, run};

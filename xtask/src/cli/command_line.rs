@@ -22,9 +22,11 @@ use crate::cli::watch::WatchArgs;
 use crate::commands::build::BuildOptions;
 use crate::commands::config::ConfigOptions;
 use crate::commands::context::ContextOptions;
+use crate::commands::init::InitOptions;
 use crate::commands::inputs::InputsOptions;
 use crate::commands::list::ListOptions;
 use crate::commands::logs::LogsOptions;
+use crate::commands::new::NewOptions;
 use crate::commands::push::PushOptions;
 use crate::commands::why::WhyOptions;
 use crate::engine::Builder;
@@ -107,6 +109,12 @@ pub(crate) enum Command {
     /// List components and their images in the engine
     #[command(after_help = examples::LIST)]
     List(ListArgs),
+    /// Write an xtask.toml that finds the images of a repository
+    #[command(after_help = examples::INIT)]
+    Init(InitArgs),
+    /// Make a component that builds at once
+    #[command(after_help = examples::NEW)]
+    New(NewArgs),
     /// Print what holds for each image, and which line of xtask.toml says so
     #[command(after_help = examples::CONFIG)]
     Config(ConfigArgs),
@@ -143,7 +151,11 @@ impl Command {
             Self::Why(args) => args.words.iter_mut().collect(),
             Self::Logs(args) => vec![&mut args.component],
             Self::Inputs(args) => vec![&mut args.component],
-            Self::Config(_) | Self::Completions(_) | Self::Man(_) => Vec::new(),
+            Self::Init(_)
+            | Self::New(_)
+            | Self::Config(_)
+            | Self::Completions(_)
+            | Self::Man(_) => Vec::new(),
         }
     }
 }
@@ -229,6 +241,8 @@ impl Cli {
             | Command::Graph(_)
             | Command::List(_)
             | Command::Config(_)
+            | Command::Init(_)
+            | Command::New(_)
             | Command::Why(_)
             | Command::Logs(_)
             | Command::Inputs(_)
@@ -457,6 +471,43 @@ pub(crate) struct ListArgs {
 impl From<ListArgs> for ListOptions {
     fn from(args: ListArgs) -> Self {
         Self { reading: args.reading.into(), components: args.components.into() }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InitArgs {
+    /// Print the file instead of writing it
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+
+    #[command(flatten)]
+    reading: ReadingArgs,
+}
+
+impl From<InitArgs> for InitOptions {
+    fn from(args: InitArgs) -> Self {
+        Self { reading: args.reading.into(), dry_run: args.dry_run }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct NewArgs {
+    /// Name of the component and its image
+    name: String,
+
+    /// Image that it is made from, one of this repository or another [default: scratch]
+    #[arg(long, value_name = "IMAGE")]
+    from: Option<String>,
+
+    /// Component whose files it needs; may be repeated
+    #[arg(long, value_name = "COMPONENT", add = ArgValueCompleter::new(candidates::components))]
+    needs: Vec<String>,
+}
+
+impl From<NewArgs> for NewOptions {
+    fn from(args: NewArgs) -> Self {
+        let reading = WorkspaceOptions::default();
+        Self { reading, name: args.name, from: args.from, needs: args.needs }
     }
 }
 

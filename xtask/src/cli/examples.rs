@@ -55,6 +55,16 @@ Examples:
   cargo xtask config 'web-*'       for some of them
   cargo xtask config --schema      the JSON schema of xtask.toml, for editors";
 
+pub(crate) const INIT: &str = "\
+Examples:
+  cargo xtask init --dry-run   what it would write
+  cargo xtask init             an xtask.toml for the Dockerfiles of this repository";
+
+pub(crate) const NEW: &str = "\
+Examples:
+  cargo xtask new base --from debian:12
+  cargo xtask new web --from base --needs assets";
+
 pub(crate) const LOGS: &str = "\
 Examples:
   cargo xtask logs web      what the hooks and instructions of web wrote last

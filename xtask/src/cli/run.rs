@@ -2,6 +2,7 @@
 //! maps results to exit codes. No code below does any of these.
 
 use std::env;
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
@@ -59,8 +60,17 @@ const STANDARD_OUTPUT: &str = "standard output";
 /// Runs the tool with the process's arguments.
 pub fn main() -> ExitCode {
     completion::answer(Cli::command);
-    let parsed = Cli::called_as(program::name(), env::args_os());
-    let cli = parsed.unwrap_or_else(|error| exit_with_usage_error(error));
+    run(env::args_os())
+}
+
+/// Runs a command with these arguments, of which the first is the program's name, for programs
+/// that have commands of their own beside these.
+///
+/// A usage error, `--help` and `--version` end the process.
+pub fn run(arguments: impl IntoIterator<Item: Into<OsString>>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+    let parsed = Cli::called_as(program::name(), &arguments);
+    let cli = parsed.unwrap_or_else(|error| exit_with_usage_error(&arguments, error));
     // These need no workspace.
     let printed = match &cli.command {
         Command::Completions(args) => Some(
@@ -79,7 +89,7 @@ pub fn main() -> ExitCode {
     }
     let result = match tokio::runtime::Runtime::new() {
         Ok(runtime) => {
-            let result = runtime.block_on(run(cli));
+            let result = runtime.block_on(run_command(cli));
             // Do not wait for threads that still read files for a cancelled build.
             runtime.shutdown_background();
             result
@@ -118,8 +128,8 @@ fn print(text: &str) -> Result<(), CommandError> {
 ///
 /// An error quotes arguments. If they contain control characters, they are escaped and parsed
 /// again, so that the message shows them as text.
-fn exit_with_usage_error(error: clap::Error) -> ! {
-    let words = env::args_os().map(|word| escape::line(&word.to_string_lossy()).into_owned());
+fn exit_with_usage_error(arguments: &[OsString], error: clap::Error) -> ! {
+    let words = arguments.iter().map(|word| escape::line(&word.to_string_lossy()).into_owned());
     let error = Cli::called_as(program::name(), words).err().unwrap_or(error);
     let message = error.render().ansi().to_string();
     if shown(&message, is_github()) == message {
@@ -151,14 +161,20 @@ fn is_github() -> bool {
     is_set("GITHUB_ACTIONS")
 }
 
-async fn run(mut cli: Cli) -> Result<(), CommandError> {
+async fn run_command(mut cli: Cli) -> Result<(), CommandError> {
     if cli.is_traced() {
         trace::install();
     }
     let here = env::current_dir()
         .map_err(|error| Problem::of_request(format!("cannot get the current folder: {error}")))
         .map_err(Problems::from)?;
-    let root = root(&here, cli.root.as_deref())?;
+    let root = match &cli.command {
+        Command::Init(_) => here.join(cli.root.as_deref().unwrap_or(Path::new(""))),
+        Command::New(_) if cli.root.is_none() && components::find_root(&here).is_none() => {
+            here.clone()
+        }
+        _ => root(&here, cli.root.as_deref())?,
+    };
     component_path::resolve(cli.command.component_words(), &here, &root)?;
     let on_second_interrupt = || {
         hooks::kill_all();
@@ -221,6 +237,10 @@ async fn run(mut cli: Cli) -> Result<(), CommandError> {
         Command::Graph(args) => graph(args, has_colors, &ctx).await,
         Command::List(args) => list(args, &ctx).await,
         Command::Config(args) => config(args, &ctx),
+        Command::Init(args) => {
+            commands::init::run(&args.into(), &ctx).map(|it| print_text(it, &ctx))
+        }
+        Command::New(args) => commands::new::run(&args.into(), &ctx).map(|it| print_text(it, &ctx)),
         Command::Why(args) => why(args, &ctx).await,
         Command::Logs(args) => commands::logs::run(&args.into(), &ctx).await,
         // They were answered before the workspace was looked for.
@@ -270,6 +290,10 @@ async fn list(args: ListArgs, ctx: &CommandContext) -> Result<(), CommandError> 
     };
     ctx.events.send(Event::Output(output));
     Ok(())
+}
+
+fn print_text(text: String, ctx: &CommandContext) {
+    ctx.events.send(Event::Output(Output::Text { text }));
 }
 
 fn config(args: ConfigArgs, ctx: &CommandContext) -> Result<(), CommandError> {

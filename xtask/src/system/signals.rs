@@ -3,6 +3,8 @@
 //! The first signal requests a stop: running work ends and cleans up. The second one exits the
 //! process.
 
+use std::sync::{Mutex, PoisonError};
+
 use tokio::sync::watch;
 
 /// The exit code of an interrupted process, by the shells' convention.
@@ -13,9 +15,14 @@ pub(crate) const EXIT_CODE: i32 = 130;
 pub struct Interrupt(watch::Receiver<bool>);
 
 impl Interrupt {
-    /// Installs the signal handlers. `on_second` runs just before the second signal exits the
-    /// process.
+    /// Installs the signal handlers, once in a process. `on_second` runs just before the second
+    /// signal exits the process.
     pub(crate) fn install(on_second: impl Fn() + Send + 'static) -> Result<Self, ctrlc::Error> {
+        static INSTALLED: Mutex<Option<Interrupt>> = Mutex::new(None);
+        let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(interrupt) = &*installed {
+            return Ok(interrupt.clone());
+        }
         let (sender, receiver) = watch::channel(false);
         ctrlc::set_handler(move || {
             if sender.send_replace(true) {
@@ -23,7 +30,7 @@ impl Interrupt {
                 std::process::exit(EXIT_CODE);
             }
         })?;
-        Ok(Self(receiver))
+        Ok(installed.insert(Self(receiver)).clone())
     }
 
     /// An interrupt that is requested by sending `true`, instead of by signals.

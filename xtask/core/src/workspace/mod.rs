@@ -5,6 +5,7 @@ pub mod config;
 pub mod hook_script;
 pub mod inputs;
 mod local_names;
+pub mod proposal;
 mod reader;
 pub mod registry_config;
 mod selection;

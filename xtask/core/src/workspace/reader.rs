@@ -167,6 +167,9 @@ impl<'a> Reader<'a> {
     /// The folders directly under `src/`.
     fn folders_of_src(&mut self) -> Vec<Folder> {
         let mut folders = Vec::new();
+        if self.config.exists && !self.root.join(SRC).exists() {
+            return folders;
+        }
         for name in self.list(SRC) {
             let dir = join(SRC, &name);
             if !self.root.join(&dir).is_dir() {
@@ -532,9 +535,8 @@ impl<'a> Reader<'a> {
 fn nothing_to_build(root: &Path) -> Problem {
     let message = match strays::name_a_few(&strays::find_dockerfiles(root)) {
         None => {
-            "contains no components: create a folder src/NAME/build/ with a NAME.dockerfile in \
-                 it"
-            .to_owned()
+            let file = "create a folder src/NAME/build/ with a NAME.dockerfile in it";
+            format!("contains no components: {file}, or use the command 'new'")
         }
         Some(found) => format!(
             "contains no components, and {found} is not in src/NAME/build/: the command 'init' \

@@ -13,7 +13,8 @@ use xtask_core::digest::FieldHasher;
 use xtask_core::ids::ComponentId;
 use xtask_core::plan::graph::Graph;
 use xtask_core::problem::Problem;
-use xtask_core::workspace::components::Workspace;
+use xtask_core::staleness::fingerprint;
+use xtask_core::workspace::components::{Image, Workspace};
 
 use crate::commands::watch::reload::Loaded;
 use crate::system::git;
@@ -217,6 +218,9 @@ fn state(
             fields.add(commit.unwrap_or_default().as_bytes());
         }
     }
+    for image in &component.images {
+        add_settings(&mut fields, image);
+    }
     for image in component.images.iter().filter(|_| !component.has_hooks()) {
         let spec = ContextSpec::own(image).with_dependencies(dependencies.clone());
         fields.add(image.name.as_bytes());
@@ -224,4 +228,17 @@ fn state(
         fields.add(trees.context_without_generated(&spec)?.digest().as_bytes());
     }
     Ok(ComponentState { digest: fields.finish(), has_outputs })
+}
+
+/// Adds what `xtask.toml` says about an image.
+fn add_settings(fields: &mut FieldHasher, image: &Image) {
+    let args = image.build_args.iter().filter(|(name, _)| image.reads_arg(name));
+    let args = args.map(|(name, value)| (format!("args.{name}"), value.clone()));
+    for (key, value) in args.chain(fingerprint::settings(image)) {
+        fields.add(key.as_bytes());
+        fields.add(value.as_bytes());
+    }
+    for used in &image.uses {
+        fields.add(used.reference.as_bytes());
+    }
 }

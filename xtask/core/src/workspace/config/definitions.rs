@@ -162,29 +162,34 @@ fn patterns(table: &ImageTable, problems: &mut Vec<Problem>) -> Option<Patterns>
     Some(patterns)
 }
 
-/// Each file once, with the table that names it most literally.
+/// Each file with the table that names it most literally. Tables that name it in full are meant to
+/// make several images of it.
 fn most_literal(
     found: Vec<(Match, usize, Position)>,
     problems: &mut Vec<Problem>,
 ) -> Vec<(Match, usize)> {
-    let mut by_path: BTreeMap<String, (Match, usize, Position)> = BTreeMap::new();
+    let mut by_path: BTreeMap<String, Vec<(Match, usize, Position)>> = BTreeMap::new();
     for (one, table, at) in found {
-        let Some((other, other_table, other_at)) = by_path.get(&one.path) else {
-            by_path.insert(one.path.clone(), (one, table, at));
-            continue;
-        };
-        if one.literal > other.literal {
-            by_path.insert(one.path.clone(), (one, table, at));
-        } else if one.literal == other.literal && table != *other_table {
+        by_path.entry(one.path.clone()).or_default().push((one, table, at));
+    }
+    let mut kept = Vec::new();
+    for (path, mut found) in by_path {
+        let most = found.iter().map(|(found, ..)| found.literal).max().unwrap_or_default();
+        found.retain(|(found, ..)| found.literal == most);
+        let is_in_full = most == path.replace('/', "").chars().count();
+        let mut others = found.iter().skip(1).filter(|(_, table, _)| *table != found[0].1);
+        if let Some((.., at)) = others.next().filter(|_| !is_in_full) {
+            let first = found[0].2.line;
             let message = format!(
-                "{} is found by this pattern and by the one in {CONFIG_FILE}:{}: make one more \
-                 literal",
-                one.path, other_at.line
+                "{path} is found by this pattern and by the one in {CONFIG_FILE}:{first}: make one \
+                 more literal"
             );
             problems.push(at.problem(message));
         }
+        found.dedup_by_key(|(_, table, _)| *table);
+        kept.extend(found.into_iter().map(|(found, table, _)| (found, table)));
     }
-    by_path.into_values().map(|(found, table, _)| (found, table)).collect()
+    kept
 }
 
 /// The images that a table makes of one Dockerfile.

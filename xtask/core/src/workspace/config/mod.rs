@@ -21,7 +21,7 @@ use std::path::Path;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use crate::image_reference;
-use crate::paths::CONFIG_FILE;
+use crate::paths::{CONFIG_FILE, join};
 use crate::problem::{Problem, Problems};
 use crate::regular_file;
 
@@ -153,6 +153,17 @@ impl Config {
     /// The folders in which Dockerfiles are looked for, relative to the root.
     pub fn search_folders(&self) -> impl Iterator<Item = String> {
         self.patterns().map(|pattern| pattern.base())
+    }
+
+    /// The folder in which a table would find the Dockerfile of a new image.
+    pub fn folder_for(&self, name: &str) -> Option<String> {
+        let tables = self.file.tables.iter().filter(|table| table.key == "{image}");
+        let lists = tables.filter_map(|table| list(&table.values, "dockerfile")).flatten();
+        let mut folders = lists.filter_map(|(text, _)| text.strip_suffix("/{image}/Dockerfile"));
+        folders
+            .next()
+            .filter(|above| !above.contains(['*', '{', '[']))
+            .map(|above| join(above, name))
     }
 
     fn patterns(&self) -> impl Iterator<Item = PathPattern> {

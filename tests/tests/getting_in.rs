@@ -1,0 +1,256 @@
+//! The way in: `init`, `new`, and what is said where there is nothing to build.
+
+use std::fs;
+use std::process::Command;
+
+use expect_test::expect;
+use tests::registry::Registry;
+use tests::{Workspace, target};
+
+#[test]
+fn an_empty_folder_becomes_two_images() {
+    let workspace = Workspace::new();
+    expect![[r#"
+        wrote xtask.toml
+        no Dockerfiles yet; next: cargo xtask new NAME
+    "#]]
+    .assert_eq(&workspace.xtask(&["init"]).exits_with(0).stdout);
+    expect![[r#"
+        error: src: contains no components: create a folder src/NAME/build/ with a NAME.dockerfile in it, or use the command 'new'
+    "#]]
+    .assert_eq(workspace.xtask(&["build"]).exits_with(2).error());
+    let first = workspace.own("tt-one");
+    let second = workspace.own("tt-two");
+    expect![[r#"
+        wrote src/tt-one/build/tt-one.dockerfile
+        wrote src/tt-one/app/tt-one.txt
+        next: cargo xtask build tt-one
+    "#]]
+    .assert_eq(&workspace.xtask(&["new", &first]).exits_with(0).stdout);
+    let new = ["new", &second, "--from", &first, "--needs", &first];
+    let _ = workspace.xtask(&new).exits_with(0);
+    let output = workspace.xtask(&["build"]).exits_with(0);
+    assert_eq!(output.built(), ["tt-one", "tt-two"], "{}", output.stderr);
+    workspace.write("src/tt-one/app/tt-one.txt", "edited");
+    let output = workspace.xtask(&["build", "-n"]).exits_with(0);
+    assert!(output.stdout.ends_with("2 of 2 images would be built\n"), "{}", output.stdout);
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    let again = workspace.xtask(&["new", &second]).exits_with(2);
+    expect![[r#"
+        error: src/tt-two/build/tt-two.dockerfile: exists: choose another name
+    "#]]
+    .assert_eq(again.error());
+    let wrong = workspace.xtask(&["new", "Web"]).exits_with(2);
+    expect![[r#"
+        error: 'Web' is not a valid image name: image names must be lowercase: rename it to 'web'
+    "#]]
+    .assert_eq(wrong.error());
+    let wrong = workspace.xtask(&["new", "web", "--needs", "tt-onn"]).exits_with(2);
+    assert!(wrong.error().contains("no component 'tt-onn'"), "{}", wrong.error());
+    let wrong = workspace.xtask(&["init"]).exits_with(2);
+    expect![[r#"
+        error: xtask.toml: exists: 'cargo xtask init --dry-run' prints what would be written
+    "#]]
+    .assert_eq(wrong.error());
+}
+
+#[test]
+fn a_repository_with_compose_is_found_as_it_is_built_there() {
+    let workspace = Workspace::new()
+        .file(
+            "compose.yaml",
+            "services:\n  tt-cart:\n    build:\n      context: .\n      dockerfile: src/cart/Dockerfile\n  \
+             tt-ad:\n    build:\n      context: .\n      dockerfile: ./src/ad/Dockerfile\n      args:\n        \
+             - VERSION=2\n  db:\n    image: postgres:17\n  web:\n    image: \
+             example/tt-shop-web:${TAG:-latest}\n    build: ./web\n",
+        )
+        .file("src/cart/Dockerfile", "FROM scratch\nCOPY pb/a ./src/cart/main /\n")
+        .file("src/ad/Dockerfile", "FROM scratch\nARG VERSION\nCOPY pb/a /\n")
+        .file("web/Dockerfile", "FROM scratch\nCOPY index.html /\n")
+        .file("web/index.html", "")
+        .file("pb/a", "")
+        .file("src/cart/main", "")
+        .file("tests/Dockerfile", "FROM scratch\nCOPY . /\n");
+    let shown = workspace.xtask(&["init", "--dry-run"]).exits_with(0);
+    expect![[r##"
+        # Which images this repository has. docs/configuration.md of the tool has all keys;
+        # 'config' prints what holds for each image.
+
+        [image."tt-{app}"]
+        dockerfile = "src/{app}/Dockerfile"
+        context = "."
+
+        # as in compose.yaml
+        [image.tt-shop-web]
+        dockerfile = "web/Dockerfile"
+
+        [image.tt-ad]
+        args.VERSION = "2"
+    "##]]
+    .assert_eq(&shown.stdout);
+    let written = workspace.xtask(&["init"]).exits_with(0);
+    expect![[r#"
+        wrote xtask.toml, which finds 3 images: tt-ad, tt-cart, tt-shop-web
+        next: cargo xtask build -n
+    "#]]
+    .assert_eq(&written.stdout);
+    let planned = workspace.xtask(&["build", "-n"]).exits_with(0);
+    assert!(planned.stdout.ends_with("3 of 3 images would be built\n"), "{}", planned.stdout);
+    let built = workspace.xtask(&["build"]).exits_with(0);
+    assert_eq!(built.built().len(), 3, "{}", built.stderr);
+}
+
+#[test]
+fn folders_of_one_shape_become_one_table() {
+    let mut workspace = Workspace::new();
+    for app in ["base", "api", "web"] {
+        let dockerfile = format!("FROM scratch\nCOPY main /{app}\n");
+        workspace = workspace
+            .file(&format!("images/tt-{app}/Dockerfile"), &dockerfile)
+            .file(&format!("images/tt-{app}/main"), app);
+    }
+    let workspace = workspace
+        .file("tools/lint/Dockerfile.debug", "FROM scratch\nCOPY tools /\n")
+        .file("tools/x", "")
+        .file("images/tt-api/Dockerfile.dev", "FROM scratch\n")
+        .file("notebooks/min/Dockerfile", "ARG BASE=<tt-web>\nFROM $BASE\n")
+        .file("notebooks/max/Dockerfile", "ARG BASE\nFROM ${BASE}\n");
+    let shown = workspace.xtask(&["init", "-n"]).exits_with(0);
+    expect![[r##"
+        # Which images this repository has. docs/configuration.md of the tool has all keys;
+        # 'config' prints what holds for each image.
+
+        [image."{image}"]
+        dockerfile = "images/{image}/Dockerfile"
+
+        [image."{app}"]
+        dockerfile = "notebooks/{app}/Dockerfile"
+
+        [image.max]
+        # args.BASE = ""  # notebooks/max/Dockerfile:2 needs a value: FROM ${BASE}
+
+        [image.min]
+        args.BASE = "tt-web"
+
+        [image.debug]
+        dockerfile = "tools/lint/Dockerfile.debug"
+        context = "."
+    "##]]
+    .assert_eq(&shown.stdout);
+}
+
+#[test]
+fn the_layout_of_src_needs_no_tables() {
+    let workspace = Workspace::new().image("a", "FROM scratch\nCOPY build /\n");
+    let before = workspace.xtask(&["graph"]).exits_with(0).stdout;
+    let written = workspace.xtask(&["init"]).exits_with(0);
+    expect![[r#"
+        wrote xtask.toml, which finds 1 image: tt-a
+        next: cargo xtask build -n
+    "#]]
+    .assert_eq(&written.stdout);
+    assert_eq!(workspace.xtask(&["graph"]).exits_with(0).stdout, before);
+}
+
+#[test]
+fn a_bake_file_says_what_its_images_are() {
+    let workspace = Workspace::new()
+        .file(
+            "docker-bake.json",
+            r#"{"target": {
+                "one": {"context": "app", "target": "one", "tags": ["r.example/x/tt-one:1"]},
+                "two": {"context": "app", "target": "two", "args": {"A": "b"}, "tags": ["tt-two"]}
+            }}"#,
+        )
+        .file("app/Dockerfile", "FROM scratch AS one\nCOPY f /\nFROM one AS two\nARG A\n")
+        .file("app/f", "");
+    let _ = workspace.xtask(&["init"]).exits_with(0);
+    let config = workspace.xtask(&["config"]).exits_with(0);
+    expect![[r#"
+        tt-one (component app)
+          dockerfile  app/Dockerfile
+          context     app
+          target      one                                xtask.toml:7
+          tags        {registry}/tt-one:{tag}
+
+        tt-two (component app)
+          dockerfile  app/Dockerfile
+          context     app
+          target      two                                xtask.toml:12
+          tags        {registry}/tt-two:{tag}
+          args.A      b                                  xtask.toml:13
+    "#]]
+    .assert_eq(&config.stdout);
+    let built = workspace.xtask(&["build"]).exits_with(0);
+    assert!(built.stderr.contains("image tt-two built"), "{}", built.stderr);
+}
+
+#[test]
+fn what_lies_around_is_named_where_nothing_is_built() {
+    let empty =
+        Workspace::new().file("web/Dockerfile", "FROM scratch\n").file("api/Dockerfile", "");
+    expect![[r#"
+        error: no xtask.toml in [ROOT], which has api/Dockerfile, web/Dockerfile: run 'cargo xtask init' to write one
+    "#]].assert_eq(empty.xtask(&["build"]).exits_with(2).error());
+    let in_src = Workspace::new()
+        .file("src/web/Dockerfile", "FROM scratch\nCOPY . /\n")
+        .file("src/api/build/Dockerfile", "FROM scratch\n")
+        .file("src/db/component.dep", "web\n");
+    for command in [&["build", "-n"][..], &["list"], &["graph"], &["context", "web"]] {
+        let output = in_src.xtask(command);
+        for file in ["src/web/Dockerfile", "src/api/build/Dockerfile", "src/db/component.dep"] {
+            let warning = format!("warning: {file}: is ignored: ");
+            assert!(output.stderr.contains(&warning), "{command:?}: {}", output.stderr);
+        }
+    }
+    let output = in_src.xtask(&["build", "-n"]);
+    expect![[r#"
+        warning: src/api/build/Dockerfile: is ignored: rename it to api.dockerfile
+        warning: src/db/component.dep: is ignored: move it to src/db/build/
+        warning: src/web/Dockerfile: is ignored: move it to src/web/build/web.dockerfile, or let the command 'init' write an xtask.toml that finds it
+    "#]].assert_eq(&output.stderr);
+}
+
+#[test]
+fn images_go_to_every_registry_and_tag_that_the_file_says() {
+    let registry = Registry::start();
+    let address = registry.address();
+    let toml = format!(
+        "registry = [\"{address}/one\", \"{address}/two\"]\n\
+         tags = [\"{{registry}}/{{image}}:{{tag}}\", \"{address}/two/{{image}}:{{branch}}\"]\n\
+         [image.\"tt-{{app}}\"]\ndockerfile = \"{{app}}/Dockerfile\"\n\
+         [image.tt-b]\ntags = []\n[image.\"tt-c:1\"]\ndockerfile = \"c/Dockerfile\"\n\
+         tags = [\"{{registry}}/{{image}}\"]\n"
+    );
+    let workspace = Workspace::new()
+        .file("xtask.toml", &toml)
+        .file("a/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")
+        .file("b/Dockerfile", &format!("FROM {address}/two/tt-a:any\nCOPY Dockerfile /b\n"))
+        .file("c/Dockerfile", "FROM tt-b\nCOPY Dockerfile /c\n")
+        .git();
+    let git = |arguments: &[&str]| {
+        let mut git = Command::new("git");
+        git.args(["-c", "user.name=t", "-c", "user.email=t@t"]).args(arguments);
+        assert!(git.current_dir(workspace.root()).output().unwrap().status.success());
+    };
+    git(&["commit", "-qm", "all"]);
+    git(&["checkout", "-qb", "topic"]);
+    let own = target().join("debug/examples/own_commands");
+    assert!(own.exists(), "run 'cargo build --examples'");
+    let release = workspace.bash(&format!("{} release v1", own.display())).output().unwrap();
+    let errors = String::from_utf8_lossy(&release.stderr);
+    assert!(release.status.success(), "{errors}");
+    let digest = |image: &str, tag: &str| registry.digest(&workspace.own(image), tag);
+    assert!(digest("one/tt-a", "v1").is_some(), "{errors}");
+    assert_eq!(digest("one/tt-a", "v1"), digest("two/tt-a", "topic"));
+    assert!(digest("one/tt-c", "1").is_some());
+    assert!(digest("one/tt-b", "v1").is_none());
+    let without = workspace.xtask(&["push"]).exits_with(2);
+    expect![[r#"
+        error: no tag to push with: pass --tag, or set XTASK_TAG
+    "#]]
+    .assert_eq(without.error());
+    let never = workspace.xtask(&["push", "--tag", "x", "-i", &workspace.own("tt-b")]);
+    assert!(never.exits_with(2).error().contains("is never pushed: its 'tags' are empty"));
+    let _ = fs::read(workspace.root().join("xtask.toml"));
+}

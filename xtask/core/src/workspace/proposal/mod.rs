@@ -1,0 +1,193 @@
+//! Proposes an `xtask.toml` for a repository: what `init` writes.
+//!
+//! The Dockerfiles are found, and other tools' files say how images are called and built.
+//! Images that differ only in one folder become one table with a pattern. Nothing is asked;
+//! what cannot be found out is a comment with the line to fill in.
+
+mod context;
+mod other_files;
+mod tables;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use crate::dockerfile::parser::{self, ParseError};
+use crate::image_reference;
+use crate::regular_file;
+use crate::workspace::strays::find_dockerfiles;
+
+use other_files::Known;
+
+/// What `init` writes.
+#[derive(Debug)]
+pub struct Proposal {
+    /// The text of the file.
+    pub text: String,
+    /// The names of the images, sorted.
+    pub images: Vec<String>,
+}
+
+/// An image to be defined.
+#[derive(Clone, Debug)]
+struct Proposed {
+    name: String,
+    dockerfile: String,
+    /// None for the folder of the Dockerfile.
+    context: Option<String>,
+    args: BTreeMap<String, String>,
+    target: Option<String>,
+    /// What is to be filled in by hand, or where this was found.
+    comments: Vec<String>,
+}
+
+/// Proposes a file for the repository at `root`.
+pub fn propose(root: &Path) -> Proposal {
+    let found = find_dockerfiles(root);
+    let dockerfiles: Vec<String> = found.into_iter().filter(|path| is_meant(path)).collect();
+    let known = other_files::read(root);
+    let mut images = Vec::new();
+    for dockerfile in &dockerfiles {
+        let of_it: Vec<&Known> = known.iter().filter(|it| it.dockerfile == *dockerfile).collect();
+        if of_it.is_empty() {
+            let Some(name) = name_of(dockerfile, &dockerfiles, root) else { continue };
+            images.push(Proposed {
+                name,
+                dockerfile: dockerfile.clone(),
+                context: context::infer(root, dockerfile),
+                args: BTreeMap::new(),
+                target: None,
+                comments: Vec::new(),
+            });
+        }
+        images.extend(of_it.into_iter().map(|known| known.propose(dockerfile)));
+    }
+    make_unique(&mut images);
+    name_bases(root, &mut images);
+    let is_default = !images.is_empty() && images.iter().all(is_in_src);
+    let text = if is_default { tables::default() } else { tables::write(&images) };
+    let names: BTreeSet<String> = images.into_iter().map(|image| image.name).collect();
+    Proposal { text, images: names.into_iter().collect() }
+}
+
+/// Whether a Dockerfile is likely to be for an image of the repository, and not for its tests.
+fn is_meant(path: &str) -> bool {
+    let is_test = |part: &str| {
+        ["test", "tests", "example", "examples", "testdata", "fixtures"].contains(&part)
+    };
+    !path.split('/').any(is_test)
+}
+
+/// Whether an image is found without a file.
+fn is_in_src(image: &Proposed) -> bool {
+    let parts: Vec<&str> = image.dockerfile.split('/').collect();
+    let ["src", component, "build", file] = *parts else { return false };
+    let own = crate::paths::join("src", component);
+    file.ends_with(".dockerfile")
+        && image.context.as_ref().is_none_or(|context| *context == own)
+        && image.args.is_empty()
+        && image.target.is_none()
+}
+
+/// The name of the image of a Dockerfile: that of its folder, or the part of the file's own name
+/// that says more. `None` for a variant of a Dockerfile beside it.
+fn name_of(path: &str, all: &[String], root: &Path) -> Option<String> {
+    let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
+    let of_folder = || {
+        let own = folder.rsplit('/').find(|part| !["docker", "build", ""].contains(part));
+        let of_root = || Some(root.canonicalize().ok()?.file_name()?.to_str()?.to_owned());
+        own.map(str::to_owned).or_else(of_root).unwrap_or_else(|| "image".to_owned())
+    };
+    let lower = file.to_lowercase();
+    let name = if let Some(stem) = lower.strip_suffix(".dockerfile") {
+        stem.to_owned()
+    } else if let Some(suffix) = file.strip_prefix("Dockerfile.") {
+        let plain = crate::paths::join(folder, "Dockerfile");
+        if all.contains(&plain) {
+            return None;
+        }
+        let beside = |other: &&String| other.starts_with(&format!("{folder}/Dockerfile."));
+        let is_alone = all.iter().filter(beside).count() == 1;
+        if is_alone { suffix.to_owned() } else { format!("{}-{suffix}", of_folder()) }
+    } else {
+        of_folder()
+    };
+    Some(as_name(&name))
+}
+
+/// A text as the name of an image.
+fn as_name(text: &str) -> String {
+    let letters = text.to_lowercase();
+    let is_kept = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
+    let name: String = letters.chars().map(|c| if is_kept(c) { c } else { '-' }).collect();
+    let name = name.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned();
+    if image_reference::check_name(&name).is_ok() { name } else { name.replace(['.', '_'], "-") }
+}
+
+/// Puts the folder above in front of names that several images have.
+fn make_unique(images: &mut [Proposed]) {
+    for depth in 2..6 {
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        for image in images.iter() {
+            *counts.entry(image.name.clone()).or_default() += 1;
+        }
+        for image in images.iter_mut().filter(|image| counts[&image.name] > 1) {
+            let folders: Vec<&str> = image.dockerfile.split('/').rev().skip(1).collect();
+            if let Some(above) = folders.get(depth - 1) {
+                image.name = as_name(&format!("{above}-{}", image.name));
+            }
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for image in images.iter_mut() {
+        let (first, mut number) = (image.name.clone(), 2);
+        while !seen.insert(image.name.clone()) {
+            image.name = format!("{first}-{number}");
+            number += 1;
+        }
+    }
+}
+
+/// Gives values to args without which a `FROM` names nothing, if a default in `<>` is the name of
+/// one of the images; otherwise a comment says what is missing.
+fn name_bases(root: &Path, images: &mut [Proposed]) {
+    let names: BTreeSet<String> = images.iter().map(|image| image.name.clone()).collect();
+    for image in images {
+        let Ok(bytes) = regular_file::read(&root.join(&image.dockerfile)) else { continue };
+        let Err(error) = parser::parse(&bytes, &image.args, image.target.as_deref()) else {
+            continue;
+        };
+        let (ParseError::Reference { line, .. } | ParseError::EmptyFrom { line, .. }) = error
+        else {
+            image.comments.push(format!("{}: {error}", image.dockerfile));
+            continue;
+        };
+        let text = String::from_utf8_lossy(&bytes);
+        let from = text.lines().nth(line - 1).unwrap_or_default();
+        let Some(arg) = arg_of(from) else { continue };
+        let default = default_of(&text, &arg).unwrap_or_default();
+        let meant = default.trim_matches(|c| "<>\"'".contains(c)).to_owned();
+        if names.contains(&meant) {
+            image.args.insert(arg, meant);
+        } else {
+            let file = &image.dockerfile;
+            let line = format!("args.{arg} = \"\"  # {file}:{line} needs a value: {from}");
+            image.comments.push(line);
+        }
+    }
+}
+
+/// The first variable of a `FROM`.
+fn arg_of(from: &str) -> Option<String> {
+    let (_, rest) = from.split_once('$')?;
+    let rest = rest.trim_start_matches('{');
+    let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+    (end > 0).then(|| rest[..end].to_owned())
+}
+
+/// The default of an `ARG`.
+fn default_of(text: &str, arg: &str) -> Option<String> {
+    let mut lines = text.lines().map(str::trim);
+    lines.find_map(|line| {
+        Some(line.strip_prefix("ARG ")?.trim().strip_prefix(arg)?.strip_prefix('=')?.to_owned())
+    })
+}

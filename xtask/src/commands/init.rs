@@ -1,0 +1,69 @@
+//! `init`: writes an `xtask.toml` that finds the images of a repository. It overwrites nothing.
+
+use std::fs::File;
+use std::io::{self, Write};
+
+use xtask_core::paths::CONFIG_FILE;
+use xtask_core::problem::{Problem, Problems};
+use xtask_core::workspace::components::WorkspaceOptions;
+use xtask_core::workspace::proposal::{self, Proposal};
+
+use crate::build::prepare::read_workspace;
+use crate::command_context::CommandContext;
+use crate::command_error::CommandError;
+use crate::program;
+
+#[derive(Clone, Debug)]
+pub(crate) struct InitOptions {
+    pub(crate) reading: WorkspaceOptions,
+    /// Print the file instead of writing it.
+    pub(crate) dry_run: bool,
+}
+
+/// Writes the file, and says what is next; or gives the file's text.
+pub(crate) fn run(options: &InitOptions, ctx: &CommandContext) -> Result<String, CommandError> {
+    let Proposal { text, images } = proposal::propose(&ctx.root);
+    if options.dry_run {
+        return Ok(text);
+    }
+    let path = ctx.root.join(CONFIG_FILE);
+    let written = File::create_new(&path).and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|error| {
+        let message = match error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                format!("exists: '{} init --dry-run' prints what would be written", program::name())
+            }
+            _ => format!("cannot be written: {error}"),
+        };
+        Problems::from(Problem::of_file(CONFIG_FILE, message))
+    })?;
+    if images.is_empty() {
+        return Ok(format!(
+            "wrote {CONFIG_FILE}\nno Dockerfiles yet; next: {} new NAME\n",
+            program::name()
+        ));
+    }
+    // It says what is left to fill in.
+    let found = match read_workspace(&ctx.root, &options.reading, None, &ctx.events) {
+        Ok((workspace, graph)) => {
+            let problems = graph.problems(&workspace, &workspace.components.ids().collect());
+            for problem in problems {
+                ctx.events.send(crate::event::Event::Warning(problem));
+            }
+            workspace.images().map(|(_, image)| image.name.clone()).collect()
+        }
+        Err(problems) => {
+            for problem in problems.iter() {
+                ctx.events.send(crate::event::Event::Warning(problem.clone()));
+            }
+            images
+        }
+    };
+    let noun = if found.len() == 1 { "image" } else { "images" };
+    Ok(format!(
+        "wrote {CONFIG_FILE}, which finds {} {noun}: {}\nnext: {} build -n\n",
+        found.len(),
+        found.join(", "),
+        program::name()
+    ))
+}
