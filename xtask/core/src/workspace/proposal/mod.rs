@@ -6,17 +6,18 @@
 
 mod context;
 mod other_files;
+mod proposed;
 mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::dockerfile::parser::{self, ParseError};
-use crate::image_reference;
 use crate::regular_file;
 use crate::workspace::strays::find_dockerfiles;
 
 use other_files::Known;
+use proposed::{Proposed, as_name};
 
 /// What `init` writes.
 #[derive(Debug)]
@@ -25,19 +26,6 @@ pub struct Proposal {
     pub text: String,
     /// The names of the images, sorted.
     pub images: Vec<String>,
-}
-
-/// An image to be defined.
-#[derive(Clone, Debug)]
-struct Proposed {
-    name: String,
-    dockerfile: String,
-    /// None for the folder of the Dockerfile.
-    context: Option<String>,
-    args: BTreeMap<String, String>,
-    target: Option<String>,
-    /// What is to be filled in by hand, or where this was found.
-    comments: Vec<String>,
 }
 
 /// Proposes a file for the repository at `root`.
@@ -112,15 +100,6 @@ fn name_of(path: &str, all: &[String], root: &Path) -> Option<String> {
         of_folder()
     };
     Some(as_name(&name))
-}
-
-/// A text as the name of an image.
-fn as_name(text: &str) -> String {
-    let letters = text.to_lowercase();
-    let is_kept = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
-    let name: String = letters.chars().map(|c| if is_kept(c) { c } else { '-' }).collect();
-    let name = name.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned();
-    if image_reference::check_name(&name).is_ok() { name } else { name.replace(['.', '_'], "-") }
 }
 
 /// Puts the folder above in front of names that several images have.

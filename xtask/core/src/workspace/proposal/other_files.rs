@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::image_reference;
 use crate::paths::join;
 use crate::regular_file;
-use crate::workspace::proposal::Proposed;
+use crate::workspace::proposal::proposed::{Proposed, as_name};
 
 const COMPOSE_FILES: [&str; 4] =
     ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
@@ -95,7 +95,7 @@ fn image(name: &str, build: &Value, named: &Value, file: &'static str) -> Option
         let (repository, _) = image_reference::repository_and_tag(reference);
         repository.rsplit('/').next().unwrap_or(repository).to_owned()
     });
-    let name = super::as_name(&from_reference.unwrap_or_else(|| name.to_owned()));
+    let name = as_name(&from_reference.unwrap_or_else(|| name.to_owned()));
     Some(Known {
         name,
         dockerfile,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::workspace::proposal::Proposed;
+use crate::workspace::proposal::proposed::{Proposed, as_name};
 
 /// What a folder of a pattern can be captured as; each pattern needs a word of its own.
 const WORDS: [&str; 5] = ["image", "app", "service", "part", "item"];
@@ -108,7 +108,7 @@ fn shape(image: &Proposed) -> Option<Shape> {
     let mut parts: Vec<&str> = image.dockerfile.split('/').collect();
     let file = parts.pop()?.to_owned();
     let folder = parts.pop()?;
-    let (before, after) = image.name.split_once(&super::as_name(folder))?;
+    let (before, after) = image.name.split_once(&as_name(folder))?;
     // What is captured becomes a name in the same way, but for characters at its ends.
     let is_kept = folder.chars().all(|c| c.is_ascii_alphanumeric() || "._-+".contains(c));
     is_kept.then(|| Shape {
