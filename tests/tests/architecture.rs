@@ -33,6 +33,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "event",
             "outcome",
             "program",
+            "quantity",
         ],
     ),
     (

@@ -104,9 +104,11 @@ fn there_is_a_manual_page_for_each_command() {
     pages.sort();
     expect![[r#"
         cargo-xtask-build.1
+        cargo-xtask-clean.1
         cargo-xtask-completions.1
         cargo-xtask-config.1
         cargo-xtask-context.1
+        cargo-xtask-doctor.1
         cargo-xtask-graph.1
         cargo-xtask-init.1
         cargo-xtask-inputs.1

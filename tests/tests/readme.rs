@@ -301,8 +301,8 @@ fn the_reference_has_every_option() {
     let reference = fs::read_to_string(repository().join("docs/reference.md")).unwrap();
     let workspace = Workspace::new();
     let commands = [
-        "build", "watch", "push", "graph", "list", "init", "new", "config", "why", "logs",
-        "context", "inputs", "man",
+        "build", "watch", "push", "graph", "list", "init", "new", "doctor", "clean", "config",
+        "why", "logs", "context", "inputs", "man",
     ];
     for command in commands {
         let heading = if command == "man" {

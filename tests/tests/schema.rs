@@ -111,6 +111,8 @@ fn plans_graphs_and_contexts_are_as_their_schemas_say() {
     }
     let list = document(&["list", "--json"]);
     checker.check("list", &list);
+    checker.check("config", &document(&["config", "--json"]));
+    checker.check("doctor", &document(&["doctor", "--json"]));
     for (name, expected) in [("a", "up_to_date"), ("b", "stale"), ("d", "stale")] {
         assert_eq!(state(&list, name), expected, "{list:#}");
     }

@@ -23,6 +23,7 @@ pub mod event;
 pub mod event_channel;
 pub mod outcome;
 mod program;
+mod quantity;
 mod report;
 pub mod system;
 mod ui;

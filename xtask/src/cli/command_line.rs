@@ -20,8 +20,10 @@ use crate::cli::shared_args::{
 };
 use crate::cli::watch::WatchArgs;
 use crate::commands::build::BuildOptions;
+use crate::commands::clean::CleanOptions;
 use crate::commands::config::ConfigOptions;
 use crate::commands::context::ContextOptions;
+use crate::commands::doctor::DoctorOptions;
 use crate::commands::init::InitOptions;
 use crate::commands::inputs::InputsOptions;
 use crate::commands::list::ListOptions;
@@ -109,6 +111,12 @@ pub(crate) enum Command {
     /// List components and their images in the engine
     #[command(after_help = examples::LIST)]
     List(ListArgs),
+    /// Look for what keeps builds from working, or makes them slow
+    #[command(after_help = examples::DOCTOR)]
+    Doctor(DoctorArgs),
+    /// Remove what killed builds left, images without a name, or the tool's state
+    #[command(after_help = examples::CLEAN)]
+    Clean(CleanArgs),
     /// Write an xtask.toml that finds the images of a repository
     #[command(after_help = examples::INIT)]
     Init(InitArgs),
@@ -151,7 +159,9 @@ impl Command {
             Self::Why(args) => args.words.iter_mut().collect(),
             Self::Logs(args) => vec![&mut args.component],
             Self::Inputs(args) => vec![&mut args.component],
-            Self::Init(_)
+            Self::Doctor(_)
+            | Self::Clean(_)
+            | Self::Init(_)
             | Self::New(_)
             | Self::Config(_)
             | Self::Completions(_)
@@ -241,6 +251,8 @@ impl Cli {
             | Command::Graph(_)
             | Command::List(_)
             | Command::Config(_)
+            | Command::Doctor(_)
+            | Command::Clean(_)
             | Command::Init(_)
             | Command::New(_)
             | Command::Why(_)
@@ -471,6 +483,48 @@ pub(crate) struct ListArgs {
 impl From<ListArgs> for ListOptions {
     fn from(args: ListArgs) -> Self {
         Self { reading: args.reading.into(), components: args.components.into() }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DoctorArgs {
+    /// Print as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Mend what can be mended safely: remove left-overs, and images without a name if there are
+    /// many
+    #[arg(long)]
+    fix: bool,
+
+    #[command(flatten)]
+    reading: ReadingArgs,
+}
+
+impl From<DoctorArgs> for DoctorOptions {
+    fn from(args: DoctorArgs) -> Self {
+        Self { reading: args.reading.into(), fix: args.fix }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CleanArgs {
+    /// Remove images without a name that this workspace built: undoing an edit builds them again
+    #[arg(long)]
+    images: bool,
+
+    /// Remove everything that is kept between runs, in target/xtask/
+    #[arg(long)]
+    state: bool,
+
+    /// Print what would be removed
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+impl From<CleanArgs> for CleanOptions {
+    fn from(args: CleanArgs) -> Self {
+        Self { images: args.images, state: args.state, dry_run: args.dry_run }
     }
 }
 

@@ -55,6 +55,16 @@ Examples:
   cargo xtask config 'web-*'       for some of them
   cargo xtask config --schema      the JSON schema of xtask.toml, for editors";
 
+pub(crate) const DOCTOR: &str = "\
+Examples:
+  cargo xtask doctor               what keeps builds from working, or makes them slow
+  cargo xtask doctor -c config     also whether there is a login for the registry";
+
+pub(crate) const CLEAN: &str = "\
+Examples:
+  cargo xtask clean                     what killed builds left in components
+  cargo xtask clean --images --dry-run  images without a name that were built here";
+
 pub(crate) const INIT: &str = "\
 Examples:
   cargo xtask init --dry-run   what it would write

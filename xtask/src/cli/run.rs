@@ -18,7 +18,9 @@ use xtask_core::workspace::components;
 use xtask_core::workspace::config::schema;
 use xtask_core::workspace::strays;
 
-use crate::cli::command_line::{Cli, Command, ConfigArgs, ContextArgs, ListArgs, WhyArgs};
+use crate::cli::command_line::{
+    Cli, Command, ConfigArgs, ContextArgs, DoctorArgs, ListArgs, WhyArgs,
+};
 use crate::cli::completion;
 use crate::cli::component_path;
 use crate::cli::graph::GraphArgs;
@@ -30,6 +32,7 @@ use crate::commands;
 use crate::commands::build::BuildOptions;
 use crate::commands::config::ConfigOptions;
 use crate::commands::context::ContextOptions;
+use crate::commands::doctor::Status;
 use crate::commands::graph::GraphOptions;
 use crate::commands::list::ListOptions;
 use crate::commands::push::PushOptions;
@@ -41,6 +44,7 @@ use crate::event_channel::Events;
 use crate::program;
 use crate::report::config as report_config;
 use crate::report::context as report_context;
+use crate::report::doctor as report_doctor;
 use crate::report::graph::draw as report_graph;
 use crate::report::list as report_list;
 use crate::report::why as report_why;
@@ -237,6 +241,11 @@ async fn run_command(mut cli: Cli) -> Result<(), CommandError> {
         Command::Graph(args) => graph(args, has_colors, &ctx).await,
         Command::List(args) => list(args, &ctx).await,
         Command::Config(args) => config(args, &ctx),
+        Command::Doctor(args) => doctor(args, &ctx).await,
+        Command::Clean(args) => {
+            let cleaned = commands::clean::run(args.into(), &ctx).await;
+            cleaned.map(|cleaned| print_text(cleaned.lines().join("\n") + "\n", &ctx))
+        }
         Command::Init(args) => {
             commands::init::run(&args.into(), &ctx).map(|it| print_text(it, &ctx))
         }
@@ -290,6 +299,19 @@ async fn list(args: ListArgs, ctx: &CommandContext) -> Result<(), CommandError> 
     };
     ctx.events.send(Event::Output(output));
     Ok(())
+}
+
+async fn doctor(args: DoctorArgs, ctx: &CommandContext) -> Result<(), CommandError> {
+    let is_json = args.json;
+    let checks = commands::doctor::run(&args.into(), ctx).await?;
+    let output = if is_json {
+        Output::Document { document: report_doctor::document(&checks) }
+    } else {
+        Output::Text { text: report_doctor::lines(&checks).join("\n") + "\n" }
+    };
+    ctx.events.send(Event::Output(output));
+    let has_failed = checks.iter().any(|check| check.status == Status::Fail);
+    if has_failed { Err(CommandError::Failed) } else { Ok(()) }
 }
 
 fn print_text(text: String, ctx: &CommandContext) {

@@ -11,7 +11,9 @@ use xtask_core::workspace::proposal::{self, Proposal};
 use crate::build::prepare::read_workspace;
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
+use crate::event::Event;
 use crate::program;
+use crate::quantity;
 
 #[derive(Clone, Debug)]
 pub(crate) struct InitOptions {
@@ -44,25 +46,24 @@ pub(crate) fn run(options: &InitOptions, ctx: &CommandContext) -> Result<String,
         ));
     }
     // It says what is left to fill in.
-    let found = match read_workspace(&ctx.root, &options.reading, None, &ctx.events) {
+    let found: Vec<String> = match read_workspace(&ctx.root, &options.reading, None, &ctx.events) {
         Ok((workspace, graph)) => {
             let problems = graph.problems(&workspace, &workspace.components.ids().collect());
             for problem in problems {
-                ctx.events.send(crate::event::Event::Warning(problem));
+                ctx.events.send(Event::Warning(problem));
             }
             workspace.images().map(|(_, image)| image.name.clone()).collect()
         }
         Err(problems) => {
             for problem in problems.iter() {
-                ctx.events.send(crate::event::Event::Warning(problem.clone()));
+                ctx.events.send(Event::Warning(problem.clone()));
             }
             images
         }
     };
-    let noun = if found.len() == 1 { "image" } else { "images" };
     Ok(format!(
-        "wrote {CONFIG_FILE}, which finds {} {noun}: {}\nnext: {} build -n\n",
-        found.len(),
+        "wrote {CONFIG_FILE}, which finds {}: {}\nnext: {} build -n\n",
+        quantity::count(found.len(), "image"),
         found.join(", "),
         program::name()
     ))

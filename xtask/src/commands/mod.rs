@@ -1,8 +1,10 @@
 //! What a user can ask for, each a short story told in calls to the layers below.
 
 pub mod build;
+pub(crate) mod clean;
 pub(crate) mod config;
 pub mod context;
+pub(crate) mod doctor;
 pub mod graph;
 pub(crate) mod init;
 pub mod inputs;

@@ -129,7 +129,7 @@ impl DockerEngine {
     }
 
     /// Waits for the response to a call.
-    async fn call<T>(
+    pub(crate) async fn call<T>(
         &self,
         call: impl Future<Output = Result<T, ClientError>>,
     ) -> Result<T, EngineError> {

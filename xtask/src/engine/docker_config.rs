@@ -99,6 +99,16 @@ impl DockerConfig {
         own.or(self.creds_store.as_ref()).map(String::as_str).filter(|name| !name.is_empty())
     }
 
+    /// All credential helpers that it names.
+    pub(crate) fn helpers(&self) -> Vec<&String> {
+        let own = self.cred_helpers.iter().flat_map(|helpers| helpers.values());
+        let mut helpers: Vec<&String> =
+            own.chain(&self.creds_store).filter(|name| !name.is_empty()).collect();
+        helpers.sort();
+        helpers.dedup();
+        helpers
+    }
+
     /// The entry of `auths` for a server: the key is its name or, failing that, a URL or path with
     /// that host.
     pub(crate) fn auth(&self, server: &str) -> Option<&AuthConfig> {

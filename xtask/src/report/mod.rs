@@ -2,6 +2,7 @@
 
 pub(crate) mod config;
 pub(crate) mod context;
+pub(crate) mod doctor;
 pub(crate) mod graph;
 pub(crate) mod list;
 pub(crate) mod plan;

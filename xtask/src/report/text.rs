@@ -7,6 +7,7 @@ use xtask_core::staleness::reason::Reason;
 
 use crate::event::{Operation, Progress, WatchState};
 use crate::outcome::{Outcome, Summary};
+pub(crate) use crate::quantity::{bytes, count};
 
 /// The result of a round in one line.
 pub(crate) fn summary(summary: &Summary) -> String {
@@ -145,18 +146,6 @@ pub(crate) fn seconds(duration: Duration) -> String {
 
 pub(crate) fn counted(files: usize) -> String {
     if files == 1 { "1 file".to_owned() } else { format!("{files} files") }
-}
-
-/// A size in the largest unit of which there is at least one.
-pub(crate) fn bytes(size: u64) -> String {
-    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
-    match units.iter().find(|(_, shift)| size >> shift > 0) {
-        Some((unit, shift)) => {
-            let tenths = (u128::from(size) * 10) >> shift;
-            format!("{}.{} {unit}", tenths / 10, tenths % 10)
-        }
-        None => format!("{size} B"),
-    }
 }
 
 /// An age in the words of `docker images`.

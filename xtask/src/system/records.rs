@@ -48,6 +48,16 @@ const MAX_BUILDS: usize = 8;
 /// The journal, in [`DIR`].
 const JOURNAL: &str = "journal";
 
+/// The IDs of all images that were built here, in [`DIR`], one per line.
+const BUILT: &str = "built";
+
+/// The IDs of all images that were built in the workspace at `root`, as far as is known.
+pub(crate) fn ids_built(root: &Path) -> BTreeSet<String> {
+    let text = regular_file::read_whole(&root.join(DIR).join(BUILT)).unwrap_or_default();
+    let text = String::from_utf8(text).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
 /// The records of images and components.
 pub(crate) struct Records {
     dir: PathBuf,
@@ -107,7 +117,9 @@ impl Records {
         id: String,
         manifest: &Manifest,
     ) -> io::Result<()> {
+        let line = format!("{id}\n");
         self.append(image, fingerprint, id)?;
+        regular_file::append(&self.dir.join(BUILT))?.write_all(line.as_bytes())?;
         self.set_manifest(image, manifest)
     }
 

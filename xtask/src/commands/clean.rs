@@ -1,0 +1,125 @@
+//! `clean`: removes what is left of killed builds, and on request images without a name that this
+//! workspace built, and the tool's own state.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use xtask_core::paths::STATE;
+use xtask_core::problem::{Problem, Problems};
+
+use crate::build::prepare::remove_leftovers;
+use crate::command_context::CommandContext;
+use crate::command_error::CommandError;
+use crate::quantity;
+use crate::system::records::ids_built;
+use crate::system::temp_dirs::TempDirs;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CleanOptions {
+    /// Remove images without a name that this workspace built.
+    pub(crate) images: bool,
+    /// Remove everything that is kept between runs.
+    pub(crate) state: bool,
+    /// Say what would be removed.
+    pub(crate) dry_run: bool,
+}
+
+/// What was removed, or would be.
+#[derive(Debug, Default)]
+pub(crate) struct Cleaned {
+    /// The folders of components in which builds left something.
+    pub(crate) folders: Vec<String>,
+    /// The number of images, and their sizes in bytes.
+    pub(crate) images: Option<(usize, u64)>,
+    /// How many are used by containers or other images.
+    pub(crate) used: usize,
+    pub(crate) state: bool,
+    pub(crate) dry_run: bool,
+}
+
+pub(crate) async fn run(
+    options: CleanOptions,
+    ctx: &CommandContext,
+) -> Result<Cleaned, CommandError> {
+    let lock = ctx.lock("clean").await?;
+    let mut cleaned = Cleaned { dry_run: options.dry_run, ..Cleaned::default() };
+    let mut temp_dirs = TempDirs::read(&ctx.root);
+    cleaned.folders = temp_dirs.made().iter().cloned().collect();
+    if !options.dry_run {
+        remove_leftovers(&mut temp_dirs, &ctx.events)?;
+    }
+    if options.images {
+        let removing = remove_images(&mut cleaned, ctx);
+        ctx.unless_interrupted(Box::pin(removing)).await?;
+    }
+    // The lock is in the folder.
+    drop(lock);
+    if options.state {
+        cleaned.state = remove_state(&ctx.root, options.dry_run)?;
+    }
+    Ok(cleaned)
+}
+
+async fn remove_images(cleaned: &mut Cleaned, ctx: &CommandContext) -> Result<(), CommandError> {
+    let engine = ctx.engine().await?;
+    let built = ids_built(&ctx.root);
+    let (mut count, mut bytes) = (0, 0);
+    for image in engine.untagged_images().await? {
+        // Others derive images from ours, which have our labels too.
+        if !built.contains(&image.id) {
+            continue;
+        }
+        if cleaned.dry_run || engine.remove_image(&image.id).await? {
+            count += 1;
+            bytes += image.bytes;
+        } else {
+            cleaned.used += 1;
+        }
+    }
+    cleaned.images = Some((count, bytes));
+    Ok(())
+}
+
+fn remove_state(root: &Path, is_dry: bool) -> Result<bool, CommandError> {
+    let folder = root.join(STATE);
+    if is_dry {
+        return Ok(folder.exists());
+    }
+    match fs::remove_dir_all(&folder) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => {
+            let message = format!("cannot be removed: {error}");
+            Err(Problems::from(Problem::of_file(STATE, message)).into())
+        }
+    }
+}
+
+impl Cleaned {
+    /// What to tell.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let removed = if self.dry_run { "would remove" } else { "removed" };
+        let mut lines = Vec::new();
+        for folder in &self.folders {
+            lines.push(format!("{removed} what a killed build left in {folder}/"));
+        }
+        if let Some((count, bytes)) = self.images {
+            let size = quantity::bytes(bytes);
+            lines.push(format!(
+                "{removed} {} without a name (up to {size})",
+                quantity::count(count, "image")
+            ));
+        }
+        if self.used > 0 {
+            lines.push(format!("left {} that containers or other images use", self.used));
+        }
+        if self.state {
+            lines.push(format!("{removed} {STATE}/"));
+        }
+        if lines.is_empty() {
+            lines.push("nothing to clean".to_owned());
+        }
+        lines
+    }
+}

@@ -1,0 +1,68 @@
+//! What an engine is and holds, for `doctor` and `clean`.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use bollard::errors::Error as ClientError;
+use bollard::query_parameters::{ListImagesOptionsBuilder, RemoveImageOptionsBuilder};
+use xtask_core::staleness::fingerprint::LABEL;
+
+use crate::engine::builder::Builder;
+use crate::engine::docker::DockerEngine;
+use crate::engine::error::EngineError;
+
+/// What an engine is.
+#[derive(Clone, Debug)]
+pub(crate) struct EngineFacts {
+    pub(crate) endpoint: String,
+    pub(crate) version: String,
+    pub(crate) has_buildkit: bool,
+    /// Whether it can ask this program for files and secrets.
+    pub(crate) has_session: bool,
+    /// The folder that it keeps images in, if it is on this machine.
+    pub(crate) folder: Option<PathBuf>,
+}
+
+/// An image without a name that one of our builds made.
+#[derive(Clone, Debug)]
+pub(crate) struct UntaggedImage {
+    pub(crate) id: String,
+    pub(crate) bytes: u64,
+}
+
+impl DockerEngine {
+    pub(crate) async fn facts(&self) -> Result<EngineFacts, EngineError> {
+        let version = self.call(self.client.version()).await?.version.unwrap_or_default();
+        let folder = self.call(self.client.info()).await?.docker_root_dir;
+        let has_buildkit = self.builder().await? == Builder::BuildKit;
+        Ok(EngineFacts {
+            endpoint: self.endpoint.clone(),
+            version,
+            has_buildkit,
+            has_session: has_buildkit && self.address.is_some(),
+            folder: folder.filter(|_| self.is_local).map(PathBuf::from),
+        })
+    }
+
+    /// The images without a name that have our labels.
+    pub(crate) async fn untagged_images(&self) -> Result<Vec<UntaggedImage>, EngineError> {
+        let filters = HashMap::from([("dangling", vec!["true"]), ("label", vec![LABEL])]);
+        let options = ListImagesOptionsBuilder::default().filters(&filters).build();
+        let images = self.call(self.client.list_images(Some(options))).await?;
+        let images = images.into_iter().map(|image| UntaggedImage {
+            id: image.id,
+            bytes: u64::try_from(image.size).unwrap_or_default(),
+        });
+        Ok(images.collect())
+    }
+
+    /// Removes an image; false if a container or another image needs it, or it is gone.
+    pub(crate) async fn remove_image(&self, id: &str) -> Result<bool, EngineError> {
+        let options = RemoveImageOptionsBuilder::default().build();
+        match self.wait().until(self.client.remove_image(id, Some(options), None)).await? {
+            Ok(_) => Ok(true),
+            Err(ClientError::DockerResponseServerError { status_code: 404 | 409, .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
