@@ -124,8 +124,8 @@ depends-on = ["nothing"]
             error: web/Dockerfile: has no stage 'bulder'
             xtask.toml:3: column 1: 'context' is a folder of the workspace: write its path from the root, which is '.'
             xtask.toml:5: column 25: 'args.OTHER' has {tag}, which only 'tags' can have: it would make all stale
-            xtask.toml:6: column 8: 'labels.a' has the unknown word {unknown}: the words here are {component}, {dir}, {image}
-            xtask.toml:7: column 31: 'tags' has the unknown word {none}: the words here are {branch}, {commit}, {component}, {dir}, {image}, {registry}, {tag}
+            xtask.toml:6: column 8: 'labels.a' has the unknown word {unknown}: the words here are {branch}, {commit}, {component}, {created}, {dir}, {image}, {worktree}
+            xtask.toml:7: column 31: 'tags' has the unknown word {none}: the words here are {branch}, {commit}, {component}, {dir}, {image}, {registry}, {tag}, {worktree}
             xtask.toml:8: column 13: none.conf: cannot be read: No such file or directory (os error 2)
             xtask.toml:9: no component or image 'nothing'
         "#]],

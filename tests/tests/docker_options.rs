@@ -190,6 +190,77 @@ fn the_file_says_the_same_as_the_options() {
     assert!(files(&workspace.own("tt-a")).contains_key("seen"));
 }
 
+fn git(workspace: &Workspace, arguments: &[&str]) -> String {
+    let mut git = Command::new("git");
+    git.args(["-c", "user.name=t", "-c", "user.email=t@t"]).args(arguments);
+    let output = git.current_dir(workspace.root()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn labels_say_what_was_checked_out_and_make_nothing_stale() {
+    let workspace = workspace("FROM scratch\nCOPY one /\n")
+        .file(
+            "xtask.toml",
+            "[labels]\n\"org.opencontainers.image.revision\" = \"{commit}\"\n\
+             \"org.opencontainers.image.created\" = \"{created}\"\nbranch = \"on {branch}\"\n",
+        )
+        .git();
+    git(&workspace, &["commit", "-qm", "one"]);
+    git(&workspace, &["checkout", "-qb", "topic"]);
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    let labels = image_config(&workspace.own("tt-a"))["Labels"].clone();
+    let commit = git(&workspace, &["rev-parse", "HEAD"]);
+    assert_eq!(labels["org.opencontainers.image.revision"], commit);
+    assert_eq!(labels["branch"], "on topic");
+    let date = Command::new("date").args(["-u", "+%Y-%m-%dT%H:"]).output().unwrap();
+    let date = String::from_utf8(date.stdout).unwrap();
+    let created = labels["org.opencontainers.image.created"].as_str().unwrap();
+    assert!(created[..11] == date[..11] && created.len() == 20, "{created} {date}");
+    git(&workspace, &["commit", "-qm", "two", "--allow-empty"]);
+    let again = workspace.xtask(&["build"]).exits_with(0);
+    assert!(!again.stderr.contains(" built\n"), "{}", again.stderr);
+}
+
+#[test]
+fn two_branches_have_images_of_their_own_names() {
+    let workspace = Workspace::new()
+        .file(
+            "xtask.toml",
+            "[image.\"tt-{branch}-{app}\"]\ndockerfile = \"{app}/Dockerfile\"\n\
+             [image.\"tt-*-web\"]\nargs.BASE = \"tt-{branch}-base\"\n",
+        )
+        .file("base/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")
+        .file("web/Dockerfile", "ARG BASE\nFROM $BASE\nCOPY Dockerfile /web\n")
+        .git();
+    git(&workspace, &["commit", "-qm", "one"]);
+    for branch in ["one", "feature/Two"] {
+        git(&workspace, &["checkout", "-qb", branch]);
+        let output = workspace.xtask(&["build"]).exits_with(0);
+        assert_eq!(output.built(), ["base", "web"], "{}", output.stderr);
+        let name = branch.to_lowercase();
+        assert!(files(&workspace.own(&format!("tt-{name}-web"))).contains_key("web"));
+    }
+    let again = workspace.xtask(&["build"]).exits_with(0);
+    assert!(!again.stderr.contains(" built\n"), "{}", again.stderr);
+}
+
+#[test]
+fn an_arg_of_a_base_s_trigger_counts() {
+    let workspace = workspace("FROM tt-box\nONBUILD ARG X=none\nONBUILD RUN echo $X > /x\n")
+        .image("b", "FROM tt-a\n");
+    let build = |value: &str| {
+        let output = workspace.xtask(&["build", "--build-arg", value]).exits_with(0);
+        let built = output.stderr.contains("image tt-b built");
+        (built, files(&workspace.own("tt-b"))["x"].clone())
+    };
+    assert!(build("X=1").1.ends_with("1\n"));
+    let (is_built, x) = build("X=2");
+    assert!(is_built && x.ends_with("2\n"), "{x}");
+    assert!(!build("X=2").0);
+}
+
 /// Whether any file in a folder holds a text.
 fn holds(folder: &Path, text: &str) -> bool {
     fs::read_dir(folder).unwrap().flatten().any(|entry| {

@@ -104,7 +104,6 @@ mod tests {
             settings: ImageSettings::default(),
             build_args: BTreeMap::new(),
             naming_args: parsed.naming_args,
-            base_has_onbuild: false,
             dockerfile_digest: blake3::hash(text.as_bytes()),
             uses: parsed.uses,
             args: parsed.args,

@@ -2,7 +2,9 @@
 //! the engine has an image made from just that.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing::debug;
 use xtask_core::context::build_context::Context;
@@ -14,6 +16,7 @@ use xtask_core::staleness::engine_images::{self, Bases, Comparison};
 use xtask_core::staleness::fingerprint::{self, Fingerprint, IngredientKind, Manifest, Recipe};
 use xtask_core::staleness::reason::Reason;
 use xtask_core::workspace::components::{Component, Image};
+use xtask_core::workspace::config::settings::BUILD_WORDS;
 
 use crate::build::base_images::BaseImages;
 use crate::build::decide::{Decision, explain};
@@ -25,6 +28,7 @@ use crate::build::step_error::{StepError, image_error, tree_error};
 use crate::engine::{BuildRequest, Engine};
 use crate::event::Event;
 use crate::outcome::Outcome;
+use crate::system::git;
 
 /// How often an image is built before another checkout that takes its bases' names is given
 /// up against.
@@ -54,11 +58,47 @@ impl ExpectedImage<'_> {
 }
 
 /// The labels that identify an image as one of ours, and those that it has from `xtask.toml`.
-fn labels(image: &Image, expected: &ExpectedImage<'_>) -> BTreeMap<String, String> {
+fn labels(image: &Image, expected: &ExpectedImage<'_>, root: &Path) -> BTreeMap<String, String> {
     let given = image.settings.labels.iter();
-    let given = given.map(|(name, label)| (name.clone(), label.value.clone()));
+    let given = given.map(|(name, label)| (name.clone(), fill_in(&label.value, root)));
     let own = engine_images::labels(&expected.fingerprint, &expected.bases);
     given.chain(own.into_iter().map(|(name, value)| (name.to_owned(), value))).collect()
+}
+
+/// Puts the words in that only a build knows: the commit and branch that are checked out, and the
+/// time, by RFC 3339. What git does not tell is empty.
+fn fill_in(label: &str, root: &Path) -> String {
+    let mut text = label.to_owned();
+    for word in BUILD_WORDS {
+        let braced = format!("{{{word}}}");
+        if text.contains(&braced) {
+            let value = match word {
+                "commit" => git::head(root).ok().flatten(),
+                "branch" => git::branch(root).ok().flatten(),
+                _ => Some(rfc3339(SystemTime::now())),
+            };
+            text = text.replace(&braced, &value.unwrap_or_default());
+        }
+    }
+    text
+}
+
+/// A time in UTC, to the second.
+fn rfc3339(time: SystemTime) -> String {
+    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
+    // The civil calendar begins its years in March: leap days are last.
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let of_era = shifted % 146_097;
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let year = year + era * 400 + next;
+    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 impl<E: Engine> ImageBuilder<'_, E> {
@@ -149,7 +189,7 @@ impl<E: Engine> ImageBuilder<'_, E> {
                 dockerfile: image.dockerfile_in_context(),
                 context: context.clone(),
                 build_args: &image.build_args,
-                labels: &labels(image, &expected),
+                labels: &labels(image, &expected, &round.workspace.root),
                 settings: &image.settings,
                 environment: &round.ctx.variables,
                 no_cache: round.options.no_cache,
@@ -225,7 +265,6 @@ impl<E: Engine> ImageBuilder<'_, E> {
             &image.dockerfile,
             *image.dockerfile_digest.as_bytes(),
         );
-        let has_onbuild = has_onbuild || image.base_has_onbuild;
         for (name, value) in
             fingerprint::relevant_args(&image.build_args, |name| image.reads_arg(name), has_onbuild)
         {

@@ -18,6 +18,7 @@ use xtask_core::plan::steps::Plan;
 use xtask_core::problem::{Problem, Problems};
 use xtask_core::staleness::engine_images::EngineImages;
 use xtask_core::workspace::components::{Workspace, WorkspaceOptions};
+use xtask_core::workspace::config::Config;
 use xtask_core::workspace::registry_config::RegistryConfig;
 
 use crate::build::cancel::Cancellation;
@@ -32,7 +33,7 @@ use crate::event::Event;
 use crate::event_channel::Events;
 use crate::system::records::read_memory;
 use crate::system::temp_dirs::TempDirs;
-use crate::system::{hook_outputs, state};
+use crate::system::{git, hook_outputs, state};
 
 /// The time after which the user is informed that the workspace is still being read.
 const SLOW_READ: Duration = Duration::from_secs(2);
@@ -196,6 +197,11 @@ pub(crate) fn read_workspace(
     events: &Events,
 ) -> Result<(Workspace, Graph), Problems> {
     let mut problems = Vec::new();
+    let mut options = options.clone();
+    if Config::mentions(root, "branch") {
+        options.facts.branch = git::branch(root).unwrap_or_default();
+    }
+    let options = &options;
     let mut workspace = Workspace::read(root, options, &mut problems);
     let named = registry.map(RegistryConfig::names);
     workspace.find_local_images(named.as_ref(), options.tag.as_deref());

@@ -7,7 +7,7 @@ use xtask_core::staleness::reason::Reason;
 
 use crate::event::{Operation, Progress, WatchState};
 use crate::outcome::{Outcome, Summary};
-pub(crate) use crate::quantity::{bytes, count};
+pub(crate) use crate::quantity::bytes;
 
 /// The result of a round in one line.
 pub(crate) fn summary(summary: &Summary) -> String {

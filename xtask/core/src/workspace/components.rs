@@ -129,8 +129,6 @@ pub struct Image {
     pub build_args: BTreeMap<String, String>,
     /// The `ARG`s that do nothing but name images of the workspace.
     pub naming_args: BTreeSet<String>,
-    /// Whether an image of the workspace that it is built `FROM` has `ONBUILD` instructions.
-    pub base_has_onbuild: bool,
     /// The digest of the Dockerfile's contents.
     pub dockerfile_digest: Digest,
     /// The images that its Dockerfile uses, in the order of the file.

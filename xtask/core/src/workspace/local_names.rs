@@ -62,10 +62,8 @@ impl Workspace {
                 .iter()
                 .filter(|used| used.via == Via::From)
                 .filter_map(|used| has_onbuild.get(used.local.as_ref()?));
-            let bases: Vec<bool> = bases.copied().collect();
-            image.base_has_onbuild = bases.contains(&true);
-            let depends_on_args = !bases.is_empty() && image.context_reads.depends_on_args();
-            if image.base_has_onbuild || depends_on_args {
+            let depends_on_args = image.context_reads.depends_on_args();
+            if bases.into_iter().any(|has_onbuild| *has_onbuild || depends_on_args) {
                 image.context_reads = ContextReads::All;
             }
             for used in image.uses.iter().filter(|used| used.local.is_none()) {

@@ -400,7 +400,6 @@ impl<'a> Reader<'a> {
             settings,
             build_args,
             naming_args,
-            base_has_onbuild: false,
             dockerfile_digest,
             uses,
             args,

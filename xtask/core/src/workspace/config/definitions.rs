@@ -15,7 +15,7 @@ use crate::workspace::config::reader::{Given, ImageTable, Position, Value};
 use crate::workspace::config::template::{self, Words};
 
 /// The words that every image has, so that no capture can have their names.
-const BUILT_IN: [&str; 5] = ["dir", "registry", "tag", "branch", "commit"];
+const BUILT_IN: [&str; 6] = ["dir", "registry", "tag", "branch", "commit", "worktree"];
 
 /// The word for an image's name.
 const IMAGE: &str = "image";
@@ -259,7 +259,7 @@ fn images_of(
 }
 
 /// Captured text as a part of a name: in lower case, other characters replaced.
-fn as_name(text: &str) -> String {
+pub(crate) fn as_name(text: &str) -> String {
     let is_kept = |letter: char| {
         letter.is_ascii_lowercase() || letter.is_ascii_digit() || matches!(letter, '.' | '_' | '/')
     };

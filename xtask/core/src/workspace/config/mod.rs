@@ -25,6 +25,7 @@ use crate::paths::{CONFIG_FILE, join};
 use crate::problem::{Problem, Problems};
 use crate::regular_file;
 
+use definitions::as_name;
 pub(crate) use definitions::{Candidates, Definition, Definitions};
 use pattern::PathPattern;
 pub use reader::Position;
@@ -43,7 +44,7 @@ const EXCLUDE: [&str; 3] = [".git/**", "target/**", "**/node_modules/**"];
 pub struct Facts {
     /// The environment.
     pub environment: BTreeMap<String, String>,
-    /// The branch that is checked out.
+    /// The branch that is checked out, if the file mentions it.
     pub branch: Option<String>,
 }
 
@@ -60,6 +61,8 @@ pub struct Config {
     exclude: GlobSet,
     external: GlobSet,
     facts: Facts,
+    /// The name of the root's folder.
+    worktree: Option<String>,
 }
 
 impl Default for Config {
@@ -72,6 +75,7 @@ impl Default for Config {
             exclude: GlobSet::empty(),
             external: GlobSet::empty(),
             facts: Facts::default(),
+            worktree: None,
         }
     }
 }
@@ -93,7 +97,15 @@ impl Config {
                 return Err(Problem::of_file(CONFIG_FILE, message).into());
             }
         };
-        Self::parse(&text, facts)
+        let folder = root.canonicalize().ok();
+        let folder = folder.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
+        Ok(Self { worktree: folder.map(as_name), ..Self::parse(&text, facts)? })
+    }
+
+    /// Whether the file of a workspace has a word in it.
+    pub fn mentions(root: &Path, word: &str) -> bool {
+        let text = regular_file::read_to_string(&root.join(CONFIG_FILE));
+        text.is_ok_and(|text| text.contains(&format!("{{{word}}}")))
     }
 
     /// Parses the text of the file.
@@ -126,7 +138,8 @@ impl Config {
         let exclude = globs(&file.top, "exclude", &EXCLUDE, &mut problems);
         let external = globs(&file.top, "external", &[], &mut problems);
         Problems::check(problems)?;
-        Ok(Self { file, exists: true, registries, flavors, exclude, external, facts })
+        let worktree = None;
+        Ok(Self { file, exists: true, registries, flavors, exclude, external, facts, worktree })
     }
 
     /// Whether tables say which images there are, so that `src/` has no meaning of its own.
@@ -229,8 +242,12 @@ impl Config {
             Some(registry) => drop(words.values.insert("registry".to_owned(), registry.clone())),
             None => drop(words.unusable.insert("registry", "and no 'registry' is set")),
         }
-        if let Some(branch) = &self.facts.branch {
-            words.values.insert("branch".to_owned(), branch.clone());
+        match &self.facts.branch {
+            Some(branch) => drop(words.values.insert("branch".to_owned(), as_name(branch))),
+            None => drop(words.unusable.insert("branch", "and no branch is checked out")),
+        }
+        if let Some(worktree) = &self.worktree {
+            words.values.insert("worktree".to_owned(), worktree.clone());
         }
         for word in ["tag", "commit"] {
             words.unusable.insert(word, "which only 'tags' can have: it would make all stale");

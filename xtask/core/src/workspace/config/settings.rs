@@ -18,6 +18,9 @@ use crate::workspace::config::mounts::{Agent, Secret};
 use crate::workspace::config::reader::{EntryText, Given, ImageTable, Position, Value, Values};
 use crate::workspace::config::template::Words;
 
+/// The words of labels that only a build knows. They do not make an image stale by themselves.
+pub const BUILD_WORDS: [&str; 3] = ["commit", "branch", "created"];
+
 /// The words that only a push knows.
 pub const PUSH_WORDS: [&str; 4] = ["registry", "tag", "commit", "branch"];
 
@@ -160,6 +163,7 @@ impl ImageSettings {
 }
 
 /// The tables for one image: the weakest first.
+#[derive(Clone)]
 pub(crate) struct Layers<'f> {
     layers: Vec<(&'f Values, bool)>,
 }
@@ -230,7 +234,7 @@ impl SettingsReader<'_> {
             args_files,
             target: self.text("target"),
             network: self.text("network"),
-            labels: self.map("labels"),
+            labels: self.labels(),
             extra_hosts: self.map("extra-hosts"),
             secrets: self.checked("secrets", |text| Secret::parse(text).map(drop)),
             ssh: self.checked("ssh", |text| Agent::parse(text).map(drop)),
@@ -283,6 +287,21 @@ impl SettingsReader<'_> {
             }
         }
         list
+    }
+
+    /// The words that only a build knows stand for themselves.
+    fn labels(&mut self) -> BTreeMap<String, Sourced<String>> {
+        let mut words = self.words.clone();
+        for word in BUILD_WORDS {
+            words.values.insert(word.to_owned(), format!("{{{word}}}"));
+        }
+        let mut reader = SettingsReader {
+            root: self.root,
+            layers: self.layers.clone(),
+            words: &words,
+            problems: &mut *self.problems,
+        };
+        reader.map("labels")
     }
 
     /// The words that only a push knows stand for themselves.
