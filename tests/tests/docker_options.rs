@@ -10,7 +10,7 @@ use std::process::Command;
 use std::thread;
 
 use tests::Workspace;
-use tests::engine::{cli_build, image_config, image_tree};
+use tests::engine::{cli_build, docker, image_config, image_tree};
 
 const DOCKERFILE: &str = "FROM scratch AS one\nCOPY one /\nFROM scratch AS two\nCOPY two /\n";
 
@@ -98,6 +98,33 @@ fn options_are_for_the_images_that_are_named() {
     assert_eq!(labels["of"], "b");
     assert_eq!(labels["x"], "y");
     assert!(image_config(&workspace.own("tt-a"))["Labels"].is_null());
+}
+
+#[test]
+fn a_platform_chooses_its_base_and_several_are_refused() {
+    let dockerfile = "FROM tt-base-$TARGETARCH\nARG TARGETPLATFORM\n\
+                      LABEL for=$TARGETPLATFORM\nCOPY one /\n";
+    let workspace = workspace(dockerfile)
+        .file("src/base/build/tt-base-arm64.dockerfile", "FROM scratch\nLABEL arch=arm64\n")
+        .file("src/base/build/tt-base-amd64.dockerfile", "FROM scratch\nLABEL arch=amd64\n");
+    workspace.write("xtask.toml", "[image.tt-base-arm64]\nplatforms = [\"linux/arm64\"]\n");
+    let architecture = || {
+        let format = "{{.Architecture}} {{.Config.Labels.arch}} {{index .Config.Labels \"for\"}}";
+        let image = workspace.own("tt-a");
+        let inspected = docker(&["image", "inspect", "--format", format, &image]);
+        String::from_utf8(inspected).unwrap().trim().to_owned()
+    };
+    let _ = workspace.xtask(&["build", "a", "--platform", "linux/arm64"]).exits_with(0);
+    assert_eq!(architecture(), "arm64 arm64 linux/arm64");
+    let again = workspace.xtask(&["build", "a", "--platform", "linux/arm64"]).exits_with(0);
+    assert!(!again.stderr.contains(" built\n"), "{}", again.stderr);
+    let _ = workspace.xtask(&["build", "a"]).exits_with(0);
+    assert_eq!(architecture(), "amd64 amd64 linux/amd64");
+    let both = ["build", "a", "--platform", "linux/arm64,linux/amd64"];
+    let refused = workspace.xtask(&both).exits_with(1);
+    assert!(refused.error().contains("'platforms' has several, and the engine at "), "{refused:?}");
+    let wrong = workspace.xtask(&["build", "--platform", "arm64"]).exits_with(2);
+    assert!(wrong.error().contains("expected OS/ARCH[/VARIANT]"), "{wrong:?}");
 }
 
 const SECRET: &str = "FROM tt-box\nRUN --mount=type=secret,id=token,required=true \

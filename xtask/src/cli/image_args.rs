@@ -4,7 +4,7 @@ use std::env;
 
 use clap::Args;
 use xtask_core::workspace::config::mounts::{Agent, Secret, SecretSource};
-use xtask_core::workspace::config::settings::Overrides;
+use xtask_core::workspace::config::settings::{Overrides, check_platform};
 
 use crate::ui::reproduce;
 
@@ -14,6 +14,10 @@ pub(crate) struct ImageArgs {
     /// Stage to build [default: the last]
     #[arg(long, value_name = "STAGE")]
     target: Option<String>,
+
+    /// Platform to build for, as OS/ARCH[/VARIANT] [default: the engine's own]
+    #[arg(long = "platform", value_name = "PLATFORM", value_delimiter = ',', value_parser = platform)]
+    platforms: Vec<String>,
 
     /// Network of RUN instructions
     #[arg(long, value_name = "NAME")]
@@ -63,6 +67,10 @@ fn secret(text: &str) -> Result<String, String> {
     }
 }
 
+fn platform(text: &str) -> Result<String, String> {
+    check_platform(text).map(|()| text.to_owned())
+}
+
 fn agent(text: &str) -> Result<String, String> {
     Agent::parse(text).map(|_| text.to_owned())
 }
@@ -78,6 +86,7 @@ impl ImageArgs {
             words,
             target: self.target.clone(),
             network: self.network.clone(),
+            platforms: self.platforms.clone(),
             labels: labels.collect(),
             extra_hosts: self.hosts.iter().cloned().collect(),
             secrets: self.secrets.clone(),
@@ -93,6 +102,7 @@ impl ImageArgs {
             options.value("--add-host", Some(format!("{host}:{address}")));
         }
         for (option, values) in [
+            ("--platform", &self.platforms),
             ("--label", &self.labels),
             ("--secret", &self.secrets),
             ("--ssh", &self.ssh),

@@ -92,6 +92,7 @@ fn describe(component: &Component, image: &Image, options: &ConfigOptions) -> Im
         }
     }
     for (key, list) in [
+        ("platforms", &given.platforms),
         ("secrets", &given.secrets),
         ("ssh", &given.ssh),
         ("cache-from", &given.cache_from),

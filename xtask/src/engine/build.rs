@@ -59,6 +59,9 @@ impl DockerEngine {
         let builder = self.builder().await?;
         let mounts = Mounts::read(request.settings, request.root, request.environment);
         let mounts = mounts.map_err(EngineError::Context)?;
+        if request.settings.platforms.len() > 1 {
+            return Err(self.only_one_platform().await);
+        }
         if !mounts.is_empty() && (builder == Builder::Classic || self.address.is_none()) {
             return Err(self.without_mounts(builder).await);
         }
@@ -112,10 +115,23 @@ impl DockerEngine {
 }
 
 impl DockerEngine {
+    async fn version(&self) -> String {
+        let version = self.client.version().await.ok().and_then(|it| it.version);
+        version.unwrap_or_else(|| "of unknown version".to_owned())
+    }
+
+    /// Why an image is built for one platform only.
+    async fn only_one_platform(&self) -> EngineError {
+        let (endpoint, version) = (&self.endpoint, self.version().await);
+        EngineError::Endpoint(format!(
+            "'platforms' has several, and the engine at {endpoint} ({version}) keeps one in an \
+             image: build one at a time, with --platform"
+        ))
+    }
+
     /// Why secrets cannot be served.
     async fn without_mounts(&self, builder: Builder) -> EngineError {
-        let version = self.client.version().await.ok().and_then(|it| it.version);
-        let version = version.unwrap_or_else(|| "of unknown version".to_owned());
+        let version = self.version().await;
         let endpoint = &self.endpoint;
         EngineError::Endpoint(match builder {
             Builder::Classic => format!(
@@ -314,10 +330,13 @@ fn options(request: &BuildRequest<'_>) -> BuildImageOptionsBuilder {
         request.build_args.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let labels: HashMap<&str, &str> =
         request.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let ImageSettings { target, network, cache_from, .. } = request.settings;
+    let ImageSettings { target, platforms, network, cache_from, .. } = request.settings;
     let mut options = BuildImageOptionsBuilder::default();
     if let Some(target) = target {
         options = options.target(&target.value);
+    }
+    if let Some(platform) = platforms.first() {
+        options = options.platform(&platform.value);
     }
     if let Some(network) = network {
         options = options.networkmode(&network.value);

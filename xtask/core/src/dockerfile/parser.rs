@@ -187,6 +187,16 @@ pub fn parse(
     build_args: &BTreeMap<String, String>,
     target: Option<&str>,
 ) -> Result<Dockerfile, ParseError> {
+    parse_for(bytes, build_args, target, BTreeMap::new())
+}
+
+/// The same for a platform, whose variables are `platform`.
+pub(crate) fn parse_for(
+    bytes: &[u8],
+    build_args: &BTreeMap<String, String>,
+    target: Option<&str>,
+    platform: BTreeMap<String, String>,
+) -> Result<Dockerfile, ParseError> {
     let text = decode(bytes)?;
     let mut syntax = Syntax::parse(&text)
         .map_err(|error| ParseError::Syntax { line: error.line, message: error.message })?;
@@ -195,7 +205,7 @@ pub fn parse(
     }
     let mut reader = DockerfileReader {
         escape: syntax.escape,
-        variables: platform_variables(build_args, target),
+        variables: platform_variables(build_args, target, platform),
         stages: Vec::new(),
         args: Vec::new(),
         global_args: BTreeMap::new(),

@@ -31,11 +31,12 @@ pub(crate) fn is_predefined(name: &str) -> bool {
     configures_builder(name) || is_proxy && (name == lower || name == name.to_ascii_uppercase())
 }
 
-/// The predefined variables, for the platform that this program runs on, and the stage that is
-/// built. Build args override them.
+/// The predefined variables, for the platform that this program runs on or another `platform`,
+/// and the stage that is built. Build args override them.
 pub(crate) fn platform_variables(
     build_args: &BTreeMap<String, String>,
     target: Option<&str>,
+    platform: BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
     let arch = match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -50,6 +51,7 @@ pub(crate) fn platform_variables(
     let (stage, last) = TARGET_STAGE;
     let mut variables: BTreeMap<String, String> = both.collect();
     variables.insert(stage.to_owned(), target.unwrap_or(last).to_owned());
+    variables.extend(platform);
     let given = build_args.iter().filter(|(name, _)| is_platform_arg(name));
     variables.extend(given.map(|(name, value)| (name.clone(), value.clone())));
     variables

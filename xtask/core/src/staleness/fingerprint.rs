@@ -294,7 +294,8 @@ pub fn relevant_args(
 /// What `xtask.toml` says that affects an image, beside its build args. Of secrets and agents
 /// only the ids do.
 pub fn settings(image: &Image) -> Vec<(String, String)> {
-    let ImageSettings { target, network, labels, extra_hosts, secrets, ssh, .. } = &image.settings;
+    let ImageSettings { target, network, platforms, labels, extra_hosts, secrets, ssh, .. } =
+        &image.settings;
     let build = join(&image.context, BUILD);
     let is_default = Path::new(&image.dockerfile).parent() == Some(Path::new(&build));
     let mut settings = Vec::new();
@@ -308,6 +309,7 @@ pub fn settings(image: &Image) -> Vec<(String, String)> {
         let entries = map.iter();
         settings.extend(entries.map(|(key, it)| (format!("{name}.{key}"), it.value.clone())));
     }
+    settings.extend(platforms.iter().map(|it| ("platform".to_owned(), it.value.clone())));
     for (name, ids) in [("secrets", secrets), ("ssh", ssh)] {
         settings.extend(ids.iter().map(|it| (name.to_owned(), id_of(&it.value).to_owned())));
     }

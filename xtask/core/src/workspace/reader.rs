@@ -383,7 +383,9 @@ impl<'a> Reader<'a> {
         let mut build_args: BTreeMap<String, String> = args.collect();
         build_args.extend(self.options.build_args.clone());
         let target = settings.target.as_ref().map(|target| target.value.as_str());
-        let (dockerfile_digest, parsed) = self.dockerfile(&dockerfile, &build_args, target);
+        let platform = settings.platform_variables();
+        let (dockerfile_digest, parsed) =
+            self.dockerfile(&dockerfile, &build_args, target, platform);
         if let Some(parsed) = &parsed {
             self.check_args(&settings, &dockerfile, parsed);
         }
@@ -461,9 +463,11 @@ impl<'a> Reader<'a> {
         path: &str,
         build_args: &BTreeMap<String, String>,
         target: Option<&str>,
+        platform: BTreeMap<String, String>,
     ) -> (Digest, Option<Dockerfile>) {
         let bytes = self.read(path);
-        let parsed = bytes.as_ref().map(|bytes| parser::parse(bytes, build_args, target));
+        let parsed =
+            bytes.as_ref().map(|bytes| parser::parse_for(bytes, build_args, target, platform));
         if let Some(Err(error)) = &parsed {
             self.problems.push(Problem {
                 file: Some(path.to_owned()),

@@ -57,7 +57,7 @@ const fn key(name: &'static str, kind: Kind, place: Place, doc: &'static str) ->
 }
 
 /// All keys, in the order of the documentation.
-pub const KEYS: [Key; 23] = [
+pub const KEYS: [Key; 24] = [
     key(
         "registry",
         Kind::TextOrList,
@@ -118,6 +118,12 @@ pub const KEYS: [Key; 23] = [
     ),
     key("target", Kind::Text, Place::Both, "The stage to build; the last by default"),
     key("network", Kind::Text, Place::Both, "The network of RUN instructions"),
+    key(
+        "platforms",
+        Kind::List,
+        Place::Both,
+        "The platform to build for, as OS/ARCH[/VARIANT]; the engine's own by default",
+    ),
     key("labels", Kind::Map, Place::Both, "Labels of the image"),
     key("extra-hosts", Kind::Map, Place::Both, "Host names for RUN instructions, with addresses"),
     key(
@@ -145,7 +151,7 @@ pub const KEYS: [Key; 23] = [
 ];
 
 /// What others call a key, and what it is called here.
-pub(crate) const OTHER_SPELLINGS: [(&str, &str); 34] = [
+pub(crate) const OTHER_SPELLINGS: [(&str, &str); 35] = [
     ("addHost", "extra-hosts"),
     ("add-host", "extra-hosts"),
     ("add-hosts", "extra-hosts"),
@@ -171,6 +177,7 @@ pub(crate) const OTHER_SPELLINGS: [(&str, &str); 34] = [
     ("image_tags", "tags"),
     ("images", "image"),
     ("label", "labels"),
+    ("platform", "platforms"),
     ("post_build", "post-build"),
     ("pre_build", "pre-build"),
     ("prefix", "registry"),

@@ -77,6 +77,8 @@ pub struct ImageSettings {
     pub target: Option<Sourced<String>>,
     /// The network of `RUN` instructions.
     pub network: Option<Sourced<String>>,
+    /// The platforms to build for; the engine's own if there are none.
+    pub platforms: Vec<Sourced<String>>,
     /// Labels, by name.
     pub labels: BTreeMap<String, Sourced<String>>,
     /// Addresses, by host name.
@@ -107,6 +109,8 @@ pub struct Overrides {
     pub target: Option<String>,
     /// The network of `RUN` instructions.
     pub network: Option<String>,
+    /// The platforms to build for.
+    pub platforms: Vec<String>,
     /// Labels, by name.
     pub labels: BTreeMap<String, String>,
     /// Addresses, by host name.
@@ -131,6 +135,21 @@ impl Overrides {
 }
 
 impl ImageSettings {
+    /// The variables of the platform, if one is set.
+    pub(crate) fn platform_variables(&self) -> BTreeMap<String, String> {
+        let Some(platform) = self.platforms.first() else { return BTreeMap::new() };
+        let mut parts = platform.value.splitn(3, '/');
+        let mut part = || parts.next().unwrap_or_default().to_owned();
+        let (os, arch, variant) = (part(), part(), part());
+        let values = [
+            ("TARGETPLATFORM", platform.value.clone()),
+            ("TARGETOS", os),
+            ("TARGETARCH", arch),
+            ("TARGETVARIANT", variant),
+        ];
+        values.map(|(name, value)| (name.to_owned(), value)).into()
+    }
+
     /// Puts what the command line says in the place of what the file says. Tables are merged.
     pub(crate) fn override_with(&mut self, given: &Overrides, component: &str, image: &str) {
         if !given.are_about(component, image) {
@@ -151,6 +170,7 @@ impl ImageSettings {
             own.extend(given.iter().map(|(name, value)| (name.clone(), sourced(value))));
         }
         for (own, given) in [
+            (&mut self.platforms, &given.platforms),
             (&mut self.secrets, &given.secrets),
             (&mut self.ssh, &given.ssh),
             (&mut self.cache_from, &given.cache_from),
@@ -196,6 +216,21 @@ impl<'f> Layers<'f> {
     }
 }
 
+/// Checks a platform, such as `linux/arm64`.
+///
+/// # Errors
+/// What is wrong with it, as the end of a sentence.
+pub fn check_platform(text: &str) -> Result<(), String> {
+    let parts: Vec<&str> = text.split('/').collect();
+    let is_part = |part: &&str| {
+        !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    if (2..=3).contains(&parts.len()) && parts.iter().all(is_part) {
+        return Ok(());
+    }
+    Err("is no platform: expected OS/ARCH[/VARIANT], such as linux/arm64".to_owned())
+}
+
 /// Whether a table adjusts the images of a glob, and this is one of them.
 pub(crate) fn is_glob_of(table: &ImageTable, name: &str) -> bool {
     let is_glob = table.key.contains('*') && !table.values.contains_key("dockerfile");
@@ -234,6 +269,7 @@ impl SettingsReader<'_> {
             args_files,
             target: self.text("target"),
             network: self.text("network"),
+            platforms: self.checked("platforms", check_platform),
             labels: self.labels(),
             extra_hosts: self.map("extra-hosts"),
             secrets: self.checked("secrets", |text| Secret::parse(text).map(drop)),
