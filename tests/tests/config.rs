@@ -76,7 +76,7 @@ dockerfile = "web/Dockerfile"
 dockerfile = "{image}/Dockerfile"
 "#,
         &expect![[r#"
-            error: xtask.toml:2: column 14: 'dockerfile' matches no file
+            error: xtask.toml:2: column 14: 'dockerfile' matches no file (did you mean 'web/Dockerfile'?)
             xtask.toml:4: column 14: 'web/Dockerfile[' has a '[' without a ']'
             xtask.toml:5: column 8: 'tt-*' has a '*', so it only adjusts images: name what it defines
             xtask.toml:7: column 8: {image} is the name of the image: as the name is not exactly '{image}', call the capture otherwise

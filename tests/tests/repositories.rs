@@ -467,3 +467,83 @@ fn args_from_files_and_variants_beside_one_another() {
     workspace.write(&format!("{at}/args/cuda.conf"), "BASE_IMAGE=tt-box\nFLAVOR=12\n");
     assert_eq!(built(&workspace), ["tt-wb:jupyter-pytorch-llm-cuda"]);
 }
+
+#[test]
+fn a_table_adjusts_an_image_of_src() {
+    let workspace = Workspace::new()
+        .file("xtask.toml", "[image.tt-b]\ncontext = \".\"\n")
+        .image("a", "FROM scratch\nCOPY f /\n")
+        .file("src/a/f", "1")
+        .image("b", "FROM tt-a\nCOPY shared/f /shared\n")
+        .file("shared/f", "1");
+    is_built_as_by_the_cli(
+        &workspace,
+        &[
+            ("tt-a", "src/a", "src/a/build/tt-a.dockerfile", &[]),
+            ("tt-b", ".", "src/b/build/tt-b.dockerfile", &[]),
+        ],
+    );
+    workspace.write("shared/f", "2");
+    assert_eq!(built(&workspace), ["tt-b"]);
+}
+
+#[test]
+fn a_hook_that_need_not_run_hides_no_change_of_a_context_elsewhere() {
+    let workspace = Workspace::new()
+        .file("xtask.toml", "[image.tt-a]\ncontext = \"shared\"\n")
+        .image("a", "FROM scratch\nCOPY f /\n")
+        .script("src/a/build/build-pre.sh", "#!/bin/sh\ncat version > /dev/null\n")
+        .file("src/a/build/inputs", "version\n")
+        .file("version", "1")
+        .file("shared/f", "1");
+    assert_eq!(built(&workspace), ["tt-a"]);
+    assert_eq!(built(&workspace), [""; 0]);
+    workspace.write("shared/f", "2");
+    assert_eq!(built(&workspace), ["tt-a"]);
+    assert!(files(&workspace.own("tt-a"))["f"].ends_with('2'));
+}
+
+#[test]
+fn images_are_defined_by_their_contexts_alone() {
+    let workspace = Workspace::new()
+        .file(
+            "xtask.toml",
+            "[image.tt-a]\ncontext = \"services/a\"\n[image.tt-b]\ncontext = \"services/b/\"\n",
+        )
+        .file("services/a/Dockerfile", "FROM scratch\nCOPY f /\n")
+        .file("services/a/f", "1")
+        .file("services/b/Dockerfile", "FROM tt-a\nCOPY f /b\n")
+        .file("services/b/f", "1");
+    is_built_as_by_the_cli(
+        &workspace,
+        &[
+            ("tt-a", "services/a", "services/a/Dockerfile", &[]),
+            ("tt-b", "services/b", "services/b/Dockerfile", &[]),
+        ],
+    );
+}
+
+#[test]
+fn two_targets_of_one_dockerfile_are_two_images() {
+    let workspace = Workspace::new()
+        .file(
+            "xtask.toml",
+            "[image.tt-base]\ndockerfile = \"Dockerfile\"\ncontext = \"context\"\n\
+             target = \"base\"\n[image.tt-notebooks]\ndockerfile = \"Dockerfile\"\n\
+             context = \"context\"\ntarget = \"notebooks\"\n",
+        )
+        .file(
+            "Dockerfile",
+            "FROM scratch AS base\nCOPY one /\nFROM base AS notebooks\nCOPY two /\n",
+        )
+        .file("context/one", "1")
+        .file("context/two", "2");
+    assert_eq!(built(&workspace), ["tt-base", "tt-notebooks"]);
+    assert_eq!(built(&workspace), [""; 0]);
+    assert!(!files(&workspace.own("tt-base")).contains_key("two"));
+    workspace.write("context/two", "edited");
+    assert_eq!(built(&workspace), ["tt-notebooks"]);
+    workspace.write("context/one", "edited");
+    assert_eq!(built(&workspace), ["tt-base", "tt-notebooks"]);
+    let _ = workspace.xtask(&["build", "tt-notebooks", "--force"]).exits_with(0);
+}

@@ -109,10 +109,14 @@ impl<'a, E: Engine> HookCache<'a, E> {
         self.outputs.borrow_mut().remove(&component.name);
     }
 
-    /// Everything that a component is made from; none if its inputs are not declared, or
-    /// cannot be read.
+    /// Everything that a component is made from; none if its inputs are not declared, cannot be
+    /// read, or are not all that its images are made from.
     pub(crate) fn key(&self, step: &Step, component: &Component) -> Result<Option<Key>, StepError> {
         let Some((file, inputs)) = &component.inputs else { return Ok(None) };
+        // A key has what is in the component's folder, and not what a context elsewhere has.
+        if component.images.iter().any(|image| !image.is_within(&component.dir)) {
+            return Ok(None);
+        }
         let mut warnings = Vec::new();
         let paths = inputs.files(&self.round.workspace.root, file, &mut warnings);
         let paths = paths.map_err(|source| tree_error(component, source))?;

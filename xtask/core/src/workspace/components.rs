@@ -144,6 +144,12 @@ pub struct Image {
 }
 
 impl Image {
+    /// Whether its Dockerfile and its context are in a folder.
+    pub fn is_within(&self, folder: &str) -> bool {
+        Path::new(&self.context).starts_with(folder)
+            && Path::new(&self.dockerfile).starts_with(folder)
+    }
+
     /// Whether the value of a build arg is in the image. One that does nothing but name our
     /// images counts by what those are made from.
     pub fn reads_arg(&self, name: &String) -> bool {

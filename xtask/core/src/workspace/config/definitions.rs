@@ -9,10 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::image_reference;
 use crate::paths::{CONFIG_FILE, join};
-use crate::problem::Problem;
+use crate::problem::{Problem, did_you_mean};
 use crate::workspace::config::pattern::{FLAVOR, Match, PathPattern, Search};
 use crate::workspace::config::reader::{Given, ImageTable, Position, Value};
 use crate::workspace::config::template::{self, Words};
+use crate::workspace::strays;
 
 /// The words that every image has, so that no capture can have their names.
 const BUILT_IN: [&str; 6] = ["dir", "registry", "tag", "branch", "commit", "worktree"];
@@ -65,8 +66,14 @@ pub(crate) fn define(tables: &[ImageTable], search: &Search<'_>, words: &Words<'
         }
         if is_empty && !patterns.is_empty() {
             let at = patterns.first().map_or(tables[index].at, |(_, at)| *at);
-            let message = "'dockerfile' matches no file";
-            definitions.problems.push(at.problem(message));
+            let found = strays::find_dockerfiles(search.root);
+            let text = first_pattern(&tables[index]).unwrap_or_default();
+            let mut hint = did_you_mean(text, found.iter().map(String::as_str));
+            if hint.is_empty() {
+                let some = strays::name_a_few(&found);
+                hint = some.map(|some| format!(": there are {some}")).unwrap_or_default();
+            }
+            definitions.problems.push(at.problem(format!("'dockerfile' matches no file{hint}")));
         }
     }
     for (found, index) in most_literal(found, &mut definitions.problems) {
@@ -130,6 +137,13 @@ impl Definitions {
             let problem = table.at.problem(message);
             self.problems.push(problem);
         }
+    }
+}
+
+fn first_pattern(table: &ImageTable) -> Option<&str> {
+    match table.values.get("dockerfile")? {
+        Given { value: Value::List(list), .. } => list.first().map(|(text, _)| text.as_str()),
+        _ => None,
     }
 }
 

@@ -15,13 +15,14 @@ pub mod settings;
 mod template;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 use std::path::Path;
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use crate::image_reference;
-use crate::paths::{CONFIG_FILE, join};
+use crate::paths::{BUILD, CONFIG_FILE, SRC, join};
 use crate::problem::{Problem, Problems};
 use crate::regular_file;
 
@@ -29,7 +30,7 @@ use definitions::as_name;
 pub(crate) use definitions::{Candidates, Definition, Definitions};
 use pattern::PathPattern;
 pub use reader::Position;
-use reader::{File, Given, Value, Values};
+use reader::{File, Given, ImageTable, Value, Values};
 use settings::{ImageSettings, Layers, SettingsReader, words_of};
 use template::Words;
 
@@ -61,6 +62,7 @@ pub struct Config {
     exclude: GlobSet,
     external: GlobSet,
     facts: Facts,
+    has_definitions: bool,
     /// The name of the root's folder.
     worktree: Option<String>,
 }
@@ -75,6 +77,7 @@ impl Default for Config {
             exclude: GlobSet::empty(),
             external: GlobSet::empty(),
             facts: Facts::default(),
+            has_definitions: false,
             worktree: None,
         }
     }
@@ -99,7 +102,9 @@ impl Config {
         };
         let folder = root.canonicalize().ok();
         let folder = folder.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
-        Ok(Self { worktree: folder.map(as_name), ..Self::parse(&text, facts)? })
+        let config = Self::parse(&text, facts)?;
+        let has_definitions = has_definitions(&config.file.tables, root);
+        Ok(Self { worktree: folder.map(as_name), has_definitions, ..config })
     }
 
     /// Whether the file of a workspace has a word in it.
@@ -138,17 +143,23 @@ impl Config {
         let exclude = globs(&file.top, "exclude", &EXCLUDE, &mut problems);
         let external = globs(&file.top, "external", &[], &mut problems);
         Problems::check(problems)?;
-        let worktree = None;
-        Ok(Self { file, exists: true, registries, flavors, exclude, external, facts, worktree })
+        let (exists, has_definitions, worktree) = (true, false, None);
+        Ok(Self {
+            file,
+            exists,
+            registries,
+            flavors,
+            exclude,
+            external,
+            facts,
+            has_definitions,
+            worktree,
+        })
     }
 
     /// Whether tables say which images there are, so that `src/` has no meaning of its own.
     pub fn has_definitions(&self) -> bool {
-        let mut tables = self.file.tables.iter();
-        tables.any(|table| {
-            let defines = |key| table.values.contains_key(key);
-            defines("dockerfile") || (defines("context") && !table.key.contains(['*', '?']))
-        })
+        self.has_definitions
     }
 
     /// The images that tables define.
@@ -254,6 +265,22 @@ impl Config {
         }
         words
     }
+}
+
+/// Whether tables define images. One with a `context` alone does where `src/` has none, and
+/// otherwise adjusts an image there.
+fn has_definitions(tables: &[ImageTable], root: &Path) -> bool {
+    let has = |table: &ImageTable, key: &str| table.values.contains_key(key);
+    let is_literal = |table: &ImageTable| !table.key.contains(['*', '?', '{', '$']);
+    let mut with_context = tables.iter().filter(|table| is_literal(table) && has(table, "context"));
+    let names = |folder: &Path| {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    let in_build = || names(&root.join(SRC)).into_iter().flat_map(|it| names(&it.join(BUILD)));
+    let has_layout = || in_build().any(|it| it.extension().is_some_and(|it| it == "dockerfile"));
+    tables.iter().any(|table| has(table, "dockerfile"))
+        || with_context.next().is_some() && !has_layout()
 }
 
 fn list<'v>(values: &'v Values, key: &str) -> Option<&'v [(String, Position)]> {
