@@ -100,6 +100,12 @@ fn what_tells_two_images_apart_must_be_in_their_names() {
         "#]],
     );
     is_wrong(
+        "[image.\"tt-{a}\"]\ndockerfile = \"web/Dockerfile\"\nmatrix.a = []\n",
+        &expect![[r#"
+            error: xtask.toml:3: column 8: 'a' has no values: list at least one
+        "#]],
+    );
+    is_wrong(
         "[image.tt-web]\ndockerfile = \"*/Dockerfile\"\n[image.tt-other]\ndockerfile = \"*/Dockerfile\"\n",
         &expect![[r#"
             error: xtask.toml:4: column 14: web/Dockerfile is found by this pattern and by the one in xtask.toml:2: make one more literal

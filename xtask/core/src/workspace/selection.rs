@@ -60,21 +60,24 @@ impl Workspace {
     pub fn group_problems(&self) -> Vec<Problem> {
         let members = self.config.group_members();
         let check = |(group, member, at): (&str, &str, Position)| {
-            let found = self.find_in_group(member, &mut vec![group]);
+            let mut seen = BTreeSet::from([group]);
+            let found = self.find_in_group(member, &mut vec![group], &mut seen);
             found.err().map(|problem| at.problem(format!("in group '{group}': {problem}")))
         };
         members.filter_map(check).collect()
     }
 
     fn find_matching(&self, word: &str) -> Result<Vec<ComponentId>, Problem> {
-        self.find_in_group(word, &mut Vec::new())
+        self.find_in_group(word, &mut Vec::new(), &mut BTreeSet::new())
     }
 
-    /// What a word selects, as a member of these groups.
+    /// What a word selects, as a member of these groups, less what the groups that were `seen`
+    /// do.
     fn find_in_group<'c>(
         &'c self,
         word: &str,
         groups: &mut Vec<&'c str>,
+        seen: &mut BTreeSet<&'c str>,
     ) -> Result<Vec<ComponentId>, Problem> {
         let known: Vec<&str> = self.components.iter().map(|it| it.name.as_str()).collect();
         let is_exact = known.contains(&word);
@@ -83,10 +86,13 @@ impl Workspace {
                 let path = groups.iter().chain([&group]).copied().collect::<Vec<_>>().join(" → ");
                 return Err(Problem::of_request(format!("the groups are a circle: {path}")));
             }
+            if !seen.insert(group) {
+                return Ok(Vec::new());
+            }
             groups.push(group);
             let mut found = Vec::new();
             for member in members {
-                found.extend(self.find_in_group(member, groups)?);
+                found.extend(self.find_in_group(member, groups, seen)?);
             }
             groups.pop();
             return Ok(found);

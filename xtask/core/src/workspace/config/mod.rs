@@ -309,3 +309,76 @@ fn globs(values: &Values, key: &str, default: &[&str], problems: &mut Vec<Proble
         GlobSet::empty()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workspace::components::{Workspace, WorkspaceOptions};
+
+    const SAMPLE: &str = r#"
+registry = ["r.example/x", "${REGISTRY:-localhost:5000}/y"]
+external = ["docker.io/*"]
+context = "."
+labels = { a = "{commit}", "b.c" = 1 }
+
+[image."{app}:{version}-{kind}"]
+dockerfile = ["apps/{app}/[old/]Dockerfile.{kind}", "**/x/{app}/*.{kind}"]
+matrix.version = ["1", 2.10]
+args = { A = "{version}", B = { env = "HOME" } }
+args-file = "{dir}/args?"
+
+[image."a:*"]
+secrets = ["id=a,src=b", { id = "c", env = "D" }]
+tags = ["{registry}/{image}:{tag}", "{{x"]
+depends-on = ["a:1-k", "lib"]
+
+[group]
+default = ["a:*", "other"]
+other = ["default"]
+"#;
+
+    /// A small workspace, with this file.
+    fn read(root: &Path, text: &[u8]) -> Vec<Problem> {
+        fs::write(root.join(CONFIG_FILE), text).unwrap();
+        let mut problems = Vec::new();
+        let mut workspace = Workspace::read(root, &WorkspaceOptions::default(), &mut problems);
+        workspace.find_local_images(None, None);
+        problems.extend(workspace.group_problems());
+        problems
+    }
+
+    #[test]
+    fn whatever_the_file_says_is_read_or_refused() {
+        let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
+        let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+        println!("SEED={seed}");
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let dir = tempfile::tempdir().unwrap();
+        for file in ["apps/a/Dockerfile.k", "apps/\u{e9}/Dockerfile.k", "z/x/b/f.k", "lib/f"] {
+            let path = dir.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "FROM scratch\nARG A\nCOPY lib /\n").unwrap();
+        }
+        let signs = b"{}[]$*?\"'=.,:-/\\\n #\xc3\xa9\x00@|!~";
+        for _ in 0..3_000 {
+            let mut text = SAMPLE.as_bytes().to_vec();
+            for _ in 0..rng.usize(1..6) {
+                let at = rng.usize(..text.len());
+                match rng.u8(..4) {
+                    0 => drop(text.remove(at)),
+                    1 => text.insert(at, signs[rng.usize(..signs.len())]),
+                    2 => text[at] = signs[rng.usize(..signs.len())],
+                    _ => {
+                        let end = (at + rng.usize(..20)).min(text.len());
+                        let part = text[at..end].to_vec();
+                        let to = rng.usize(..text.len());
+                        text.splice(to..to, part);
+                    }
+                }
+            }
+            for problem in read(dir.path(), &text) {
+                assert!(!problem.message.is_empty());
+            }
+        }
+    }
+}

@@ -11,6 +11,9 @@ use crate::paths::CONFIG_FILE;
 use crate::problem::{Problem, did_you_mean, hint};
 use crate::workspace::config::keys::{KEYS, Key, Kind, OTHER_SPELLINGS, Place};
 
+/// The most combinations of a matrix.
+const MOST_ROWS: usize = 1000;
+
 /// Where something stands in the file, starting at 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
@@ -318,6 +321,9 @@ impl Reader<'_> {
     /// The rows of a matrix: as written, or all combinations of its axes.
     fn matrix(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Vec<BTreeMap<String, String>>> {
         if let DeValue::Array(rows) = value.get_ref() {
+            if rows.is_empty() {
+                self.problem(&value.span(), "the matrix has no rows: list at least one");
+            }
             let mut all = Vec::new();
             for row in rows {
                 let mut values = BTreeMap::new();
@@ -334,6 +340,15 @@ impl Reader<'_> {
                 self.wrong_type(values, "a list of texts");
                 return None;
             };
+            if values.is_empty() || rows.len() * values.len() > MOST_ROWS {
+                let message = if values.is_empty() {
+                    "has no values: list at least one".to_owned()
+                } else {
+                    format!("makes more than {MOST_ROWS} images: leave out values")
+                };
+                self.problem(&axis.span(), format!("'{}' {message}", axis.get_ref()));
+                return None;
+            }
             let mut next = Vec::new();
             for value in values {
                 let text = self.scalar(value)?;

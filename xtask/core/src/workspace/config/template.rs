@@ -165,10 +165,10 @@ fn variable(text: &str) -> Result<(Part<'_>, &str), TemplateError> {
     let (name, modifier) = inner.split_at(name_of(inner));
     let is_empty_unset = modifier.starts_with(':');
     let modifier = modifier.strip_prefix(':').unwrap_or(modifier);
-    let otherwise = match modifier.split_at_checked(1) {
-        None if !is_empty_unset => Otherwise::Error(None),
-        Some(("-", default)) => Otherwise::Default(default),
-        Some(("?", message)) => Otherwise::Error(Some(message).filter(|text| !text.is_empty())),
+    let otherwise = match (modifier.strip_prefix('-'), modifier.strip_prefix('?')) {
+        (Some(default), _) => Otherwise::Default(default),
+        (_, Some(message)) => Otherwise::Error(Some(message).filter(|text| !text.is_empty())),
+        _ if modifier.is_empty() && !is_empty_unset => Otherwise::Error(None),
         _ => return Err(TemplateError::BadVariable),
     };
     if is_name(name) {
@@ -201,6 +201,10 @@ mod tests {
             (
                 "$NONE",
                 Err("needs the environment variable NONE: set it, or write ${NAME:-default}"),
+            ),
+            (
+                "${SETé}",
+                Err("has a '$' without a variable: write ${NAME}, ${NAME:-default}, or '$$'"),
             ),
             ("{imag}", Err("has the unknown word {imag}: the words here are {image}")),
             ("{tag}", Err("has {tag}, which only tags know")),
