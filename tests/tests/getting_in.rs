@@ -55,6 +55,16 @@ fn an_empty_folder_becomes_two_images() {
 }
 
 #[test]
+fn git_does_not_see_what_is_kept_between_runs() {
+    let workspace = Workspace::new().image("a", "FROM scratch\nCOPY build /\n").git();
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    let mut git = Command::new("git");
+    git.args(["status", "--porcelain", "--untracked-files=all"]).current_dir(workspace.root());
+    let status = String::from_utf8(git.output().unwrap().stdout).unwrap();
+    assert!(!status.contains("target"), "{status}");
+}
+
+#[test]
 fn a_repository_with_compose_is_found_as_it_is_built_there() {
     let workspace = Workspace::new()
         .file(

@@ -43,7 +43,8 @@ const PROGRAM: &str = "cargo xtask";
 #[command(name = PROGRAM, bin_name = PROGRAM, version, max_term_width = 100)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Cli {
-    /// Workspace root, the folder that contains src/ [default: the current folder or a parent]
+    /// Workspace root, the folder that contains xtask.toml or src/ [default: the current folder or
+    /// a parent]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
 
@@ -111,21 +112,6 @@ pub(crate) enum Command {
     /// List components and their images in the engine
     #[command(after_help = examples::LIST)]
     List(ListArgs),
-    /// Look for what keeps builds from working, or makes them slow
-    #[command(after_help = examples::DOCTOR)]
-    Doctor(DoctorArgs),
-    /// Remove what killed builds left, images without a name, or the tool's state
-    #[command(after_help = examples::CLEAN)]
-    Clean(CleanArgs),
-    /// Write an xtask.toml that finds the images of a repository
-    #[command(after_help = examples::INIT)]
-    Init(InitArgs),
-    /// Make a component that builds at once
-    #[command(after_help = examples::NEW)]
-    New(NewArgs),
-    /// Print what holds for each image, and which line of xtask.toml says so
-    #[command(after_help = examples::CONFIG)]
-    Config(ConfigArgs),
     /// Explain why an image is stale, or what it was built from
     #[command(after_help = examples::WHY)]
     Why(WhyArgs),
@@ -138,6 +124,21 @@ pub(crate) enum Command {
     /// Trace what a component's hooks read and print a build/inputs file for it
     #[command(after_help = examples::INPUTS)]
     Inputs(InputsArgs),
+    /// Write an xtask.toml that finds the images of a repository
+    #[command(after_help = examples::INIT)]
+    Init(InitArgs),
+    /// Make a component that builds at once
+    #[command(after_help = examples::NEW)]
+    New(NewArgs),
+    /// Print what holds for each image, and which line of xtask.toml says so
+    #[command(after_help = examples::CONFIG)]
+    Config(ConfigArgs),
+    /// Look for what keeps builds from working, or makes them slow
+    #[command(after_help = examples::DOCTOR)]
+    Doctor(DoctorArgs),
+    /// Remove what killed builds left, images without a name, or the tool's state
+    #[command(after_help = examples::CLEAN)]
+    Clean(CleanArgs),
     /// Print a completion script for a shell
     #[command(after_help = examples::COMPLETIONS)]
     Completions(CompletionsArgs),

@@ -94,6 +94,10 @@ impl Drop for Lock {
 fn open(path: &Path) -> io::Result<File> {
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir)?;
+        // Nobody is meant to commit what is in it.
+        if let Ok(mut ignore) = File::create_new(dir.join(".gitignore")) {
+            drop(ignore.write_all(b"*\n"));
+        }
     }
     let mut options = OpenOptions::new();
     let opened = options.read(true).write(true).create(true).truncate(false).open(path);
