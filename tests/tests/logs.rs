@@ -34,6 +34,17 @@ fn the_last_log_is_printed() {
 }
 
 #[test]
+fn each_instruction_is_named_once() {
+    let workspace = Workspace::new()
+        .image("web", "FROM scratch\nCOPY one /\nCOPY two /\n")
+        .file("src/web/one", "tt-1")
+        .file("src/web/two", "tt-2");
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    let logs = workspace.xtask(&["logs", "web"]).exits_with(0);
+    assert_eq!(logs.stdout, "[1/2] COPY one /\n[2/2] COPY two /\n");
+}
+
+#[test]
 fn it_is_followed_into_the_next_build_until_ctrl_c() {
     let workspace = tree();
     let out = workspace.root().join("target/followed");

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use console::strip_ansi_codes;
 use xtask_core::regular_file;
 
-use crate::event::{Event, Stream};
+use crate::event::{Event, InstructionStatus, Stream};
 use crate::system::log_path;
 
 /// How many lines of the log a failure shows.
@@ -74,6 +74,8 @@ impl Logs {
 
     pub(crate) fn record(&mut self, event: &Event) {
         match event {
+            // Its end says nothing new.
+            Event::Instruction { status: InstructionStatus::Done, .. } => {}
             Event::Instruction { component, text, .. } => self.line(component, text, None),
             Event::Log { component, line, stream, .. } => self.line(component, line, Some(*stream)),
             // The file of an earlier round is kept until there is something to write.
