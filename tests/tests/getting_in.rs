@@ -244,7 +244,7 @@ fn images_go_to_every_registry_and_tag_that_the_file_says() {
         assert!(git.current_dir(workspace.root()).output().unwrap().status.success());
     };
     git(&["commit", "-qm", "all"]);
-    git(&["checkout", "-qb", "topic"]);
+    git(&["checkout", "-qb", "feature/topic"]);
     let own = target().join("debug/examples/own_commands");
     assert!(own.exists(), "run 'cargo build --examples'");
     let release = workspace.bash(&format!("{} release v1", own.display())).output().unwrap();
@@ -252,7 +252,7 @@ fn images_go_to_every_registry_and_tag_that_the_file_says() {
     assert!(release.status.success(), "{errors}");
     let digest = |image: &str, tag: &str| registry.digest(&workspace.own(image), tag);
     assert!(digest("one/tt-a", "v1").is_some(), "{errors}");
-    assert_eq!(digest("one/tt-a", "v1"), digest("two/tt-a", "topic"));
+    assert_eq!(digest("one/tt-a", "v1"), digest("two/tt-a", "feature-topic"));
     assert!(digest("one/tt-c", "1").is_some());
     assert!(digest("one/tt-b", "v1").is_none());
     let without = workspace.xtask(&["push"]).exits_with(2);

@@ -103,7 +103,8 @@ impl<'a> PushReferences<'a> {
             "commit" => {
                 git::head(self.root).map(|id| id.map(|id| id[..id.len().min(12)].to_owned()))
             }
-            _ => git::branch(self.root),
+            // Branches have slashes, and tags have none.
+            _ => git::branch(self.root).map(|branch| branch.map(|branch| as_tag(&branch))),
         };
         let why = match found {
             Ok(Some(value)) => return Ok(value),
@@ -113,6 +114,12 @@ impl<'a> PushReferences<'a> {
         let message = format!("'{}' is pushed with the {word}, but {why}", image.name);
         Err(Problem::of_request(message))
     }
+}
+
+/// A text as a part of a tag.
+fn as_tag(text: &str) -> String {
+    let is_kept = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    text.chars().map(|c| if is_kept(c) { c } else { '-' }).collect()
 }
 
 /// The tag to push images with.

@@ -344,8 +344,10 @@ impl SettingsReader<'_> {
     fn tags(&mut self) -> Option<Vec<Sourced<String>>> {
         let mut words = self.words.clone();
         for word in PUSH_WORDS {
-            let word = word.to_owned();
-            words.values.entry(word.clone()).or_insert_with(|| format!("{{{word}}}"));
+            let has_registry = word == "registry" && words.values.contains_key(word);
+            if !has_registry {
+                words.values.insert(word.to_owned(), format!("{{{word}}}"));
+            }
         }
         let mut tags = Vec::new();
         for tag in self.raw_list("tags")? {
