@@ -547,3 +547,38 @@ fn two_targets_of_one_dockerfile_are_two_images() {
     assert_eq!(built(&workspace), ["tt-base", "tt-notebooks"]);
     let _ = workspace.xtask(&["build", "tt-notebooks", "--force"]).exits_with(0);
 }
+
+#[test]
+fn components_are_named_by_paths_and_by_the_ends_of_paths() {
+    let workspace = Workspace::new()
+        .file(
+            "xtask.toml",
+            "[image.\"tt-{accelerator}/{kind}\"]\ndockerfile = \"{accelerator}/{kind}/Dockerfile\"\n\
+             [image.tt-root]\ndockerfile = \"Dockerfile\"\n",
+        )
+        .file("cpu/minimal/Dockerfile", "FROM scratch\nLABEL of=cpu\n")
+        .file("rocm/minimal/Dockerfile", "FROM scratch\nLABEL of=rocm\n")
+        .file("rocm/full/Dockerfile", "FROM scratch\nLABEL of=full\n")
+        .file("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    let planned = |folder: &str, words: &[&str]| {
+        let output = workspace.xtask_in(folder, &[&["build", "-n"], words].concat()).exits_with(0);
+        let lines = output.stdout.lines().filter(|line| line.contains(" stale "));
+        lines.filter_map(|line| Some(line.split(' ').next()?.to_owned())).collect::<Vec<_>>()
+    };
+    for (folder, word, component) in [
+        (".", "cpu/minimal", "cpu/minimal"),
+        (".", "./rocm/full/", "full"),
+        (".", "full", "full"),
+        ("rocm", "full/Dockerfile", "full"),
+        ("rocm/minimal", ".", "rocm/minimal"),
+        ("rocm/minimal", "..", "."),
+        (".", ".", "."),
+        (".", "tt-root", "."),
+    ] {
+        assert_eq!(planned(folder, &[word]), [component], "{word} in {folder}");
+    }
+    let image = workspace.own("tt-rocm/full");
+    assert_eq!(planned(".", &[&image]), ["full"]);
+    let wrong = workspace.xtask(&["build", "-n", "minimal"]).exits_with(2);
+    assert!(wrong.error().contains("no component or image 'minimal'"), "{}", wrong.error());
+}

@@ -1,6 +1,9 @@
 //! Paths on the command line, which shells complete: the component that one leads to.
 //!
-//! Names of components have no slash, so a word with a slash is a path.
+//! In `src/`, names of components have no slash, so a word with a slash is a path. Where
+//! `xtask.toml` says which images there are, names may have one, and a word is a path if there is
+//! something at that path: then it is made relative to the root, and the workspace finds the
+//! component.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -24,6 +27,22 @@ pub(crate) fn resolve(words: Vec<&mut String>, here: &Path, root: &Path) -> Resu
         }
     }
     Problems::check(problems)
+}
+
+/// Makes paths relative to the root, which is `.`. They are relative to the current folder `here`,
+/// or else to the root. Other words are left as they are.
+pub(crate) fn make_relative(words: Vec<&mut String>, here: &Path, root: &Path) {
+    for word in words {
+        let is_path = word.contains('/') || matches!(word.as_str(), "." | "..");
+        let full = [here, root].into_iter().map(|from| without_dots(&from.join(&*word)));
+        let inside = full.filter(|full| full.exists()).find_map(|full| {
+            let below = full.strip_prefix(without_dots(root)).ok()?;
+            below.to_str().map(str::to_owned)
+        });
+        if let Some(inside) = inside.filter(|_| is_path) {
+            *word = if inside.is_empty() { ".".to_owned() } else { inside };
+        }
+    }
 }
 
 fn component(path: &Path, here: &Path, root: &Path) -> Option<String> {

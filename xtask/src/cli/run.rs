@@ -15,7 +15,7 @@ use xtask_core::escape;
 use xtask_core::paths::{CONFIG_FILE, SRC};
 use xtask_core::problem::{Problem, Problems};
 use xtask_core::workspace::components;
-use xtask_core::workspace::config::schema;
+use xtask_core::workspace::config::{Config, Facts, schema};
 use xtask_core::workspace::strays;
 
 use crate::cli::command_line::{
@@ -179,7 +179,12 @@ async fn run_command(mut cli: Cli) -> Result<(), CommandError> {
         }
         _ => root(&here, cli.root.as_deref())?,
     };
-    component_path::resolve(cli.command.component_words(), &here, &root)?;
+    let configured = Config::read(&root, Facts::default());
+    if configured.is_ok_and(|config| config.has_definitions()) {
+        component_path::make_relative(cli.command.component_words(), &here, &root);
+    } else {
+        component_path::resolve(cli.command.component_words(), &here, &root)?;
+    }
     let on_second_interrupt = || {
         hooks::kill_all();
         keyboard::restore();

@@ -2,6 +2,7 @@
 //! `xtask.toml`. Where that file says which images there are, also by the name of an image.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use crate::escape;
 use crate::ids::ComponentId;
@@ -67,6 +68,12 @@ impl Workspace {
         members.filter_map(check).collect()
     }
 
+    /// The component that a path from the root leads into, if there is something at that path.
+    fn at_path(&self, word: &str) -> Option<ComponentId> {
+        let path = if word == "." { "" } else { word };
+        self.root.join(path).exists().then(|| self.owner(Path::new(path))).flatten()
+    }
+
     fn find_matching(&self, word: &str) -> Result<Vec<ComponentId>, Problem> {
         self.find_in_group(word, &mut Vec::new(), &mut BTreeSet::new())
     }
@@ -101,6 +108,11 @@ impl Workspace {
         let of_components = select(word, &known, "component");
         if self.config.has_definitions() && !of_components.as_ref().is_ok_and(|it| !it.is_empty()) {
             let of_images = select(word, &images, "component or image")?;
+            if of_images.is_empty()
+                && let Some(component) = self.at_path(word)
+            {
+                return Ok(vec![component]);
+            }
             if !of_images.is_empty() {
                 let images = self.images().filter(|(_, it)| of_images.contains(&it.name.as_str()));
                 return Ok(images.map(|(component, _)| component).collect());
