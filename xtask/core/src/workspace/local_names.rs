@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use globset::{GlobBuilder, GlobMatcher};
+use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 
 use crate::dockerfile::context_reads::ContextReads;
 use crate::dockerfile::parser::{ImageUse, Via};
@@ -96,8 +96,9 @@ struct LocalNames<'c> {
     config: &'c Config,
     names: BTreeSet<String>,
     registries: Vec<RegistryNames>,
-    /// The references that images are pushed to, and the images' names.
-    pushed: Vec<(GlobMatcher, String)>,
+    /// The references that images are pushed to, and the name of the image of each.
+    pushed: GlobSet,
+    pushed_images: Vec<String>,
 }
 
 impl<'c> LocalNames<'c> {
@@ -111,15 +112,20 @@ impl<'c> LocalNames<'c> {
             .registries
             .iter()
             .map(|prefix| RegistryNames { prefix: prefix.clone(), tag: tag.map(str::to_owned) });
-        let pushed = workspace.images().flat_map(|(_, image)| {
-            let references = image.settings.push_references(&image.name);
-            references.into_iter().filter_map(|it| Some((matcher(&it.value)?, image.name.clone())))
-        });
+        let (mut pushed, mut pushed_images) = (GlobSetBuilder::new(), Vec::new());
+        for (_, image) in workspace.images().filter(|_| config.exists) {
+            let references = image.settings.push_references(&image.name).into_iter();
+            for glob in references.filter_map(|reference| glob(&reference.value)) {
+                pushed.add(glob);
+                pushed_images.push(image.name.clone());
+            }
+        }
         Self {
             config,
             names: workspace.images().map(|(_, image)| image.name.clone()).collect(),
             registries: own.chain(registry.cloned()).collect(),
-            pushed: pushed.collect(),
+            pushed: pushed.build().unwrap_or_default(),
+            pushed_images,
         }
     }
 
@@ -135,8 +141,8 @@ impl<'c> LocalNames<'c> {
         if let Some(name) = names.into_iter().find(|name| self.names.contains(name)) {
             return Ok(Some(name));
         }
-        let pushed = self.pushed.iter().filter(|(pushed, _)| pushed.is_match(reference));
-        let found: BTreeSet<&str> = pushed.map(|(_, name)| name.as_str()).collect();
+        let pushed = self.pushed.matches(reference).into_iter();
+        let found: BTreeSet<&str> = pushed.map(|at| self.pushed_images[at].as_str()).collect();
         if found.len() > 1 {
             return Err(found);
         }
@@ -157,11 +163,13 @@ impl<'c> LocalNames<'c> {
     }
 }
 
-/// Matches the references that an image is pushed to, with whatever tag.
-fn matcher(reference: &str) -> Option<GlobMatcher> {
+/// Matches the references that an image is pushed to, with whatever tag; none if there is no
+/// registry.
+fn glob(reference: &str) -> Option<Glob> {
     let any = |pattern: String, word: &&str| pattern.replace(&format!("{{{word}}}"), "*");
     let words = PUSH_WORDS.iter().filter(|word| **word != "registry");
     let pattern = words.fold(reference.to_owned(), any);
-    let glob = GlobBuilder::new(&pattern).literal_separator(true).build().ok()?;
-    Some(glob.compile_matcher())
+    // What is left in braces has no value.
+    let is_known = !pattern.contains('{');
+    is_known.then(|| GlobBuilder::new(&pattern).literal_separator(true).build().ok()).flatten()
 }
