@@ -172,19 +172,7 @@ async fn run_command(mut cli: Cli) -> Result<(), CommandError> {
     let here = env::current_dir()
         .map_err(|error| Problem::of_request(format!("cannot get the current folder: {error}")))
         .map_err(Problems::from)?;
-    let root = match &cli.command {
-        Command::Init(_) => here.join(cli.root.as_deref().unwrap_or(Path::new(""))),
-        Command::New(_) if cli.root.is_none() && components::find_root(&here).is_none() => {
-            here.clone()
-        }
-        _ => root(&here, cli.root.as_deref())?,
-    };
-    let configured = Config::read(&root, Facts::default());
-    if configured.is_ok_and(|config| config.has_definitions()) {
-        component_path::make_relative(cli.command.component_words(), &here, &root);
-    } else {
-        component_path::resolve(cli.command.component_words(), &here, &root)?;
-    }
+    let root = root_of(&mut cli, &here)?;
     let on_second_interrupt = || {
         hooks::kill_all();
         keyboard::restore();
@@ -271,6 +259,24 @@ async fn run_command(mut cli: Cli) -> Result<(), CommandError> {
         Err(lost) if result.as_ref().err().is_none_or(CommandError::is_reported) => Err(lost),
         _ => result,
     }
+}
+
+/// The root of the workspace; names of components take the place of paths in the arguments.
+fn root_of(cli: &mut Cli, here: &Path) -> Result<PathBuf, Problems> {
+    let root = match &cli.command {
+        Command::Init(_) => here.join(cli.root.as_deref().unwrap_or(Path::new(""))),
+        Command::New(_) if cli.root.is_none() && components::find_root(here).is_none() => {
+            here.to_owned()
+        }
+        _ => root(here, cli.root.as_deref())?,
+    };
+    let configured = Config::read(&root, Facts::default());
+    if configured.is_ok_and(|config| config.has_definitions()) {
+        component_path::make_relative(cli.command.component_words(), here, &root);
+    } else {
+        component_path::resolve(cli.command.component_words(), here, &root)?;
+    }
+    Ok(root)
 }
 
 async fn context(args: ContextArgs, ctx: &CommandContext) -> Result<(), CommandError> {
