@@ -581,3 +581,18 @@ fn images_of_a_configuration_are_watched_where_they_are() {
     let output = running.finish().exits_with(0);
     assert_eq!(output.built()[2..], ["a", "b", "b", "c", "c", "a"], "{}", output.stderr);
 }
+
+#[test]
+fn a_context_outside_of_src_is_watched_too() {
+    let workspace = three()
+        .file("xtask.toml", "[image.tt-c]\ncontext = \"shared\"\n")
+        .file("shared/app/x", "1");
+    let mut running = watch(&workspace, &[]);
+    workspace.save("shared/app/x", "2");
+    running.wait_for("changed: shared/app/x → c");
+    running.wait_for("watching: ");
+    workspace.save("src/a/app/x", "2");
+    running.wait_for("changed: src/a/app/x → a");
+    running.wait_for("watching: ");
+    assert_eq!(built(running)[3..], ["c", "a", "b"]);
+}

@@ -5,8 +5,8 @@
 //! on, wherever they are. A file that
 //! `.dockerignore` excludes from every context does not count, unless a hook can read it or another
 //! component gets it under `dependency/`. What `.gitignore` says does not matter: builders do not
-//! know it. Where `xtask.toml` says which images there are, these are the files of their contexts
-//! instead, and whatever may become one of their Dockerfiles. Editors' scratch files can be in a context like any other file, but only what comes
+//! know it. Where `xtask.toml` says which images there are, or that contexts are elsewhere, these
+//! are the files of the contexts, and whatever may become a Dockerfile. Editors' scratch files can be in a context like any other file, but only what comes
 //! with them starts a round.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,9 +16,10 @@ use xtask_core::context::dockerignore::Dockerignore;
 use xtask_core::context::spec::ContextSpec;
 use xtask_core::context::tree_cache::TreeCache;
 use xtask_core::dockerfile::context_reads::ContextReads;
+use xtask_core::ids::ComponentId;
 use xtask_core::paths::{BUILD, CONFIG_FILE, SRC};
 use xtask_core::plan::graph::{Direction, Graph};
-use xtask_core::workspace::components::{Component, Workspace};
+use xtask_core::workspace::components::{Component, Image, Workspace};
 use xtask_core::workspace::config::Config;
 use xtask_core::workspace::inputs::is_never_input;
 
@@ -34,11 +35,11 @@ pub(crate) struct WatchFilter {
     ignored: BTreeMap<String, Vec<(PathBuf, Dockerignore)>>,
     /// What each Dockerfile reads, by its context.
     reads: Vec<(PathBuf, ContextReads)>,
-    /// The folders of a workspace whose `xtask.toml` says which images there are.
+    /// The folders of a workspace whose `xtask.toml` says where images or contexts are.
     configured: Option<Configured>,
 }
 
-/// The folders to watch in a workspace whose `xtask.toml` says which images there are.
+/// The folders to watch in a workspace whose `xtask.toml` says where images or contexts are.
 #[derive(Debug, Default)]
 struct Configured {
     /// The folders of components that hooks or other components read.
@@ -84,8 +85,14 @@ impl WatchFilter {
                 filter.ignored.insert(component.name.clone(), ignored);
             }
         }
-        if workspace.config.has_definitions() {
+        let is_elsewhere =
+            |(id, image): (ComponentId, &Image)| !image.is_within(&workspace.components[id].dir);
+        let has_definitions = workspace.config.has_definitions();
+        if has_definitions || workspace.images().any(is_elsewhere) {
             configured.searched = workspace.config.search_folders().map(PathBuf::from).collect();
+            if !has_definitions {
+                configured.whole.insert(SRC.into());
+            }
             configured.config = workspace.config.clone();
             filter.configured = Some(configured);
         }
