@@ -28,6 +28,8 @@ pub(crate) struct ChangeBatch {
     is_recheck: bool,
     /// The times of the first and the last change that belong together.
     window: Option<(Instant, Instant)>,
+    /// Since when git's lock is there.
+    locked_since: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +108,7 @@ impl ChangeBatch {
     /// Ends the collection: later changes do not belong to this group.
     pub(crate) fn close(&mut self) {
         self.window = None;
+        self.locked_since = None;
     }
 
     /// Removes and returns the changes that affect only these components, and were not caused by
@@ -123,10 +126,15 @@ impl ChangeBatch {
 
     /// Whether no file changed during the debounce period, or changes have been collected for too
     /// long.
-    pub(crate) fn is_complete(&self, root: &Path, debounce: Duration) -> bool {
+    pub(crate) fn is_complete(&mut self, root: &Path, debounce: Duration) -> bool {
         let Some((first, last)) = self.window else { return true };
-        if root.join(".git/index.lock").exists() && first.elapsed() < GIT_LOCK_TIMEOUT {
-            return false;
+        if root.join(".git/index.lock").exists() {
+            let now = Instant::now();
+            if self.locked_since.get_or_insert(now).elapsed() < GIT_LOCK_TIMEOUT {
+                // The last changes may still be on their way when git is done.
+                self.window = Some((now, last));
+                return false;
+            }
         }
         last.elapsed() >= debounce || first.elapsed() >= debounce * MAX_DEBOUNCES
     }
