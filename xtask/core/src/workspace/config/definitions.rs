@@ -11,7 +11,7 @@ use crate::image_reference;
 use crate::paths::{CONFIG_FILE, join};
 use crate::problem::{Problem, did_you_mean};
 use crate::workspace::config::pattern::{FLAVOR, Match, PathPattern, Search};
-use crate::workspace::config::reader::{Given, ImageTable, Position, Value};
+use crate::workspace::config::reader::{Given, ImageTable, Position, Value, list};
 use crate::workspace::config::template::{self, Words};
 use crate::workspace::strays;
 
@@ -67,7 +67,8 @@ pub(crate) fn define(tables: &[ImageTable], search: &Search<'_>, words: &Words<'
         if is_empty && !patterns.is_empty() {
             let at = patterns.first().map_or(tables[index].at, |(_, at)| *at);
             let found = strays::find_dockerfiles(search.root);
-            let text = first_pattern(&tables[index]).unwrap_or_default();
+            let first = list(&tables[index].values, "dockerfile").and_then(<[_]>::first);
+            let text = first.map_or("", |(text, _)| text);
             let mut hint = did_you_mean(text, found.iter().map(String::as_str));
             if hint.is_empty() {
                 let some = strays::name_a_few(&found);
@@ -78,19 +79,15 @@ pub(crate) fn define(tables: &[ImageTable], search: &Search<'_>, words: &Words<'
     }
     for (found, index) in most_literal(found, &mut definitions.problems) {
         let table = &tables[index];
-        match images_of(table, index, &found, words) {
-            Ok(images) => definitions.add(images, table),
-            Err(problem) => definitions.problems.push(problem),
-        }
+        definitions.add(images_of(table, index, &found, words), table);
     }
     let defined: BTreeSet<String> =
         definitions.images.iter().map(|image| image.name.clone()).collect();
     for (index, table) in tables.iter().enumerate() {
-        let is_literal = !table.key.contains(['*', '?', '{', '$']);
         let Some(Value::Text(context)) = table.values.get("context").map(|it| &it.value) else {
             continue;
         };
-        let is_definition = is_literal && !defined.contains(&table.key);
+        let is_definition = table.is_literal() && !defined.contains(&table.key);
         if is_definition && !table.values.contains_key("dockerfile") {
             let dir = if context == "." { "" } else { context.trim_end_matches('/') };
             let found = Match {
@@ -99,18 +96,20 @@ pub(crate) fn define(tables: &[ImageTable], search: &Search<'_>, words: &Words<'
                 component_dir: None,
                 literal: 0,
             };
-            match images_of(table, index, &found, words) {
-                Ok(images) => definitions.add(images, table),
-                Err(problem) => definitions.problems.push(problem),
-            }
+            definitions.add(images_of(table, index, &found, words), table);
         }
     }
     definitions
 }
 
 impl Definitions {
-    /// Adds images; those that differ in their flavor only are one.
-    fn add(&mut self, images: Vec<Definition>, table: &ImageTable) {
+    /// Adds the images of one Dockerfile, or why it has none; those that differ in their flavor
+    /// only are one.
+    fn add(&mut self, images: Result<Vec<Definition>, Problem>, table: &ImageTable) {
+        let images = images.unwrap_or_else(|problem| {
+            self.problems.push(problem);
+            Vec::new()
+        });
         for image in images {
             let Some(other) = self.images.iter_mut().find(|other| other.name == image.name) else {
                 self.images.push(image);
@@ -140,17 +139,8 @@ impl Definitions {
     }
 }
 
-fn first_pattern(table: &ImageTable) -> Option<&str> {
-    match table.values.get("dockerfile")? {
-        Given { value: Value::List(list), .. } => list.first().map(|(text, _)| text.as_str()),
-        _ => None,
-    }
-}
-
 fn patterns(table: &ImageTable, problems: &mut Vec<Problem>) -> Option<Patterns> {
-    let Given { value: Value::List(list), .. } = table.values.get("dockerfile")? else {
-        return None;
-    };
+    let list = list(&table.values, "dockerfile")?;
     if table.key.contains('*') {
         let message =
             format!("'{}' has a '*', so it only adjusts images: name what it defines", table.key);

@@ -30,7 +30,7 @@ use definitions::as_name;
 pub(crate) use definitions::{Candidates, Definition, Definitions};
 use pattern::PathPattern;
 pub use reader::Position;
-use reader::{File, Given, ImageTable, Value, Values};
+use reader::{File, ImageTable, Values, list};
 use settings::{ImageSettings, Layers, SettingsReader, words_of};
 use template::Words;
 
@@ -271,8 +271,8 @@ impl Config {
 /// otherwise adjusts an image there.
 fn has_definitions(tables: &[ImageTable], root: &Path) -> bool {
     let has = |table: &ImageTable, key: &str| table.values.contains_key(key);
-    let is_literal = |table: &ImageTable| !table.key.contains(['*', '?', '{', '$']);
-    let mut with_context = tables.iter().filter(|table| is_literal(table) && has(table, "context"));
+    let mut with_context =
+        tables.iter().filter(|table| table.is_literal() && has(table, "context"));
     let names = |folder: &Path| {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
         entries.map(|entry| entry.path()).collect::<Vec<_>>()
@@ -281,13 +281,6 @@ fn has_definitions(tables: &[ImageTable], root: &Path) -> bool {
     let has_layout = || in_build().any(|it| it.extension().is_some_and(|it| it == "dockerfile"));
     tables.iter().any(|table| has(table, "dockerfile"))
         || with_context.next().is_some() && !has_layout()
-}
-
-fn list<'v>(values: &'v Values, key: &str) -> Option<&'v [(String, Position)]> {
-    match values.get(key) {
-        Some(Given { value: Value::List(list), .. }) => Some(list),
-        _ => None,
-    }
 }
 
 fn globs(values: &Values, key: &str, default: &[&str], problems: &mut Vec<Problem>) -> GlobSet {

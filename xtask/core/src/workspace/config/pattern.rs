@@ -115,21 +115,20 @@ impl PathPattern {
 
     /// The words that every match captures.
     pub(crate) fn captures(&self) -> Vec<&str> {
-        let captures = |segments: &'_ Vec<Segment>| {
+        let captures = self.alternatives.iter().map(|segments| {
             let tokens = segments.iter().flat_map(Segment::tokens);
-            let captures = tokens.filter_map(|token| match token {
-                Token::Capture(word) => Some(word.clone()),
+            let words = tokens.filter_map(|token| match token {
+                Token::Capture(word) => Some(word.as_str()),
                 Token::Literal(_) | Token::Any => None,
             });
-            captures.collect::<Vec<String>>()
-        };
-        let all: Vec<Vec<String>> = self.alternatives.iter().map(captures).collect();
-        let Some(first) = self.alternatives.first() else { return Vec::new() };
-        let words = first.iter().flat_map(Segment::tokens).filter_map(|token| match token {
-            Token::Capture(word) => Some(word.as_str()),
-            Token::Literal(_) | Token::Any => None,
+            words.collect::<Vec<&str>>()
         });
-        words.filter(|word| all.iter().all(|other| other.iter().any(|it| it == word))).collect()
+        captures
+            .reduce(|mut words, others| {
+                words.retain(|word| others.contains(word));
+                words
+            })
+            .unwrap_or_default()
     }
 
     /// The paths that match, sorted, each once.

@@ -73,6 +73,21 @@ pub(crate) struct ImageTable {
     pub(crate) values: Values,
 }
 
+impl ImageTable {
+    /// Whether its name is that of one image.
+    pub(crate) fn is_literal(&self) -> bool {
+        !self.key.contains(['*', '?', '{', '$'])
+    }
+}
+
+/// The items of a list, if it is given.
+pub(crate) fn list<'v>(values: &'v Values, key: &str) -> Option<&'v [(String, Position)]> {
+    match &values.get(key)?.value {
+        Value::List(list) => Some(list),
+        _ => None,
+    }
+}
+
 /// The whole file.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct File {
