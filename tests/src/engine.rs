@@ -149,6 +149,13 @@ pub fn image_tree(name: &str) -> BTreeMap<String, String> {
     archive_tree(&exported)
 }
 
+/// What is in an image as by [`image_tree`], but for the programs of the box, in `bin/`.
+pub fn image_files(name: &str) -> BTreeMap<String, String> {
+    let mut files = image_tree(name);
+    files.retain(|path, _| !path.starts_with("bin/"));
+    files
+}
+
 /// Everything in a tar archive, in the same way.
 ///
 /// # Panics

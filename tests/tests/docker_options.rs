@@ -1,7 +1,6 @@
 //! The options of `docker build`, on the command line and in `xtask.toml`: what they make is what
 //! the docker CLI makes with the same option.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
@@ -10,7 +9,7 @@ use std::process::Command;
 use std::thread;
 
 use tests::Workspace;
-use tests::engine::{cli_build, docker, image_config, image_tree};
+use tests::engine::{cli_build, docker, image_config, image_files, image_tree};
 
 const DOCKERFILE: &str = "FROM scratch AS one\nCOPY one /\nFROM scratch AS two\nCOPY two /\n";
 
@@ -26,15 +25,9 @@ fn is_as_by_the_cli(workspace: &Workspace, arguments: &[&str], options: &[&str])
         let (own, cli) = (workspace.own("tt-a"), workspace.own("tt-cli"));
         let dockerfile = workspace.own("build/tt-a.dockerfile");
         cli_build(&workspace.root().join("src/a"), &dockerfile, &cli, options);
-        assert_eq!(files(&own), files(&cli), "{builder} {options:?}");
+        assert_eq!(image_files(&own), image_files(&cli), "{builder} {options:?}");
         assert_eq!(image_config(&own), image_config(&cli), "{builder} {options:?}");
     }
-}
-
-fn files(image: &str) -> BTreeMap<String, String> {
-    let mut files = image_tree(image);
-    files.retain(|path, _| !path.starts_with("bin/"));
-    files
 }
 
 #[test]
@@ -80,7 +73,7 @@ fn a_network_and_hosts_are_those_of_the_cli() {
                 "two.example=10.0.0.2",
             ])
             .exits_with(0);
-        let files = files(&workspace.own("tt-a"));
+        let files = image_files(&workspace.own("tt-a"));
         let (hosts, net) = (&files["all"], &files["net"]);
         assert!(hosts.contains("10.0.0.1\tone.example"), "{builder}: {hosts}");
         assert!(hosts.contains("10.0.0.2\ttwo.example"), "{builder}: {hosts}");
@@ -137,7 +130,7 @@ fn a_secret_is_used_and_is_written_nowhere() {
     let variables = [("TOKEN".to_owned(), secret.to_owned())].into();
     let build = ["build", "-vv", "--timings", "--secret", "id=token,env=TOKEN"];
     let output = workspace.xtask_with(&variables, &build).exits_with(0);
-    assert!(files(&workspace.own("tt-a")).contains_key("seen"));
+    assert!(image_files(&workspace.own("tt-a")).contains_key("seen"));
     assert!(!output.stderr.contains(secret) && !output.stdout.contains(secret));
     // Its value does not count, and what was built is what it is without the file, too.
     let other = [("TOKEN".to_owned(), "other".to_owned())].into();
@@ -195,7 +188,7 @@ fn an_agent_answers_over_the_session() {
     });
     let variables = [("SSH_AUTH_SOCK".to_owned(), socket.display().to_string())].into();
     let _ = workspace.xtask_with(&variables, &["build", "--ssh", "default"]).exits_with(0);
-    assert!(files(&workspace.own("tt-a")).contains_key("seen"));
+    assert!(image_files(&workspace.own("tt-a")).contains_key("seen"));
     let own = format!("default={}", socket.display());
     let again = workspace.xtask(&["build", "--ssh", &own]).exits_with(0);
     assert!(!again.stderr.contains(" built\n"), "{}", again.stderr);
@@ -214,7 +207,7 @@ fn the_file_says_the_same_as_the_options() {
     let variables = [("TOKEN".to_owned(), "bright-and-shiny".to_owned())].into();
     let _ = workspace.xtask_with(&variables, &["build"]).exits_with(0);
     assert_eq!(image_config(&workspace.own("tt-a"))["Labels"]["x"], "y");
-    assert!(files(&workspace.own("tt-a")).contains_key("seen"));
+    assert!(image_files(&workspace.own("tt-a")).contains_key("seen"));
 }
 
 fn git(workspace: &Workspace, arguments: &[&str]) -> String {
@@ -267,7 +260,7 @@ fn two_branches_have_images_of_their_own_names() {
         let output = workspace.xtask(&["build"]).exits_with(0);
         assert_eq!(output.built(), ["base", "web"], "{}", output.stderr);
         let name = branch.to_lowercase();
-        assert!(files(&workspace.own(&format!("tt-{name}-web"))).contains_key("web"));
+        assert!(image_files(&workspace.own(&format!("tt-{name}-web"))).contains_key("web"));
     }
     let again = workspace.xtask(&["build"]).exits_with(0);
     assert!(!again.stderr.contains(" built\n"), "{}", again.stderr);
@@ -280,7 +273,7 @@ fn an_arg_of_a_base_s_trigger_counts() {
     let build = |value: &str| {
         let output = workspace.xtask(&["build", "--build-arg", value]).exits_with(0);
         let built = output.stderr.contains("image tt-b built");
-        (built, files(&workspace.own("tt-b"))["x"].clone())
+        (built, image_files(&workspace.own("tt-b"))["x"].clone())
     };
     assert!(build("X=1").1.ends_with("1\n"));
     let (is_built, x) = build("X=2");

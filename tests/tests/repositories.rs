@@ -4,10 +4,8 @@
 //! The shapes are those of public repositories: where their Dockerfiles lie, how their images
 //! are named, and what the Dockerfiles use.
 
-use std::collections::BTreeMap;
-
 use tests::Workspace;
-use tests::engine::{cli_build, image_config, image_tree};
+use tests::engine::{cli_build, image_config, image_files};
 
 /// An image, and how the docker CLI builds it: its context, Dockerfile and build args.
 type Expected<'a> = (&'a str, &'a str, &'a str, &'a [&'a str]);
@@ -26,17 +24,10 @@ fn is_built_as_by_the_cli(workspace: &Workspace, expected: &[Expected<'_>]) {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let dockerfile = in_root(dockerfile);
         cli_build(&in_root(context), dockerfile.to_str().expect("UTF-8"), &cli, &args);
-        assert_eq!(files(&image), files(&cli), "{image}");
+        assert_eq!(image_files(&image), image_files(&cli), "{image}");
         assert_eq!(image_config(&image), image_config(&cli), "{image}");
     }
     assert_eq!(built(workspace), [""; 0]);
-}
-
-/// What is in an image, but for the programs of the box.
-fn files(image: &str) -> BTreeMap<String, String> {
-    let mut files = image_tree(image);
-    files.retain(|path, _| !path.starts_with("bin/"));
-    files
 }
 
 /// The images that a build makes, sorted.
@@ -311,7 +302,7 @@ fn a_matrix_of_versions_and_a_base_by_an_arg_of_args() {
         let context = workspace.root().join("alpine");
         cli_build(&context, "Dockerfile", &cli, &[&arg, &label(version)]);
         let own = workspace.own(&format!("tt-base:{version}"));
-        assert_eq!(files(&own), files(&cli));
+        assert_eq!(image_files(&own), image_files(&cli));
         assert_eq!(image_config(&own), image_config(&cli));
         let python = workspace.own(&format!("tt-python:3.13-alpine{version}"));
         let environment = image_config(&python)["Env"].to_string();
@@ -500,7 +491,7 @@ fn a_hook_that_need_not_run_hides_no_change_of_a_context_elsewhere() {
     assert_eq!(built(&workspace), [""; 0]);
     workspace.write("shared/f", "2");
     assert_eq!(built(&workspace), ["tt-a"]);
-    assert!(files(&workspace.own("tt-a"))["f"].ends_with('2'));
+    assert!(image_files(&workspace.own("tt-a"))["f"].ends_with('2'));
 }
 
 #[test]
@@ -540,7 +531,7 @@ fn two_targets_of_one_dockerfile_are_two_images() {
         .file("context/two", "2");
     assert_eq!(built(&workspace), ["tt-base", "tt-notebooks"]);
     assert_eq!(built(&workspace), [""; 0]);
-    assert!(!files(&workspace.own("tt-base")).contains_key("two"));
+    assert!(!image_files(&workspace.own("tt-base")).contains_key("two"));
     workspace.write("context/two", "edited");
     assert_eq!(built(&workspace), ["tt-notebooks"]);
     workspace.write("context/one", "edited");
