@@ -325,3 +325,101 @@ fn the_layout_of_src_is_one_table() {
     let _ = fs::remove_file(workspace.root().join("xtask.toml"));
     assert!(!build(&[]).stderr.contains(" built\n"));
 }
+
+const OPTIONS: &str = r#"registry = "r.example/x"
+network = "none"
+
+[image."tt-{app}"]
+dockerfile = "{app}/Dockerfile"
+
+[image.tt-web]
+target = "base"
+args.VERSION = "2"
+"#;
+
+#[test]
+fn options_go_before_set_before_the_environment_before_the_file() {
+    let workspace = configured(OPTIONS)
+        .env("XTASK_REGISTRY", "env.example/x")
+        .env("XTASK_PLATFORMS", "linux/amd64");
+    let of_file = workspace.xtask(&["config", "--set", "image.tt-web.args.VERSION=a=b c"]);
+    expect![[r#"
+        tt-web (component web)
+          dockerfile    web/Dockerfile
+          context       web
+          target        base                                  xtask.toml:8
+          network       none                                  xtask.toml:2
+          platforms     linux/amd64                           XTASK_PLATFORMS
+          tags          env.example/x/tt-web:{tag}
+          args.VERSION  a=b c                                 --set
+    "#]]
+    .assert_eq(&of_file.exits_with(0).stdout);
+    let set = [
+        "config",
+        "--set=registry=set.example",
+        "--set=image.tt-*.platforms=linux/arm64",
+        "--set=image.tt-web.labels.com.example.target={app}-{commit}",
+        "--set=image.\"tt-web\".secrets=id=token,env=TOKEN",
+        "--set=network=host",
+        "--build-arg=VERSION=3",
+    ];
+    expect![[r#"
+        tt-web (component web)
+          dockerfile                 web/Dockerfile
+          context                    web
+          target                     base                                xtask.toml:8
+          network                    host                                --set
+          labels.com.example.target  web-{commit}                        --set
+          platforms                  linux/arm64                         --set
+          secrets                    id=token,env=TOKEN                  --set
+          tags                       set.example/tt-web:{tag}
+          args.VERSION               3                                   --build-arg
+    "#]]
+    .assert_eq(&workspace.xtask(&set).exits_with(0).stdout);
+}
+
+#[test]
+fn what_set_gets_wrong_is_said_and_nothing_is_built() {
+    let workspace = configured(OPTIONS);
+    let wrong = workspace.xtask(&[
+        "build",
+        "-n",
+        "--set=image.tt-web.tagret=base",
+        "--set=web",
+        "--set=image.tt-wbe.target=base",
+        "--set=image.tt-web.dockerfile=a",
+        "--set=image.tt-web.platforms=[1",
+        "--set=flavor=k8s",
+    ]);
+    expect![[r#"
+        error: --set: 'dockerfile' cannot be set by an option: write it in xtask.toml
+        --set: 'web': expected KEY=VALUE or image.NAME.KEY=VALUE, with a key of xtask.toml
+        --set: unclosed array, expected `]`
+        --set: unknown key 'flavor' (did you mean 'flavors'?)
+        --set: unknown key 'tagret' (did you mean 'target'?)
+    "#]]
+    .assert_eq(wrong.exits_with(2).error());
+    let unknown = workspace.xtask(&["build", "-n", "--set=image.tt-wbe.target=base"]);
+    expect![[r#"
+        error: --set: no image 'tt-wbe' (did you mean 'tt-web'?)
+    "#]]
+    .assert_eq(unknown.exits_with(2).error());
+}
+
+#[test]
+fn the_flavor_and_options_without_a_file_come_from_the_environment_as_well() {
+    let workspace = Workspace::new()
+        .file("src/web/build/tt-web.k8s.dockerfile", "FROM scratch\nCOPY f /\n")
+        .file("src/web/build/tt-web.yarn.dockerfile", "FROM scratch AS a\nCOPY f /\nFROM a\n")
+        .file("src/web/f", "1")
+        .env("XTASK_FLAVOR", "yarn");
+    let output = workspace.xtask(&["config", "--set", "image.tt-web.target=a"]).exits_with(0);
+    expect![[r#"
+        tt-web (component web)
+          dockerfile  src/web/build/tt-web.yarn.dockerfile
+          context     src/web
+          target      a                                               --set
+          tags        {registry}/tt-web:{tag}
+    "#]]
+    .assert_eq(&output.stdout);
+}

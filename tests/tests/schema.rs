@@ -82,7 +82,10 @@ fn every_event_is_as_its_schema_says() {
     let states: Vec<&Value> = events.iter().filter_map(|event| event.get("state")).collect();
     assert!(states.contains(&&"built".into()) && states.contains(&&"not_run".into()));
     workspace.write("src/a/f", "2");
-    let changed = workspace.xtask(&[&["build", "-s", "a"][..], &JSON].concat()).exits_with(0);
+    let name = workspace.own("tt-a:other");
+    let build = ["build", "-s", "a", "--tag", &name];
+    let changed = workspace.xtask(&[&build[..], &JSON].concat()).exits_with(0);
+    assert_eq!(checker.only(&changed, "tagged")["reference"], "tt-a:other");
     let stale = checker.only(&changed, "image_stale");
     assert_eq!(stale["reasons"][0]["kind"], "changed", "{stale}");
     assert_eq!(stale["reasons"][0]["changes"][0]["name"], "src/a/f", "{stale}");

@@ -193,6 +193,13 @@ pub enum Event {
     },
     /// The round is over, and the temporary folders are removed.
     RoundFinished(Summary),
+    /// An image has another name.
+    Tagged {
+        /// The image's name.
+        image: String,
+        /// The whole reference.
+        reference: String,
+    },
     /// An image is pushed.
     PushStarted {
         /// The whole reference.

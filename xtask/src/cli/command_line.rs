@@ -20,6 +20,7 @@ use crate::cli::shared_args::{
 };
 use crate::cli::watch::WatchArgs;
 use crate::commands::build::BuildOptions;
+use crate::commands::build_results::{ResultOptions, check_tag};
 use crate::commands::clean::CleanOptions;
 use crate::commands::config::ConfigOptions;
 use crate::commands::context::ContextOptions;
@@ -332,6 +333,18 @@ pub(crate) struct BuildArgs {
     #[arg(long)]
     no_cache: bool,
 
+    /// Name for the selected images, in addition to their own; {image} stands for the image's
+    #[arg(short, long = "tag", value_name = "REFERENCE", conflicts_with = "dry_run", value_parser = check_tag)]
+    tags: Vec<String>,
+
+    /// Push the selected images once they are built: under their --tag, or as 'push' does
+    #[arg(long, conflicts_with = "dry_run")]
+    push: bool,
+
+    /// Write the selected images' IDs and names to a file, as JSON
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
+    metadata_file: Option<PathBuf>,
+
     /// Always check registries for newer external base images
     #[arg(long)]
     pull: bool,
@@ -363,6 +376,12 @@ impl From<BuildArgs> for BuildOptions {
                 pull: args.pull,
                 jobs: args.jobs.map(usize::from),
                 keep_going: args.keep_going,
+            },
+            results: ResultOptions {
+                tags: args.tags,
+                push: args.push,
+                retry_for: Duration::from_secs(DEFAULT_RETRY),
+                metadata_file: args.metadata_file,
             },
             dry_run: args.dry_run,
             exit_code: args.exit_code,

@@ -4,7 +4,8 @@ use std::env;
 
 use clap::Args;
 use xtask_core::workspace::config::mounts::{Agent, Secret, SecretSource};
-use xtask_core::workspace::config::settings::{Overrides, check_platform};
+use xtask_core::workspace::config::overrides::Overrides;
+use xtask_core::workspace::config::settings::check_platform;
 
 use crate::ui::reproduce;
 
@@ -78,21 +79,18 @@ fn agent(text: &str) -> Result<String, String> {
 impl ImageArgs {
     /// The same for the components and images that are named; all if none is.
     pub(crate) fn overrides(&self, words: Vec<String>) -> Overrides {
-        let labels = self.labels.iter().map(|label| {
-            let (name, value) = label.split_once('=').unwrap_or((label, ""));
-            (name.to_owned(), value.to_owned())
-        });
-        Overrides {
-            words,
-            target: self.target.clone(),
-            network: self.network.clone(),
-            platforms: self.platforms.clone(),
-            labels: labels.collect(),
-            extra_hosts: self.hosts.iter().cloned().collect(),
-            secrets: self.secrets.clone(),
-            ssh: self.ssh.clone(),
-            cache_from: self.cache_from.clone(),
-        }
+        let labels = self.labels.iter().map(|it| it.split_once('=').unwrap_or((it, "")));
+        let hosts = self.hosts.iter().map(|(host, address)| (host.as_str(), address.as_str()));
+        let mut overrides = Overrides::of(words);
+        overrides.text("target", "--target", self.target.as_deref());
+        overrides.text("network", "--network", self.network.as_deref());
+        overrides.table("labels", "--label", labels);
+        overrides.table("extra-hosts", "--add-host", hosts);
+        overrides.list("platforms", "--platform", &self.platforms);
+        overrides.list("secrets", "--secret", &self.secrets);
+        overrides.list("ssh", "--ssh", &self.ssh);
+        overrides.list("cache-from", "--cache-from", &self.cache_from);
+        overrides
     }
 
     pub(crate) fn reproduce(&self, options: &mut reproduce::Options) {

@@ -8,7 +8,7 @@ use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 use xtask_core::workspace::components::WorkspaceOptions;
 use xtask_core::workspace::config::Facts;
-use xtask_core::workspace::config::settings::Overrides;
+use xtask_core::workspace::config::overrides::Overrides;
 
 use crate::cli::candidates;
 use crate::ui::reproduce;
@@ -96,12 +96,16 @@ pub(crate) struct DockerfileArgs {
     build_args: Vec<BuildArg>,
 
     /// Flavor to build: prefer NAME.FLAVOR.dockerfile if an image has several Dockerfiles
-    #[arg(long)]
+    #[arg(long, env = "XTASK_FLAVOR")]
     pub(crate) flavor: Option<String>,
 
     /// Send the whole context, including files that no instruction reads
     #[arg(long)]
     pub(crate) whole_context: bool,
+
+    /// Set a key of xtask.toml, such as registry=HOST/PATH or image.NAME.target=STAGE
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
 }
 
 /// A `--build-arg`.
@@ -150,7 +154,11 @@ impl DockerfileArgs {
             whole_context: self.whole_context,
             tag: env::var(TAG).ok(),
             overrides: Overrides::default(),
-            facts: Facts { environment: env::vars_os().filter_map(utf8).collect(), branch: None },
+            facts: Facts {
+                environment: env::vars_os().filter_map(utf8).collect(),
+                branch: None,
+                set: self.set.clone(),
+            },
         }
     }
 
@@ -160,6 +168,9 @@ impl DockerfileArgs {
             options.value("--build-arg", Some(&arg.given));
         }
         options.flag("--whole-context", self.whole_context);
+        for assignment in &self.set {
+            options.value("--set", Some(assignment));
+        }
     }
 }
 

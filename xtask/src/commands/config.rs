@@ -4,7 +4,7 @@ use xtask_core::name_pattern::select;
 use xtask_core::problem::{Problem, Problems, did_you_mean};
 use xtask_core::staleness::fingerprint::may_be_secret;
 use xtask_core::workspace::components::{Component, Image, WorkspaceOptions};
-use xtask_core::workspace::config::settings::Origin;
+use xtask_core::workspace::config::origin::Origin;
 
 use crate::build::prepare::read_workspace;
 use crate::command_context::CommandContext;
@@ -115,7 +115,7 @@ fn describe(component: &Component, image: &Image, options: &ConfigOptions) -> Im
     for (name, value) in image.build_args.iter().filter(|(name, _)| image.args.contains(name)) {
         let source = match given.args.get(name) {
             Some(arg) if !options.reading.build_args.contains_key(name) => arg.at,
-            _ => Origin::CommandLine,
+            _ => Origin::Option("--build-arg"),
         };
         let value = (!may_be_secret(name)).then(|| value.clone());
         settings.push(Setting { key: format!("args.{name}"), value, source });

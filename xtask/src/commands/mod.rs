@@ -1,6 +1,7 @@
 //! What a user can ask for, each a short story told in calls to the layers below.
 
 pub mod build;
+pub(crate) mod build_results;
 pub(crate) mod clean;
 pub(crate) mod config;
 pub mod context;

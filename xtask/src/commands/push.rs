@@ -71,7 +71,7 @@ pub(crate) async fn run(options: &PushOptions, ctx: &CommandContext) -> Result<(
         }
     }
     let pushing = push_all(&requests, registry, &engine, options.retry_for, ctx);
-    ctx.unless_interrupted(Box::pin(pushing)).await
+    ctx.unless_interrupted(Box::pin(pushing)).await.map(drop)
 }
 
 /// What is pushed where; an image that was asked for by name must be pushed somewhere.
@@ -190,13 +190,14 @@ async fn find_stale(
     Ok(problems.collect::<Vec<_>>())
 }
 
-async fn push_all(
+/// Pushes images, and returns the digest of each reference.
+pub(crate) async fn push_all(
     requests: &[PushRequest],
     registry: Option<&RegistryConfig>,
     engine: &DockerEngine,
     retry_for: Duration,
     ctx: &CommandContext,
-) -> Result<(), CommandError> {
+) -> Result<BTreeMap<String, String>, CommandError> {
     let domains = domains_of(requests.iter().map(|request| request.repository.as_str()));
     let logins = engine.credentials(domains, registry).await;
     let pushes = requests.iter().map(|request| async {
@@ -205,12 +206,12 @@ async fn push_all(
         if !matches!(result, Err(EngineError::Interrupted)) {
             ctx.events.send(report(request, &result));
         }
-        result.is_ok()
+        result.ok().map(|digest| (request.reference(), digest))
     });
-    let succeeded: Vec<bool> =
+    let pushed: Vec<Option<(String, String)>> =
         stream::iter(pushes).buffer_unordered(PARALLEL_PUSHES).collect().await;
-    match succeeded.iter().filter(|succeeded| !**succeeded).count() {
-        0 => Ok(()),
+    match pushed.iter().filter(|pushed| pushed.is_none()).count() {
+        0 => Ok(pushed.into_iter().flatten().collect()),
         failed => Err(CommandError::NotPushed { failed, total: requests.len() }),
     }
 }

@@ -58,18 +58,23 @@ impl<'a> PushReferences<'a> {
     /// The requests to push an image, one for each reference.
     pub(crate) fn of(&self, image: &Image) -> Result<Vec<PushRequest>, Problem> {
         let references = image.settings.push_references(&image.name).into_iter();
-        let requests = references.map(|reference| {
-            let text = self.fill_in(image, &reference.value)?;
-            let problem = |error| {
-                let message = format!("'{text}', to which '{}' is pushed: {error}", image.name);
-                Problem::of_request(message)
-            };
-            image_reference::check(&text).map_err(problem)?;
-            let (repository, tag) = image_reference::repository_and_tag(&text);
-            let (repository, tag) = (repository.to_owned(), tag.to_owned());
-            Ok(PushRequest { image: image.name.clone(), repository, tag })
-        });
-        requests.collect()
+        references.map(|reference| self.request(image, &reference.value)).collect()
+    }
+
+    /// The request for a reference of the command line, which may have `{image}` in it.
+    pub(crate) fn given(&self, image: &Image, reference: &str) -> Result<PushRequest, Problem> {
+        self.request(image, &reference.replace("{image}", &image.name))
+    }
+
+    fn request(&self, image: &Image, reference: &str) -> Result<PushRequest, Problem> {
+        let text = self.fill_in(image, reference)?;
+        image_reference::check(&text).map_err(|error| {
+            let message = format!("'{text}', to which '{}' is pushed: {error}", image.name);
+            Problem::of_request(message)
+        })?;
+        let (repository, tag) = image_reference::repository_and_tag(&text);
+        let (repository, tag) = (repository.to_owned(), tag.to_owned());
+        Ok(PushRequest { image: image.name.clone(), repository, tag })
     }
 
     /// Puts the words in that only a push knows.

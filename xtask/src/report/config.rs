@@ -2,10 +2,9 @@
 
 use serde_json::{Value, json};
 use xtask_core::escape;
-use xtask_core::paths::CONFIG_FILE;
-use xtask_core::workspace::config::settings::Origin;
+use xtask_core::workspace::config::origin::Origin;
 
-use crate::commands::config::{ImageConfig, Setting};
+use crate::commands::config::ImageConfig;
 use crate::event::VERSION;
 use crate::report::table;
 
@@ -23,19 +22,11 @@ pub(crate) fn lines(images: &[ImageConfig]) -> Vec<String> {
         let rows = settings.iter().map(|setting| {
             let value = setting.value.as_deref().unwrap_or(HIDDEN);
             let key = format!("  {}", escape::line(&setting.key));
-            [key, escape::line(value).into_owned(), source(setting)]
+            [key, escape::line(value).into_owned(), setting.source.to_string()]
         });
         lines.extend(table::align(&rows.collect::<Vec<_>>()));
     }
     lines
-}
-
-fn source(setting: &Setting) -> String {
-    match setting.source {
-        Origin::Default => String::new(),
-        Origin::CommandLine => "command line".to_owned(),
-        Origin::File(at) => format!("{CONFIG_FILE}:{}", at.line),
-    }
 }
 
 /// The JSON document.
@@ -48,7 +39,8 @@ fn image(config: &ImageConfig) -> Value {
     let settings = config.settings.iter().map(|setting| {
         let (source, line) = match setting.source {
             Origin::Default => ("default", None),
-            Origin::CommandLine => ("command_line", None),
+            Origin::Option(_) => ("command_line", None),
+            Origin::Environment(_) => ("environment", None),
             Origin::File(at) => ("file", Some(at.line)),
         };
         json!({ "key": setting.key, "value": setting.value, "source": source, "line": line })

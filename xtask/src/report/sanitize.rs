@@ -30,6 +30,10 @@ pub(crate) fn clean(event: &mut Event) {
             name(component);
             name(other);
         }
+        Event::Tagged { image, reference } => {
+            name(image);
+            name(reference);
+        }
         Event::WaitingForLock { holder: other }
         | Event::WaitingFor { what: other }
         | Event::PushStarted { reference: other }

@@ -140,6 +140,10 @@ impl Plain {
                 let text = text::changes(paths, components);
                 self.titled("changed", &bold(Style::new().cyan()), text)
             }
+            Event::Tagged { image, reference } => {
+                let text = format!("{image} as {reference}");
+                self.titled("tagged", &bold(Style::new().green()), text)
+            }
             Event::PushStarted { reference } => {
                 self.titled("pushing", &bold(Style::new().cyan()), reference)
             }

@@ -25,6 +25,7 @@ use crate::regular_file;
 use crate::workspace::components::{
     Component, DeclaredDependency, Image, Workspace, WorkspaceOptions, stray_dockerfile,
 };
+use crate::workspace::config::origin::Origin;
 use crate::workspace::config::settings::{ImageSettings, Sourced};
 use crate::workspace::config::{Candidates, Config, Definition};
 use crate::workspace::hook_script;
@@ -49,6 +50,7 @@ impl Workspace {
         let (root, components, warnings) = (root.to_owned(), read.components, read.warnings);
         let mut workspace = Self { root, config, components, warnings };
         workspace.report_duplicate_images();
+        problems.extend(workspace.duplicate_tags());
         workspace.warn_of_undeclared(&options.build_args);
         workspace
     }
@@ -73,6 +75,28 @@ impl Workspace {
             })
             .collect();
         self.warnings.extend(warnings);
+    }
+
+    /// References that `xtask.toml` gives to several images, of which only one could have them.
+    fn duplicate_tags(&self) -> Vec<Problem> {
+        let mut first: BTreeMap<String, &Image> = BTreeMap::new();
+        let mut problems = Vec::new();
+        for (_, image) in self.images() {
+            let given = image.settings.push_references(&image.name).into_iter();
+            for tag in given.filter(|tag| tag.at != Origin::Default) {
+                let other = *first.entry(tag.value.clone()).or_insert(image);
+                if other.name != image.name {
+                    let (one, two) = (&other.name, &image.name);
+                    let message = format!(
+                        "'tags': images '{one}' and '{two}' are both {}: write {{image}} where \
+                         they differ",
+                        escape::line(&tag.value)
+                    );
+                    problems.push(tag.at.problem(message));
+                }
+            }
+        }
+        problems
     }
 
     fn report_duplicate_images(&mut self) {
@@ -376,9 +400,9 @@ impl<'a> Reader<'a> {
             ));
         }
         let (root, config) = (self.root, self.config);
-        let mut settings =
-            config.settings(root, &definition, component, &dockerfile, &mut self.problems);
-        settings.override_with(&self.options.overrides, component, &definition.name);
+        let (overrides, problems) = (&self.options.overrides, &mut self.problems);
+        let settings =
+            config.settings(root, &definition, component, &dockerfile, overrides, problems);
         let args = settings.args.iter().map(|(name, arg)| (name.clone(), arg.value.clone()));
         let mut build_args: BTreeMap<String, String> = args.collect();
         build_args.extend(self.options.build_args.clone());

@@ -9,7 +9,7 @@ use crate::ids::ComponentId;
 use crate::name_pattern::select;
 use crate::problem::{Problem, Problems};
 use crate::workspace::components::Workspace;
-use crate::workspace::config::Position;
+use crate::workspace::config::origin::Origin;
 
 /// The group that is built if nothing is named.
 const DEFAULT_GROUP: &str = "default";
@@ -60,7 +60,7 @@ impl Workspace {
     /// One problem for each member of a group that selects nothing.
     pub fn group_problems(&self) -> Vec<Problem> {
         let members = self.config.group_members();
-        let check = |(group, member, at): (&str, &str, Position)| {
+        let check = |(group, member, at): (&str, &str, Origin)| {
             let mut seen = BTreeSet::from([group]);
             let found = self.find_in_group(member, &mut vec![group], &mut seen);
             found.err().map(|problem| at.problem(format!("in group '{group}': {problem}")))

@@ -8,10 +8,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::image_reference;
-use crate::paths::{CONFIG_FILE, join};
+use crate::paths::join;
 use crate::problem::{Problem, did_you_mean};
+use crate::workspace::config::origin::Origin;
 use crate::workspace::config::pattern::{FLAVOR, Match, PathPattern, Search};
-use crate::workspace::config::reader::{Given, ImageTable, Position, Value, list};
+use crate::workspace::config::reader::{Given, ImageTable, Value, list};
 use crate::workspace::config::template::{self, Words};
 use crate::workspace::strays;
 
@@ -47,7 +48,7 @@ pub(crate) struct Definitions {
 }
 
 /// The patterns of a table, each with its place.
-type Patterns = Vec<(PathPattern, Position)>;
+type Patterns = Vec<(PathPattern, Origin)>;
 
 /// Finds the images that tables define. `words` has those that names can use.
 pub(crate) fn define(tables: &[ImageTable], search: &Search<'_>, words: &Words<'_>) -> Definitions {
@@ -169,10 +170,10 @@ fn patterns(table: &ImageTable, problems: &mut Vec<Problem>) -> Option<Patterns>
 /// Each file with the table that names it most literally. Tables that name it in full are meant to
 /// make several images of it.
 fn most_literal(
-    found: Vec<(Match, usize, Position)>,
+    found: Vec<(Match, usize, Origin)>,
     problems: &mut Vec<Problem>,
 ) -> Vec<(Match, usize)> {
-    let mut by_path: BTreeMap<String, Vec<(Match, usize, Position)>> = BTreeMap::new();
+    let mut by_path: BTreeMap<String, Vec<(Match, usize, Origin)>> = BTreeMap::new();
     for (one, table, at) in found {
         by_path.entry(one.path.clone()).or_default().push((one, table, at));
     }
@@ -183,9 +184,9 @@ fn most_literal(
         let is_in_full = most == path.replace('/', "").chars().count();
         let mut others = found.iter().skip(1).filter(|(_, table, _)| *table != found[0].1);
         if let Some((.., at)) = others.next().filter(|_| !is_in_full) {
-            let first = found[0].2.line;
+            let first = found[0].2;
             let message = format!(
-                "{path} is found by this pattern and by the one in {CONFIG_FILE}:{first}: make one \
+                "{path} is found by this pattern and by the one in {first}: make one \
                  more literal"
             );
             problems.push(at.problem(message));

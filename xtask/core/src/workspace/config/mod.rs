@@ -7,7 +7,10 @@
 
 mod definitions;
 pub mod keys;
+mod layers;
 pub mod mounts;
+pub mod origin;
+pub mod overrides;
 mod pattern;
 mod reader;
 pub mod schema;
@@ -21,6 +24,7 @@ use std::path::Path;
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
+use crate::escape;
 use crate::image_reference;
 use crate::paths::{BUILD, CONFIG_FILE, SRC, join};
 use crate::problem::{Problem, Problems};
@@ -28,10 +32,12 @@ use crate::regular_file;
 
 use definitions::as_name;
 pub(crate) use definitions::{Candidates, Definition, Definitions};
+use layers::Layers;
+use origin::Origin;
+use overrides::Overrides;
 use pattern::PathPattern;
-pub use reader::Position;
 use reader::{File, ImageTable, Values, list};
-use settings::{ImageSettings, Layers, SettingsReader, words_of};
+use settings::{ImageSettings, SettingsReader, words_of};
 use template::Words;
 
 /// The flavors that are known without a configuration.
@@ -47,12 +53,18 @@ pub struct Facts {
     pub environment: BTreeMap<String, String>,
     /// The branch that is checked out, if the file mentions it.
     pub branch: Option<String>,
+    /// What `--set` says, as `[image.NAME.]KEY=VALUE`.
+    pub set: Vec<String>,
 }
 
 /// The configuration of a workspace.
 #[derive(Clone, Debug)]
 pub struct Config {
     file: File,
+    /// The tables that go before those of the file.
+    assigned: Vec<ImageTable>,
+    /// The patterns of Dockerfiles in all tables.
+    patterns: Vec<PathPattern>,
     /// Whether there is a file.
     pub exists: bool,
     /// Where images are pushed to; the first is `{registry}`.
@@ -71,6 +83,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             file: File::default(),
+            assigned: Vec::new(),
+            patterns: Vec::new(),
             exists: false,
             registries: Vec::new(),
             flavors: FLAVORS.map(str::to_owned).into(),
@@ -91,10 +105,8 @@ impl Config {
     pub fn read(root: &Path, facts: Facts) -> Result<Self, Problems> {
         let path = root.join(CONFIG_FILE);
         let text = match regular_file::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => {
-                return Ok(Self { facts, ..Self::default() });
-            }
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => None,
             Err(error) => {
                 let message = regular_file::explain(&path, &error);
                 return Err(Problem::of_file(CONFIG_FILE, message).into());
@@ -102,9 +114,10 @@ impl Config {
         };
         let folder = root.canonicalize().ok();
         let folder = folder.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
-        let config = Self::parse(&text, facts)?;
+        let config = Self::parse(text.as_deref().unwrap_or_default(), facts)?;
         let has_definitions = has_definitions(&config.file.tables, root);
-        Ok(Self { worktree: folder.map(as_name), has_definitions, ..config })
+        let exists = text.is_some();
+        Ok(Self { worktree: folder.map(as_name), has_definitions, exists, ..config })
     }
 
     /// Whether the file of a workspace has a word in it.
@@ -115,14 +128,13 @@ impl Config {
 
     /// Parses the text of the file.
     fn parse(text: &str, facts: Facts) -> Result<Self, Problems> {
-        let file = match reader::read(text) {
-            Ok(file) => file,
-            Err(problems) => {
-                Problems::check(problems)?;
-                File::default()
-            }
-        };
         let mut problems = Vec::new();
+        let mut file = reader::read(text).unwrap_or_else(|found| {
+            problems = found;
+            File::default()
+        });
+        let variable = |name: &str| facts.environment.get(name);
+        let assigned = overrides::assign(&mut file, variable, &facts.set, &mut problems);
         let words = Words { environment: Some(&facts.environment), ..Words::default() };
         let mut registries = Vec::new();
         for (text, at) in list(&file.top, "registry").unwrap_or_default() {
@@ -143,17 +155,18 @@ impl Config {
         let exclude = globs(&file.top, "exclude", &EXCLUDE, &mut problems);
         let external = globs(&file.top, "external", &[], &mut problems);
         Problems::check(problems)?;
-        let (exists, has_definitions, worktree) = (true, false, None);
+        let lists = file.tables.iter().filter_map(|table| list(&table.values, "dockerfile"));
+        let patterns = lists.flatten().filter_map(|(text, _)| PathPattern::parse(text).ok());
         Ok(Self {
+            patterns: patterns.collect(),
             file,
-            exists,
+            assigned,
             registries,
             flavors,
             exclude,
             external,
             facts,
-            has_definitions,
-            worktree,
+            ..Self::default()
         })
     }
 
@@ -171,12 +184,12 @@ impl Config {
     /// Whether a path can be that of a Dockerfile, or of a folder that holds one.
     pub fn may_define(&self, path: &Path, is_dir: bool) -> bool {
         !self.exclude.is_match(path)
-            && self.patterns().any(|it| it.may_find(path, is_dir, &self.flavors))
+            && self.patterns.iter().any(|it| it.may_find(path, is_dir, &self.flavors))
     }
 
     /// The folders in which Dockerfiles are looked for, relative to the root.
     pub fn search_folders(&self) -> impl Iterator<Item = String> {
-        self.patterns().map(|pattern| pattern.base())
+        self.patterns.iter().map(PathPattern::base)
     }
 
     /// The folder in which a table would find the Dockerfile of a new image.
@@ -190,12 +203,6 @@ impl Config {
             .map(|above| join(above, name))
     }
 
-    fn patterns(&self) -> impl Iterator<Item = PathPattern> {
-        let tables = self.file.tables.iter();
-        let lists = tables.filter_map(|table| list(&table.values, "dockerfile")).flatten();
-        lists.filter_map(|(text, _)| PathPattern::parse(text).ok())
-    }
-
     /// What holds for an image, of which a table or the layout of `src/` says that it exists.
     pub(crate) fn settings(
         &self,
@@ -203,12 +210,18 @@ impl Config {
         image: &Definition,
         component: &str,
         dockerfile: &str,
+        overrides: &Overrides,
         problems: &mut Vec<Problem>,
     ) -> ImageSettings {
-        if !self.exists {
+        let (name, top) = (image.name.as_str(), &self.file.top);
+        let mut layers = Layers::of_file(name, image.table, top, &self.file.tables);
+        layers.add_assigned(name, &self.assigned);
+        if let Some(options) = overrides.about(component, name) {
+            layers.add_options(options);
+        }
+        if layers.is_empty() {
             return ImageSettings::default();
         }
-        let layers = Layers::of(&image.name, image.table, &self.file.top, &self.file.tables);
         let words = words_of(&self.words(), image, component, dockerfile);
         SettingsReader { root, layers, words: &words, problems }.read()
     }
@@ -218,7 +231,14 @@ impl Config {
         &self,
         images: &(impl Iterator<Item = (&'d str, Option<usize>)> + Clone),
     ) -> Vec<Problem> {
-        settings::unused(&self.file.tables, images)
+        let assigned = self.assigned.iter().filter(|table| {
+            !images.clone().any(|(name, _)| table.key == name || table.is_glob_of(name))
+        });
+        let unknown = assigned.map(|table| {
+            let hint = reader::nearest(&table.key, images.clone().map(|(name, _)| name));
+            table.at.problem(format!("no image '{}'{hint}", escape::line(&table.key)))
+        });
+        settings::unused(&self.file.tables, images).into_iter().chain(unknown).collect()
     }
 
     /// Whether a reference is never one of the workspace's images.
@@ -240,7 +260,7 @@ impl Config {
     }
 
     /// The members of all groups: the group, the member, and its place.
-    pub(crate) fn group_members(&self) -> impl Iterator<Item = (&str, &str, Position)> {
+    pub(crate) fn group_members(&self) -> impl Iterator<Item = (&str, &str, Origin)> {
         self.file.groups.iter().flat_map(|(name, members)| {
             members.iter().map(move |(member, at)| (name.as_str(), member.as_str(), *at))
         })
@@ -286,8 +306,8 @@ fn has_definitions(tables: &[ImageTable], root: &Path) -> bool {
 fn globs(values: &Values, key: &str, default: &[&str], problems: &mut Vec<Problem>) -> GlobSet {
     let mut globs = GlobSetBuilder::new();
     let given = list(values, key);
-    let defaults = default.iter().map(|text| (*text, Position::default()));
-    let texts: Vec<(&str, Position)> = match given {
+    let defaults = default.iter().map(|text| (*text, Origin::Default));
+    let texts: Vec<(&str, Origin)> = match given {
         Some(given) => given.iter().map(|(text, at)| (text.as_str(), *at)).collect(),
         None => defaults.collect(),
     };

@@ -3,38 +3,22 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use globset::{Glob, GlobMatcher};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::escape;
-use crate::paths::CONFIG_FILE;
 use crate::problem::{Problem, did_you_mean, hint};
 use crate::workspace::config::keys::{KEYS, Key, Kind, OTHER_SPELLINGS, Place};
+use crate::workspace::config::origin::{Origin, Position};
 
 /// The most combinations of a matrix.
 const MOST_ROWS: usize = 1000;
 
-/// Where something stands in the file, starting at 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Position {
-    /// The line.
-    pub line: usize,
-    /// The column, in characters.
-    pub column: usize,
-}
-
-impl Position {
-    /// A problem at this place.
-    pub(crate) fn problem(self, message: impl std::fmt::Display) -> Problem {
-        let message = format!("column {}: {message}", self.column);
-        Problem::of_line(CONFIG_FILE, self.line, message)
-    }
-}
-
 /// The value of a key, and where the key stands.
 #[derive(Clone, Debug)]
 pub(crate) struct Given {
-    pub(crate) at: Position,
+    pub(crate) at: Origin,
     pub(crate) value: Value,
 }
 
@@ -42,7 +26,7 @@ pub(crate) struct Given {
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
     Text(String),
-    List(Vec<(String, Position)>),
+    List(Vec<(String, Origin)>),
     Map(BTreeMap<String, Entry>),
     /// The combinations of a matrix: the value of each axis.
     Rows(Vec<BTreeMap<String, String>>),
@@ -51,7 +35,7 @@ pub(crate) enum Value {
 /// The value of a name in a table.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    pub(crate) at: Position,
+    pub(crate) at: Origin,
     pub(crate) text: EntryText,
 }
 
@@ -69,19 +53,32 @@ pub(crate) type Values = BTreeMap<&'static str, Given>;
 #[derive(Clone, Debug)]
 pub(crate) struct ImageTable {
     pub(crate) key: String,
-    pub(crate) at: Position,
+    pub(crate) at: Origin,
     pub(crate) values: Values,
+    /// The images that it adjusts, if its name is a glob of them.
+    glob: Option<GlobMatcher>,
 }
 
 impl ImageTable {
+    fn new(key: String, at: Origin, values: Values) -> Self {
+        let is_glob = key.contains('*') && !values.contains_key("dockerfile");
+        let glob = is_glob.then(|| Glob::new(&key).ok()).flatten();
+        Self { key, at, values, glob: glob.map(|glob| glob.compile_matcher()) }
+    }
+
     /// Whether its name is that of one image.
     pub(crate) fn is_literal(&self) -> bool {
         !self.key.contains(['*', '?', '{', '$'])
     }
+
+    /// Whether its name is a glob, and this image is one of those.
+    pub(crate) fn is_glob_of(&self, image: &str) -> bool {
+        self.glob.as_ref().is_some_and(|glob| glob.is_match(image))
+    }
 }
 
 /// The items of a list, if it is given.
-pub(crate) fn list<'v>(values: &'v Values, key: &str) -> Option<&'v [(String, Position)]> {
+pub(crate) fn list<'v>(values: &'v Values, key: &str) -> Option<&'v [(String, Origin)]> {
     match &values.get(key)?.value {
         Value::List(list) => Some(list),
         _ => None,
@@ -93,15 +90,20 @@ pub(crate) fn list<'v>(values: &'v Values, key: &str) -> Option<&'v [(String, Po
 pub(crate) struct File {
     pub(crate) top: Values,
     pub(crate) tables: Vec<ImageTable>,
-    pub(crate) groups: BTreeMap<String, Vec<(String, Position)>>,
+    pub(crate) groups: BTreeMap<String, Vec<(String, Origin)>>,
 }
 
 /// Reads the text of the file.
 pub(crate) fn read(text: &str) -> Result<File, Vec<Problem>> {
-    let mut reader = Reader { text, problems: Vec::new() };
+    read_from(text, None)
+}
+
+/// Reads text that comes from elsewhere than the file, if an `origin` is given.
+pub(crate) fn read_from(text: &str, origin: Option<Origin>) -> Result<File, Vec<Problem>> {
+    let mut reader = Reader { text, origin, problems: Vec::new() };
     let (document, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
-        let at = reader.position(&error.span().unwrap_or_default());
+        let at = reader.at(&error.span().unwrap_or_default());
         let message = error.message().replace('\n', ", ");
         reader.problems.push(at.problem(escape::line(&message)));
     }
@@ -115,21 +117,24 @@ pub(crate) fn read(text: &str) -> Result<File, Vec<Problem>> {
 
 struct Reader<'t> {
     text: &'t str,
+    /// Where everything comes from, if not from its place in the file.
+    origin: Option<Origin>,
     problems: Vec<Problem>,
 }
 
 impl Reader<'_> {
-    fn position(&self, span: &Range<usize>) -> Position {
+    fn at(&self, span: &Range<usize>) -> Origin {
         let before = self.text.get(..span.start).unwrap_or(self.text);
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        Position {
+        let position = || Position {
             line: before.matches('\n').count() + 1,
             column: before[line_start..].chars().count() + 1,
-        }
+        };
+        self.origin.unwrap_or_else(|| Origin::File(position()))
     }
 
     fn problem(&mut self, span: &Range<usize>, message: impl std::fmt::Display) {
-        let problem = self.position(span).problem(message);
+        let problem = self.at(span).problem(message);
         self.problems.push(problem);
     }
 
@@ -144,7 +149,7 @@ impl Reader<'_> {
                 Kind::Images => file.tables = self.tables(value),
                 Kind::Groups => file.groups = self.groups(value),
                 _ => {
-                    let at = self.position(&name.span());
+                    let at = self.at(&name.span());
                     let value = self.value(key, value);
                     file.top.extend(value.map(|value| (key.name, Given { at, value })));
                 }
@@ -157,25 +162,22 @@ impl Reader<'_> {
         let Some(images) = self.table(value, "[image.NAME] tables") else { return Vec::new() };
         let mut tables = Vec::new();
         for (name, value) in images {
-            let at = self.position(&name.span());
+            let at = self.at(&name.span());
             let Some(keys) = self.table(value, "a table") else { continue };
             let mut values = Values::new();
             for (name, value) in keys {
                 if let Some(key) = self.key(name, |place| place != Place::Top) {
-                    let at = self.position(&name.span());
+                    let at = self.at(&name.span());
                     let value = self.value(key, value);
                     values.extend(value.map(|value| (key.name, Given { at, value })));
                 }
             }
-            tables.push(ImageTable { key: name.get_ref().to_string(), at, values });
+            tables.push(ImageTable::new(name.get_ref().to_string(), at, values));
         }
         tables
     }
 
-    fn groups(
-        &mut self,
-        value: &Spanned<DeValue<'_>>,
-    ) -> BTreeMap<String, Vec<(String, Position)>> {
+    fn groups(&mut self, value: &Spanned<DeValue<'_>>) -> BTreeMap<String, Vec<(String, Origin)>> {
         let mut groups = BTreeMap::new();
         for (name, value) in self.table(value, "lists of names").into_iter().flatten() {
             let members = self.list(value);
@@ -221,7 +223,7 @@ impl Reader<'_> {
             Kind::List => Value::List(self.list(value)),
             Kind::TextOrList => match value.get_ref() {
                 DeValue::String(text) => {
-                    Value::List(vec![(text.to_string(), self.position(&value.span()))])
+                    Value::List(vec![(text.to_string(), self.at(&value.span()))])
                 }
                 _ => Value::List(self.list(value)),
             },
@@ -268,14 +270,14 @@ impl Reader<'_> {
         }
     }
 
-    fn list(&mut self, value: &Spanned<DeValue<'_>>) -> Vec<(String, Position)> {
+    fn list(&mut self, value: &Spanned<DeValue<'_>>) -> Vec<(String, Origin)> {
         let Some(array) = value.get_ref().as_array() else {
             self.wrong_type(value, "a list of texts");
             return Vec::new();
         };
-        let texts = array.iter().filter_map(|element| {
-            Some((self.text(element, "a text")?, self.position(&element.span())))
-        });
+        let texts = array
+            .iter()
+            .filter_map(|element| Some((self.text(element, "a text")?, self.at(&element.span()))));
         texts.collect()
     }
 
@@ -286,7 +288,7 @@ impl Reader<'_> {
     ) -> Option<BTreeMap<String, Entry>> {
         let mut map = BTreeMap::new();
         for (name, value) in self.table(value, "a table of texts")? {
-            let at = self.position(&name.span());
+            let at = self.at(&name.span());
             let text = match value.get_ref() {
                 DeValue::Table(table) if has_environment => {
                     self.environment(value, table).map(EntryText::Environment)
@@ -310,14 +312,14 @@ impl Reader<'_> {
         }
     }
 
-    fn secrets(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Vec<(String, Position)>> {
+    fn secrets(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Vec<(String, Origin)>> {
         let Some(array) = value.get_ref().as_array() else {
             self.wrong_type(value, "a list of secrets");
             return None;
         };
         let mut secrets = Vec::new();
         for element in array {
-            let at = self.position(&element.span());
+            let at = self.at(&element.span());
             let DeValue::Table(table) = element.get_ref() else {
                 let text = self.text(element, "a text such as \"id=NAME,env=VARIABLE\"");
                 secrets.extend(text.map(|text| (text, at)));

@@ -5,17 +5,15 @@
 //! the one before it, tables are merged by name.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
 
-use globset::Glob;
-
-use crate::name_pattern;
 use crate::problem::Problem;
 use crate::regular_file;
 use crate::workspace::config::definitions::Definition;
+use crate::workspace::config::layers::Layers;
 use crate::workspace::config::mounts::{Agent, Secret};
-use crate::workspace::config::reader::{EntryText, Given, ImageTable, Position, Value, Values};
+use crate::workspace::config::origin::Origin;
+use crate::workspace::config::reader::{EntryText, Given, ImageTable, Value};
 use crate::workspace::config::template::Words;
 
 /// The words of labels that only a build knows. They do not make an image stale by themselves.
@@ -23,35 +21,6 @@ pub const BUILD_WORDS: [&str; 3] = ["commit", "branch", "created"];
 
 /// The words that only a push knows.
 pub const PUSH_WORDS: [&str; 4] = ["registry", "tag", "commit", "branch"];
-
-/// Where a value comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// It is what holds if nothing is said.
-    Default,
-    /// An option.
-    CommandLine,
-    /// A place in `xtask.toml`.
-    File(Position),
-}
-
-impl Origin {
-    /// A problem with the value.
-    pub(crate) fn problem(self, message: impl fmt::Display) -> Problem {
-        match self {
-            Self::File(at) => at.problem(message),
-            Self::Default | Self::CommandLine => Problem::of_request(message.to_string()),
-        }
-    }
-
-    /// The line in `xtask.toml`, if it comes from there.
-    pub fn line(self) -> Option<usize> {
-        match self {
-            Self::File(at) => Some(at.line),
-            Self::Default | Self::CommandLine => None,
-        }
-    }
-}
 
 /// A value, and where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,40 +69,6 @@ pub struct ImageSettings {
     pub post_build: Option<Sourced<String>>,
 }
 
-/// What the command line says about the images that it names.
-#[derive(Clone, Debug, Default)]
-pub struct Overrides {
-    /// The components and images that it names, as names or globs; all if there are none.
-    pub words: Vec<String>,
-    /// The stage to build.
-    pub target: Option<String>,
-    /// The network of `RUN` instructions.
-    pub network: Option<String>,
-    /// The platforms to build for.
-    pub platforms: Vec<String>,
-    /// Labels, by name.
-    pub labels: BTreeMap<String, String>,
-    /// Addresses, by host name.
-    pub extra_hosts: BTreeMap<String, String>,
-    /// Secrets, as `id=NAME` with `src=FILE` or `env=VARIABLE`.
-    pub secrets: Vec<String>,
-    /// SSH agents, as `ID` or `ID=SOCKET`.
-    pub ssh: Vec<String>,
-    /// Images whose layers can be used as cache.
-    pub cache_from: Vec<String>,
-}
-
-impl Overrides {
-    /// Whether they are about an image.
-    fn are_about(&self, component: &str, image: &str) -> bool {
-        let selects = |word: &String, name: &str| {
-            name_pattern::select(word, &[name], "").is_ok_and(|found| !found.is_empty())
-        };
-        let mut words = self.words.iter();
-        self.words.is_empty() || words.any(|it| selects(it, component) || selects(it, image))
-    }
-}
-
 impl ImageSettings {
     /// The variables of the platform, if one is set.
     pub(crate) fn platform_variables(&self) -> BTreeMap<String, String> {
@@ -150,69 +85,13 @@ impl ImageSettings {
         values.map(|(name, value)| (name.to_owned(), value)).into()
     }
 
-    /// Puts what the command line says in the place of what the file says. Tables are merged.
-    pub(crate) fn override_with(&mut self, given: &Overrides, component: &str, image: &str) {
-        if !given.are_about(component, image) {
-            return;
-        }
-        let (at, is_exact) = (Origin::CommandLine, true);
-        let sourced = |value: &String| Sourced { value: value.clone(), at, is_exact };
-        let list = |given: &Vec<String>| given.iter().map(sourced).collect::<Vec<_>>();
-        for (own, given) in [(&mut self.target, &given.target), (&mut self.network, &given.network)]
-        {
-            if let Some(given) = given {
-                *own = Some(sourced(given));
-            }
-        }
-        for (own, given) in
-            [(&mut self.labels, &given.labels), (&mut self.extra_hosts, &given.extra_hosts)]
-        {
-            own.extend(given.iter().map(|(name, value)| (name.clone(), sourced(value))));
-        }
-        for (own, given) in [
-            (&mut self.platforms, &given.platforms),
-            (&mut self.secrets, &given.secrets),
-            (&mut self.ssh, &given.ssh),
-            (&mut self.cache_from, &given.cache_from),
-        ] {
-            if !given.is_empty() {
-                *own = list(given);
-            }
-        }
-    }
-}
-
-/// The tables for one image: the weakest first.
-#[derive(Clone)]
-pub(crate) struct Layers<'f> {
-    layers: Vec<(&'f Values, bool)>,
-}
-
-impl<'f> Layers<'f> {
-    /// `defining` is the index of the table that defines the image, if one does.
-    pub(crate) fn of(
-        name: &str,
-        defining: Option<usize>,
-        top: &'f Values,
-        tables: &'f [ImageTable],
-    ) -> Self {
-        let mut layers = vec![(top, false)];
-        let is_exact = |table: &ImageTable| table.key == name;
-        let defined_by = defining.and_then(|index| tables.get(index));
-        layers.extend(defined_by.map(|table| (&table.values, is_exact(table))));
-        let others = || {
-            let tables = tables.iter().enumerate();
-            tables.filter(|(index, _)| Some(*index) != defining).map(|(_, table)| table)
-        };
-        let globs = others().filter(|table| is_glob_of(table, name));
-        layers.extend(globs.map(|table| (&table.values, false)));
-        layers.extend(others().filter(|table| is_exact(table)).map(|it| (&it.values, true)));
-        Self { layers }
-    }
-
-    fn last(&self, key: &str) -> Option<(&'f Given, bool)> {
-        let mut layers = self.layers.iter().rev();
-        layers.find_map(|(values, is_exact)| Some((values.get(key)?, *is_exact)))
+    /// The references to push an image to; what only a push knows is still in braces.
+    pub fn push_references(&self, name: &str) -> Vec<Sourced<String>> {
+        self.tags.clone().unwrap_or_else(|| {
+            let tag = if name.contains(':') { "" } else { ":{tag}" };
+            let value = format!("{{registry}}/{name}{tag}");
+            vec![Sourced { value, at: Origin::Default, is_exact: false }]
+        })
     }
 }
 
@@ -229,12 +108,6 @@ pub fn check_platform(text: &str) -> Result<(), String> {
         return Ok(());
     }
     Err("is no platform: expected OS/ARCH[/VARIANT], such as linux/arm64".to_owned())
-}
-
-/// Whether a table adjusts the images of a glob, and this is one of them.
-pub(crate) fn is_glob_of(table: &ImageTable, name: &str) -> bool {
-    let is_glob = table.key.contains('*') && !table.values.contains_key("dockerfile");
-    is_glob && Glob::new(&table.key).is_ok_and(|glob| glob.compile_matcher().is_match(name))
 }
 
 /// Works out the settings of images.
@@ -283,28 +156,26 @@ impl SettingsReader<'_> {
     }
 
     fn text(&mut self, key: &str) -> Option<Sourced<String>> {
-        let (Given { at, value: Value::Text(text) }, is_exact) = self.layers.last(key)? else {
+        let (Given { at, value: Value::Text(text) }, is_exact) = self.layers.strongest(key)? else {
             return None;
         };
         let value = self.expand(key, text, *at)?;
-        Some(Sourced { value, at: Origin::File(*at), is_exact })
+        Some(Sourced { value, at: *at, is_exact })
     }
 
     fn raw_list(&mut self, key: &str) -> Option<Vec<Sourced<String>>> {
-        let (Given { value: Value::List(list), .. }, is_exact) = self.layers.last(key)? else {
+        let (Given { value: Value::List(list), .. }, is_exact) = self.layers.strongest(key)? else {
             return None;
         };
-        let sourced = |(text, at): &(String, Position)| {
-            let (value, at) = (text.clone(), Origin::File(*at));
-            Sourced { value, at, is_exact }
-        };
+        let sourced =
+            |(text, at): &(String, Origin)| Sourced { value: text.clone(), at: *at, is_exact };
         Some(list.iter().map(sourced).collect())
     }
 
     fn list(&mut self, key: &str) -> Option<Vec<Sourced<String>>> {
         let raw = self.raw_list(key)?;
         let expanded = raw.into_iter().filter_map(|it| {
-            let value = self.expand_at(key, &it.value, it.at)?;
+            let value = self.expand(key, &it.value, it.at)?;
             Some(Sourced { value, ..it })
         });
         Some(expanded.collect())
@@ -361,8 +232,7 @@ impl SettingsReader<'_> {
 
     fn map(&mut self, key: &str) -> BTreeMap<String, Sourced<String>> {
         let mut merged = BTreeMap::new();
-        let layers = self.layers.layers.clone();
-        for (values, is_exact) in layers {
+        for (values, is_exact) in self.layers.clone().weakest_first() {
             let Some(Given { value: Value::Map(map), .. }) = values.get(key) else { continue };
             for (name, entry) in map {
                 let value = match &entry.text {
@@ -373,8 +243,7 @@ impl SettingsReader<'_> {
                         self.words.environment.and_then(|all| all.get(variable)).cloned()
                     }
                 };
-                let at = Origin::File(entry.at);
-                let sourced = value.map(|value| Sourced { value, at, is_exact });
+                let sourced = value.map(|value| Sourced { value, at: entry.at, is_exact });
                 merged.extend(sourced.map(|sourced| (name.clone(), sourced)));
             }
         }
@@ -418,11 +287,7 @@ impl SettingsReader<'_> {
         (args, files)
     }
 
-    fn expand(&mut self, key: &str, text: &str, at: Position) -> Option<String> {
-        self.expand_at(key, text, Origin::File(at))
-    }
-
-    fn expand_at(&mut self, key: &str, text: &str, at: Origin) -> Option<String> {
+    fn expand(&mut self, key: &str, text: &str, at: Origin) -> Option<String> {
         match self.words.expand(text) {
             Ok(text) => Some(text),
             Err(error) => {
@@ -468,7 +333,7 @@ pub(crate) fn unused<'d>(
                 problems.push(given.at.problem(message));
             }
         }
-        let is_used = images.clone().any(|(name, _)| table.key == name || is_glob_of(table, name));
+        let is_used = images.clone().any(|(name, _)| table.key == name || table.is_glob_of(name));
         if !is_used {
             let names = images.clone().map(|(name, _)| name);
             let hint = super::reader::nearest(&table.key, names);
@@ -480,17 +345,6 @@ pub(crate) fn unused<'d>(
         }
     }
     problems
-}
-
-impl ImageSettings {
-    /// The references to push an image to; what only a push knows is still in braces.
-    pub fn push_references(&self, name: &str) -> Vec<Sourced<String>> {
-        self.tags.clone().unwrap_or_else(|| {
-            let tag = if name.contains(':') { "" } else { ":{tag}" };
-            let value = format!("{{registry}}/{name}{tag}");
-            vec![Sourced { value, at: Origin::Default, is_exact: false }]
-        })
-    }
 }
 
 /// The words of an image, for its settings.

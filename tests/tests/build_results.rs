@@ -1,0 +1,107 @@
+//! What `build` does with what it built: `--tag`, `--push` and `--metadata-file`.
+
+use std::fs;
+
+use expect_test::expect;
+use serde_json::Value;
+use tests::engine::{docker, has_image};
+use tests::registry::Registry;
+use tests::{Output, Workspace};
+
+fn workspace() -> Workspace {
+    Workspace::new()
+        .image("base", "FROM scratch\nCOPY build /build\n")
+        .image("web", "FROM tt-base\nCOPY build /web\n")
+}
+
+fn id(reference: &str) -> String {
+    let id = docker(&["image", "inspect", "--format", "{{.Id}}", reference]);
+    String::from_utf8(id).unwrap().trim().to_owned()
+}
+
+fn tagged(output: &Output) -> Vec<&str> {
+    output.stderr.lines().filter_map(|line| line.strip_prefix("tagged: ")).collect()
+}
+
+#[test]
+fn what_is_selected_gets_other_names_and_what_it_needs_gets_none() {
+    let workspace = workspace().env("XTASK_TAG", "7");
+    let own = |name: &str| workspace.own(name);
+    let (one, two) = (own("tt-x/one:1"), own("tt-{image}:{tag}"));
+    let output = workspace.xtask(&["build", "web", "-t", &one, "--tag", &two]).exits_with(0);
+    assert_eq!(tagged(&output), ["tt-web as tt-x/one:1", "tt-web as tt-tt-web:7"]);
+    let web = id(&own("tt-web"));
+    assert_eq!([id(&one), id(&own("tt-tt-web:7"))], [web.clone(), web]);
+    assert!(!has_image(&own("tt-tt-base:7")));
+    // It is done again for an image that is up to date.
+    let _ = docker(&["image", "rm", &one]);
+    let output = workspace.xtask(&["build", "web", "-t", &one]).exits_with(0);
+    assert_eq!(output.built(), [""; 0]);
+    assert!(has_image(&one));
+}
+
+#[test]
+fn names_that_cannot_be_are_refused_before_anything_is_built() {
+    let workspace = workspace();
+    let both = workspace.xtask(&["build", "-t", "tt-x:1"]).exits_with(2);
+    expect![[r#"
+        error: images 'tt-base' and 'tt-web' cannot both be tt-x:1: write {image} where they differ, or select one
+    "#]]
+    .assert_eq(both.error());
+    let no_tag = workspace.xtask(&["build", "web", "-t", "x:{tag}"]).exits_with(2);
+    expect![[r#"
+        error: no tag to push with: pass --tag, or set XTASK_TAG
+    "#]]
+    .assert_eq(no_tag.error());
+    let wrong = workspace.xtask(&["build", "-t", "A:{tga}"]).exits_with(2);
+    assert!(wrong.stderr.contains("invalid value 'A:{tga}'"), "{}", wrong.stderr);
+    let nowhere = workspace.xtask(&["build", "--push"]).exits_with(2);
+    expect![[r#"
+        error: no registry to push to: set 'registry' in xtask.toml, or pass -c with the folder of services-configuration.yaml
+    "#]]
+    .assert_eq(nowhere.error());
+    assert!(!has_image(&workspace.own("tt-base")));
+}
+
+#[test]
+fn what_is_pushed_is_written_down() {
+    let registry = Registry::start();
+    let address = registry.address();
+    let toml = format!("registry = \"{address}/x\"\n");
+    let workspace = workspace().file("xtask.toml", &toml).env("XTASK_TAG", "1");
+    let pushed = workspace
+        .xtask(&["build", "web", "--push", "--metadata-file", "out/metadata.json"])
+        .exits_with(0);
+    let (web, base) = (workspace.own("x/tt-web"), workspace.own("x/tt-base"));
+    let digest = registry.digest(&web, "1").expect("it is pushed");
+    assert_eq!(registry.digest(&base, "1"), None);
+    assert!(pushed.stdout.contains("/x/tt-web:1@"), "{}", pushed.stdout);
+    let read = |path: &str| -> Value {
+        serde_json::from_slice(&fs::read(workspace.root().join(path)).unwrap()).unwrap()
+    };
+    let name = workspace.own("tt-web");
+    let expected = serde_json::json!({
+        &name: {
+            "containerimage.config.digest": id(&name),
+            "containerimage.digest": digest,
+            "image.name": format!("{name},{address}/{web}:1"),
+        }
+    });
+    assert_eq!(read("out/metadata.json"), expected);
+    // With names of its own, it goes there and nowhere else.
+    let other = format!("{address}/y/{{image}}:2");
+    let _ = workspace.xtask(&["build", "base", "--push", "-t", &other]).exits_with(0);
+    assert!(registry.digest(&workspace.own("y/tt-base"), "2").is_some());
+    assert_eq!(registry.digest(&base, "1"), None);
+    for name in [format!("{address}/{web}:1"), workspace.own(&other.replace("{image}", "tt-base"))]
+    {
+        let _ = docker(&["image", "rm", &name]);
+    }
+}
+
+#[test]
+fn metadata_that_cannot_be_written_is_an_error() {
+    let workspace = workspace();
+    let wrong = workspace.xtask(&["build", "base", "--metadata-file", "src"]).exits_with(1);
+    assert!(wrong.error().contains("src: cannot be written: "), "{}", wrong.error());
+}
