@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::tool;
@@ -92,18 +93,44 @@ impl Registry {
 
     /// The digest of a manifest, as the registry tells it; none if it has none.
     pub fn digest(&self, image: &str, tag: &str) -> Option<String> {
-        let mut connection = TcpStream::connect(&self.address).expect("the registry answers");
-        write!(
-            connection,
-            "HEAD /v2/{image}/manifests/{tag} HTTP/1.0\r\nHost: {}\r\n\
-             Accept: application/vnd.docker.distribution.manifest.v2+json\r\n\r\n",
-            self.address
-        )
-        .expect("the registry reads");
-        let lines = BufReader::new(connection).lines().map_while(Result::ok);
+        let accepted = "application/vnd.docker.distribution.manifest.v2+json";
+        let lines = self.request("HEAD", image, tag, accepted).lines().map_while(Result::ok);
         lines
             .filter_map(|line| Some(line.split_once(": ")?.1.to_owned()))
             .find(|value| value.starts_with("sha256:"))
+    }
+
+    /// The index of the images for several platforms.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub fn index(&self, image: &str, tag: &str) -> Value {
+        let accepted = "application/vnd.oci.image.index.v1+json, \
+                        application/vnd.docker.distribution.manifest.list.v2+json";
+        let mut response = String::new();
+        let mut reader = self.request("GET", image, tag, accepted);
+        reader.read_to_string(&mut response).expect("the registry answers");
+        let (_, body) = response.split_once("\r\n\r\n").expect("a response");
+        serde_json::from_str(body).expect("JSON")
+    }
+
+    fn request(
+        &self,
+        method: &str,
+        image: &str,
+        tag: &str,
+        accepted: &str,
+    ) -> BufReader<TcpStream> {
+        let mut connection = TcpStream::connect(&self.address).expect("the registry answers");
+        write!(
+            connection,
+            "{method} /v2/{image}/manifests/{tag} HTTP/1.0\r\nHost: {}\r\n\
+             Accept: {accepted}\r\n\r\n",
+            self.address
+        )
+        .expect("the registry reads");
+        BufReader::new(connection)
     }
 
     /// A second address of it, at which the first `failures` manifests are

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::thread;
 
+use expect_test::expect;
 use tests::Workspace;
 use tests::engine::{cli_build, docker, image_config, image_files, image_tree};
 
@@ -166,7 +167,7 @@ fn a_secret_that_is_not_there_is_said_before_anything_is_sent() {
     let classic = ["build", "--builder", "classic", "--secret", "id=token,src=Cargo.toml"];
     workspace.write("Cargo.toml", "");
     let output = workspace.xtask(&classic).exits_with(1);
-    assert!(output.error().contains("need BuildKit, and the engine at "), "{}", output.error());
+    assert!(output.error().contains("needs BuildKit, and the engine at "), "{}", output.error());
 }
 
 #[test]
@@ -196,6 +197,129 @@ fn an_agent_answers_over_the_session() {
     let key = format!("default={}", key.display());
     let output = workspace.xtask(&["build", "--force", "--ssh", &key]).exits_with(1);
     assert!(output.error().contains("add the key to an agent with ssh-add"), "{}", output.error());
+}
+
+const STAGES: &str = "FROM tt-box AS one\nRUN cat /proc/sys/kernel/random/uuid > /one\n\
+                      FROM one AS two\nRUN cat /proc/sys/kernel/random/uuid > /two\n";
+
+#[test]
+fn one_stage_is_built_without_the_cache() {
+    let workspace = workspace(STAGES);
+    let built = |options: &[&str]| {
+        let build = [&["build", "a", "--force"], options].concat();
+        let output = workspace.xtask(&build).exits_with(0);
+        let files = image_files(&workspace.own("tt-a"));
+        (output, files["one"].clone(), files["two"].clone())
+    };
+    let (_, one, two) = built(&[]);
+    let (output, other_one, other_two) = built(&["--no-cache-filter", "Two"]);
+    assert!(one == other_one && two != other_two, "{output:?}");
+    let progress = output.stderr.replace(['1', '2', '/'], "#");
+    assert!(progress.contains("CACHED [one #"), "{progress}");
+    workspace.write("xtask.toml", "no-cache-filter = [\"one\", \"of-another-image\"]\n");
+    let (output, again_one, _) = built(&[]);
+    assert!(one != again_one, "{output:?}");
+    // Everything else is as in other builds: labels, and what is found up to date.
+    let next = workspace.xtask(&["build", "a"]).exits_with(0);
+    assert!(!next.stderr.contains(" built\n"), "{}", next.stderr);
+    workspace.write("xtask.toml", "[image.tt-a]\nno-cache-filter = [\"tow\"]\n");
+    let wrong = workspace.xtask(&["build", "-n"]).exits_with(2);
+    assert!(wrong.error().contains("has no stage 'tow' (did you mean 'two'?)"), "{wrong:?}");
+    workspace.write("xtask.toml", "");
+    let wrong = workspace.xtask(&["build", "--no-cache-filter", "tow"]).exits_with(2);
+    assert!(wrong.error().contains("a selected image has a stage 'tow'"), "{wrong:?}");
+    let classic = ["build", "a", "--no-cache-filter", "two", "-f", "--builder", "classic"];
+    let classic = workspace.xtask(&classic).exits_with(1);
+    assert!(classic.error().contains("'no-cache-filter' needs BuildKit, and"), "{classic:?}");
+}
+
+/// What BuildKit's own API is asked for has the progress, failures and secrets of other builds.
+#[test]
+fn a_stage_without_cache_fails_like_any_other() {
+    let workspace = workspace(
+        "FROM tt-box AS one\nRUN --mount=type=secret,id=token grep -q bright /run/secrets/token \
+         && cat /etc/hosts && echo out && false\n",
+    );
+    let variables = [("TOKEN".to_owned(), "bright-and-shiny".to_owned())].into();
+    let build = ["build", "--no-cache-filter=one", "--secret=id=token,env=TOKEN"];
+    let build = [&build[..], &["--add-host=one.example:10.0.0.1"]].concat();
+    let failed = workspace.xtask_with(&variables, &build).exits_with(1);
+    let error = failed.error();
+    assert!(error.contains("tt-a.dockerfile:2: image 'tt-a' failed to build: "), "{error}");
+    assert!(error.contains("> 2 | RUN --mount=type=secret"), "{error}");
+    assert!(failed.stderr.contains("one.example\n"), "{}", failed.stderr);
+    assert!(failed.stderr.contains("a | out\n"), "{}", failed.stderr);
+    assert!(!failed.stderr.contains("bright-and-shiny"), "{}", failed.stderr);
+}
+
+#[test]
+fn an_image_can_carry_its_build_cache() {
+    let workspace =
+        workspace(STAGES).file("xtask.toml", "[image.tt-a]\ncache-to = [\"type=inline\"]\n");
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    let inspected = workspace.xtask(&["config", "tt-a"]).exits_with(0);
+    assert!(inspected.stdout.contains("cache-to"), "{}", inspected.stdout);
+    let wrong = workspace.xtask(&["build", "--cache-to", "type=local,dest=x"]).exits_with(2);
+    assert!(wrong.stderr.contains("write type=registry"), "{}", wrong.stderr);
+}
+
+#[test]
+fn what_this_engine_cannot_do_is_an_error_with_its_version() {
+    let workspace = workspace(STAGES).file("lib/f", "1");
+    let version = docker(&["version", "--format", "{{.Server.Version}}"]);
+    let version = String::from_utf8(version).unwrap().trim().to_owned();
+    for (options, error) in [
+        (["--attest", "type=sbom"], "'attest' needs the containerd image store, and the engine"),
+        (["--cache-to", "type=gha"], "'cache-to' needs the containerd image store, and the"),
+        (["--cache-from", "type=gha"], "'cache-from' needs the containerd image store, and the"),
+        (["--build-context", "tt-box=lib"], "'contexts' needs BuildKit 0.10, and the engine at "),
+        (["--platform", "linux/arm64,linux/amd64"], "'platforms' has several, and the engine at "),
+    ] {
+        let output = workspace.xtask(&[&["build", "a"][..], &options].concat()).exits_with(1);
+        let message = output.error();
+        assert!(message.contains(error) && message.contains(&format!("({version})")), "{message}");
+    }
+}
+
+#[test]
+fn contexts_lead_to_images_and_folders_that_exist() {
+    let workspace = workspace("FROM tt-base AS one\nCOPY --from=lib / /\n").file(
+        "xtask.toml",
+        "[image.tt-a.contexts]\ntt-base = \"target:tt-b\"\nlib = \"lib\"\none = \"x\"\n\
+         out = \"a/../..\"\nother = \"docker-image://tt-box\"\n",
+    );
+    let wrong = workspace.xtask(&["build", "-n"]).exits_with(2);
+    expect![[r#"
+        error: xtask.toml:2: column 1: 'contexts.tt-base' is the unknown image 'tt-b' (did you mean 'tt-a'?)
+        xtask.toml:3: column 1: 'contexts.lib' is lib/, which does not exist
+        xtask.toml:4: column 1: 'contexts.one' is a stage of src/a/build/tt-a.dockerfile: a context can only be put in the place of an image. Give one of the two another name
+        xtask.toml:5: column 1: 'contexts.out': 'a/../..' is no folder of the workspace: write its path from the root, which is '.'
+        xtask.toml:6: column 1: 'contexts.other': src/a/build/tt-a.dockerfile uses no 'other'
+    "#]]
+    .assert_eq(wrong.error());
+    workspace.write("xtask.toml", "");
+    let unused = workspace.xtask(&["build", "-n", "--build-context", "libb=src"]).exits_with(2);
+    expect![[r#"
+        error: --build-context: no Dockerfile of a selected image uses 'libb' (did you mean 'lib'?)
+    "#]]
+    .assert_eq(unused.error());
+}
+
+#[test]
+fn an_image_of_the_workspace_that_is_a_context_is_a_dependency() {
+    let workspace = workspace("FROM other\nCOPY one /\n")
+        .image("b", "FROM scratch\nCOPY build /b\n")
+        .file("lib/f", "1")
+        .file("xtask.toml", "[image.tt-a]\ncontexts.other = \"target:tt-b\"\n");
+    let graph = workspace.xtask(&["graph", "a"]).exits_with(0);
+    expect![[r#"
+        a [tt-a]
+        └── b [tt-b]  FROM
+    "#]]
+    .assert_eq(&graph.stdout);
+    let folder = "contexts.other=lib";
+    let graph = workspace.xtask(&["graph", "a", "--set", &format!("image.tt-a.{folder}")]);
+    assert_eq!(graph.exits_with(0).stdout, "a [tt-a]\n");
 }
 
 #[test]

@@ -100,7 +100,7 @@ impl From<BuilderName> for Builder {
 pub(crate) enum Command {
     /// Build stale images in dependency order
     #[command(after_help = examples::BUILD)]
-    Build(BuildArgs),
+    Build(Box<BuildArgs>),
     /// Watch for changes and rebuild what they make stale
     #[command(after_help = examples::WATCH)]
     Watch(WatchArgs),

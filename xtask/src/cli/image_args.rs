@@ -1,8 +1,10 @@
 //! What `docker build` takes for an image, for the components and images that are named.
 
 use std::env;
+use std::path::Path;
 
 use clap::Args;
+use xtask_core::workspace::config::exports::{Attestation, CacheEntry};
 use xtask_core::workspace::config::mounts::{Agent, Secret, SecretSource};
 use xtask_core::workspace::config::overrides::Overrides;
 use xtask_core::workspace::config::settings::check_platform;
@@ -40,9 +42,53 @@ pub(crate) struct ImageArgs {
     #[arg(long, value_name = "AGENT", value_parser = agent)]
     ssh: Vec<String>,
 
-    /// Image whose layers can be used as cache
-    #[arg(long = "cache-from", value_name = "IMAGE")]
+    /// Image whose layers can be used as cache, or type=TYPE with its attributes
+    #[arg(long = "cache-from", value_name = "CACHE", value_parser = cache)]
     cache_from: Vec<String>,
+
+    /// Where to write the build cache to: type=inline, or type=TYPE with its attributes
+    #[arg(long = "cache-to", value_name = "CACHE", value_parser = cache)]
+    cache_to: Vec<String>,
+
+    /// What stands in the place of an image that the Dockerfiles name: a folder, target:IMAGE, a
+    /// URL, or `docker-image://REFERENCE`
+    #[arg(long = "build-context", value_name = "NAME=CONTEXT", value_parser = build_context)]
+    contexts: Vec<(String, String)>,
+
+    /// Stage to build without the build cache
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    no_cache_filter: Vec<String>,
+
+    /// Attestation: type=provenance[,mode=MODE] or type=sbom
+    #[arg(long = "attest", value_name = "ATTESTATION", value_parser = attestation)]
+    attestations: Vec<String>,
+
+    /// Provenance attestation, the same as --attest type=provenance,mode=MODE
+    #[arg(long, value_name = "MODE", num_args = 0..=1, require_equals = true, default_missing_value = "min", value_parser = ["min", "max"])]
+    provenance: Option<String>,
+
+    /// SBOM attestation, the same as --attest type=sbom
+    #[arg(long)]
+    sbom: bool,
+}
+
+fn cache(text: &str) -> Result<String, String> {
+    CacheEntry::parse(text).map(|_| text.to_owned())
+}
+
+fn attestation(text: &str) -> Result<String, String> {
+    Attestation::parse(text).map(|_| text.to_owned())
+}
+
+/// A folder is relative to the current folder; its path from the root is found later.
+fn build_context(text: &str) -> Result<(String, String), String> {
+    let (name, context) = text.split_once('=').unwrap_or_default();
+    if name.is_empty() || context.is_empty() {
+        return Err("expected NAME=CONTEXT".to_owned());
+    }
+    let is_folder = !context.contains(':');
+    let context = if is_folder { absolute(Path::new(context))? } else { context.to_owned() };
+    Ok((name.to_owned(), context))
 }
 
 fn host(text: &str) -> Result<(String, String), String> {
@@ -58,14 +104,15 @@ fn host(text: &str) -> Result<(String, String), String> {
 /// Files are relative to the current folder, and not to the root.
 fn secret(text: &str) -> Result<String, String> {
     let secret = Secret::parse(text)?;
-    let absolute = |path: &std::path::Path| {
-        let here = env::current_dir().map_err(|error| error.to_string())?;
-        Ok::<_, String>(here.join(path).display().to_string())
-    };
     match secret.source {
         SecretSource::File(path) => Ok(format!("id={},src={}", secret.id, absolute(&path)?)),
         SecretSource::Variable(_) | SecretSource::Either(_) => Ok(text.to_owned()),
     }
+}
+
+fn absolute(path: &Path) -> Result<String, String> {
+    let here = env::current_dir().map_err(|error| error.to_string())?;
+    Ok(here.join(path).display().to_string())
 }
 
 fn platform(text: &str) -> Result<String, String> {
@@ -90,7 +137,18 @@ impl ImageArgs {
         overrides.list("secrets", "--secret", &self.secrets);
         overrides.list("ssh", "--ssh", &self.ssh);
         overrides.list("cache-from", "--cache-from", &self.cache_from);
+        overrides.list("cache-to", "--cache-to", &self.cache_to);
+        overrides.list("no-cache-filter", "--no-cache-filter", &self.no_cache_filter);
+        overrides.list("attest", "--attest", &self.attestations());
+        let contexts = self.contexts.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+        overrides.table("contexts", "--build-context", contexts);
         overrides
+    }
+
+    fn attestations(&self) -> Vec<String> {
+        let provenance = self.provenance.iter().map(|mode| format!("type=provenance,mode={mode}"));
+        let sbom = self.sbom.then(|| "type=sbom".to_owned());
+        self.attestations.iter().cloned().chain(provenance).chain(sbom).collect()
     }
 
     pub(crate) fn reproduce(&self, options: &mut reproduce::Options) {
@@ -99,12 +157,18 @@ impl ImageArgs {
         for (host, address) in &self.hosts {
             options.value("--add-host", Some(format!("{host}:{address}")));
         }
+        for (name, context) in &self.contexts {
+            options.value("--build-context", Some(format!("{name}={context}")));
+        }
         for (option, values) in [
             ("--platform", &self.platforms),
             ("--label", &self.labels),
             ("--secret", &self.secrets),
             ("--ssh", &self.ssh),
             ("--cache-from", &self.cache_from),
+            ("--cache-to", &self.cache_to),
+            ("--no-cache-filter", &self.no_cache_filter),
+            ("--attest", &self.attestations()),
         ] {
             for value in values {
                 options.value(option, Some(value));

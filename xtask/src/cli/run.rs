@@ -212,7 +212,7 @@ async fn run_command(mut cli: Cli) -> Result<(), CommandError> {
     };
     let result = match cli.command {
         Command::Build(args) => {
-            let mut options = BuildOptions::from(args);
+            let mut options = BuildOptions::from(*args);
             ctx.add_proxies(&mut options.scope.reading);
             commands::build::run(&options, &ctx).await
         }

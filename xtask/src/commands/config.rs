@@ -4,6 +4,7 @@ use xtask_core::name_pattern::select;
 use xtask_core::problem::{Problem, Problems, did_you_mean};
 use xtask_core::staleness::fingerprint::may_be_secret;
 use xtask_core::workspace::components::{Component, Image, WorkspaceOptions};
+use xtask_core::workspace::config::named_context::NamedContext;
 use xtask_core::workspace::config::origin::Origin;
 
 use crate::build::prepare::read_workspace;
@@ -91,11 +92,24 @@ fn describe(component: &Component, image: &Image, options: &ConfigOptions) -> Im
             add(&format!("{key}.{name}"), &text.value, Some(text.at));
         }
     }
+    for (name, context) in &given.contexts {
+        let text = match &context.value {
+            NamedContext::Image(reference) => format!("docker-image://{reference}"),
+            NamedContext::Target(image) => format!("target:{image}"),
+            NamedContext::Url(url) => url.clone(),
+            NamedContext::Folder(folder) if folder.is_empty() => ".".to_owned(),
+            NamedContext::Folder(folder) => folder.clone(),
+        };
+        add(&format!("contexts.{name}"), &text, Some(context.at));
+    }
     for (key, list) in [
         ("platforms", &given.platforms),
         ("secrets", &given.secrets),
         ("ssh", &given.ssh),
         ("cache-from", &given.cache_from),
+        ("cache-to", &given.cache_to),
+        ("no-cache-filter", &given.no_cache_filter),
+        ("attest", &given.attest),
         ("depends-on", &given.depends_on),
         ("tags", &given.push_references(&image.name)),
     ] {

@@ -25,6 +25,7 @@ use hyper::Request;
 use hyper::body::{Body, Frame};
 use tokio_stream::wrappers::ReceiverStream;
 use xtask_core::context::archive;
+use xtask_core::workspace::config::exports::CacheEntry;
 use xtask_core::workspace::config::settings::ImageSettings;
 
 use crate::engine::api::BuildRequest;
@@ -38,6 +39,7 @@ use crate::engine::mounts::Mounts;
 use crate::engine::progress::BuildProgress;
 use crate::engine::response::{self, ResponseLine};
 use crate::engine::session::{Address, Session, unique_session_id};
+use crate::engine::solve::{self, Solve};
 use crate::engine::sync_ledger::SyncLedger;
 use crate::engine::transfer::{query, without_leftover_bytes};
 use crate::engine::upload;
@@ -59,12 +61,7 @@ impl DockerEngine {
         let builder = self.builder().await?;
         let mounts = Mounts::read(request.settings, request.root, request.environment);
         let mounts = mounts.map_err(EngineError::Context)?;
-        if request.settings.platforms.len() > 1 {
-            return Err(self.only_one_platform().await);
-        }
-        if !mounts.is_empty() && (builder == Builder::Classic || self.address.is_none()) {
-            return Err(self.without_mounts(builder).await);
-        }
+        self.check_settings(request.settings, builder).await?;
         let sent = Event::ContextSent {
             component: request.component.to_owned(),
             image: request.image.to_owned(),
@@ -99,9 +96,16 @@ impl DockerEngine {
                 ))
                 .await?
         {
-            let options = sync.options(options(&request));
-            let built = build.post(address, &options, Full::new(Bytes::new())).await;
+            let built = if solve::is_needed(request.settings) {
+                build.solve(address, sync.session.id()).await
+            } else {
+                let options = sync.options(options(&request));
+                build.post(address, &options, Full::new(Bytes::new())).await
+            };
             return sync.explain(built);
+        }
+        if solve::is_needed(request.settings) {
+            return Err(self.without_session().await);
         }
         let size = Some(request.context.size());
         for _ in 1..CLASSIC_TRIES {
@@ -111,38 +115,6 @@ impl DockerEngine {
             }
         }
         build.build_from_archive(meter(size), on_sent).await
-    }
-}
-
-impl DockerEngine {
-    async fn version(&self) -> String {
-        let version = self.client.version().await.ok().and_then(|it| it.version);
-        version.unwrap_or_else(|| "of unknown version".to_owned())
-    }
-
-    /// Why an image is built for one platform only.
-    async fn only_one_platform(&self) -> EngineError {
-        let (endpoint, version) = (&self.endpoint, self.version().await);
-        EngineError::Endpoint(format!(
-            "'platforms' has several, and the engine at {endpoint} ({version}) keeps one in an \
-             image: build one at a time, with --platform"
-        ))
-    }
-
-    /// Why secrets cannot be served.
-    async fn without_mounts(&self, builder: Builder) -> EngineError {
-        let version = self.version().await;
-        let endpoint = &self.endpoint;
-        EngineError::Endpoint(match builder {
-            Builder::Classic => format!(
-                "'secrets' and 'ssh' need BuildKit, and the engine at {endpoint} ({version}) \
-                 builds with the classic builder"
-            ),
-            Builder::BuildKit => format!(
-                "'secrets' and 'ssh' need a session, and the engine at {endpoint} ({version}) is \
-                 behind TLS, over which this tool has none"
-            ),
-        })
     }
 }
 
@@ -230,6 +202,32 @@ impl Build<'_> {
         self.follow(lines).await
     }
 
+    /// Builds by BuildKit's own API.
+    async fn solve(&mut self, address: &Address, session: &str) -> Result<String, EngineError> {
+        let solve = self.wait.until(Solve::connect(address)).await??;
+        let solving = solve.run(self.request, session);
+        tokio::pin!(solving);
+        let mut statuses = tokio::select! {
+            // What is refused at once has no progress.
+            built = &mut solving => return built.map_err(|error| self.failed(error)),
+            statuses = solve.progress() => statuses.ok(),
+        };
+        while let Some(statuses) = &mut statuses
+            && let Ok(Some(status)) = statuses.message().await
+        {
+            self.progress.buildkit(status);
+            self.progress.wait_for_readers().await;
+        }
+        let id = solving.await.map_err(|error| self.failed(error))?;
+        self.progress.finish();
+        Ok(id)
+    }
+
+    fn failed(&mut self, error: EngineError) -> EngineError {
+        self.progress.flush();
+        self.progress.with_instruction(error)
+    }
+
     /// Reports a build's progress until its end, and returns the image's ID.
     async fn follow(
         &mut self,
@@ -248,10 +246,7 @@ impl Build<'_> {
                     None => {}
                 },
                 Ok(ResponseLine::Oversized(bytes)) => self.progress.oversized_line(bytes),
-                Err(error) => {
-                    self.progress.flush();
-                    return Err(self.progress.with_instruction(error));
-                }
+                Err(error) => return Err(self.failed(error)),
             }
             self.progress.wait_for_readers().await;
             next = lines.next().await;
@@ -326,8 +321,11 @@ impl FileSyncSession {
 }
 
 fn options(request: &BuildRequest<'_>) -> BuildImageOptionsBuilder {
-    let args: HashMap<&str, &str> =
+    let mut args: HashMap<&str, &str> =
         request.build_args.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    if solve::caches(&request.settings.cache_to).any(|cache| cache.kind == "inline") {
+        args.insert("BUILDKIT_INLINE_CACHE", "1");
+    }
     let labels: HashMap<&str, &str> =
         request.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let ImageSettings { target, platforms, network, cache_from, .. } = request.settings;
@@ -341,8 +339,9 @@ fn options(request: &BuildRequest<'_>) -> BuildImageOptionsBuilder {
     if let Some(network) = network {
         options = options.networkmode(&network.value);
     }
-    if !cache_from.is_empty() {
-        let images: Vec<&str> = cache_from.iter().map(|image| image.value.as_str()).collect();
+    let caches: Vec<CacheEntry> = solve::caches(cache_from).collect();
+    let images: Vec<&str> = caches.iter().filter_map(CacheEntry::image).collect();
+    if !images.is_empty() {
         options = options.cachefrom(&images);
     }
     options

@@ -2,6 +2,7 @@
 
 use bollard::Docker;
 use bollard::errors::Error as ClientError;
+use bollard::models::SystemInfo;
 
 /// The builder to use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,19 +21,17 @@ pub(crate) async fn detect_builder(client: &Docker) -> Result<Builder, ClientErr
     if is_podman || is_windows {
         return Ok(Builder::Classic);
     }
-    let uses_containerd_store = client
-        .info()
-        .await?
-        .driver_status
-        .unwrap_or_default()
-        .iter()
-        .flatten()
-        .any(|value| value == "io.containerd.snapshotter.v1");
     let number = version.version.unwrap_or_default();
-    if uses_containerd_store && is_before_27_5(&number) {
+    if uses_containerd_store(&client.info().await?) && is_before_27_5(&number) {
         return Ok(Builder::Classic);
     }
     Ok(Builder::BuildKit)
+}
+
+/// Whether an engine keeps images in containerd, and not in a store of its own.
+pub(crate) fn uses_containerd_store(info: &SystemInfo) -> bool {
+    let status = info.driver_status.iter().flatten().flatten();
+    status.into_iter().any(|value| value == "io.containerd.snapshotter.v1")
 }
 
 fn is_before_27_5(version: &str) -> bool {

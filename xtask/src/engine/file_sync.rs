@@ -4,9 +4,11 @@
 //! file, sorted by path. It then requests the files that differ from its cache, by their position
 //! in that list; each is sent in packets, of which the last one is empty.
 //!
-//! A build makes three requests: for the Dockerfile, for `.dockerignore`, and for the context. The
-//! ignore rules were applied before, so the second gets an empty list.
+//! A build makes three requests: for the Dockerfile, for `.dockerignore`, and for the context; and
+//! two for each folder that the Dockerfile calls by a name. The ignore rules were applied before,
+//! so requests for `.dockerignore` get an empty list.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read};
 use std::path::Path;
@@ -36,11 +38,18 @@ const READERS: usize = 4;
 
 type Packets = Sender<Result<Packet, Status>>;
 
+/// What the engine calls a folder that the Dockerfile calls by a name: nothing that it uses itself.
+pub(crate) fn local_name(name: &str) -> String {
+    format!("context-{name}")
+}
+
 /// The file sync service of a session.
 #[derive(Clone)]
 pub(crate) struct FileSyncService {
     context: Arc<FileList>,
     dockerfile: Arc<FileList>,
+    /// The folders that the Dockerfile calls by names, by the names that the engine asks for.
+    named: Arc<BTreeMap<String, Arc<FileList>>>,
     /// Why a file could not be sent.
     failure: Arc<Mutex<Option<String>>>,
     meter: Arc<Meter>,
@@ -61,9 +70,14 @@ impl FileSyncService {
             Some(file) => FileList::new(file, |_| true)?,
             None => FileList::new(context, |item| item.path() == Path::new(dockerfile))?,
         };
+        let mut named = BTreeMap::new();
+        for (name, folder) in context.named() {
+            named.insert(local_name(name), Arc::new(FileList::new(folder, |_| true)?));
+        }
         Some(Self {
             context: Arc::new(all),
             dockerfile: Arc::new(dockerfile),
+            named: Arc::new(named),
             failure: Arc::default(),
             meter,
             on_sent: Arc::new(on_sent),
@@ -72,7 +86,11 @@ impl FileSyncService {
 
     /// Everything that is served, without the Dockerfile's folders: no `COPY` reads those.
     pub(crate) fn entries(&self) -> impl Iterator<Item = SyncEntry> {
-        self.context.folders().chain(self.context.files()).chain(self.dockerfile.files())
+        let named = self.named.iter().flat_map(|(name, list)| {
+            list.folders().chain(list.files()).map(|entry| entry.below(name))
+        });
+        let own = self.context.folders().chain(self.context.files());
+        own.chain(self.dockerfile.files()).chain(named)
     }
 
     /// Why a file could not be sent, if that happened.
@@ -97,15 +115,18 @@ impl FileSync for FileSyncService {
         &self,
         request: Request<Streaming<Packet>>,
     ) -> Result<Response<Self::DiffCopyStream>, Status> {
-        let named = request.metadata().get("dir-name");
-        let is_dockerfile = named.is_some_and(|name| name == "dockerfile");
+        let asked = request.metadata().get("dir-name").and_then(|name| name.to_str().ok());
+        let is_dockerfile = asked == Some("dockerfile");
+        let named = asked.and_then(|name| self.named.get(name)).cloned();
         let mut paths = request.metadata().get_all("followpaths").iter();
         let is_ignore_file = !is_dockerfile
             && paths.any(|path| path.to_str().is_ok_and(|path| path.ends_with(".dockerignore")));
-        let list = match (is_dockerfile, is_ignore_file) {
-            (true, _) => Arc::clone(&self.dockerfile),
-            (_, true) => Arc::default(),
-            _ => Arc::clone(&self.context),
+        let is_context = !is_dockerfile && !is_ignore_file && named.is_none();
+        let list = match named {
+            _ if is_dockerfile => Arc::clone(&self.dockerfile),
+            _ if is_ignore_file => Arc::default(),
+            Some(named) => named,
+            None => Arc::clone(&self.context),
         };
         let (packets, response) = mpsc::channel(PACKETS_IN_FLIGHT);
         let (queue, requests) = mpsc::unbounded_channel();
@@ -118,7 +139,6 @@ impl FileSync for FileSyncService {
             tokio::task::spawn_blocking(move || service.send_requested(&list, &requests, &output));
         }
         let on_sent = Arc::clone(&self.on_sent);
-        let is_context = !is_dockerfile && !is_ignore_file;
         tokio::spawn(async move {
             let is_done = queue_requests(request.into_inner(), &queue).await;
             if is_done {

@@ -7,6 +7,7 @@
 mod api;
 mod build;
 mod builder;
+mod capabilities;
 mod credentials;
 mod docker;
 mod docker_config;
@@ -22,6 +23,7 @@ mod push;
 mod response;
 mod retry;
 mod session;
+mod solve;
 mod sync_ledger;
 mod transfer;
 mod upload;

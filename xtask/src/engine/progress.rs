@@ -46,6 +46,13 @@ fn is_step(line: &str) -> bool {
     rest.starts_with("Step ") || rest.starts_with("STEP ")
 }
 
+/// Whether a vertex of BuildKit is an instruction: `[stage 2/3] RUN x`, and not `[internal] load
+/// .dockerignore`, `[linux/arm64 internal] load metadata for x` or `[context x] load from client`.
+fn is_instruction(name: &str) -> bool {
+    let place = name.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    place.is_some_and(|(place, _)| !place.ends_with("internal") && !place.starts_with("context "))
+}
+
 impl<'a> BuildProgress<'a> {
     pub(crate) fn new(component: &'a str, image: &'a str, events: &'a Events) -> Self {
         let (reported, pending) = (HashSet::new(), BTreeMap::new());
@@ -65,7 +72,7 @@ impl<'a> BuildProgress<'a> {
 
     pub(crate) fn buildkit(&mut self, status: StatusResponse) {
         for vertex in status.vertexes {
-            if !vertex.name.starts_with('[') || vertex.name.starts_with("[internal]") {
+            if !is_instruction(&vertex.name) {
                 continue;
             }
             // A base that the engine has unpacked before is not a cached instruction.

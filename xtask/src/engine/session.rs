@@ -122,8 +122,14 @@ impl Session {
         mounts: Mounts,
     ) -> io::Result<Self> {
         let id = unique_session_id();
-        let methods = methods(files.is_some(), !mounts.is_empty());
-        upgrade(&mut served, &id, key, &methods).await?;
+        let mut headers = format!(
+            "X-Docker-Expose-Session-Uuid: {id}\r\nX-Docker-Expose-Session-Name: xtask\r\n\
+             X-Docker-Expose-Session-Sharedkey: {key}\r\n"
+        );
+        for method in methods(files.is_some(), !mounts.is_empty()) {
+            headers.push_str(&format!("X-Docker-Expose-Session-Grpc-Method: {method}\r\n"));
+        }
+        upgrade(&mut served, "/session", &headers).await?;
         let connection = served.as_fd().try_clone_to_owned()?;
         let server = Server::builder()
             .initial_connection_window_size(WINDOW)
@@ -158,21 +164,16 @@ pub(crate) fn unique_session_id() -> String {
     format!("xtask-{}-{}-{count}", std::process::id(), since.as_nanos())
 }
 
-async fn upgrade(
+/// Makes a connection one for gRPC, by an HTTP request with these `headers`.
+pub(crate) async fn upgrade(
     connection: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    id: &str,
-    key: &str,
-    methods: &[&str],
+    path: &str,
+    headers: &str,
 ) -> io::Result<()> {
-    let mut request = format!(
-        "POST /session HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\
-         Content-Length: 0\r\nX-Docker-Expose-Session-Uuid: {id}\r\n\
-         X-Docker-Expose-Session-Name: xtask\r\nX-Docker-Expose-Session-Sharedkey: {key}\r\n"
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\
+         Content-Length: 0\r\n{headers}\r\n"
     );
-    for method in methods {
-        request.push_str(&format!("X-Docker-Expose-Session-Grpc-Method: {method}\r\n"));
-    }
-    request.push_str("\r\n");
     connection.write_all(request.as_bytes()).await?;
     let mut head = Vec::new();
     // Byte by byte: what follows the head is for the gRPC server.
@@ -185,7 +186,7 @@ async fn upgrade(
     if head.starts_with(b"HTTP/1.1 101") {
         return Ok(());
     }
-    Err(io::Error::other("the engine refused a session"))
+    Err(io::Error::other(format!("the engine refused {path}")))
 }
 
 struct HealthService;

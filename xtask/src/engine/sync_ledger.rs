@@ -16,7 +16,7 @@
 
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use xtask_core::digest::Digest;
@@ -55,6 +55,13 @@ impl SyncEntry {
     /// The engine compares nothing but the path of a folder.
     pub(crate) fn folder(path: PathBuf, mode: u32) -> Self {
         Self { path, size: 0, modified: 0, digest: blake3::hash(&mode.to_le_bytes()) }
+    }
+
+    /// The same in another folder than the context, which the engine knows by a name.
+    pub(crate) fn below(self, name: &str) -> Self {
+        // No path of the context begins with a slash.
+        let path = Path::new("/").join(name).join(self.path);
+        Self { path, ..self }
     }
 }
 

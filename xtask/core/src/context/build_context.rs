@@ -50,6 +50,8 @@ pub struct Context {
     parts: Vec<ContextPart>,
     digest: Digest,
     linked_dockerfile: Option<Arc<Self>>,
+    /// The folders that the Dockerfile calls by names.
+    named: Vec<(String, Arc<Self>)>,
 }
 
 /// Identifies an entry of a [`Context`].
@@ -306,7 +308,7 @@ impl Context {
             part.tree.digest(&part.included)?;
         }
         let digest = Digest::from_bytes([0; 32]);
-        let mut context = Self { parts, digest, linked_dockerfile: None };
+        let mut context = Self { parts, digest, linked_dockerfile: None, named: Vec::new() };
         let mut fields = FieldHasher::default();
         for item in context.items() {
             let path = item.entry.path.as_os_str().as_bytes();
@@ -322,6 +324,22 @@ impl Context {
     pub(crate) fn with_linked_dockerfile(mut self, file: ContextPart) -> io::Result<Self> {
         self.linked_dockerfile = Some(Arc::new(Self::read(vec![file])?));
         Ok(self)
+    }
+
+    /// Adds a folder that the Dockerfile calls by a name.
+    pub(crate) fn with_named(mut self, name: &str, folder: Self) -> Self {
+        let mut fields = FieldHasher::default();
+        fields.add(self.digest.as_bytes());
+        fields.add(name.as_bytes());
+        fields.add(folder.digest.as_bytes());
+        self.digest = fields.finish();
+        self.named.push((name.to_owned(), Arc::new(folder)));
+        self
+    }
+
+    /// The folders that the Dockerfile calls by names.
+    pub fn named(&self) -> impl Iterator<Item = (&str, &Self)> {
+        self.named.iter().map(|(name, folder)| (name.as_str(), folder.as_ref()))
     }
 
     /// The file that links lead to at the Dockerfile's path, as a context of its own; `None` if
@@ -360,7 +378,8 @@ impl Context {
 
     /// The total size of all files, in bytes.
     pub fn size(&self) -> u64 {
-        self.items().map(|item| item.entry.size()).sum()
+        let own: u64 = self.items().map(|item| item.entry.size()).sum();
+        own + self.named().map(|(_, folder)| folder.size()).sum::<u64>()
     }
 }
 

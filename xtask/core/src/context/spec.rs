@@ -44,6 +44,8 @@ pub struct ContextSpec {
     /// The components that are sent under `dependency/`. Empty if a hook needs them: then they
     /// are copied into the component's folder.
     pub dependencies: Vec<DependencyFolder>,
+    /// The folders that the Dockerfile calls by names, relative to the root, with these names.
+    pub named: Vec<(String, String)>,
 }
 
 impl DependencyFolder {
@@ -69,6 +71,7 @@ impl ContextSpec {
             context_reads: image.context_reads.clone(),
             dockerfile_digest: image.dockerfile_digest,
             dependencies: Vec::new(),
+            named: image.named_folders().map(|(a, b)| (a.to_owned(), b.to_owned())).collect(),
         }
     }
 

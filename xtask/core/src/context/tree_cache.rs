@@ -22,9 +22,9 @@ use crate::context::spec::{ContextSpec, DependencyFolder};
 use crate::context::tree::{Entry, Kind, Remembered, Tree, Wanted, unreadable};
 use crate::context::verified_reader::changed_while_sending;
 use crate::dockerfile::context_reads::{ContextReads, Reach};
-use crate::paths::{BUILD, SRC, STATE, TEMPORARY};
+use crate::paths::{BUILD, IGNORE_FILE, SRC, STATE, TEMPORARY, join};
 use crate::problem::Problem;
-use crate::regular_file::with_path;
+use crate::regular_file::{self, with_path};
 use crate::workspace::components::stray_dockerfile;
 
 /// The suffix of cache keys for lists of files.
@@ -146,6 +146,27 @@ impl TreeCache {
                 Some(file) => context.with_linked_dockerfile(file),
                 None => Ok(context),
             }
+        };
+        let mut context = read().map_err(|error| self.problem(&error))?;
+        for (name, dir) in &of.named {
+            context = context.with_named(name, self.named(dir)?);
+        }
+        Ok(context)
+    }
+
+    /// A folder that Dockerfiles call by a name, without what its `.dockerignore` excludes.
+    fn named(&self, dir: &str) -> Result<Context, Problem> {
+        let file = join(dir, IGNORE_FILE);
+        let path = self.root.join(&file);
+        let ignore = match regular_file::read_to_string(&path) {
+            Ok(text) => Dockerignore::parse(&text)
+                .map_err(|error| Problem::of_line(&file, error.line, error.to_string()))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Dockerignore::default(),
+            Err(error) => return Err(Problem::of_file(file, regular_file::explain(&path, &error))),
+        };
+        let read = || {
+            let part = ContextPart::own(dir.to_owned(), self.whole(dir)?, &ignore, None);
+            Context::read(vec![part])
         };
         read().map_err(|error| self.problem(&error))
     }
@@ -462,7 +483,10 @@ impl TreeCache {
                 let dir = &dependency.dir;
                 is_touched(dir) || trees.contains_key(&format!("{dir}#{FOLLOWED}"))
             };
-            !of.dependencies.iter().any(is_affected) && !is_touched(&of.dir)
+            let mut named = of.named.iter();
+            !of.dependencies.iter().any(is_affected)
+                && !is_touched(&of.dir)
+                && !named.any(|(_, dir)| is_touched(dir))
         });
         let stale: Vec<String> =
             state.trees.keys().filter(|name| is_stale(name)).cloned().collect();
@@ -688,6 +712,7 @@ mod tests {
             dockerfile: "Dockerfile".into(),
             context_reads: parsed.context_reads,
             dockerfile_digest: blake3::hash(dockerfile.as_bytes()),
+            named: Vec::new(),
             dependencies: vec![DependencyFolder {
                 name: "b".into(),
                 dir: "src/b".into(),

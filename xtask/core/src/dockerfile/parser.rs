@@ -26,6 +26,8 @@ use crate::problem::did_you_mean;
 pub struct Dockerfile {
     /// The images that it names, in the order of the file.
     pub uses: Vec<ImageUse>,
+    /// The names of its stages, in lower case.
+    pub stages: BTreeSet<String>,
     /// The names of all `ARG`s, in any stage.
     pub args: Vec<String>,
     /// Those of them before the first `FROM` that do nothing but name images.
@@ -36,6 +38,20 @@ pub struct Dockerfile {
     pub has_onbuild: bool,
     /// The base and the instructions of its image.
     pub provenance: Provenance,
+}
+
+impl Dockerfile {
+    /// Adds what it says for another platform.
+    pub(crate) fn add_platform(&mut self, other: Self) {
+        for used in other.uses {
+            if !self.uses.contains(&used) {
+                self.uses.push(used);
+            }
+        }
+        if self.context_reads != other.context_reads {
+            self.context_reads = ContextReads::All;
+        }
+    }
 }
 
 /// One use of an image in a Dockerfile.
@@ -228,8 +244,9 @@ pub(crate) fn parse_for(
     let context_reads = ContextReads::of(&syntax, &text, build_args);
     let has_onbuild = syntax.instructions.iter().any(|it| it.trigger.is_some());
     let naming_args = reader.naming_args();
+    let stages = reader.stages.iter().filter_map(|stage| stage.name.clone()).collect();
     let uses = reader.into_uses();
-    Ok(Dockerfile { uses, args, naming_args, context_reads, has_onbuild, provenance })
+    Ok(Dockerfile { uses, stages, args, naming_args, context_reads, has_onbuild, provenance })
 }
 
 /// Drops all stages after the one that is to be built: builders do not look at them. Unlike the

@@ -46,6 +46,7 @@ use crate::digest::FieldHasher;
 use crate::dockerfile::platform_args::{configures_builder, is_predefined};
 use crate::paths::{BUILD, join};
 use crate::workspace::components::Image;
+use crate::workspace::config::named_context::NamedContext;
 use crate::workspace::config::settings::ImageSettings;
 
 /// The version of the fingerprint format. It must change whenever the same inputs are
@@ -136,7 +137,9 @@ impl<'a> Recipe<'a> {
         let ingredients = self.ingredients.iter();
         let ingredients = ingredients
             .map(|(kind, name, value)| (*kind, name.clone(), Value::of(*kind, name, value)));
-        let items = self.contexts.iter().flat_map(|context| context.items());
+        let named = |context: &&'a Context| context.named().map(|(_, named)| named);
+        let contexts = self.contexts.iter().flat_map(|it| std::iter::once(*it).chain(named(it)));
+        let items = contexts.flat_map(Context::items);
         let paths = items.map(|item| {
             let (kind, name) = (IngredientKind::Path, item.shown());
             let value = Value::of(kind, &name, &item.value());
@@ -296,6 +299,7 @@ pub fn relevant_args(
 pub fn settings(image: &Image) -> Vec<(String, String)> {
     let ImageSettings { target, network, platforms, labels, extra_hosts, secrets, ssh, .. } =
         &image.settings;
+    let ImageSettings { contexts, attest, .. } = &image.settings;
     let build = join(&image.context, BUILD);
     let is_default = Path::new(&image.dockerfile).parent() == Some(Path::new(&build));
     let mut settings = Vec::new();
@@ -313,6 +317,18 @@ pub fn settings(image: &Image) -> Vec<(String, String)> {
     for (name, ids) in [("secrets", secrets), ("ssh", ssh)] {
         settings.extend(ids.iter().map(|it| (name.to_owned(), id_of(&it.value).to_owned())));
     }
+    // What images and folders are made of counts as such.
+    for (name, context) in contexts {
+        let text = match &context.value {
+            NamedContext::Image(reference) | NamedContext::Target(reference) => {
+                format!("image {reference}")
+            }
+            NamedContext::Url(url) => format!("url {url}"),
+            NamedContext::Folder(folder) => format!("folder {folder}"),
+        };
+        settings.push((format!("contexts.{name}"), text));
+    }
+    settings.extend(attest.iter().map(|it| ("attest".to_owned(), it.value.clone())));
     settings
 }
 

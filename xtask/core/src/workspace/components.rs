@@ -22,6 +22,7 @@ use crate::escape;
 use crate::ids::{ComponentId, Id, IdVec, ImageId};
 use crate::paths::{BUILD, CONFIG_FILE, IGNORE_FILE, SRC};
 use crate::problem::{Problem, Problems, did_you_mean};
+use crate::workspace::config::named_context::NamedContext;
 use crate::workspace::config::overrides::Overrides;
 use crate::workspace::config::settings::ImageSettings;
 use crate::workspace::config::{Config, Facts};
@@ -157,6 +158,15 @@ impl Image {
         self.args.contains(name) && !self.naming_args.contains(name)
     }
 
+    /// The folders that its Dockerfile calls by names: each name and its folder, relative to the
+    /// root.
+    pub fn named_folders(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.settings.contexts.iter().filter_map(|(name, context)| match &context.value {
+            NamedContext::Folder(folder) => Some((name.as_str(), folder.as_str())),
+            _ => None,
+        })
+    }
+
     /// The bases that the workspace does not make, of those that the build needs.
     pub fn external_bases(&self) -> Vec<&ImageUse> {
         let is_external = |used: &&ImageUse| used.is_reached && used.local.is_none();
@@ -178,6 +188,7 @@ impl Image {
             || is_above(&self.context)
             || is_above(&self.dockerfile)
             || self.settings.args_files.iter().any(|file| is_above(file))
+            || self.named_folders().any(|(_, dir)| path.starts_with(dir) || is_above(dir))
             || is_ignore_file()
     }
 

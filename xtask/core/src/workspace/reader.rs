@@ -25,7 +25,9 @@ use crate::regular_file;
 use crate::workspace::components::{
     Component, DeclaredDependency, Image, Workspace, WorkspaceOptions, stray_dockerfile,
 };
+use crate::workspace::config::named_context::{NamedContext, familiar};
 use crate::workspace::config::origin::Origin;
+use crate::workspace::config::overrides::Overrides;
 use crate::workspace::config::settings::{ImageSettings, Sourced};
 use crate::workspace::config::{Candidates, Config, Definition};
 use crate::workspace::hook_script;
@@ -51,6 +53,9 @@ impl Workspace {
         let mut workspace = Self { root, config, components, warnings };
         workspace.report_duplicate_images();
         problems.extend(workspace.duplicate_tags());
+        problems.extend(workspace.unknown_targets());
+        problems.extend(workspace.unused_contexts(&options.overrides));
+        problems.extend(workspace.unknown_stages(&options.overrides));
         workspace.warn_of_undeclared(&options.build_args);
         workspace
     }
@@ -75,6 +80,53 @@ impl Workspace {
             })
             .collect();
         self.warnings.extend(warnings);
+    }
+
+    /// Contexts that are to be images of the workspace, and are none.
+    fn unknown_targets(&self) -> Vec<Problem> {
+        let names: BTreeSet<&str> = self.images().map(|(_, image)| image.name.as_str()).collect();
+        let contexts = self.images().flat_map(|(_, image)| &image.settings.contexts);
+        let problem = |(name, context): (&String, &Sourced<NamedContext>)| match &context.value {
+            NamedContext::Target(image) if !names.contains(image.as_str()) => {
+                let hint = did_you_mean(image, names.iter().copied());
+                let (name, image) = (escape::line(name), escape::line(image));
+                let message = format!("'contexts.{name}' is the unknown image '{image}'{hint}");
+                Some(context.at.problem(message))
+            }
+            _ => None,
+        };
+        contexts.filter_map(problem).collect()
+    }
+
+    /// Contexts of options that no image uses.
+    fn unused_contexts(&self, given: &Overrides) -> Vec<Problem> {
+        let is_unused = |name: &&str| {
+            let mut images = self.images().map(|(_, image)| &image.settings.contexts);
+            !images.any(|contexts| contexts.contains_key(*name))
+        };
+        let problem = |name| {
+            let uses = self.images().flat_map(|(_, image)| &image.uses);
+            let hint = did_you_mean(name, uses.map(|used| used.reference.as_str()));
+            let name = escape::line(name);
+            let message =
+                format!("--build-context: no Dockerfile of a selected image uses '{name}'{hint}");
+            Problem::of_request(message)
+        };
+        given.names("contexts").filter(is_unused).map(problem).collect()
+    }
+
+    /// Stages of `--no-cache-filter` that no image has.
+    fn unknown_stages(&self, given: &Overrides) -> Vec<Problem> {
+        let has = |name: &&str| {
+            let mut stages = self.images().flat_map(|(_, image)| &image.settings.no_cache_filter);
+            stages.any(|stage| stage.value == **name)
+        };
+        let problem = |name| {
+            let name = escape::line(name);
+            let message = format!("no Dockerfile of a selected image has a stage '{name}'");
+            Problem::of_request(format!("--no-cache-filter: {message}"))
+        };
+        given.elements("no-cache-filter").filter(|name| !has(name)).map(problem).collect()
     }
 
     /// References that `xtask.toml` gives to several images, of which only one could have them.
@@ -401,20 +453,24 @@ impl<'a> Reader<'a> {
         }
         let (root, config) = (self.root, self.config);
         let (overrides, problems) = (&self.options.overrides, &mut self.problems);
-        let settings =
+        let mut settings =
             config.settings(root, &definition, component, &dockerfile, overrides, problems);
         let args = settings.args.iter().map(|(name, arg)| (name.clone(), arg.value.clone()));
         let mut build_args: BTreeMap<String, String> = args.collect();
         build_args.extend(self.options.build_args.clone());
         let target = settings.target.as_ref().map(|target| target.value.as_str());
-        let platform = settings.platform_variables();
-        let (dockerfile_digest, parsed) =
-            self.dockerfile(&dockerfile, &build_args, target, platform);
+        let platforms = settings.platform_variables();
+        let (dockerfile_digest, mut parsed) =
+            self.dockerfile(&dockerfile, &build_args, target, platforms);
         if let Some(parsed) = &parsed {
             self.check_args(&settings, &dockerfile, parsed);
         }
         let context = self.context(&settings, &definition.component_dir);
-        let Dockerfile { uses, args, naming_args, context_reads, has_onbuild, provenance } =
+        if let Some(parsed) = &mut parsed {
+            self.put_contexts(&mut settings, &dockerfile, parsed);
+            self.check_stages(&mut settings, &dockerfile, parsed);
+        }
+        let Dockerfile { uses, args, naming_args, context_reads, has_onbuild, provenance, .. } =
             parsed.unwrap_or_default();
         let is_whole = self.options.whole_context;
         let context_reads = if is_whole { ContextReads::All } else { context_reads };
@@ -449,6 +505,79 @@ impl<'a> Reader<'a> {
         context.value.clone()
     }
 
+    /// Puts contexts in the place of the images that a Dockerfile names, and forgets those that it
+    /// does not name.
+    fn put_contexts(
+        &mut self,
+        settings: &mut ImageSettings,
+        dockerfile: &str,
+        parsed: &mut Dockerfile,
+    ) {
+        for (name, context) in std::mem::take(&mut settings.contexts) {
+            let is_it = |reference: &str| familiar(reference) == familiar(&name);
+            let names = parsed.uses.iter().map(|used| used.reference.as_str());
+            if names.clone().any(is_it) {
+                let reference = context.value.reference();
+                if parsed.provenance.base.as_deref().is_some_and(is_it) {
+                    parsed.provenance.base = reference.map(str::to_owned);
+                }
+                parsed.uses.retain_mut(|used| {
+                    if is_it(&used.reference) {
+                        reference.unwrap_or_default().clone_into(&mut used.reference);
+                    }
+                    !used.reference.is_empty()
+                });
+                self.check_folder(&name, &context);
+                settings.contexts.insert(name, context);
+                continue;
+            }
+            let shown = escape::line(&name);
+            if parsed.stages.contains(&name.to_lowercase()) {
+                let message = format!(
+                    "'contexts.{shown}' is a stage of {dockerfile}: a context can only be put in \
+                     the place of an image. Give one of the two another name"
+                );
+                self.problems.push(context.at.problem(message));
+            } else if context.is_exact {
+                let hint = did_you_mean(&name, names);
+                let message = format!("'contexts.{shown}': {dockerfile} uses no '{shown}'{hint}");
+                self.problems.push(context.at.problem(message));
+            }
+        }
+    }
+
+    /// Forgets stages to be built without cache that this Dockerfile does not have; one for this
+    /// image alone must exist.
+    fn check_stages(
+        &mut self,
+        settings: &mut ImageSettings,
+        dockerfile: &str,
+        parsed: &Dockerfile,
+    ) {
+        settings.no_cache_filter.retain(|stage| {
+            let name = stage.value.to_lowercase();
+            let exists = parsed.stages.contains(&name);
+            if !exists && stage.is_exact {
+                let hint = did_you_mean(&name, parsed.stages.iter().map(String::as_str));
+                let name = escape::line(&stage.value);
+                let message =
+                    format!("'no-cache-filter': {dockerfile} has no stage '{name}'{hint}");
+                self.problems.push(stage.at.problem(message));
+            }
+            exists
+        });
+    }
+
+    fn check_folder(&mut self, name: &str, context: &Sourced<NamedContext>) {
+        if let NamedContext::Folder(folder) = &context.value
+            && !self.root.join(folder).is_dir()
+        {
+            let (name, folder) = (escape::line(name), escape::line(folder));
+            let message = format!("'contexts.{name}' is {folder}/, which does not exist");
+            self.problems.push(context.at.problem(message));
+        }
+    }
+
     /// Args for one image alone must be declared: others may be for other images.
     fn check_args(&mut self, settings: &ImageSettings, dockerfile: &str, parsed: &Dockerfile) {
         for (name, arg) in settings.args.iter().filter(|(_, arg)| arg.is_exact) {
@@ -480,26 +609,36 @@ impl<'a> Reader<'a> {
         Some(first)
     }
 
-    /// The digest of a Dockerfile, and what it says, if it can be read: the image is still known
-    /// to those that use it if not.
+    /// The digest of a Dockerfile, and what it says for all platforms, if it can be read: the image
+    /// is still known to those that use it if not.
     fn dockerfile(
         &mut self,
         path: &str,
         build_args: &BTreeMap<String, String>,
         target: Option<&str>,
-        platform: BTreeMap<String, String>,
+        platforms: Vec<BTreeMap<String, String>>,
     ) -> (Digest, Option<Dockerfile>) {
         let bytes = self.read(path);
-        let parsed =
-            bytes.as_ref().map(|bytes| parser::parse_for(bytes, build_args, target, platform));
-        if let Some(Err(error)) = &parsed {
-            self.problems.push(Problem {
-                file: Some(path.to_owned()),
-                line: error.line(),
-                message: error.to_string(),
-            });
+        let mut all: Option<Dockerfile> = None;
+        for platform in platforms.into_iter().filter(|_| bytes.is_some()) {
+            let bytes = bytes.as_deref().unwrap_or_default();
+            match parser::parse_for(bytes, build_args, target, platform) {
+                Ok(parsed) => match &mut all {
+                    Some(all) => all.add_platform(parsed),
+                    None => all = Some(parsed),
+                },
+                Err(error) => {
+                    self.problems.push(Problem {
+                        file: Some(path.to_owned()),
+                        line: error.line(),
+                        message: error.to_string(),
+                    });
+                    all = None;
+                    break;
+                }
+            }
         }
-        (blake3::hash(&bytes.unwrap_or_default()), parsed.and_then(Result::ok))
+        (blake3::hash(&bytes.unwrap_or_default()), all)
     }
 
     /// Parses a `component.dep`: one name per line, `#` starts a comment.

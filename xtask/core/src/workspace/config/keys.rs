@@ -57,7 +57,7 @@ const fn key(name: &'static str, kind: Kind, place: Place, doc: &'static str) ->
 }
 
 /// All keys, in the order of the documentation.
-pub const KEYS: [Key; 24] = [
+pub const KEYS: [Key; 28] = [
     key(
         "registry",
         Kind::TextOrList,
@@ -133,7 +133,37 @@ pub const KEYS: [Key; 24] = [
         "Secrets for RUN --mount=type=secret: id, and src or env",
     ),
     key("ssh", Kind::List, Place::Both, "SSH agents for RUN --mount=type=ssh: id, or id=SOCKET"),
-    key("cache-from", Kind::List, Place::Both, "Images whose layers can be used as cache"),
+    key(
+        "contexts",
+        Kind::Map,
+        Place::Both,
+        "What stands in the place of images that the Dockerfile names: docker-image://REFERENCE, \
+         target:IMAGE for one of the workspace, a URL, or a folder, from the root",
+    ),
+    key(
+        "cache-from",
+        Kind::List,
+        Place::Both,
+        "Images whose layers can be used as cache, or type=TYPE with its attributes",
+    ),
+    key(
+        "cache-to",
+        Kind::List,
+        Place::Both,
+        "Where the build cache is written to: type=inline, or type=TYPE with its attributes",
+    ),
+    key(
+        "no-cache-filter",
+        Kind::List,
+        Place::Both,
+        "Stages that are built without the build cache",
+    ),
+    key(
+        "attest",
+        Kind::List,
+        Place::Both,
+        "Attestations, as type=provenance[,mode=MODE] and type=sbom",
+    ),
     key(
         "tags",
         Kind::List,
@@ -151,7 +181,7 @@ pub const KEYS: [Key; 24] = [
 ];
 
 /// What others call a key, and what it is called here.
-pub(crate) const OTHER_SPELLINGS: [(&str, &str); 35] = [
+pub(crate) const OTHER_SPELLINGS: [(&str, &str); 43] = [
     ("addHost", "extra-hosts"),
     ("add-host", "extra-hosts"),
     ("add-hosts", "extra-hosts"),
@@ -162,8 +192,14 @@ pub(crate) const OTHER_SPELLINGS: [(&str, &str); 35] = [
     ("build_args", "args"),
     ("buildArgs", "args"),
     ("build_network", "network"),
+    ("additional_contexts", "contexts"),
+    ("attests", "attest"),
+    ("build-context", "contexts"),
+    ("build-contexts", "contexts"),
     ("cache_from", "cache-from"),
     ("cacheFrom", "cache-from"),
+    ("cache_to", "cache-to"),
+    ("cacheTo", "cache-to"),
     ("context_root", "context"),
     ("dependencies", "depends-on"),
     ("dependsOn", "depends-on"),
@@ -177,6 +213,8 @@ pub(crate) const OTHER_SPELLINGS: [(&str, &str); 35] = [
     ("image_tags", "tags"),
     ("images", "image"),
     ("label", "labels"),
+    ("no_cache_filter", "no-cache-filter"),
+    ("noCacheFilter", "no-cache-filter"),
     ("platform", "platforms"),
     ("post_build", "post-build"),
     ("pre_build", "pre-build"),

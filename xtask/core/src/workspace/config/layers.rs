@@ -46,9 +46,9 @@ impl<'f> Layers<'f> {
         }
     }
 
-    /// Puts options above all.
+    /// Puts options above all. They are for all images that a command names.
     pub(crate) fn add_options(&mut self, values: &'f Values) {
-        self.layers.push((values, true));
+        self.layers.push((values, false));
     }
 
     /// Whether nothing is said.

@@ -6,9 +6,11 @@
 //! checked before anything is built.
 
 mod definitions;
+pub mod exports;
 pub mod keys;
 mod layers;
 pub mod mounts;
+pub mod named_context;
 pub mod origin;
 pub mod overrides;
 mod pattern;

@@ -54,6 +54,21 @@ impl Overrides {
         self.values.insert(key, Given { at: Origin::Option(option), value });
     }
 
+    /// The names in a table that an option gives.
+    pub(crate) fn names(&self, key: &str) -> impl Iterator<Item = &str> {
+        let table = self.values.get(key).and_then(|given| match &given.value {
+            Value::Map(table) => Some(table.keys()),
+            _ => None,
+        });
+        table.into_iter().flatten().map(String::as_str)
+    }
+
+    /// The elements of a list that an option gives.
+    pub(crate) fn elements(&self, key: &str) -> impl Iterator<Item = &str> {
+        let list = reader::list(&self.values, key).into_iter().flatten();
+        list.map(|(text, _)| text.as_str())
+    }
+
     /// What they say about an image.
     pub(crate) fn about(&self, component: &str, image: &str) -> Option<&Values> {
         let selects = |word: &String, name: &str| {

@@ -10,8 +10,10 @@ use std::path::Path;
 use crate::problem::Problem;
 use crate::regular_file;
 use crate::workspace::config::definitions::Definition;
+use crate::workspace::config::exports::{Attestation, CacheEntry};
 use crate::workspace::config::layers::Layers;
 use crate::workspace::config::mounts::{Agent, Secret};
+use crate::workspace::config::named_context::NamedContext;
 use crate::workspace::config::origin::Origin;
 use crate::workspace::config::reader::{EntryText, Given, ImageTable, Value};
 use crate::workspace::config::template::Words;
@@ -56,8 +58,16 @@ pub struct ImageSettings {
     pub secrets: Vec<Sourced<String>>,
     /// SSH agents, as `ID` or `ID=SOCKET`.
     pub ssh: Vec<Sourced<String>>,
-    /// Images whose layers can be used as cache.
+    /// What stands in the place of images, by their names.
+    pub contexts: BTreeMap<String, Sourced<NamedContext>>,
+    /// Images whose layers can be used as cache, or `type=TYPE` with attributes.
     pub cache_from: Vec<Sourced<String>>,
+    /// Where the build cache is written to, as `type=TYPE` with attributes.
+    pub cache_to: Vec<Sourced<String>>,
+    /// Stages that are built without the build cache.
+    pub no_cache_filter: Vec<Sourced<String>>,
+    /// Attestations, as `type=TYPE` with attributes.
+    pub attest: Vec<Sourced<String>>,
     /// The references to push to, in which the words that only a push knows are left; `None` for
     /// the default.
     tags: Option<Vec<Sourced<String>>>,
@@ -70,19 +80,24 @@ pub struct ImageSettings {
 }
 
 impl ImageSettings {
-    /// The variables of the platform, if one is set.
-    pub(crate) fn platform_variables(&self) -> BTreeMap<String, String> {
-        let Some(platform) = self.platforms.first() else { return BTreeMap::new() };
-        let mut parts = platform.value.splitn(3, '/');
-        let mut part = || parts.next().unwrap_or_default().to_owned();
-        let (os, arch, variant) = (part(), part(), part());
-        let values = [
-            ("TARGETPLATFORM", platform.value.clone()),
-            ("TARGETOS", os),
-            ("TARGETARCH", arch),
-            ("TARGETVARIANT", variant),
-        ];
-        values.map(|(name, value)| (name.to_owned(), value)).into()
+    /// The variables of each platform that it is built for; none for the engine's own.
+    pub(crate) fn platform_variables(&self) -> Vec<BTreeMap<String, String>> {
+        let variables = |platform: &Sourced<String>| {
+            let mut parts = platform.value.splitn(3, '/');
+            let mut part = || parts.next().unwrap_or_default().to_owned();
+            let (os, arch, variant) = (part(), part(), part());
+            let values = [
+                ("TARGETPLATFORM", platform.value.clone()),
+                ("TARGETOS", os),
+                ("TARGETARCH", arch),
+                ("TARGETVARIANT", variant),
+            ];
+            values.map(|(name, value)| (name.to_owned(), value)).into()
+        };
+        match self.platforms.as_slice() {
+            [] => vec![BTreeMap::new()],
+            platforms => platforms.iter().map(variables).collect(),
+        }
     }
 
     /// The references to push an image to; what only a push knows is still in braces.
@@ -147,7 +162,11 @@ impl SettingsReader<'_> {
             extra_hosts: self.map("extra-hosts"),
             secrets: self.checked("secrets", |text| Secret::parse(text).map(drop)),
             ssh: self.checked("ssh", |text| Agent::parse(text).map(drop)),
-            cache_from: self.list("cache-from").unwrap_or_default(),
+            contexts: self.contexts(),
+            cache_from: self.checked("cache-from", |text| CacheEntry::parse(text).map(drop)),
+            cache_to: self.checked("cache-to", |text| CacheEntry::parse(text).map(drop)),
+            no_cache_filter: self.list("no-cache-filter").unwrap_or_default(),
+            attest: self.checked("attest", |text| Attestation::parse(text).map(drop)),
             tags: self.tags(),
             depends_on: self.list("depends-on").unwrap_or_default(),
             pre_build: self.text("pre-build"),
@@ -248,6 +267,20 @@ impl SettingsReader<'_> {
             }
         }
         merged
+    }
+
+    fn contexts(&mut self) -> BTreeMap<String, Sourced<NamedContext>> {
+        let mut contexts = BTreeMap::new();
+        for (name, Sourced { value, at, is_exact }) in self.map("contexts") {
+            match NamedContext::parse(&value, self.root) {
+                Ok(value) => drop(contexts.insert(name, Sourced { value, at, is_exact })),
+                Err(error) => {
+                    let message = format!("'contexts.{name}': '{value}' {error}");
+                    self.problems.push(at.problem(message));
+                }
+            }
+        }
+        contexts
     }
 
     /// Those of files, and then those of tables; and the files.

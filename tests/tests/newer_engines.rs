@@ -1,0 +1,112 @@
+//! What the options of `docker build` make on engines that can do more than the oldest: named
+//! contexts, several platforms, attestations, and caches in a registry.
+//!
+//!     eval "$(bash tests/engine start 28.5 --store containerd | tail -1 | sed 's/^/export /')"
+//!     PATH=$PWD/target/test-tools/engines/engine-28.5/usr/bin:$PATH \
+//!         cargo test -p tests --test newer_engines -- --ignored
+//!     bash tests/engine stop 28.5 --store containerd
+
+use serde_json::Value;
+use tests::Workspace;
+use tests::engine::{cli_build_with_buildkit, cli_with_buildkit, docker, image_tree};
+use tests::registry::Registry;
+
+/// Without provenance, so that what is made is all that is there.
+const PLAIN: [&str; 2] = ["--provenance=false", "--load"];
+
+#[test]
+#[ignore = "needs an engine since 23, and a docker CLI with buildx"]
+fn contexts_are_those_of_the_cli() {
+    let cli = cli_with_buildkit().expect("a docker CLI with buildx");
+    let workspace = Workspace::new()
+        .with_box()
+        .image("base", "FROM tt-box\nRUN echo ours > /ours\n")
+        .image(
+            "a",
+            "FROM alpine AS one\nCOPY --from=lib / /lib/\nRUN --mount=from=lib,target=/m cp /m/f /r\n\
+             FROM one\nCOPY --from=docker.io/library/other:latest /ours /other\n",
+        )
+        .file("lib/f", "1")
+        .file("lib/sub/g", "2")
+        .file("lib/left-out", "3")
+        .file("lib/.dockerignore", "left-out\n")
+        .file(
+            "xtask.toml",
+            "[image.tt-a.contexts]\nalpine = \"target:tt-base\"\nlib = \"lib\"\n\
+             other = \"docker-image://tt-base\"\n",
+        );
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    let (own, cli_made) = (workspace.own("tt-a"), workspace.own("tt-cli"));
+    let base = format!("docker-image://{}", workspace.own("tt-base"));
+    let contexts = [format!("alpine={base}"), "lib=../../lib".to_owned(), format!("other={base}")];
+    let contexts = contexts.iter().flat_map(|context| ["--build-context", context]);
+    let options: Vec<&str> = PLAIN.into_iter().chain(contexts).collect();
+    let (dir, dockerfile) =
+        (workspace.root().join("src/a"), workspace.own("build/tt-a.dockerfile"));
+    cli_build_with_buildkit(&cli, &dir, &dockerfile, &cli_made, &options);
+    assert_eq!(image_tree(&own), image_tree(&cli_made));
+    let builds = |expected: &[&str]| {
+        let output = workspace.xtask(&["build"]).exits_with(0);
+        assert_eq!(output.built(), expected, "{}", output.stderr);
+    };
+    builds(&[]);
+    workspace.write("lib/left-out", "edited");
+    builds(&[]);
+    workspace.write("lib/sub/g", "edited");
+    builds(&["a"]);
+    cli_build_with_buildkit(&cli, &dir, &dockerfile, &cli_made, &options);
+    assert_eq!(image_tree(&own), image_tree(&cli_made));
+    workspace.write("src/base/build/tt-base.dockerfile", "FROM tt-box\nRUN echo new > /ours\n");
+    builds(&["base", "a"]);
+    builds(&[]);
+}
+
+#[test]
+#[ignore = "needs an engine with the containerd image store"]
+fn several_platforms_are_pushed_as_an_index() {
+    let registry = Registry::start();
+    let toml = format!(
+        "registry = \"{}/x\"\nplatforms = [\"linux/arm64\", \"linux/amd64\"]\n",
+        registry.address()
+    );
+    let workspace = Workspace::new()
+        .image("base", "FROM scratch\nARG TARGETARCH\nCOPY f-$TARGETARCH /f\n")
+        .file("src/base/f-amd64", "amd64")
+        .file("src/base/f-arm64", "arm64")
+        .image("web", "FROM tt-base\nCOPY build /web\n")
+        .file("xtask.toml", &toml)
+        .env("XTASK_TAG", "1");
+    let _ = workspace.xtask(&["build", "--push", "--attest=type=provenance"]).exits_with(0);
+    let again = workspace.xtask(&["build", "--attest=type=provenance"]).exits_with(0);
+    assert!(!again.stderr.contains(" built\n"), "{}", again.stderr);
+    let index = registry.index(&workspace.own("x/tt-web"), "1");
+    let manifests = index["manifests"].as_array().unwrap();
+    let mut platforms: Vec<&Value> =
+        manifests.iter().map(|it| &it["platform"]["architecture"]).collect();
+    platforms.sort_by_key(ToString::to_string);
+    // One provenance for each.
+    assert_eq!(platforms, ["amd64", "arm64", "unknown", "unknown"], "{index}");
+    workspace.write("src/base/f-arm64", "edited");
+    let edited = workspace.xtask(&["build", "--attest=type=provenance"]).exits_with(0);
+    assert_eq!(edited.built(), ["base", "web"], "{}", edited.stderr);
+}
+
+#[test]
+#[ignore = "needs an engine with the containerd image store"]
+fn a_cache_in_a_registry_has_every_layer() {
+    let registry = Registry::start();
+    let cache = format!("type=registry,ref={}/cache:a", registry.address());
+    let workspace = Workspace::new().with_box().image(
+        "a",
+        "FROM tt-box AS one\nRUN cat /proc/sys/kernel/random/uuid > /one\nFROM scratch\n\
+         COPY --from=one /one /\n",
+    );
+    let to = format!("{cache},mode=max");
+    let _ = workspace.xtask(&["build", "--cache-to", &to]).exits_with(0);
+    let one = image_tree(&workspace.own("tt-a"));
+    let _ = docker(&["image", "rm", "-f", &workspace.own("tt-a")]);
+    let _ = docker(&["builder", "prune", "-af"]);
+    let output = workspace.xtask(&["build", "--cache-from", &cache]).exits_with(0);
+    assert!(output.stderr.contains("CACHED [one 2/2] RUN"), "{}", output.stderr);
+    assert_eq!(image_tree(&workspace.own("tt-a")), one);
+}

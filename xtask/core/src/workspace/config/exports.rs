@@ -1,0 +1,103 @@
+//! What `cache-from`, `cache-to` and `attest` take, as `docker build` spells them: fields such as
+//! `type=registry,ref=IMAGE`, separated by commas.
+
+use std::collections::BTreeMap;
+
+/// A place of the build cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheEntry {
+    /// `registry`, `inline`, `local`, `gha` and the like.
+    pub kind: String,
+    /// Its other fields.
+    pub attributes: BTreeMap<String, String>,
+}
+
+impl CacheEntry {
+    /// Parses `type=TYPE[,NAME=VALUE…]`, or the reference of an image.
+    ///
+    /// # Errors
+    /// What is wrong with it, as the end of a sentence.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if !text.contains('=') && !text.is_empty() {
+            let attributes = [("ref".to_owned(), text.to_owned())].into();
+            return Ok(Self { kind: "registry".to_owned(), attributes });
+        }
+        let (kind, attributes) = typed(text)?;
+        if kind == "local" {
+            return Err("has the type 'local', which is not supported: write type=registry".into());
+        }
+        Ok(Self { kind, attributes })
+    }
+
+    /// The image that has the cache in it, if it is one.
+    pub fn image(&self) -> Option<&str> {
+        let is_image = self.kind == "registry" && self.attributes.len() == 1;
+        self.attributes.get("ref").filter(|_| is_image).map(String::as_str)
+    }
+}
+
+/// What BuildKit states about an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attestation {
+    /// `provenance` or `sbom`.
+    pub kind: String,
+    /// Its other fields, as they are written.
+    pub attributes: String,
+}
+
+impl Attestation {
+    /// Parses `type=provenance[,mode=MODE]` or `type=sbom`.
+    ///
+    /// # Errors
+    /// What is wrong with it, as the end of a sentence.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (kind, attributes) = typed(text)?;
+        if !["provenance", "sbom"].contains(&kind.as_str()) {
+            return Err(format!("has the type '{kind}': there are provenance and sbom"));
+        }
+        let attributes: Vec<String> =
+            attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        Ok(Self { kind, attributes: attributes.join(",") })
+    }
+}
+
+/// The type, and the other fields.
+fn typed(text: &str) -> Result<(String, BTreeMap<String, String>), String> {
+    let expected = || "expected type=TYPE, and fields NAME=VALUE after commas".to_owned();
+    let mut fields = BTreeMap::new();
+    for field in text.split(',') {
+        let (name, value) = field.split_once('=').ok_or_else(expected)?;
+        fields.insert(name.trim().to_owned(), value.to_owned());
+    }
+    let kind = fields.remove("type").filter(|kind| !kind.is_empty()).ok_or_else(expected)?;
+    Ok((kind, fields))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn caches_are_images_or_have_a_type() {
+        let cache = |text: &str| CacheEntry::parse(text);
+        assert_eq!(cache("r.example/a:1").unwrap().image(), Some("r.example/a:1"));
+        assert_eq!(cache("type=registry,ref=a").unwrap().image(), Some("a"));
+        let max = cache("type=registry,ref=a,mode=max").unwrap();
+        assert_eq!((max.image(), max.attributes.len()), (None, 2));
+        let expected = "expected type=TYPE, and fields NAME=VALUE after commas";
+        assert!(cache("type=local,dest=a").unwrap_err().contains("not supported"));
+        for wrong in ["", "ref=a", "type=", "type=registry,ref"] {
+            assert_eq!(cache(wrong), Err(expected.to_owned()), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn attestations_have_a_known_type() {
+        let attestation = Attestation::parse("type=provenance,mode=max").unwrap();
+        assert_eq!(
+            (attestation.kind.as_str(), &*attestation.attributes),
+            ("provenance", "mode=max")
+        );
+        assert!(Attestation::parse("type=x").unwrap_err().contains("has the type 'x'"));
+    }
+}

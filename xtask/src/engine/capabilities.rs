@@ -1,0 +1,107 @@
+//! What is set for an image, held to what the engine can do. What it cannot do is an error that
+//! names the engine's version, before anything is sent.
+
+use xtask_core::workspace::config::settings::ImageSettings;
+
+use crate::engine::builder::{Builder, uses_containerd_store};
+use crate::engine::docker::DockerEngine;
+use crate::engine::error::EngineError;
+use crate::engine::solve::{caches, is_needed};
+
+/// The first version whose Dockerfiles know named contexts: that of BuildKit 0.10.
+const NAMED_CONTEXTS: u32 = 23;
+
+/// What an image needs of the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    /// `RUN --mount` and stages are BuildKit's.
+    BuildKit,
+    /// BuildKit asks for files and secrets over a connection of its own.
+    Session,
+    NamedContexts,
+    /// The engine's own store keeps one platform, no attestations, and no cache but in an image.
+    ContainerdStore,
+}
+
+/// The keys that need something, with what they need.
+fn needs(settings: &ImageSettings) -> Vec<(&'static str, Need)> {
+    let ImageSettings { secrets, ssh, contexts, no_cache_filter, .. } = settings;
+    let ImageSettings { attest, platforms, cache_from, cache_to, .. } = settings;
+    let is_import = caches(cache_from).any(|cache| cache.kind != "registry");
+    let is_export = caches(cache_to).any(|cache| cache.kind != "inline");
+    let all = [
+        (!secrets.is_empty(), "secrets", Need::Session),
+        (!ssh.is_empty(), "ssh", Need::Session),
+        (!contexts.is_empty(), "contexts", Need::NamedContexts),
+        (!no_cache_filter.is_empty(), "no-cache-filter", Need::BuildKit),
+        (!cache_to.is_empty(), "cache-to", Need::BuildKit),
+        (is_export, "cache-to", Need::ContainerdStore),
+        (is_import, "cache-from", Need::ContainerdStore),
+        (!attest.is_empty(), "attest", Need::ContainerdStore),
+        (platforms.len() > 1, "platforms", Need::ContainerdStore),
+    ];
+    all.into_iter().filter(|(is_set, ..)| *is_set).map(|(_, key, need)| (key, need)).collect()
+}
+
+impl DockerEngine {
+    /// Refuses what cannot be done here.
+    pub(crate) async fn check_settings(
+        &self,
+        settings: &ImageSettings,
+        builder: Builder,
+    ) -> Result<(), EngineError> {
+        let needs = needs(settings);
+        if needs.is_empty() && !is_needed(settings) {
+            return Ok(());
+        }
+        let version = self.client.version().await.ok().and_then(|it| it.version);
+        let has_store = || async {
+            let info = self.client.info().await;
+            info.is_ok_and(|info| uses_containerd_store(&info))
+        };
+        let major = version.as_deref().and_then(|it| it.split('.').next()?.parse::<u32>().ok());
+        let has_session = self.address.is_some();
+        for (key, need) in needs {
+            let (what, why) = match need {
+                _ if builder == Builder::Classic => {
+                    ("needs BuildKit", "builds with the classic builder")
+                }
+                _ if !has_session => {
+                    ("needs a session", "is behind TLS or SSH, over which this tool opens none")
+                }
+                Need::NamedContexts if major.is_none_or(|major| major < NAMED_CONTEXTS) => {
+                    ("needs BuildKit 0.10", "has an older one: it came with version 23")
+                }
+                Need::ContainerdStore if !has_store().await => match key {
+                    "platforms" => (
+                        "has several",
+                        "keeps one in an image: build one at a time with --platform, or turn on \
+                         its containerd image store",
+                    ),
+                    "cache-to" => (
+                        "needs the containerd image store",
+                        "does not use it: it can only write type=inline",
+                    ),
+                    _ => ("needs the containerd image store", "does not use it"),
+                },
+                _ => continue,
+            };
+            return Err(self.cannot(&format!("'{key}' {what}"), version.as_deref(), why));
+        }
+        Ok(())
+    }
+
+    /// Why an image cannot be built although all that is set for it can be done: a name is not
+    /// UTF-8, or something between here and the engine does not let a session through.
+    pub(crate) async fn without_session(&self) -> EngineError {
+        let version = self.client.version().await.ok().and_then(|it| it.version);
+        let what = "what is set for it needs a session";
+        let why = "accepts none, or a file's name is not UTF-8";
+        self.cannot(what, version.as_deref(), why)
+    }
+
+    fn cannot(&self, what: &str, version: Option<&str>, why: &str) -> EngineError {
+        let (endpoint, version) = (&self.endpoint, version.unwrap_or("of unknown version"));
+        EngineError::Endpoint(format!("{what}, and the engine at {endpoint} ({version}) {why}"))
+    }
+}

@@ -1,0 +1,216 @@
+//! A build by BuildKit's own API, for what the engine's `/build` does not take: stages without
+//! cache, named contexts, other caches than images, attestations, and several platforms.
+//!
+//! The engine exposes that API at `POST /grpc`, which `docker buildx` uses as well. The request is
+//! the one that `/build` makes of its options, with more attributes.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use bollard_buildkit_proto::moby::buildkit::v1::control_client::ControlClient;
+use bollard_buildkit_proto::moby::buildkit::v1::{
+    CacheOptions, CacheOptionsEntry, SolveRequest, SolveResponse, StatusRequest, StatusResponse,
+};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tonic::codegen::http::Uri;
+use tonic::codegen::{BoxFuture, Service};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Status, Streaming};
+use xtask_core::workspace::config::exports::{Attestation, CacheEntry};
+use xtask_core::workspace::config::named_context::NamedContext;
+use xtask_core::workspace::config::settings::{ImageSettings, Sourced};
+
+use crate::engine::api::BuildRequest;
+use crate::engine::error::EngineError;
+use crate::engine::file_sync::local_name;
+use crate::engine::session::{Address, unique_session_id, upgrade};
+
+/// A longer message ends the build: logs come in pieces, so none is.
+const MAX_MESSAGE: usize = 16 << 20;
+
+/// The keys of the response with the ID of an image, the one to prefer first.
+const ID_KEYS: [&str; 2] = ["containerimage.digest", "containerimage.config.digest"];
+
+/// Whether `/build` cannot take what is set for an image.
+pub(crate) fn is_needed(settings: &ImageSettings) -> bool {
+    let ImageSettings { contexts, no_cache_filter, attest, platforms, .. } = settings;
+    !contexts.is_empty()
+        || !no_cache_filter.is_empty()
+        || !attest.is_empty()
+        || platforms.len() > 1
+        || caches(&settings.cache_from).any(|cache| cache.image().is_none())
+        || caches(&settings.cache_to).any(|cache| cache.kind != "inline")
+}
+
+/// What was checked when the workspace was read.
+pub(crate) fn caches(given: &[Sourced<String>]) -> impl Iterator<Item = CacheEntry> {
+    given.iter().filter_map(|cache| CacheEntry::parse(&cache.value).ok())
+}
+
+/// A build on its own connection, which cancels it when it is dropped.
+pub(crate) struct Solve {
+    client: ControlClient<Channel>,
+    reference: String,
+}
+
+impl Solve {
+    /// Connects to the engine.
+    pub(crate) async fn connect(address: &Address) -> Result<Self, EngineError> {
+        let channel = match address {
+            Address::Unix(path) => channel(UnixStream::connect(path).await).await,
+            Address::Tcp(host) => channel(TcpStream::connect(host).await).await,
+        };
+        let channel = channel.map_err(|error| EngineError::Lost(error.to_string()))?;
+        let client = ControlClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+        Ok(Self { client, reference: unique_session_id() })
+    }
+
+    /// Builds and tags an image, and returns its ID.
+    pub(crate) async fn run(
+        &self,
+        request: &BuildRequest<'_>,
+        session: &str,
+    ) -> Result<String, EngineError> {
+        let request = self.request(request, session);
+        let response = self.client.clone().solve(request).await;
+        let response = response.map_err(|status| error_of(&status))?.into_inner();
+        id_in(&response)
+            .ok_or_else(|| EngineError::InvalidResponse("it has no image ID".to_owned()))
+    }
+
+    /// The progress of the build, until it ends.
+    pub(crate) async fn progress(&self) -> Result<Streaming<StatusResponse>, EngineError> {
+        let request = StatusRequest { r#ref: self.reference.clone() };
+        let response = self.client.clone().status(request).await;
+        Ok(response.map_err(|status| error_of(&status))?.into_inner())
+    }
+
+    fn request(&self, request: &BuildRequest<'_>, session: &str) -> SolveRequest {
+        let settings = request.settings;
+        let exports = caches(&settings.cache_to).map(|cache| CacheOptionsEntry {
+            r#type: cache.kind,
+            attrs: cache.attributes.into_iter().collect(),
+        });
+        let exporter = [("name".to_owned(), request.image.to_owned())];
+        // The engine asks whether the client allows it.
+        let is_host = settings.network.as_ref().is_some_and(|network| network.value == "host");
+        SolveRequest {
+            r#ref: self.reference.clone(),
+            exporter_deprecated: "moby".to_owned(),
+            exporter_attrs_deprecated: exporter.into(),
+            session: session.to_owned(),
+            frontend: "dockerfile.v0".to_owned(),
+            frontend_attrs: attributes(request),
+            // The frontend imports caches itself.
+            cache: Some(CacheOptions { exports: exports.collect(), ..CacheOptions::default() }),
+            entitlements: is_host.then(|| "network.host".to_owned()).into_iter().collect(),
+            ..SolveRequest::default()
+        }
+    }
+}
+
+/// The options of the Dockerfile frontend.
+fn attributes(request: &BuildRequest<'_>) -> HashMap<String, String> {
+    let ImageSettings { target, platforms, network, extra_hosts, contexts, .. } = request.settings;
+    let mut attributes = HashMap::from([("filename".to_owned(), request.dockerfile.to_owned())]);
+    let mut add = |name: &str, value: String| drop(attributes.insert(name.to_owned(), value));
+    for (name, value) in request.build_args {
+        add(&format!("build-arg:{name}"), value.clone());
+    }
+    for (name, value) in request.labels {
+        add(&format!("label:{name}"), value.clone());
+    }
+    if let Some(target) = target {
+        add("target", target.value.clone());
+    }
+    if !platforms.is_empty() {
+        add("platform", joined(platforms));
+    }
+    if let Some(network) = network {
+        add("force-network-mode", network.value.clone());
+    }
+    let hosts = extra_hosts.iter().map(|(name, address)| format!("{name}={}", address.value));
+    let hosts: Vec<String> = hosts.collect();
+    if !hosts.is_empty() {
+        add("add-hosts", hosts.join(","));
+    }
+    let without_cache = &request.settings.no_cache_filter;
+    if request.no_cache {
+        add("no-cache", String::new());
+    } else if !without_cache.is_empty() {
+        add("no-cache", joined(without_cache));
+    }
+    let imports: Vec<Value> = caches(&request.settings.cache_from)
+        .map(|cache| json!({ "Type": cache.kind, "Attrs": cache.attributes }))
+        .collect();
+    if !imports.is_empty() {
+        add("cache-imports", Value::from(imports).to_string());
+    }
+    for (name, context) in contexts {
+        add(
+            &format!("context:{name}"),
+            match &context.value {
+                NamedContext::Image(reference) | NamedContext::Target(reference) => {
+                    format!("docker-image://{reference}")
+                }
+                NamedContext::Url(url) => url.clone(),
+                NamedContext::Folder(_) => format!("local:{}", local_name(name)),
+            },
+        );
+    }
+    for attestation in &request.settings.attest {
+        if let Ok(Attestation { kind, attributes }) = Attestation::parse(&attestation.value) {
+            add(&format!("attest:{kind}"), attributes);
+        }
+    }
+    attributes
+}
+
+fn joined(values: &[Sourced<String>]) -> String {
+    values.iter().map(|value| value.value.as_str()).collect::<Vec<_>>().join(",")
+}
+
+fn id_in(response: &SolveResponse) -> Option<String> {
+    ID_KEYS.iter().find_map(|key| response.exporter_response.get(*key)).cloned()
+}
+
+fn error_of(status: &Status) -> EngineError {
+    EngineError::Refused(status.message().to_owned())
+}
+
+/// A gRPC channel on a connection to the engine's `/grpc`.
+async fn channel<S>(connection: io::Result<S>) -> io::Result<Channel>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut connection = connection?;
+    upgrade(&mut connection, "/grpc", "").await?;
+    let connector = Only(Arc::new(Mutex::new(Some(TokioIo::new(connection)))));
+    // The address is of no matter, as there is a connection.
+    let endpoint = Endpoint::from_static("http://engine");
+    endpoint.connect_with_connector(connector).await.map_err(io::Error::other)
+}
+
+/// "Connects" once, to the connection that there is.
+struct Only<S>(Arc<Mutex<Option<TokioIo<S>>>>);
+
+impl<S: Send + 'static> Service<Uri> for Only<S> {
+    type Response = TokioIo<S>;
+    type Error = io::Error;
+    type Future = BoxFuture<TokioIo<S>, io::Error>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let connection = self.0.lock().ok().and_then(|mut connection| connection.take());
+        let closed = || io::Error::from(io::ErrorKind::NotConnected);
+        Box::pin(async move { connection.ok_or_else(closed) })
+    }
+}
