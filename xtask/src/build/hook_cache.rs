@@ -15,18 +15,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tracing::debug;
 use xtask_core::context::build_context::Context;
 use xtask_core::context::spec::{ContextSpec, DependencyFolder};
 use xtask_core::plan::steps::Step;
 use xtask_core::problem::Problem;
+use xtask_core::regular_file;
 use xtask_core::staleness::engine_images::Comparison;
 use xtask_core::staleness::fingerprint::{
     self, Change, Fingerprint, IngredientKind, Manifest, Recipe,
 };
 use xtask_core::workspace::components::{Component, Image};
+use xtask_core::workspace::hook::Hook;
 use xtask_core::workspace::inputs::Inputs;
 
 use crate::build::base_images::BaseImages;
@@ -131,6 +133,7 @@ impl<'a, E: Engine> HookCache<'a, E> {
             facts.push((IngredientKind::Commit, String::new(), commit.into_bytes()));
         }
         facts.extend(self.build_args());
+        facts.extend(self.hooks_elsewhere(component)?);
         facts.extend(self.image_facts(component));
         let read = || {
             let inputs = self.round.trees.inputs(&component.dir, paths)?;
@@ -149,6 +152,22 @@ impl<'a, E: Engine> HookCache<'a, E> {
     ) -> Result<bool, StepError> {
         let now = self.key(step, component)?;
         Ok(now.is_some_and(|now| now.fingerprint() == key.fingerprint()))
+    }
+
+    /// The hooks that are not in the component's folder.
+    fn hooks_elsewhere(
+        &self,
+        component: &Component,
+    ) -> Result<Vec<(IngredientKind, String, Vec<u8>)>, StepError> {
+        let is_inside = |hook: &&Hook| {
+            hook.script().is_some_and(|path| Path::new(path).starts_with(&component.dir))
+        };
+        let elsewhere = component.hooks().filter(|hook| !is_inside(hook));
+        let fact = |hook: &Hook| {
+            let digest = hook_digest(&self.round.workspace.root, hook)?;
+            Ok((IngredientKind::Hook, hook.to_string(), digest.to_vec()))
+        };
+        elsewhere.map(fact).collect()
     }
 
     fn variables(&self, inputs: &Inputs) -> Vec<(IngredientKind, String, Vec<u8>)> {
@@ -301,6 +320,20 @@ impl<'a, E: Engine> HookCache<'a, E> {
     pub(crate) fn tidy(&self) -> io::Result<()> {
         self.store.borrow().evict()
     }
+}
+
+/// The digest of a script, or of a command.
+pub(crate) fn hook_digest(root: &Path, hook: &Hook) -> Result<[u8; 32], StepError> {
+    let bytes = match hook {
+        Hook::Script(script) => {
+            let path = root.join(script);
+            regular_file::read(&path).map_err(|error| {
+                StepError::File(Problem::of_file(script, regular_file::explain(&path, &error)))
+            })?
+        }
+        Hook::Command(words) => words.join("\0").into_bytes(),
+    };
+    Ok(*blake3::hash(&bytes).as_bytes())
 }
 
 /// The name of the manifest of a component's hooks: no image can have it.

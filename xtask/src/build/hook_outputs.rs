@@ -403,7 +403,7 @@ impl<E> OutputTracker<'_, E> {
     ) {
         let now = (!changed.is_empty()).then_some(started);
         let previous = self.round.records.borrow_mut().set_source_changed(&component.name, now);
-        let hook = component.pre_hook.as_ref().or(component.post_hook.as_ref());
+        let hook = component.hooks().next();
         if let (Some(path), Some(hook), Some(previous)) = (changed.first(), hook, previous)
             && !self.is_edited_since(previous, changed)
         {
@@ -412,7 +412,7 @@ impl<E> OutputTracker<'_, E> {
                  changed: the component is rebuilt every time. Let the hook write to generated/ \
                  instead"
             );
-            self.round.warn(Problem::of_file(hook, message));
+            self.round.warn(Problem::of_file(hook.to_string(), message));
         }
     }
 

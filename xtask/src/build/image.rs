@@ -10,8 +10,6 @@ use tracing::debug;
 use xtask_core::context::build_context::Context;
 use xtask_core::dockerfile::parser::ImageUse;
 use xtask_core::plan::steps::Step;
-use xtask_core::problem::Problem;
-use xtask_core::regular_file;
 use xtask_core::staleness::engine_images::{self, Bases, Comparison};
 use xtask_core::staleness::fingerprint::{self, Fingerprint, IngredientKind, Manifest, Recipe};
 use xtask_core::staleness::reason::Reason;
@@ -20,7 +18,7 @@ use xtask_core::workspace::config::settings::BUILD_WORDS;
 
 use crate::build::base_images::BaseImages;
 use crate::build::decide::{Decision, explain};
-use crate::build::hook_cache::HookCache;
+use crate::build::hook_cache::{HookCache, hook_digest};
 use crate::build::image_lookup::ImageLookup;
 use crate::build::reading;
 use crate::build::round::Round;
@@ -273,8 +271,9 @@ impl<E: Engine> ImageBuilder<'_, E> {
         for (name, value) in fingerprint::settings(image) {
             recipe.add(IngredientKind::Setting, name, value);
         }
-        for hook in component.pre_hook.iter().chain(&component.post_hook) {
-            recipe.add(IngredientKind::Hook, hook, self.hook_digest(hook)?);
+        for hook in component.hooks() {
+            let digest = hook_digest(&self.round.workspace.root, hook)?;
+            recipe.add(IngredientKind::Hook, hook.to_string(), digest);
         }
         for name in image.uses.iter().filter_map(|used| used.local.as_deref()) {
             if let Some(base) = self.images.fingerprint(name) {
@@ -283,14 +282,6 @@ impl<E: Engine> ImageBuilder<'_, E> {
         }
         recipe.add_context(context);
         Ok(ExpectedImage { fingerprint: recipe.fingerprint(), recipe, bases })
-    }
-
-    fn hook_digest(&self, hook: &str) -> Result<[u8; 32], StepError> {
-        let path = self.round.workspace.root.join(hook);
-        let bytes = regular_file::read(&path).map_err(|error| {
-            StepError::File(Problem::of_file(hook, regular_file::explain(&path, &error)))
-        })?;
-        Ok(*blake3::hash(&bytes).as_bytes())
     }
 
     /// The files that the engine receives for an image.

@@ -21,6 +21,7 @@ use xtask_core::paths::{POST_HOOK, PRE_HOOK};
 use xtask_core::plan::steps::{Step, Task, TaskKind};
 use xtask_core::problem::Problems;
 use xtask_core::workspace::components::Component;
+use xtask_core::workspace::hook::Hook;
 
 use crate::build::cancel::Cancellation;
 use crate::build::hook_activity::HookActivity;
@@ -34,7 +35,7 @@ use crate::engine::Engine;
 use crate::event::Event;
 use crate::outcome::Outcome;
 use crate::system::hook_outputs;
-use crate::system::hooks::{self, Hook};
+use crate::system::hooks::{self, HookRun};
 use crate::system::temp_dirs::{self, TempDirs};
 
 /// How late the event of a change can arrive, the debounce included.
@@ -187,7 +188,7 @@ impl<'a, E: Engine> StepRunner<'a, E> {
                 return Ok(before);
             }
             self.copy_dependencies(step, component).await?;
-            let ran = self.hook(step, component, PRE_HOOK, component.pre_hook.as_deref()).await;
+            let ran = self.hook(step, component, PRE_HOOK, component.pre_hook.as_ref()).await;
             self.cancellation.check(step.component)?;
             let put_back = match ran {
                 Ok(()) => self.outputs.record_pre_hook(component, &mut before)?,
@@ -245,7 +246,7 @@ impl<'a, E: Engine> StepRunner<'a, E> {
             if component.pre_hook.is_none() {
                 self.copy_dependencies(step, component).await?;
             }
-            self.hook(step, component, POST_HOOK, component.post_hook.as_deref()).await?;
+            self.hook(step, component, POST_HOOK, component.post_hook.as_ref()).await?;
             if let Some(before) = before {
                 let is_steady = self.outputs.record_completed(component, &before)?;
                 self.hook_activity.completed(step.component, is_steady);
@@ -317,13 +318,13 @@ impl<'a, E: Engine> StepRunner<'a, E> {
         step: &Step,
         component: &Component,
         name: &str,
-        path: Option<&str>,
+        hook: Option<&Hook>,
     ) -> Result<(), StepError> {
-        let Some(path) = path else { return self.cancellation.check(step.component) };
+        let Some(hook) = hook else { return self.cancellation.check(step.component) };
         let root = &self.round.workspace.root;
-        let hook = Hook {
+        let run = HookRun {
             root,
-            path,
+            hook,
             component: &component.name,
             variables: &self.round.ctx.variables,
             trace: match self.round.mode {
@@ -332,7 +333,7 @@ impl<'a, E: Engine> StepRunner<'a, E> {
             },
         };
         let cancelled = self.cancellation.cancelled(step.component);
-        let running = hooks::run(hook, &self.round.ctx.events, cancelled);
+        let running = hooks::run(run, &self.round.ctx.events, cancelled);
         self.hook_activity.started(step.component);
         let ended = tokio::select! {
             ended = self.round.timed(component, name, running) => ended,

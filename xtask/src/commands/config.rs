@@ -111,6 +111,7 @@ fn describe(component: &Component, image: &Image, options: &ConfigOptions) -> Im
         ("no-cache-filter", &given.no_cache_filter),
         ("attest", &given.attest),
         ("depends-on", &given.depends_on),
+        ("inputs", &given.inputs),
         ("tags", &given.push_references(&image.name)),
     ] {
         for text in list {
@@ -123,7 +124,7 @@ fn describe(component: &Component, image: &Image, options: &ConfigOptions) -> Im
     ];
     for (key, hook, given) in hooks {
         if let Some(hook) = hook {
-            add(key, hook, given.as_ref().map(|given| given.at));
+            add(key, &hook.to_string(), given.as_ref().map(|given| given.at));
         }
     }
     for (name, value) in image.build_args.iter().filter(|(name, _)| image.args.contains(name)) {

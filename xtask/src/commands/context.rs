@@ -222,7 +222,7 @@ fn describe(
     let hooks = components.flat_map(|id| {
         let component = &workspace.components[*id];
         let post_hook = component.post_hook.iter().filter(|_| *id != step.component);
-        component.pre_hook.iter().chain(post_hook).cloned()
+        component.pre_hook.iter().chain(post_hook).map(ToString::to_string)
     });
     Ok(ImageContext {
         component: component.name.clone(),

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use xtask_core::problem::{Problem, Problems};
 use xtask_core::regular_file;
 use xtask_core::workspace::components::{Component, WorkspaceOptions};
+use xtask_core::workspace::hook::Hook;
 
 use crate::build::mode::Mode;
 use crate::build::options::{BuildOptions, Scope, Selection};
@@ -56,7 +57,7 @@ pub(crate) async fn run(options: &InputsOptions, ctx: &CommandContext) -> Result
     if options.check {
         return check(component, &reads);
     }
-    let hooks = component.pre_hook.iter().chain(&component.post_hook);
+    let hooks = component.hooks().filter_map(Hook::script);
     let scripts: Vec<String> =
         hooks.filter_map(|hook| regular_file::read_to_string(&ctx.root.join(hook)).ok()).collect();
     let is_set = |name: &str| ctx.variables.contains_key(OsStr::new(name));

@@ -1,6 +1,6 @@
 //! Runs a component's hooks.
 //!
-//! A hook's working directory is the workspace root, and its `$0` is relative to it. It is run
+//! A hook's working directory is the workspace root, and its `$0` is relative to it. A script is run
 //! with the interpreter of its `#!` line even if it is not executable, so that no mode in the tree
 //! needs to change; a text without one is run with `/bin/sh`, as a shell does. It leads a process
 //! group of its own, so that its children end with it when the round is cancelled.
@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use xtask_core::regular_file;
+use xtask_core::workspace::hook::Hook;
 use xtask_core::workspace::hook_script::{self, HookScriptError};
 
 use crate::event::{Event, Stream};
@@ -30,7 +31,7 @@ const GRACE_PERIOD: Duration = Duration::from_secs(3);
 /// How long to read the output of processes that a finished hook left running.
 const DRAIN: Duration = Duration::from_millis(500);
 
-/// Why a hook did not succeed. `hook` is its path relative to the root.
+/// Why a hook did not succeed. `hook` is its path relative to the root, or its command.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HookError {
     #[error("{hook}: {reason}")]
@@ -44,6 +45,8 @@ pub(crate) enum HookError {
         interpreter: String,
         source: io::Error,
     },
+    #[error("{hook}: cannot be started: {source}")]
+    Command { hook: String, source: io::Error },
     #[error("{hook}: cannot start {} to trace it: {source}", TRACER[0])]
     Tracer { hook: String, source: io::Error },
     #[error("{hook}: cannot wait for it to exit: {source}")]
@@ -59,6 +62,7 @@ impl HookError {
             Self::Unreadable { hook, .. }
             | Self::InvalidScript { hook, .. }
             | Self::Interpreter { hook, .. }
+            | Self::Command { hook, .. }
             | Self::Tracer { hook, .. }
             | Self::Wait { hook, .. }
             | Self::Failed { hook, .. } => hook,
@@ -68,10 +72,9 @@ impl HookError {
 
 /// A hook to run.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Hook<'a> {
+pub(crate) struct HookRun<'a> {
     pub(crate) root: &'a Path,
-    /// Relative to the root.
-    pub(crate) path: &'a str,
+    pub(crate) hook: &'a Hook,
     pub(crate) component: &'a str,
     /// The complete environment.
     pub(crate) variables: &'a BTreeMap<OsString, OsString>,
@@ -82,13 +85,31 @@ pub(crate) struct Hook<'a> {
 /// Runs a hook, and sends its output as events of its component. Dropping the future kills the
 /// hook at once; `cancelled` stops it with a grace period.
 pub(crate) async fn run(
-    hook: Hook<'_>,
+    run: HookRun<'_>,
     events: &Events,
     cancelled: impl Future<Output = ()>,
 ) -> Result<(), HookError> {
-    let Hook { root, path, component, .. } = hook;
-    let interpreter = interpreter_of(root, path)?;
-    let mut child = start(&hook, &interpreter)?;
+    let HookRun { root, hook, component, .. } = run;
+    let mut child = match hook {
+        Hook::Script(path) => {
+            let interpreter = interpreter_of(root, path)?;
+            let command = interpreter.iter().chain([path]);
+            start(&run, command.map(AsRef::as_ref)).map_err(|source| {
+                let (hook, interpreter) = (path.clone(), interpreter.join(" "));
+                HookError::Interpreter { hook, interpreter, source }
+            })
+        }
+        Hook::Command(words) => start(&run, words.iter().map(AsRef::as_ref))
+            .map_err(|source| HookError::Command { hook: hook.to_string(), source }),
+    }
+    .map_err(|error| match error {
+        HookError::Interpreter { hook, source, .. } | HookError::Command { hook, source }
+            if run.trace.is_some() =>
+        {
+            HookError::Tracer { hook, source }
+        }
+        error => error,
+    })?;
     let _registration = RunningHook::register(&child);
     // After the exit little output is left, so it no longer waits for readers.
     let (has_exited, exited) = watch::channel(false);
@@ -109,7 +130,7 @@ pub(crate) async fn run(
         // Processes that the hook left running can keep its output open forever.
         drop(tokio::time::timeout(DRAIN, output).await);
     }
-    let hook = path.to_owned();
+    let hook = hook.to_string();
     match status {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(HookError::Failed { hook, status }),
@@ -127,32 +148,20 @@ fn interpreter_of(root: &Path, hook: &str) -> Result<Vec<String>, HookError> {
         .map_err(|source| HookError::InvalidScript { hook: hook.to_owned(), source })
 }
 
-fn start(hook: &Hook<'_>, interpreter: &[String]) -> Result<Child, HookError> {
-    let mut command: Vec<&OsStr> = interpreter.iter().map(AsRef::as_ref).collect();
-    command.push(hook.path.as_ref());
-    if let Some(trace) = hook.trace {
-        let tracer = TRACER.iter().map(AsRef::as_ref).chain([trace.as_os_str()]);
-        command = tracer.chain(command).collect();
-    }
-    Command::new(command[0])
-        .args(&command[1..])
-        .current_dir(hook.root)
+fn start<'c>(run: &HookRun<'c>, command: impl Iterator<Item = &'c OsStr>) -> io::Result<Child> {
+    let tracer = run.trace.map(|trace| TRACER.iter().map(AsRef::as_ref).chain([trace.as_os_str()]));
+    let mut words = tracer.into_iter().flatten().chain(command);
+    Command::new(words.next().unwrap_or_default())
+        .args(words)
+        .current_dir(run.root)
         .env_clear()
-        .envs(hook.variables)
+        .envs(run.variables)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
-        .map_err(|source| {
-            let (traced, hook) = (hook.trace.is_some(), hook.path.to_owned());
-            if traced {
-                HookError::Tracer { hook, source }
-            } else {
-                HookError::Interpreter { hook, interpreter: interpreter.join(" "), source }
-            }
-        })
 }
 
 /// Terminates the process group, and kills it after the grace period.

@@ -26,6 +26,7 @@ use crate::workspace::config::named_context::NamedContext;
 use crate::workspace::config::overrides::Overrides;
 use crate::workspace::config::settings::ImageSettings;
 use crate::workspace::config::{Config, Facts};
+use crate::workspace::hook::Hook;
 use crate::workspace::inputs::Inputs;
 use crate::workspace::registry_config::RegistryConfig;
 
@@ -93,11 +94,12 @@ pub struct Component {
     pub dir: String,
     /// The images built by it, sorted by name.
     pub images: IdVec<ImageId, Image>,
-    /// The path of `build/build-pre.sh`, relative to the root, if it exists.
-    pub pre_hook: Option<String>,
-    /// The path of `build/build-post.sh`, relative to the root, if it exists.
-    pub post_hook: Option<String>,
-    /// The path of `build/inputs`, relative to the root, and its contents, if it exists.
+    /// What runs before its images are built: `build/build-pre.sh`, if it exists.
+    pub pre_hook: Option<Hook>,
+    /// What runs after its images are built: `build/build-post.sh`, if it exists.
+    pub post_hook: Option<Hook>,
+    /// The path of `build/inputs`, or of `xtask.toml`, relative to the root, and what it says that
+    /// the hooks read.
     pub inputs: Option<(String, Inputs)>,
     /// The dependencies in `component.dep` and `components.dep`, in order, and in `depends-on`.
     pub declared: Vec<DeclaredDependency>,
@@ -146,10 +148,11 @@ pub struct Image {
 }
 
 impl Image {
-    /// Whether its Dockerfile and its context are in a folder.
+    /// Whether its Dockerfile and its contexts are in a folder.
     pub fn is_within(&self, folder: &str) -> bool {
         Path::new(&self.context).starts_with(folder)
             && Path::new(&self.dockerfile).starts_with(folder)
+            && self.named_folders().all(|(_, named)| Path::new(named).starts_with(folder))
     }
 
     /// Whether the value of a build arg is in the image. One that does nothing but name our
@@ -229,7 +232,12 @@ impl Component {
 
     /// Whether it has a hook.
     pub fn has_hooks(&self) -> bool {
-        self.pre_hook.is_some() || self.post_hook.is_some()
+        self.hooks().next().is_some()
+    }
+
+    /// Its hooks.
+    pub fn hooks(&self) -> impl Iterator<Item = &Hook> {
+        self.pre_hook.iter().chain(&self.post_hook)
     }
 }
 
@@ -267,7 +275,11 @@ impl Workspace {
         if path == Path::new(CONFIG_FILE) {
             return self.components.ids().collect();
         }
-        let may_read = |component: &Component| component.images.iter().any(|it| it.may_read(path));
+        let may_read = |component: &Component| {
+            let mut scripts = component.hooks().filter_map(Hook::script);
+            component.images.iter().any(|it| it.may_read(path))
+                || scripts.any(|script| Path::new(script).starts_with(path))
+        };
         let components = self.components.enumerate();
         let readers = components.filter(|(_, component)| may_read(component)).map(|(id, _)| id);
         readers.chain(self.owner(path)).collect()

@@ -2,6 +2,7 @@
 
 pub mod components;
 pub mod config;
+pub mod hook;
 pub mod hook_script;
 pub mod inputs;
 mod local_names;

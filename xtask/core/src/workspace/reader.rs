@@ -30,6 +30,7 @@ use crate::workspace::config::origin::Origin;
 use crate::workspace::config::overrides::Overrides;
 use crate::workspace::config::settings::{ImageSettings, Sourced};
 use crate::workspace::config::{Candidates, Config, Definition};
+use crate::workspace::hook::Hook;
 use crate::workspace::hook_script;
 use crate::workspace::inputs::Inputs;
 use crate::workspace::strays;
@@ -334,7 +335,7 @@ impl<'a> Reader<'a> {
         if self.root.join(&build).is_dir() {
             self.build_folder(&mut component, &build);
         }
-        let mut images = Vec::new();
+        let (mut images, mut inputs) = (Vec::new(), Vec::new());
         for definition in definitions {
             let Some(image) = self.image(&component.name, definition, shared) else { continue };
             component.declared.extend(image.settings.depends_on.iter().map(|depends_on| {
@@ -348,7 +349,11 @@ impl<'a> Reader<'a> {
                 (image.settings.pre_build.clone(), image.settings.post_build.clone());
             self.configured_hook(pre_build, &mut component.pre_hook, &build);
             self.configured_hook(post_build, &mut component.post_hook, &build);
+            inputs.extend(image.settings.inputs.iter().cloned());
             images.push(image);
+        }
+        if let Some(inputs) = self.configured_inputs(&inputs) {
+            component.inputs = Some(inputs);
         }
         images.sort_by(|one, other| one.name.cmp(&other.name));
         component.images = images.into_iter().collect();
@@ -358,17 +363,38 @@ impl<'a> Reader<'a> {
     /// Sets the hook that an image has in `xtask.toml`; all images of a component have the same.
     fn configured_hook(
         &mut self,
-        given: Option<Sourced<String>>,
-        hook: &mut Option<String>,
+        given: Option<Sourced<Hook>>,
+        hook: &mut Option<Hook>,
         build: &str,
     ) {
         let Some(given) = given else { return };
-        if hook.as_ref().is_some_and(|hook| *hook != given.value && !hook.starts_with(build)) {
+        let is_own = |hook: &Hook| hook.script().is_some_and(|path| path.starts_with(build));
+        if hook.as_ref().is_some_and(|hook| *hook != given.value && !is_own(hook)) {
             let message = "the images of a component have the same hooks: name this one for all";
             self.problems.push(given.at.problem(message));
         } else if hook.as_ref() != Some(&given.value) {
-            *hook = self.hook(given.value);
+            *hook = match given.value {
+                Hook::Script(path) => self.hook(path),
+                command @ Hook::Command(_) => Some(command),
+            };
         }
+    }
+
+    /// What the hooks of a component read, from all its images.
+    fn configured_inputs(&mut self, given: &[Sourced<String>]) -> Option<(String, Inputs)> {
+        let first = given.first()?;
+        let lines: Vec<&str> = given.iter().map(|line| line.value.as_str()).collect();
+        match Inputs::parse(&lines.join("\n"), CONFIG_FILE) {
+            Ok(inputs) => return Some((CONFIG_FILE.to_owned(), inputs)),
+            Err(problems) => {
+                for problem in problems {
+                    let line = problem.line.and_then(|line| given.get(line.checked_sub(1)?));
+                    let at = line.unwrap_or(first).at;
+                    self.problems.push(at.problem(format!("'inputs': {}", problem.message)));
+                }
+            }
+        }
+        None
     }
 
     /// The hooks and dependencies of a component.
@@ -408,14 +434,14 @@ impl<'a> Reader<'a> {
 
     /// Rejects scripts that their interpreter would misread, before anything runs. Other
     /// errors are reported when the hook is executed.
-    fn hook(&mut self, path: String) -> Option<String> {
+    fn hook(&mut self, path: String) -> Option<Hook> {
         let script = self.read(&path)?;
         if let Err(error) = hook_script::interpreter(&script)
             && let Some(line) = error.line()
         {
             self.problems.push(Problem::of_line(&path, line, error.to_string()));
         }
-        Some(path)
+        Some(Hook::Script(path))
     }
 
     fn read(&mut self, path: &str) -> Option<Vec<u8>> {

@@ -33,7 +33,7 @@ impl LoopBreaker {
             };
             let times = self.0.entry(component.name.clone()).or_default();
             *times += 1;
-            let hook = component.pre_hook.as_ref().or(component.post_hook.as_ref());
+            let hook = component.hooks().next();
             if let Some(hook) = hook.filter(|_| *times > MOST) {
                 let message = format!(
                     "wrote {} again, which makes '{}' stale: it is not rebuilt until another \
@@ -41,7 +41,7 @@ impl LoopBreaker {
                     path.display(),
                     component.name
                 );
-                warnings.push(Problem::of_file(hook, message));
+                warnings.push(Problem::of_file(hook.to_string(), message));
                 held_back.insert(*id);
             }
         }

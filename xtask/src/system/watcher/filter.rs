@@ -1,13 +1,13 @@
 //! Which files of a workspace can make an image stale, so that no others are watched.
 //!
-//! These are the files under `src/` except temporary folders, and the declared inputs of hooks,
-//! what links in `build/` lead to, and the targets of links out of a component that others depend
-//! on, wherever they are. A file that
-//! `.dockerignore` excludes from every context does not count, unless a hook can read it or another
-//! component gets it under `dependency/`. What `.gitignore` says does not matter: builders do not
-//! know it. Where `xtask.toml` says which images there are, or that contexts are elsewhere, these
-//! are the files of the contexts, and whatever may become a Dockerfile. Editors' scratch files can be in a context like any other file, but only what comes
-//! with them starts a round.
+//! These are the files under `src/` except temporary folders; and hooks and their declared inputs,
+//! folders that Dockerfiles call by names, what links in `build/` lead to, and the targets of links
+//! out of a component that others depend on, wherever they are. A file that `.dockerignore` excludes
+//! from every context does not count, unless a hook can read it or another component gets it under
+//! `dependency/`. What `.gitignore` says does not matter: builders do not know it. Where
+//! `xtask.toml` says which images there are, or that contexts are elsewhere, these are the files of
+//! the contexts, and whatever may become a Dockerfile. Editors' scratch files can be in a context
+//! like any other file, but only what comes with them starts a round.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -21,6 +21,7 @@ use xtask_core::paths::{BUILD, CONFIG_FILE, SRC};
 use xtask_core::plan::graph::{Direction, Graph};
 use xtask_core::workspace::components::{Component, Image, Workspace};
 use xtask_core::workspace::config::Config;
+use xtask_core::workspace::hook::Hook;
 use xtask_core::workspace::inputs::is_never_input;
 
 use crate::system::watcher::scratch::is_scratch;
@@ -60,6 +61,7 @@ impl WatchFilter {
         }
         let reads = workspace.images().map(|(_, image)| {
             filter.extra_paths.extend(image.settings.args_files.iter().map(PathBuf::from));
+            filter.extra_paths.extend(image.named_folders().map(|(_, folder)| folder.into()));
             (image.context.clone().into(), image.context_reads.clone())
         });
         filter.reads = reads.collect();
@@ -67,6 +69,8 @@ impl WatchFilter {
         for (id, component) in workspace.components.enumerate() {
             let linked = component.link_targets.iter().chain(&component.build_links);
             filter.extra_paths.extend(linked.cloned());
+            let scripts = component.hooks().filter_map(Hook::script);
+            filter.extra_paths.extend(scripts.map(PathBuf::from));
             let has_dependents = !graph.neighbors(id, Direction::Dependents).is_empty();
             let is_whole = component.has_hooks() || component.images.is_empty() || has_dependents;
             if is_whole {

@@ -12,6 +12,8 @@ pub enum Kind {
     List,
     /// A text, or a list of texts.
     TextOrList,
+    /// A text, or a list of texts, which are different things.
+    Command,
     /// A table of texts.
     Map,
     /// A table of texts, each of which may instead be taken from the environment.
@@ -57,7 +59,7 @@ const fn key(name: &'static str, kind: Kind, place: Place, doc: &'static str) ->
 }
 
 /// All keys, in the order of the documentation.
-pub const KEYS: [Key; 28] = [
+pub const KEYS: [Key; 29] = [
     key(
         "registry",
         Kind::TextOrList,
@@ -176,8 +178,24 @@ pub const KEYS: [Key; 28] = [
         Place::Both,
         "Components, images or folders that this needs, as in component.dep",
     ),
-    key("pre-build", Kind::Text, Place::Both, "A hook that runs before the build"),
-    key("post-build", Kind::Text, Place::Both, "A hook that runs after the build"),
+    key(
+        "pre-build",
+        Kind::Command,
+        Place::Both,
+        "A hook that runs before the build: a script, or a program with its arguments",
+    ),
+    key(
+        "post-build",
+        Kind::Command,
+        Place::Both,
+        "A hook that runs after the build: a script, or a program with its arguments",
+    ),
+    key(
+        "inputs",
+        Kind::List,
+        Place::Both,
+        "What the hooks read outside of their component, as the lines of build/inputs",
+    ),
 ];
 
 /// What others call a key, and what it is called here.

@@ -150,6 +150,7 @@ fn document(text: &str) -> Result<String, String> {
         // The reader says which keys there are.
         (Some(Key { kind: Kind::Text, .. }) | None, _) => quoted(value),
         (Some(_), _) if is_table_or_list(value) => value.to_owned(),
+        (Some(Key { kind: Kind::Command, .. }), _) => quoted(value),
         (Some(Key { kind: Kind::Map | Kind::Args, .. }), None) => {
             return Err(format!("'{text}': expected {key}.NAME=VALUE"));
         }

@@ -227,6 +227,14 @@ impl Reader<'_> {
                 }
                 _ => Value::List(self.list(value)),
             },
+            Kind::Command if value.get_ref().is_str() => Value::Text(self.text(value, "a text")?),
+            Kind::Command => {
+                let words = self.list(value);
+                if value.get_ref().as_array().is_some_and(|words| words.is_empty()) {
+                    self.problem(&value.span(), "expected a program, and its arguments");
+                }
+                Value::List(words)
+            }
             Kind::Map => Value::Map(self.map(value, false)?),
             Kind::Args => Value::Map(self.map(value, true)?),
             Kind::Secrets => Value::List(self.secrets(value)?),

@@ -42,7 +42,7 @@ fn property(key: &Key) -> Value {
     let mut property = match key.kind {
         Kind::Text => text(),
         Kind::List => list(),
-        Kind::TextOrList => json!({ "anyOf": [text(), list()] }),
+        Kind::TextOrList | Kind::Command => json!({ "anyOf": [text(), list()] }),
         Kind::Map => table_of(scalar()),
         Kind::Args => {
             let variable = json!({

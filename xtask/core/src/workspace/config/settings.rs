@@ -17,6 +17,7 @@ use crate::workspace::config::named_context::NamedContext;
 use crate::workspace::config::origin::Origin;
 use crate::workspace::config::reader::{EntryText, Given, ImageTable, Value};
 use crate::workspace::config::template::Words;
+use crate::workspace::hook::Hook;
 
 /// The words of labels that only a build knows. They do not make an image stale by themselves.
 pub const BUILD_WORDS: [&str; 3] = ["commit", "branch", "created"];
@@ -73,10 +74,12 @@ pub struct ImageSettings {
     tags: Option<Vec<Sourced<String>>>,
     /// Components, images and folders that it needs.
     pub depends_on: Vec<Sourced<String>>,
-    /// A hook that runs before the build, relative to the root.
-    pub pre_build: Option<Sourced<String>>,
-    /// A hook that runs after the build, relative to the root.
-    pub post_build: Option<Sourced<String>>,
+    /// A hook that runs before the build.
+    pub pre_build: Option<Sourced<Hook>>,
+    /// A hook that runs after the build.
+    pub post_build: Option<Sourced<Hook>>,
+    /// What the hooks read, as the lines of `build/inputs`.
+    pub inputs: Vec<Sourced<String>>,
 }
 
 impl ImageSettings {
@@ -169,8 +172,10 @@ impl SettingsReader<'_> {
             attest: self.checked("attest", |text| Attestation::parse(text).map(drop)),
             tags: self.tags(),
             depends_on: self.list("depends-on").unwrap_or_default(),
-            pre_build: self.text("pre-build"),
-            post_build: self.text("post-build"),
+            pre_build: self.hook("pre-build"),
+            post_build: self.hook("post-build"),
+            // Their globs have braces of their own.
+            inputs: self.raw_list("inputs").unwrap_or_default(),
         }
     }
 
@@ -180,6 +185,17 @@ impl SettingsReader<'_> {
         };
         let value = self.expand(key, text, *at)?;
         Some(Sourced { value, at: *at, is_exact })
+    }
+
+    fn hook(&mut self, key: &str) -> Option<Sourced<Hook>> {
+        if let Some(Sourced { value, at, is_exact }) = self.text(key) {
+            let path = value.strip_prefix("./").unwrap_or(&value).to_owned();
+            return Some(Sourced { value: Hook::Script(path), at, is_exact });
+        }
+        let words = self.list(key)?;
+        let Sourced { at, is_exact, .. } = *words.first()?;
+        let words = words.into_iter().map(|word| word.value).collect();
+        Some(Sourced { value: Hook::Command(words), at, is_exact })
     }
 
     fn raw_list(&mut self, key: &str) -> Option<Vec<Sourced<String>>> {
