@@ -163,6 +163,73 @@ fn the_layout_of_src_needs_no_tables() {
 }
 
 #[test]
+fn every_tool_s_file_says_how_its_images_are_built() {
+    let dockerfile = "FROM scratch AS one\nARG A\nCOPY f /\nFROM one AS two\nARG B\n";
+    let mut workspace = Workspace::new();
+    for app in ["a", "b", "c", "d", "e"] {
+        workspace = workspace
+            .file(&format!("apps/{app}/Dockerfile"), dockerfile)
+            .file(&format!("apps/{app}/f"), app);
+    }
+    let workspace = workspace
+        .file(
+            "docker-bake.hcl",
+            "variable \"TAG\" { default = \"1\" }\ntarget \"_all\" {\n  args = { A = \"x\", B = \"unused\" }\n}\n\
+             target \"a\" {\n  inherits = [\"_all\"]\n  context = \"apps/a\"\n  target = \"one\"\n  \
+             tags = [\"r.example/tt-bake:${TAG}\"]\n  labels = { x = timestamp() }\n}\n",
+        )
+        .file(
+            "skaffold.yaml",
+            "apiVersion: skaffold/v4beta6\nbuild:\n  artifacts:\n  - image: r.example/tt-skaffold\n    \
+             context: apps/b\n    docker:\n      target: one\n      buildArgs: {A: y}\n",
+        )
+        .file(
+            "Makefile",
+            "c:\n\t@docker build -t r.example/tt-make:$(TAG) \\\n\t\t--build-arg A=z apps/c\n",
+        )
+        .file(
+            ".github/workflows/release.yml",
+            "jobs:\n  d:\n    steps:\n    - uses: docker/build-push-action@v6\n      with:\n        \
+             context: apps/d\n        tags: |\n          ghcr.io/x/tt-action:latest\n        \
+             build-args: |\n          A=w\n    - run: docker build --target one -t tt-run apps/e\n",
+        );
+    let _ = workspace.xtask(&["init"]).exits_with(0);
+    let toml = fs::read_to_string(workspace.root().join("xtask.toml")).unwrap();
+    let toml = toml.replace(&workspace.own("tt-"), "tt-");
+    expect![[r##"
+        # as in docker-bake.hcl
+        [image.tt-bake]
+        dockerfile = "apps/a/Dockerfile"
+        target = "one"
+        args.A = "x"
+
+        # as in skaffold.yaml
+        [image.tt-skaffold]
+        dockerfile = "apps/b/Dockerfile"
+        target = "one"
+        args.A = "y"
+
+        # as in Makefile
+        [image.tt-make]
+        dockerfile = "apps/c/Dockerfile"
+        args.A = "z"
+
+        # as in .github/workflows/release.yml
+        [image.tt-action]
+        dockerfile = "apps/d/Dockerfile"
+        args.A = "w"
+
+        # as in .github/workflows/release.yml
+        [image.tt-run]
+        dockerfile = "apps/e/Dockerfile"
+        target = "one"
+    "##]]
+    .assert_eq(toml.split_once("\n\n").unwrap().1);
+    let planned = workspace.xtask(&["build", "-n"]).exits_with(0);
+    assert!(planned.stdout.ends_with("5 of 5 images would be built\n"), "{}", planned.stdout);
+}
+
+#[test]
 fn a_bake_file_says_what_its_images_are() {
     let workspace = Workspace::new()
         .file(

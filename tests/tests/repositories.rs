@@ -30,6 +30,26 @@ fn is_built_as_by_the_cli(workspace: &Workspace, expected: &[Expected<'_>]) {
     assert_eq!(built(workspace), [""; 0]);
 }
 
+/// What `init` writes for the repository without its file makes as many images, or says what is
+/// left to fill in.
+fn init_finds(workspace: &Workspace, images: usize, to_fill_in: &[&str]) {
+    let path = workspace.root().join("xtask.toml");
+    std::fs::remove_file(&path).unwrap();
+    let written = workspace.xtask(&["init"]).exits_with(0);
+    let toml = std::fs::read_to_string(&path).unwrap();
+    let shown = format!("{toml}\n{}{}", written.stdout, written.stderr);
+    for text in to_fill_in {
+        assert!(written.stderr.contains(text) && toml.contains("needs a value"), "{shown}");
+    }
+    if to_fill_in.is_empty() {
+        assert_eq!(written.stderr, "", "{shown}");
+        let config = workspace.xtask(&["config"]).exits_with(0).stdout;
+        let found = config.lines().filter(|line| line.contains(" (component ")).count();
+        assert_eq!(found, images, "{shown}");
+        let _ = workspace.xtask(&["build", "-n"]).exits_with(0);
+    }
+}
+
 /// The images that a build makes, sorted.
 fn built(workspace: &Workspace) -> Vec<String> {
     let output = workspace.xtask(&["build"]).exits_with(0);
@@ -85,6 +105,7 @@ fn a_folder_for_each_image_and_bases_by_args_of_args() {
     // An arg that only names one of our images does not count by its value.
     let output = workspace.xtask(&["build", "--build-arg", "OWNER=jupyter"]).exits_with(0);
     assert!(!output.stderr.contains(" built\n"), "{}", output.stderr);
+    init_finds(&workspace, 3, &[]);
 }
 
 #[test]
@@ -128,6 +149,7 @@ fn names_with_a_namespace_that_no_folder_has() {
     );
     workspace.write("NodeBase/f", "edited");
     assert_eq!(built(&workspace), ["tt-selenium/node-base", "tt-selenium/node-chrome"]);
+    init_finds(&workspace, 3, &[]);
 }
 
 #[test]
@@ -171,6 +193,7 @@ fn one_context_for_all_the_root() {
     assert_eq!(built(&workspace), [""; 0]);
     workspace.write("pb/demo.proto", "2");
     assert_eq!(built(&workspace), ["tt-demo-ad", "tt-demo-cart", "tt-demo-web"]);
+    init_finds(&workspace, 3, &[]);
 }
 
 #[test]
@@ -210,6 +233,7 @@ fn versions_and_variants_by_folders_and_by_suffixes() {
     );
     workspace.write("s2i/3.12/root/etc/f", "edited");
     assert_eq!(built(&workspace), ["tt-s2i:3.12-c9s", "tt-s2i:3.12-rhel9"]);
+    init_finds(&workspace, 4, &[]);
 }
 
 #[test]
@@ -261,6 +285,7 @@ fn an_image_is_a_tag_and_bases_are_tags() {
         "tt-ros:jazzy-ros-core-noble",
     ];
     assert_eq!(built(&workspace), all);
+    init_finds(&workspace, 4, &[]);
 }
 
 #[test]
@@ -317,6 +342,7 @@ fn a_matrix_of_versions_and_a_base_by_an_arg_of_args() {
         "ARG BASE_IMAGE\nARG BASE_VERSION\nFROM ${BASE_IMAGE}:${BASE_VERSION}\n",
     );
     assert_eq!(built(&workspace), ["tt-python:3.13-alpine3.22", "tt-python:3.13-alpine3.23"]);
+    init_finds(&workspace, 2, &["python/3.13/Dockerfile:3: ':' is not an image reference"]);
 }
 
 #[test]
@@ -389,6 +415,7 @@ fn two_contexts_and_a_default_that_is_no_reference() {
     );
     workspace.write("components/apps/common/s", "edited");
     assert_eq!(built(&workspace), ["tt-jupyter-web-app", "tt-volumes-web-app"]);
+    init_finds(&workspace, 5, &["servers/jupyter/Dockerfile:2: '<parent>' is not an"]);
 }
 
 #[test]
@@ -419,6 +446,7 @@ fn a_context_that_a_hook_stages() {
     );
     workspace.write("proxy/main", "edited");
     assert_eq!(built(&workspace), ["tt-proxy"]);
+    init_finds(&workspace, 2, &[]);
 }
 
 #[test]
@@ -457,6 +485,7 @@ fn args_from_files_and_variants_beside_one_another() {
     );
     workspace.write(&format!("{at}/args/cuda.conf"), "BASE_IMAGE=tt-box\nFLAVOR=12\n");
     assert_eq!(built(&workspace), ["tt-wb:jupyter-pytorch-llm-cuda"]);
+    init_finds(&workspace, 2, &[]);
 }
 
 #[test]
@@ -537,6 +566,7 @@ fn two_targets_of_one_dockerfile_are_two_images() {
     workspace.write("context/one", "edited");
     assert_eq!(built(&workspace), ["tt-base", "tt-notebooks"]);
     let _ = workspace.xtask(&["build", "tt-notebooks", "--force"]).exits_with(0);
+    init_finds(&workspace, 1, &[]);
 }
 
 #[test]

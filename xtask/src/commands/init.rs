@@ -2,7 +2,10 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
+use serde_json::Value;
 use xtask_core::paths::CONFIG_FILE;
 use xtask_core::problem::{Problem, Problems};
 use xtask_core::workspace::components::WorkspaceOptions;
@@ -24,7 +27,7 @@ pub(crate) struct InitOptions {
 
 /// Writes the file, and says what is next; or gives the file's text.
 pub(crate) fn run(options: &InitOptions, ctx: &CommandContext) -> Result<String, CommandError> {
-    let Proposal { text, images } = proposal::propose(&ctx.root);
+    let Proposal { text, images } = proposal::propose(&ctx.root, bake(&ctx.root).as_ref());
     if options.dry_run {
         return Ok(text);
     }
@@ -45,26 +48,31 @@ pub(crate) fn run(options: &InitOptions, ctx: &CommandContext) -> Result<String,
             program::name()
         ));
     }
-    // It says what is left to fill in.
-    let found: Vec<String> = match read_workspace(&ctx.root, &options.reading, None, &ctx.events) {
-        Ok((workspace, graph)) => {
-            let problems = graph.problems(&workspace, &workspace.components.ids().collect());
-            for problem in problems {
-                ctx.events.send(Event::Warning(problem));
-            }
-            workspace.images().map(|(_, image)| image.name.clone()).collect()
-        }
-        Err(problems) => {
-            for problem in problems.iter() {
-                ctx.events.send(Event::Warning(problem.clone()));
-            }
-            images
-        }
+    let (found, to_fill_in) = match read_workspace(&ctx.root, &options.reading, None, &ctx.events) {
+        Ok((workspace, graph)) => (
+            workspace.images().map(|(_, image)| image.name.clone()).collect(),
+            graph.problems(&workspace, &workspace.components.ids().collect()),
+        ),
+        Err(problems) => (images, problems.iter().cloned().collect()),
     };
+    for problem in to_fill_in {
+        ctx.events.send(Event::Warning(problem));
+    }
     Ok(format!(
         "wrote {CONFIG_FILE}, which finds {}: {}\nnext: {} build -n\n",
         quantity::count(found.len(), "image"),
         found.join(", "),
         program::name()
     ))
+}
+
+/// What Bake itself says about its file, which can have functions; none if it is not installed.
+fn bake(root: &Path) -> Option<Value> {
+    if !root.join("docker-bake.hcl").exists() {
+        return None;
+    }
+    let mut bake = Command::new("docker");
+    bake.args(["buildx", "bake", "--print"]).current_dir(root);
+    let printed = bake.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    serde_json::from_slice(&printed.stdout).ok()
 }

@@ -348,7 +348,7 @@ impl SettingsReader<'_> {
 }
 
 /// The names and values of a file; the first line that is none.
-fn arg_lines(text: &str) -> Result<Vec<(String, String)>, usize> {
+pub(crate) fn arg_lines(text: &str) -> Result<Vec<(String, String)>, usize> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
     let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));

@@ -4,7 +4,11 @@
 //! Images that differ only in one folder become one table with a pattern. Nothing is asked;
 //! what cannot be found out is a comment with the line to fill in.
 
+mod args_file;
+mod commands;
 mod context;
+mod hcl;
+mod known;
 mod other_files;
 mod proposed;
 mod tables;
@@ -12,11 +16,14 @@ mod tables;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::dockerfile::parser::{self, ParseError};
+use crate::dockerfile::platform_args::is_predefined;
 use crate::regular_file;
 use crate::workspace::strays::find_dockerfiles;
 
-use other_files::Known;
+use known::Known;
 use proposed::{Proposed, as_name};
 
 /// What `init` writes.
@@ -28,11 +35,11 @@ pub struct Proposal {
     pub images: Vec<String>,
 }
 
-/// Proposes a file for the repository at `root`.
-pub fn propose(root: &Path) -> Proposal {
+/// Proposes a file for the repository at `root`. `bake` is what Bake itself says about its files.
+pub fn propose(root: &Path, bake: Option<&Value>) -> Proposal {
     let found = find_dockerfiles(root);
     let dockerfiles: Vec<String> = found.into_iter().filter(|path| is_meant(path)).collect();
-    let known = other_files::read(root);
+    let known = other_files::read(root, bake);
     let mut images = Vec::new();
     for dockerfile in &dockerfiles {
         let of_it: Vec<&Known> = known.iter().filter(|it| it.dockerfile == *dockerfile).collect();
@@ -43,6 +50,7 @@ pub fn propose(root: &Path) -> Proposal {
                 dockerfile: dockerfile.clone(),
                 context: context::infer(root, dockerfile),
                 args: BTreeMap::new(),
+                args_file: None,
                 target: None,
                 comments: Vec::new(),
             });
@@ -73,6 +81,7 @@ fn is_in_src(image: &Proposed) -> bool {
     file.ends_with(".dockerfile")
         && image.context.as_ref().is_none_or(|context| *context == own)
         && image.args.is_empty()
+        && image.args_file.is_none()
         && image.target.is_none()
 }
 
@@ -81,9 +90,16 @@ fn is_in_src(image: &Proposed) -> bool {
 fn name_of(path: &str, all: &[String], root: &Path) -> Option<String> {
     let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
     let of_folder = || {
-        let own = folder.rsplit('/').find(|part| !["docker", "build", ""].contains(part));
+        let mut parts = folder.rsplit('/').filter(|part| !["docker", "build", ""].contains(part));
         let of_root = || Some(root.canonicalize().ok()?.file_name()?.to_str()?.to_owned());
-        own.map(str::to_owned).or_else(of_root).unwrap_or_else(|| "image".to_owned())
+        match (parts.next(), parts.next()) {
+            // A version is a tag.
+            (Some(own), Some(above)) if is_version(own) && !is_version(above) => {
+                format!("{above}:{own}")
+            }
+            (Some(own), _) => own.to_owned(),
+            (None, _) => of_root().unwrap_or_else(|| "image".to_owned()),
+        }
     };
     let lower = file.to_lowercase();
     let name = if let Some(stem) = lower.strip_suffix(".dockerfile") {
@@ -100,6 +116,11 @@ fn name_of(path: &str, all: &[String], root: &Path) -> Option<String> {
         of_folder()
     };
     Some(as_name(&name))
+}
+
+fn is_version(folder: &str) -> bool {
+    let number = folder.strip_prefix('v').unwrap_or(folder);
+    number.starts_with(|first: char| first.is_ascii_digit())
 }
 
 /// Puts the folder above in front of names that several images have.
@@ -127,14 +148,28 @@ fn make_unique(images: &mut [Proposed]) {
 }
 
 /// Gives values to args without which a `FROM` names nothing, if a default in `<>` is the name of
-/// one of the images; otherwise a comment says what is missing.
+/// one of the images or of their folders; otherwise a comment says what is missing.
 fn name_bases(root: &Path, images: &mut [Proposed]) {
-    let names: BTreeSet<String> = images.iter().map(|image| image.name.clone()).collect();
+    let named: Vec<(String, String)> =
+        images.iter().map(|image| (image.name.clone(), image.dockerfile.clone())).collect();
     for image in images {
         let Ok(bytes) = regular_file::read(&root.join(&image.dockerfile)) else { continue };
-        let Err(error) = parser::parse(&bytes, &image.args, image.target.as_deref()) else {
-            continue;
+        let parse =
+            |args: &BTreeMap<String, String>| parser::parse(&bytes, args, image.target.as_deref());
+        let error = match parse(&image.args) {
+            Ok(parsed) => {
+                // Others take args that the Dockerfile does not declare.
+                image.args.retain(|arg, _| parsed.args.contains(arg) || is_predefined(arg));
+                continue;
+            }
+            Err(error) => error,
         };
+        if let Some((file, args)) = args_file::find(root, &image.dockerfile)
+            && parse(&args).is_ok()
+        {
+            image.args_file = Some(file);
+            continue;
+        }
         let (ParseError::Reference { line, .. } | ParseError::EmptyFrom { line, .. }) = error
         else {
             image.comments.push(format!("{}: {error}", image.dockerfile));
@@ -142,12 +177,16 @@ fn name_bases(root: &Path, images: &mut [Proposed]) {
         };
         let text = String::from_utf8_lossy(&bytes);
         let from = text.lines().nth(line - 1).unwrap_or_default();
-        let Some(arg) = arg_of(from) else { continue };
-        let default = default_of(&text, &arg).unwrap_or_default();
-        let meant = default.trim_matches(|c| "<>\"'".contains(c)).to_owned();
-        if names.contains(&meant) {
-            image.args.insert(arg, meant);
-        } else {
+        let args = args_of(from);
+        let default = |arg: &str| default_of(&text, arg).unwrap_or_default();
+        let meant =
+            args.first().map(|arg| default(arg).trim_matches(['<', '>', '"', '\'']).to_owned());
+        let base = meant.and_then(|meant| base_named(&named, image, &meant));
+        if let (Some(base), [arg]) = (base, args.as_slice()) {
+            image.args.insert(arg.clone(), base);
+            continue;
+        }
+        for arg in args.iter().filter(|arg| !is_value(&default(arg))) {
             let file = &image.dockerfile;
             let line = format!("args.{arg} = \"\"  # {file}:{line} needs a value: {from}");
             image.comments.push(line);
@@ -155,12 +194,31 @@ fn name_bases(root: &Path, images: &mut [Proposed]) {
     }
 }
 
-/// The first variable of a `FROM`.
-fn arg_of(from: &str) -> Option<String> {
-    let (_, rest) = from.split_once('$')?;
-    let rest = rest.trim_start_matches('{');
-    let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
-    (end > 0).then(|| rest[..end].to_owned())
+/// The image of this name, or else of the folder of this name beside that of `image`, which is
+/// another one.
+fn base_named(named: &[(String, String)], image: &Proposed, meant: &str) -> Option<String> {
+    let folder = |path: &str| path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
+    let own = folder(&image.dockerfile);
+    let beside = crate::paths::join(own.rsplit_once('/').map_or("", |(above, _)| above), meant);
+    let others = || named.iter().filter(|(name, _)| *name != image.name);
+    let by_name = others().find(|(name, _)| name == meant);
+    let found = by_name.or_else(|| others().find(|(_, path)| folder(path) == beside));
+    found.map(|(name, _)| name.clone())
+}
+
+/// Whether a default is a part of a reference, and not a placeholder or nothing.
+fn is_value(default: &str) -> bool {
+    !default.is_empty() && !default.contains(['<', '$'])
+}
+
+/// The variables of a `FROM`.
+fn args_of(from: &str) -> Vec<String> {
+    let after = from.split('$').skip(1).map(|rest| rest.trim_start_matches('{'));
+    let names = after.map(|rest| {
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        rest[..end.unwrap_or(rest.len())].to_owned()
+    });
+    names.filter(|name| !name.is_empty()).collect()
 }
 
 /// The default of an `ARG`.

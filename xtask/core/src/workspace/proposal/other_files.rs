@@ -1,147 +1,198 @@
-//! What other tools' files say about the images of a repository: `compose.yaml` and
-//! `docker-bake.json`.
+//! What other tools' files say about the images of a repository: Bake's, Compose's and
+//! Skaffold's, and the commands in scripts and workflows, in this order.
 
-use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 
+use serde::Deserialize;
 use serde_json::Value;
 
-use crate::image_reference;
 use crate::paths::join;
 use crate::regular_file;
-use crate::workspace::proposal::proposed::{Proposed, as_name};
+use crate::workspace::proposal::commands;
+use crate::workspace::proposal::hcl;
+use crate::workspace::proposal::known::Known;
+
+const BAKE_FILES: [&str; 3] = ["docker-bake.json", "docker-bake.hcl", "docker-bake.override.hcl"];
 
 const COMPOSE_FILES: [&str; 4] =
     ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
 
-const BAKE_FILES: [&str; 1] = ["docker-bake.json"];
+const SKAFFOLD_FILES: [&str; 2] = ["skaffold.yaml", "skaffold.yml"];
 
-/// An image of another tool's file.
-#[derive(Debug)]
-pub(super) struct Known {
-    name: String,
-    pub(super) dockerfile: String,
-    /// Relative to the root, which is `.`.
-    context: String,
-    args: BTreeMap<String, String>,
-    target: Option<String>,
-    /// The file that says so.
-    file: &'static str,
-}
+const WORKFLOWS: &str = ".github/workflows";
 
-impl Known {
-    pub(super) fn propose(&self, dockerfile: &str) -> Proposed {
-        let own = dockerfile.rsplit_once('/').map_or(".", |(folder, _)| folder);
-        Proposed {
-            name: self.name.clone(),
-            dockerfile: dockerfile.to_owned(),
-            context: (self.context != own).then(|| self.context.clone()),
-            args: self.args.clone(),
-            target: self.target.clone(),
-            comments: vec![format!("as in {}", self.file)],
-        }
-    }
-}
+/// The folders of scripts that build images.
+const SCRIPTS: [&str; 6] = ["", "scripts", "hack", "ci", "tools", "build"];
 
-/// The images of all such files; the first that names an image counts.
-pub(super) fn read(root: &Path) -> Vec<Known> {
+/// The images of all such files; the first file that knows a Dockerfile and its target counts.
+pub(super) fn read(root: &Path, printed: Option<&Value>) -> Vec<Known> {
     let mut known: Vec<Known> = Vec::new();
     let mut add = |found: Vec<Known>| {
+        let (mut new, mut names) = (Vec::new(), Vec::new());
         for image in found {
-            if !known.iter().any(|other| other.name == image.name) {
-                known.push(image);
+            let is_known = known.iter().any(|other| {
+                let is_same = other.dockerfile == image.dockerfile && other.target == image.target;
+                other.name == image.name || is_same
+            });
+            if !is_known && !names.contains(&image.name) {
+                names.push(image.name.clone());
+                new.push(image);
             }
         }
+        known.extend(new);
     };
+    // What Bake prints has the values of functions.
+    add(printed.and_then(|printed| targets(printed, "docker-bake.hcl")).unwrap_or_default());
     for file in BAKE_FILES {
         add(bake(root, file).unwrap_or_default());
     }
     for file in COMPOSE_FILES {
         add(compose(root, file).unwrap_or_default());
     }
+    for file in SKAFFOLD_FILES {
+        add(skaffold(root, file));
+    }
+    for file in names_in(root, WORKFLOWS) {
+        let is_yaml = has_extension(&file, "yml") || has_extension(&file, "yaml");
+        add(is_yaml.then(|| workflow(root, &file)).flatten().unwrap_or_default());
+    }
+    for folder in SCRIPTS {
+        for file in names_in(root, folder) {
+            let name = file.rsplit('/').next().unwrap_or(&file);
+            if ["Makefile", "makefile", "GNUmakefile"].contains(&name) || has_extension(name, "sh")
+            {
+                let text = regular_file::read_to_string(&root.join(&file)).unwrap_or_default();
+                add(commands::images(&text, &file, folder));
+            }
+        }
+    }
     known
 }
 
-fn bake(root: &Path, file: &'static str) -> Option<Vec<Known>> {
-    let text = regular_file::read_to_string(&root.join(file)).ok()?;
-    let document: Value = serde_json::from_str(&text).ok()?;
-    let targets = document.get("target")?.as_object()?.iter();
-    Some(targets.filter_map(|(name, target)| image(name, target, target, file)).collect())
+fn has_extension(file: &str, extension: &str) -> bool {
+    Path::new(file).extension().is_some_and(|it| it == extension)
 }
 
-fn compose(root: &Path, file: &'static str) -> Option<Vec<Known>> {
+/// The files in a folder, relative to the root, sorted.
+fn names_in(root: &Path, folder: &str) -> Vec<String> {
+    let entries = fs::read_dir(root.join(folder)).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut files: Vec<String> = names.map(|name| join(folder, &name)).collect();
+    files.sort();
+    files
+}
+
+fn read_yaml(root: &Path, file: &str) -> Vec<Value> {
+    let text = regular_file::read_to_string(&root.join(file)).unwrap_or_default();
+    let documents = serde_yaml::Deserializer::from_str(&text);
+    documents.map_while(|document| Value::deserialize(document).ok()).collect()
+}
+
+fn bake(root: &Path, file: &str) -> Option<Vec<Known>> {
     let text = regular_file::read_to_string(&root.join(file)).ok()?;
-    let document: Value = serde_yaml::from_str(&text).ok()?;
+    let document = if has_extension(file, "hcl") {
+        hcl::read(&text)
+    } else {
+        serde_json::from_str(&text).ok()?
+    };
+    targets(&document, file)
+}
+
+fn targets(document: &Value, file: &str) -> Option<Vec<Known>> {
+    let targets = document.get("target")?.as_object()?;
+    let images = targets.keys().filter_map(|name| {
+        let target = inherited(targets, name, 0)?;
+        let tag = target.get("tags").and_then(|tags| tags.get(0)).and_then(Value::as_str);
+        // Others only inherit from it.
+        let is_image =
+            ["context", "dockerfile", "tags"].iter().any(|key| target.get(key).is_some());
+        is_image.then(|| Known::of(name, &target, tag, file)).flatten()
+    });
+    Some(images.collect())
+}
+
+/// A target with what it inherits, of which the last counts.
+fn inherited(targets: &serde_json::Map<String, Value>, name: &str, depth: usize) -> Option<Value> {
+    const DEEPEST: usize = 16;
+    let own = targets.get(name)?.as_object()?;
+    let mut merged = serde_json::Map::new();
+    let mut add = |from: &serde_json::Map<String, Value>| {
+        for (key, value) in from {
+            match (merged.get_mut(key), value) {
+                (Some(Value::Object(before)), Value::Object(more)) => {
+                    before.extend(more.clone());
+                }
+                _ => drop(merged.insert(key.clone(), value.clone())),
+            }
+        }
+    };
+    let parents = own.get("inherits").and_then(Value::as_array).into_iter().flatten();
+    for parent in parents.filter_map(Value::as_str).filter(|_| depth < DEEPEST) {
+        if let Some(Value::Object(parent)) = inherited(targets, parent, depth + 1) {
+            add(&parent);
+        }
+    }
+    add(own);
+    Some(merged.into())
+}
+
+fn compose(root: &Path, file: &str) -> Option<Vec<Known>> {
+    let document = read_yaml(root, file).into_iter().next()?;
     let services = document.get("services")?.as_object()?.iter();
     let built = services.filter_map(|(name, service)| {
         let build = service.get("build")?;
         let short = build.as_str().map(|context| serde_json::json!({ "context": context }));
-        image(name, short.as_ref().unwrap_or(build), service, file)
+        let reference = service.get("image").and_then(Value::as_str);
+        Known::of(name, short.as_ref().unwrap_or(build), reference, file)
     });
     Some(built.collect())
 }
 
-/// An image with the keys that Bake and Compose share. `named` has its `image` or `tags`.
-fn image(name: &str, build: &Value, named: &Value, file: &'static str) -> Option<Known> {
-    let text = |key: &str| build.get(key).and_then(Value::as_str);
-    let context = clean(text("context").unwrap_or("."))?;
-    let folder = if context == "." { "" } else { &context };
-    let dockerfile = clean(&join(folder, text("dockerfile").unwrap_or("Dockerfile")))?;
-    let tags = named.get("tags").and_then(|tags| tags.get(0)).and_then(Value::as_str);
-    let reference = tags.or_else(|| named.get("image").and_then(Value::as_str));
-    // A tag may be a variable.
-    let reference = reference.map(|reference| reference.split(":$").next().unwrap_or(reference));
-    let from_reference = reference.filter(|reference| !reference.contains('$')).map(|reference| {
-        let (repository, _) = image_reference::repository_and_tag(reference);
-        repository.rsplit('/').next().unwrap_or(repository).to_owned()
+fn skaffold(root: &Path, file: &str) -> Vec<Known> {
+    let documents = read_yaml(root, file);
+    let artifacts = documents.iter().filter_map(|it| it.get("build")?.get("artifacts")?.as_array());
+    let images = artifacts.flatten().filter_map(|artifact| {
+        let reference = artifact.get("image")?.as_str()?;
+        let docker = artifact.get("docker").cloned().unwrap_or_default();
+        let build = serde_json::json!({
+            "context": artifact.get("context").and_then(Value::as_str).unwrap_or("."),
+            "dockerfile": docker.get("dockerfile").and_then(Value::as_str).unwrap_or("Dockerfile"),
+            "args": docker.get("buildArgs"),
+            "target": docker.get("target"),
+        });
+        Known::of(reference, &build, Some(reference), file)
     });
-    let name = as_name(&from_reference.unwrap_or_else(|| name.to_owned()));
-    Some(Known {
-        name,
-        dockerfile,
-        context,
-        args: args(build),
-        target: text("target").map(str::to_owned),
-        file,
-    })
+    images.collect()
 }
 
-/// The args that have a literal value.
-fn args(build: &Value) -> BTreeMap<String, String> {
-    let scalar = |value: &Value| match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(value) => Some(value.to_string()),
-        _ => None,
-    };
-    let all: Vec<(String, String)> = match build.get("args") {
-        Some(Value::Object(map)) => {
-            map.iter().filter_map(|(name, value)| Some((name.clone(), scalar(value)?))).collect()
+/// The images of `docker/build-push-action`, and of commands.
+fn workflow(root: &Path, file: &str) -> Option<Vec<Known>> {
+    let document = read_yaml(root, file).into_iter().next()?;
+    let jobs = document.get("jobs")?.as_object()?.values();
+    let steps = jobs.filter_map(|job| job.get("steps")?.as_array()).flatten();
+    let mut images = Vec::new();
+    for step in steps {
+        let text = |key: &str| step.get(key).and_then(Value::as_str);
+        if text("uses").is_some_and(|action| action.starts_with("docker/build-push-action")) {
+            images.extend(pushed(step.get("with")?, file));
         }
-        Some(Value::Array(list)) => {
-            let words = list.iter().filter_map(Value::as_str);
-            words
-                .filter_map(|word| word.split_once('='))
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .collect()
-        }
-        _ => Vec::new(),
-    };
-    all.into_iter().filter(|(_, value)| !value.contains('$')).collect()
+        images.extend(commands::images(text("run").unwrap_or_default(), file, ""));
+    }
+    Some(images)
 }
 
-/// A path from the root without `.` and `..`; `None` if it leaves the root, or is a URL.
-fn clean(path: &str) -> Option<String> {
-    if path.contains("://") || path.contains('$') || path.starts_with('/') {
-        return None;
-    }
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()?),
-            part => parts.push(part),
-        }
-    }
-    Some(if parts.is_empty() { ".".to_owned() } else { parts.join("/") })
+/// The image of a `docker/build-push-action`, whose lists are lines.
+fn pushed(with: &Value, file: &str) -> Option<Known> {
+    let text = |key: &str| with.get(key).and_then(Value::as_str);
+    let lines = |key: &str| text(key).unwrap_or_default().lines().map(str::trim);
+    let context = text("context").unwrap_or(".");
+    // It is from the root, and elsewhere from the context.
+    let dockerfile = text("file").map_or_else(|| join(context, "Dockerfile"), str::to_owned);
+    let mut tags = text("tags").unwrap_or_default().split(['\n', ',']).map(str::trim);
+    let args: Vec<&str> = lines("build-args").filter(|line| !line.is_empty()).collect();
+    let build = serde_json::json!({ "context": context, "args": args, "target": text("target") });
+    let name = dockerfile.rsplit('/').nth(1).unwrap_or("image").to_owned();
+    let image = Known::of(&name, &build, tags.find(|tag| !tag.is_empty()), file)?;
+    Some(Known { dockerfile: super::known::clean(&dockerfile)?, ..image })
 }

@@ -58,7 +58,8 @@ pub(super) fn write(images: &[Proposed]) -> String {
     }
     for image in images {
         let is_patterned = patterned.contains(&image.name);
-        let has_own = !image.args.is_empty() || image.target.is_some();
+        let has_args = !image.args.is_empty() || image.args_file.is_some();
+        let has_own = has_args || image.target.is_some();
         let has_comments = image.comments.iter().any(|it| !it.starts_with("as in "));
         if is_patterned && !has_own && !has_comments {
             continue;
@@ -75,6 +76,9 @@ pub(super) fn write(images: &[Proposed]) -> String {
         }
         if let Some(target) = &image.target {
             text.push_str(&format!("target = {target:?}\n"));
+        }
+        if let Some(file) = &image.args_file {
+            text.push_str(&format!("args-file = {file:?}\n"));
         }
         for (name, value) in &image.args {
             text.push_str(&format!("args.{} = {value:?}\n", key(name)));
