@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use serde_json::Value;
+use tests::detour::{Answer, Detour};
 use tests::engine::{cli_build, docker, has_image};
 use tests::{Output, Workspace};
 
@@ -72,6 +73,66 @@ fn the_classic_builder_is_warned_of() {
 }
 
 #[test]
+fn an_engine_that_opens_no_session_is_warned_of() {
+    let workspace = healthy();
+    let detour = Detour::start("/session", Answer::Whole("404 Not Found", "{}".to_owned()));
+    let output = doctor(&workspace, &[("DOCKER_HOST", &detour.host())], &[]).exits_with(0);
+    says(&output, "builder", "warn", &["BuildKit without a session", "→ use the engine's socket"]);
+    // What was said to need one says so.
+    let variables = [("DOCKER_HOST".to_owned(), detour.host())].into();
+    let wanted = ["build", "--no-cache-filter=one"];
+    workspace.write("src/a/build/tt-a.dockerfile", "FROM scratch AS one\nCOPY f /\n");
+    let refused = workspace.xtask_with(&variables, &wanted).exits_with(1);
+    assert!(refused.error().contains("needs a session, and the engine at "), "{refused:?}");
+    let _ = workspace.xtask(&wanted).exits_with(0);
+}
+
+#[test]
+fn missing_and_old_programs_are_named() {
+    let workspace = healthy().file("Cargo.toml", "[workspace]\n");
+    let output = doctor(&workspace, &[("PATH", "/nowhere")], &[]).exits_with(0);
+    says(&output, "git", "warn", &["cannot be run", "→ apt-get install git"]);
+    says(&output, "rust", "warn", &["rustc cannot be run", "→ install it by rustup"]);
+    let workspace = workspace.script("bin/rustc", "#!/bin/sh\necho 'rustc 1.70.0 (0 2023)'\n");
+    let path = workspace.root().join("bin").display().to_string();
+    let output = doctor(&workspace, &[("PATH", &path)], &[]).exits_with(0);
+    says(&output, "rust", "warn", &["rustc 1.70.0 (0 2023) is older than 1.95", "→ rustup update"]);
+    let output = doctor(&workspace, &[], &[]).exits_with(0);
+    says(&output, "git", "ok", &[]);
+    says(&output, "rust", "ok", &["rustc 1."]);
+}
+
+/// With a file or a small file system in the place of another, which no other program sees.
+fn doctor_with(workspace: &Workspace, mount: &str) -> Output {
+    let command =
+        format!("unshare --map-root-user --mount sh -c '{mount} && \"$0\" doctor' $XTASK");
+    workspace.run(&mut workspace.bash(&command)).finish()
+}
+
+#[test]
+fn a_limit_of_watches_that_is_too_low_is_warned_of() {
+    let workspace = healthy().file("low", "1\n");
+    let limit = "/proc/sys/fs/inotify/max_user_watches";
+    let output = doctor_with(&workspace, &format!("mount --bind low {limit}")).exits_with(0);
+    let texts = ["the limit of 1 is less than the 2 folders", "→ sudo sysctl fs.inotify."];
+    says(&output, "watches", "warn", &texts);
+    workspace.write("low", "65536\n");
+    let output = doctor_with(&workspace, &format!("mount --bind low {limit}")).exits_with(0);
+    says(&output, "watches", "ok", &["2 folders can be watched"]);
+}
+
+#[test]
+fn a_disk_that_is_nearly_full_is_warned_of() {
+    let workspace = healthy();
+    let folder = docker(&["info", "--format", "{{.DockerRootDir}}"]);
+    let folder = String::from_utf8(folder).unwrap();
+    let mount = format!("mount -t tmpfs -o size=1m tmpfs {}", folder.trim());
+    let output = doctor_with(&workspace, &mount).exits_with(0);
+    says(&output, "disk", "warn", &["free in ", "→ cargo xtask clean --images"]);
+    says(&doctor(&workspace, &[], &[]).exits_with(0), "disk", "ok", &["free in "]);
+}
+
+#[test]
 fn dockers_configuration_is_looked_at() {
     let workspace = healthy().file("config/config.json", "{\"auths\": 1");
     let folder = workspace.root().join("config").display().to_string();
@@ -111,6 +172,24 @@ fn hooks_without_inputs_are_named_with_the_command_that_mends_it() {
     says(&output, "hooks", "warn", &["run in every build", remedy]);
     let inputs = workspace.xtask(&["inputs", "a"]).exits_with(0);
     workspace.write("src/a/build/inputs", &inputs.stdout);
+    says(&doctor(&workspace, &[], &[]), "hooks", "ok", &[]);
+}
+
+#[test]
+fn hooks_that_write_among_the_sources_are_named() {
+    let hook =
+        |path: &str| format!("#!/bin/sh\nmkdir -p src/a/{path} && cp version src/a/{path}/\n");
+    let workspace = healthy()
+        .file("version", "1")
+        .file("src/a/build/inputs", "version\n")
+        .script("src/a/build/build-pre.sh", &hook("app"));
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    let output = doctor(&workspace, &[], &[]).exits_with(0);
+    let texts =
+        ["write among the sources of a, such as src/a/app", "→ let them write to src/a/gen"];
+    says(&output, "hooks", "warn", &texts);
+    workspace.write("src/a/build/build-pre.sh", &hook("generated"));
+    let _ = workspace.xtask(&["build"]).exits_with(0);
     says(&doctor(&workspace, &[], &[]), "hooks", "ok", &[]);
 }
 

@@ -10,7 +10,7 @@ use xtask_core::context::spec::ContextSpec;
 use xtask_core::dockerfile::context_reads::ContextReads;
 use xtask_core::dockerfile::parser::{ImageUse, Via};
 use xtask_core::image_reference::Reference;
-use xtask_core::paths::join;
+use xtask_core::paths::{GENERATED, join};
 use xtask_core::plan::graph::Graph;
 use xtask_core::problem::did_you_mean;
 use xtask_core::workspace::components::{Component, Image, Workspace, WorkspaceOptions};
@@ -24,6 +24,7 @@ use crate::engine::{DockerConfig, DockerEngine, Engine, EngineFacts, domains_of}
 use crate::event_channel::Events;
 use crate::program;
 use crate::quantity;
+use crate::system::hook_outputs;
 use crate::system::records::ids_built;
 use crate::system::temp_dirs::TempDirs;
 
@@ -85,7 +86,9 @@ pub(crate) async fn run(
         let how = CleanOptions { images: false, state: false, dry_run: false };
         clean::run(how, ctx).await?;
     }
-    let mut checks = vec![git(), docker_config(ctx)];
+    let mut checks = vec![git()];
+    checks.extend(rust(&ctx.root));
+    checks.push(docker_config(ctx));
     let engine = ctx.engine().await;
     match &engine {
         Ok(engine) => checks.extend(engine_checks(engine, options, ctx).await?),
@@ -124,6 +127,38 @@ fn git() -> Check {
             "apt-get install git",
         ),
     }
+}
+
+/// The compiler against the one that this program needs, in a Cargo workspace, where it may be
+/// compiled anew.
+fn rust(root: &Path) -> Option<Check> {
+    root.join("Cargo.toml").exists().then(|| {
+        let name = "rust";
+        let needed = env!("CARGO_PKG_RUST_VERSION");
+        let output = Command::new("rustc").arg("--version").current_dir(root).output();
+        let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        let remedy = "install it by rustup: https://rustup.rs";
+        match text.as_deref().map(str::trim) {
+            Ok(version) if is_at_least(version, needed) => Check::ok(name, version),
+            Ok("") => Check::warn(name, "rustc does not run", remedy),
+            Ok(version) => {
+                let message = format!("{version} is older than {needed}, which this tool needs");
+                Check::warn(name, message, "rustup update")
+            }
+            Err(error) => Check::warn(name, format!("rustc cannot be run: {error}"), remedy),
+        }
+    })
+}
+
+/// Whether `rustc 1.96.0 (…)` is not older than `1.95`.
+fn is_at_least(version: &str, needed: &str) -> bool {
+    let numbers = |text: &str| -> Vec<u32> {
+        let number =
+            text.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+        let parts = number.unwrap_or_default().split(['.', '-']);
+        parts.take(2).map_while(|part| part.parse().ok()).collect()
+    };
+    numbers(version) >= numbers(needed)
 }
 
 /// Docker's configuration, and the credential helpers that it names.
@@ -165,7 +200,7 @@ async fn engine_checks(
         (true, false) => Check::warn(
             "builder",
             "BuildKit without a session: contexts are sent whole, and there are no secrets",
-            "use a socket or a TCP address without TLS, such as one that ssh forwards",
+            "use the engine's socket, or a TCP address without TLS and without a proxy before it",
         ),
         (false, _) => Check::warn(
             "builder",
@@ -252,7 +287,7 @@ fn workspace_checks(workspace: &Workspace, graph: &Graph) -> Vec<Check> {
         checks.push(Check::ok("workspace", format!("{components}, {images}")));
     }
     checks.push(watches(workspace));
-    checks.push(hooks(workspace));
+    checks.extend(hooks(workspace));
     let smells = smells(workspace);
     if smells.is_empty() {
         checks.push(Check::ok("dockerfiles", "nothing that surprises"));
@@ -261,21 +296,40 @@ fn workspace_checks(workspace: &Workspace, graph: &Graph) -> Vec<Check> {
     checks
 }
 
-/// The hooks that run in every build.
-fn hooks(workspace: &Workspace) -> Check {
+/// The hooks that run in every build, and those that write among their component's sources.
+fn hooks(workspace: &Workspace) -> Vec<Check> {
+    let mut checks: Vec<Check> = undeclared(workspace).into_iter().collect();
+    for component in workspace.components.iter().filter(|it| it.has_hooks()) {
+        let record = hook_outputs::read(&workspace.root, &component.name);
+        if let Some(path) = record.outputs.first() {
+            let message = format!(
+                "write among the sources of {}, such as {}",
+                component.name,
+                join(&component.dir, &path.to_string_lossy())
+            );
+            let remedy = format!("let them write to {}/{GENERATED}/", component.dir);
+            checks.push(Check::warn("hooks", message, remedy));
+        }
+    }
+    if checks.is_empty() {
+        checks.push(Check::ok("hooks", "all declare their inputs"));
+    }
+    checks
+}
+
+fn undeclared(workspace: &Workspace) -> Option<Check> {
     let components = workspace.components.iter();
     let is_undeclared = |it: &&Component| it.has_hooks() && it.inputs.is_none();
     let undeclared: Vec<&Component> = components.filter(is_undeclared).collect();
-    let Some(first) = undeclared.first() else {
-        return Check::ok("hooks", "all declare their inputs");
-    };
+    let first = undeclared.first()?;
     let names: Vec<&str> = undeclared.iter().map(|component| component.name.as_str()).collect();
     let message = format!(
         "run in every build, as no build/inputs declares what they read: {}",
         names.join(", ")
     );
     let (program, name, dir) = (program::name(), &first.name, &first.dir);
-    Check::warn("hooks", message, format!("{program} inputs {name} > {dir}/build/inputs"))
+    let remedy = format!("{program} inputs {name} > {dir}/build/inputs");
+    Some(Check::warn("hooks", message, remedy))
 }
 
 /// The limit of watches against the folders of the workspace.

@@ -8,8 +8,11 @@ use bollard::query_parameters::{ListImagesOptionsBuilder, RemoveImageOptionsBuil
 use xtask_core::staleness::fingerprint::LABEL;
 
 use crate::engine::builder::Builder;
+use crate::engine::credentials::Logins;
 use crate::engine::docker::DockerEngine;
 use crate::engine::error::EngineError;
+use crate::engine::mounts::Mounts;
+use crate::engine::session::{Session, unique_session_id};
 
 /// What an engine is.
 #[derive(Clone, Debug)]
@@ -39,9 +42,17 @@ impl DockerEngine {
             endpoint: self.endpoint.clone(),
             version,
             has_buildkit,
-            has_session: has_buildkit && self.address.is_some(),
+            has_session: has_buildkit && self.opens_session().await?,
             folder: folder.filter(|_| self.is_local).map(PathBuf::from),
         })
+    }
+
+    /// Whether a session can be opened: something between here and the engine may refuse it.
+    async fn opens_session(&self) -> Result<bool, EngineError> {
+        let Some(address) = &self.address else { return Ok(false) };
+        let id = unique_session_id();
+        let opening = Session::open(address, &id, None, Logins::default(), Mounts::default());
+        Ok(self.wait().until(opening).await?.is_ok())
     }
 
     /// The images without a name that have our labels.

@@ -202,6 +202,11 @@ impl HookOutputs {
         part.exclude(|path| self.contains(path), |path, value| self.matches(path, value))
     }
 
+    /// Their first path.
+    pub fn first(&self) -> Option<&Path> {
+        self.0.keys().next().map(PathBuf::as_path)
+    }
+
     /// Whether there are no outputs.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
