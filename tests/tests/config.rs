@@ -145,6 +145,19 @@ depends-on = ["nothing"]
 }
 
 #[test]
+fn an_axis_that_only_names_have_is_warned_of() {
+    let workspace = configured(
+        "[image.\"tt-web:{version}-{other}\"]\ndockerfile = \"web/Dockerfile\"\n\
+         matrix = { version = [\"1\", \"2\"], other = [\"x\"] }\nargs.VERSION = \"{version}\"\n",
+    );
+    let output = workspace.xtask(&["build", "-n"]).exits_with(0);
+    expect![[r#"
+        warning: xtask.toml:3: column 1: 'matrix.other' changes nothing but names: write {other} where the images differ, such as in 'args'
+    "#]]
+    .assert_eq(&output.stderr);
+}
+
+#[test]
 fn groups_must_lead_to_images() {
     is_wrong(
         r#"[image.tt-web]

@@ -110,3 +110,24 @@ fn a_cache_in_a_registry_has_every_layer() {
     assert!(output.stderr.contains("CACHED [one 2/2] RUN"), "{}", output.stderr);
     assert_eq!(image_tree(&workspace.own("tt-a")), one);
 }
+
+#[test]
+#[ignore = "needs an engine since 23"]
+fn a_date_makes_images_identical() {
+    let workspace = Workspace::new()
+        .image("a", "FROM scratch\nCOPY f /\n")
+        .file("src/a/f", "1")
+        .file("xtask.toml", "args.SOURCE_DATE_EPOCH = 1700000000\n");
+    let build = || {
+        let _ = workspace.xtask(&["build", "--no-cache", "-f"]).exits_with(0);
+        let format = "{{.Id}} {{.Created}}";
+        let inspected = docker(&["image", "inspect", "--format", format, &workspace.own("tt-a")]);
+        String::from_utf8(inspected).unwrap()
+    };
+    let first = build();
+    assert!(first.contains(" 2023-11-14T22:13:20Z"), "{first}");
+    assert_eq!(build(), first);
+    workspace.write("xtask.toml", "args.SOURCE_DATE_EPOCH = 1700000001\n");
+    let edited = workspace.xtask(&["build"]).exits_with(0);
+    assert_eq!(edited.built(), ["a"], "{}", edited.stderr);
+}

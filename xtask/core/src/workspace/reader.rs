@@ -214,6 +214,7 @@ fn read(root: &Path, options: &WorkspaceOptions, config: &Config) -> Read {
     components.sort_by(|one, other| one.name.cmp(&other.name));
     let names = defined.iter().map(|(name, table)| (name.as_str(), *table));
     reader.problems.extend(config.unused(&names));
+    reader.warnings.extend(config.unused_axes());
     if components.is_empty() && reader.problems.is_empty() {
         reader.problems.push(nothing_to_build(root));
     }

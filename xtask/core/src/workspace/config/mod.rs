@@ -19,7 +19,7 @@ pub mod schema;
 pub mod settings;
 mod template;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -38,7 +38,7 @@ use layers::Layers;
 use origin::Origin;
 use overrides::Overrides;
 use pattern::PathPattern;
-use reader::{File, ImageTable, Values, list};
+use reader::{File, ImageTable, Value, Values, list};
 use settings::{ImageSettings, SettingsReader, words_of};
 use template::Words;
 
@@ -241,6 +241,34 @@ impl Config {
             table.at.problem(format!("no image '{}'{hint}", escape::line(&table.key)))
         });
         settings::unused(&self.file.tables, images).into_iter().chain(unknown).collect()
+    }
+
+    /// Axes of matrices that nothing but names has: the images differ in nothing else.
+    pub(crate) fn unused_axes(&self) -> Vec<Problem> {
+        let all = self.file.tables.iter().chain(&self.assigned).map(|table| &table.values);
+        let all: Vec<&Values> = all.chain([&self.file.top]).collect();
+        let is_used = |axis: &str| {
+            let word = format!("{{{axis}}}");
+            let values = all.iter().flat_map(|values| values.iter());
+            let mut others = values.filter(|(key, _)| !["name", "matrix"].contains(*key));
+            others.any(|(_, given)| given.value.texts().any(|text| text.contains(&word)))
+        };
+        let matrices = self.file.tables.iter().filter_map(|table| table.values.get("matrix"));
+        let problems = matrices.flat_map(|given| {
+            let axes: BTreeSet<&String> = match &given.value {
+                Value::Rows(rows) => rows.iter().flat_map(BTreeMap::keys).collect(),
+                _ => BTreeSet::new(),
+            };
+            let unused = axes.into_iter().filter(|axis| !is_used(axis));
+            unused.map(|axis| {
+                let axis = escape::line(axis);
+                given.at.problem(format!(
+                    "'matrix.{axis}' changes nothing but names: write {{{axis}}} where the images \
+                     differ, such as in 'args'"
+                ))
+            })
+        });
+        problems.collect()
     }
 
     /// Whether a reference is never one of the workspace's images.

@@ -32,6 +32,24 @@ pub(crate) enum Value {
     Rows(Vec<BTreeMap<String, String>>),
 }
 
+impl Value {
+    /// Its texts, which may be templates.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
+        let (mut text, mut list, mut map) = (None, [].as_slice(), None);
+        match self {
+            Self::Text(one) => text = Some(one.as_str()),
+            Self::List(texts) => list = texts,
+            Self::Map(entries) => map = Some(entries.values()),
+            Self::Rows(_) => {}
+        }
+        let entries = map.into_iter().flatten().filter_map(|entry| match &entry.text {
+            EntryText::Template(text) => Some(text.as_str()),
+            EntryText::Environment(_) => None,
+        });
+        text.into_iter().chain(list.iter().map(|(text, _)| text.as_str())).chain(entries)
+    }
+}
+
 /// The value of a name in a table.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
