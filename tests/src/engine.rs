@@ -41,8 +41,8 @@ pub fn has_image(name: &str) -> bool {
     inspect.status().is_ok_and(|status| status.success())
 }
 
-/// Makes a base image of a static busybox.
-pub(crate) fn import_busybox(name: &str) {
+/// Makes a base image of a static busybox, with these variables.
+pub(crate) fn import_busybox(name: &str, variables: &str) {
     let mut archive = tar::Builder::new(Vec::new());
     let busybox = fs::read(tool("bin/busybox")).expect("busybox");
     let mut header = tar::Header::new_gnu();
@@ -56,7 +56,7 @@ pub(crate) fn import_busybox(name: &str) {
         let path = format!("bin/{applet}");
         archive.append_link(&mut header, path, "/bin/busybox").expect("an entry");
     }
-    import(archive, name);
+    import(archive, name, variables);
 }
 
 /// Makes a base image with one file in it.
@@ -66,12 +66,13 @@ pub fn import_file(name: &str, path: &str, text: &str) {
     header.set_mode(0o644);
     header.set_size(text.len() as u64);
     archive.append_data(&mut header, path, text.as_bytes()).expect("an entry");
-    import(archive, name);
+    import(archive, name, "PATH=/bin");
 }
 
-fn import(archive: tar::Builder<Vec<u8>>, name: &str) {
+fn import(archive: tar::Builder<Vec<u8>>, name: &str, variables: &str) {
     let bytes = archive.into_inner().expect("an archive");
-    let import = ["import", "-c", "ENV PATH=/bin", "-", name];
+    let variables = format!("ENV {variables}");
+    let import = ["import", "-c", &variables, "-", name];
     let mut docker = Command::new("docker");
     docker.args(import).stdin(Stdio::piped()).stdout(Stdio::null());
     let mut child = docker.spawn().expect("docker runs");

@@ -238,6 +238,7 @@ impl Engine for ScriptedEngine {
             has_onbuild: false,
             variables: Vec::new(),
             labels: image.labels,
+            contents: image.layers.join(" "),
             layers: image.layers,
         }))
     }

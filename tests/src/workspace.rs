@@ -151,7 +151,14 @@ impl Workspace {
     /// A base image with a shell, `tt-box`, in the engine.
     #[must_use]
     pub fn with_box(self) -> Self {
-        engine::import_busybox(&self.own("tt-box"));
+        engine::import_busybox(&self.own("tt-box"), "PATH=/bin");
+        self
+    }
+
+    /// Another `tt-box` in the place of the first.
+    #[must_use]
+    pub fn with_other_box(self) -> Self {
+        engine::import_busybox(&self.own("tt-box"), "PATH=/bin OTHER=yes");
         self
     }
 

@@ -115,7 +115,7 @@ fn a_platform_chooses_its_base_and_several_are_refused() {
     let _ = workspace.xtask(&["build", "a"]).exits_with(0);
     assert_eq!(architecture(), "amd64 amd64 linux/amd64");
     let both = ["build", "a", "--platform", "linux/arm64,linux/amd64"];
-    let refused = workspace.xtask(&both).exits_with(1);
+    let refused = workspace.xtask(&both).exits_with(2);
     assert!(refused.error().contains("'platforms' has several, and the engine at "), "{refused:?}");
     let wrong = workspace.xtask(&["build", "--platform", "arm64"]).exits_with(2);
     assert!(wrong.error().contains("expected OS/ARCH[/VARIANT]"), "{wrong:?}");
@@ -166,7 +166,7 @@ fn a_secret_that_is_not_there_is_said_before_anything_is_sent() {
     assert!(wrong.error().contains("expected id=NAME, and src=FILE or env=VARIABLE"));
     let classic = ["build", "--builder", "classic", "--secret", "id=token,src=Cargo.toml"];
     workspace.write("Cargo.toml", "");
-    let output = workspace.xtask(&classic).exits_with(1);
+    let output = workspace.xtask(&classic).exits_with(2);
     assert!(output.error().contains("needs BuildKit, and the engine at "), "{}", output.error());
 }
 
@@ -229,7 +229,7 @@ fn one_stage_is_built_without_the_cache() {
     let wrong = workspace.xtask(&["build", "--no-cache-filter", "tow"]).exits_with(2);
     assert!(wrong.error().contains("a selected image has a stage 'tow'"), "{wrong:?}");
     let classic = ["build", "a", "--no-cache-filter", "two", "-f", "--builder", "classic"];
-    let classic = workspace.xtask(&classic).exits_with(1);
+    let classic = workspace.xtask(&classic).exits_with(2);
     assert!(classic.error().contains("'no-cache-filter' needs BuildKit, and"), "{classic:?}");
 }
 
@@ -275,10 +275,18 @@ fn what_this_engine_cannot_do_is_an_error_with_its_version() {
         (["--build-context", "tt-box=lib"], "'contexts' needs BuildKit 0.10, and the engine at "),
         (["--platform", "linux/arm64,linux/amd64"], "'platforms' has several, and the engine at "),
     ] {
-        let output = workspace.xtask(&[&["build", "a"][..], &options].concat()).exits_with(1);
+        let output = workspace.xtask(&[&["build", "-n", "a"][..], &options].concat()).exits_with(2);
         let message = output.error();
         assert!(message.contains(error) && message.contains(&format!("({version})")), "{message}");
     }
+    // Others can be built.
+    let workspace = workspace.image("b", "FROM scratch\nLABEL x=y\n");
+    workspace.write("xtask.toml", "[image.tt-a]\nattest = [\"type=sbom\"]\n");
+    let refused = workspace.xtask(&["build"]).exits_with(2);
+    let place = "src/a/build/tt-a.dockerfile: image 'tt-a': 'attest' needs ";
+    assert!(refused.error().contains(place), "{}", refused.error());
+    let others = workspace.xtask(&["build", "-k"]).exits_with(1);
+    assert_eq!(others.built(), ["b"], "{}", others.stderr);
 }
 
 #[test]

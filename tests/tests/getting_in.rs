@@ -150,6 +150,20 @@ fn folders_of_one_shape_become_one_table() {
 }
 
 #[test]
+fn a_folder_s_name_is_found_at_the_end_of_its_image_s() {
+    let workspace = Workspace::new()
+        .file(
+            "compose.yaml",
+            "services:\n  tt-ad-ad:\n    build: apps/ad\n  tt-ad-b:\n    build: apps/b\n",
+        )
+        .file("apps/ad/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")
+        .file("apps/b/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    let shown = workspace.xtask(&["init", "-n"]).exits_with(0).stdout;
+    let table = "[image.\"tt-ad-{app}\"]\ndockerfile = \"apps/{app}/Dockerfile\"\n";
+    assert!(shown.ends_with(table), "{shown}");
+}
+
+#[test]
 fn the_layout_of_src_needs_no_tables() {
     let workspace = Workspace::new().image("a", "FROM scratch\nCOPY build /\n");
     let before = workspace.xtask(&["graph"]).exits_with(0).stdout;

@@ -1,10 +1,14 @@
 //! What the options of `docker build` make on engines that can do more than the oldest: named
-//! contexts, several platforms, attestations, and caches in a registry.
+//! contexts, several platforms, attestations, and caches in a registry. And several engines that are
+//! used in turn.
 //!
 //!     eval "$(bash tests/engine start 28.5 --store containerd | tail -1 | sed 's/^/export /')"
 //!     PATH=$PWD/target/test-tools/engines/engine-28.5/usr/bin:$PATH \
+//!         OTHER_DOCKER_HOST=unix:///var/run/docker.sock \
 //!         cargo test -p tests --test newer_engines -- --ignored
 //!     bash tests/engine stop 28.5 --store containerd
+
+use std::process::Command;
 
 use serde_json::Value;
 use tests::Workspace;
@@ -59,6 +63,17 @@ fn contexts_are_those_of_the_cli() {
     workspace.write("src/base/build/tt-base.dockerfile", "FROM tt-box\nRUN echo new > /ours\n");
     builds(&["base", "a"]);
     builds(&[]);
+    let context = workspace.xtask(&["context", "a"]).exits_with(0).stdout;
+    assert!(context.contains("called 'lib'\n") && context.contains("  lib/sub/g\n"), "{context}");
+    let mut running = workspace.start(&["watch"]);
+    running.wait_for("watching: ");
+    workspace.write("lib/f", "edited");
+    running.wait_for("1 built");
+    running.wait_for("watching: ");
+    running.interrupt();
+    let _ = running.finish().exits_with(0);
+    cli_build_with_buildkit(&cli, &dir, &dockerfile, &cli_made, &options);
+    assert_eq!(image_tree(&own), image_tree(&cli_made));
 }
 
 #[test]
@@ -130,4 +145,87 @@ fn a_date_makes_images_identical() {
     workspace.write("xtask.toml", "args.SOURCE_DATE_EPOCH = 1700000001\n");
     let edited = workspace.xtask(&["build"]).exits_with(0);
     assert_eq!(edited.built(), ["a"], "{}", edited.stderr);
+}
+
+/// The engine of `OTHER_DOCKER_HOST`: nothing of the test stays there.
+struct OtherEngine {
+    host: String,
+    prefix: String,
+}
+
+impl OtherEngine {
+    fn of(workspace: &Workspace) -> Self {
+        let host = std::env::var("OTHER_DOCKER_HOST").expect("the host of another engine");
+        Self { host, prefix: workspace.own("tt-") }
+    }
+
+    fn docker(&self, arguments: &[&str]) -> String {
+        let output = Command::new("docker").args(["-H", &self.host]).args(arguments).output();
+        String::from_utf8(output.expect("docker runs").stdout).unwrap()
+    }
+
+    fn remove_all(&self) {
+        let all = self.docker(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
+        for name in all.lines().filter(|name| name.contains(&self.prefix)) {
+            let _ = self.docker(&["rmi", "-f", name]);
+        }
+    }
+
+    fn builds(&self, workspace: &Workspace, expected: &[&str]) {
+        let variables = [("DOCKER_HOST".to_owned(), self.host.clone())].into();
+        let output = workspace.xtask_with(&variables, &["build"]).exits_with(0);
+        assert_eq!(output.built(), expected, "{}", output.stderr);
+    }
+}
+
+impl Drop for OtherEngine {
+    fn drop(&mut self) {
+        self.remove_all();
+    }
+}
+
+fn two_images() -> Workspace {
+    Workspace::new()
+        .image("base", "FROM scratch\nCOPY build /build\n")
+        .image("web", "FROM tt-base\nCOPY build /web\n")
+}
+
+#[test]
+#[ignore = "needs two engines: DOCKER_HOST and OTHER_DOCKER_HOST"]
+fn engines_that_are_used_in_turn_build_once_each() {
+    let workspace = two_images();
+    let other = OtherEngine::of(&workspace);
+    let builds = |expected: &[&str]| {
+        let output = workspace.xtask(&["build"]).exits_with(0);
+        assert_eq!(output.built(), expected, "{}", output.stderr);
+    };
+    builds(&["base", "web"]);
+    other.builds(&workspace, &["base", "web"]);
+    for _ in 0..2 {
+        builds(&[]);
+        other.builds(&workspace, &[]);
+    }
+    workspace.write("src/web/build/new", "1");
+    builds(&["web"]);
+    other.builds(&workspace, &["web"]);
+    builds(&[]);
+}
+
+#[test]
+#[ignore = "needs two engines: DOCKER_HOST and OTHER_DOCKER_HOST"]
+fn what_one_engine_pushed_is_up_to_date_on_another() {
+    let registry = Registry::start();
+    let toml = format!("registry = \"{}/x\"\n", registry.address());
+    let workspace = two_images().file("xtask.toml", &toml).env("XTASK_TAG", "1");
+    let other = OtherEngine::of(&workspace);
+    let _ = workspace.xtask(&["build", "--push"]).exits_with(0);
+    other.remove_all();
+    for image in ["tt-base", "tt-web"] {
+        let reference = workspace.own(&format!("{}/x/{image}:1", registry.address()));
+        let _ = other.docker(&["pull", &reference]);
+    }
+    std::fs::remove_dir_all(workspace.root().join("target")).unwrap();
+    other.builds(&workspace, &[]);
+    workspace.write("src/web/build/new", "1");
+    other.builds(&workspace, &["web"]);
 }

@@ -85,7 +85,7 @@ fn it_knows_what_happened_in_the_engine_and_on_the_command_line() {
     "#]]
     .assert_eq(&plan(&workspace, &[]).stdout);
     let _ = workspace.xtask(&["build"]).exits_with(0);
-    let workspace = workspace.with_box();
+    let workspace = workspace.with_other_box();
     let output = plan(&workspace, &["--build-arg", "VERSION=2"]).stdout;
     assert!(
         output.contains("app    tt-app    stale       --build-arg VERSION added\n"),
@@ -127,7 +127,7 @@ fn a_component_from_the_hook_cache_waits_for_a_base_that_is_made_again() {
     let _ = workspace.xtask(&["build"]).exits_with(0);
     let output = plan(&workspace, &[]).stdout;
     assert!(output.contains("tool   tt-tool   up to date\n"), "{output}");
-    let workspace = workspace.with_box();
+    let workspace = workspace.with_other_box();
     let output = plan(&workspace, &[]).stdout;
     assert!(output.contains("below  tt-below  stale      base tt-box moved ("), "{output}");
     assert!(output.contains("tool   tt-tool   undecided  decided after tt-below\n"), "{output}");

@@ -278,7 +278,7 @@ fn what_the_engine_lost_and_hooks_decide_is_said() {
 fn a_moved_base_has_its_old_and_new_id() {
     let workspace = Workspace::new().with_box().image("a", "FROM tt-box\nLABEL a=b\n");
     let _ = workspace.xtask(&["build"]).exits_with(0);
-    let workspace = workspace.with_box();
+    let workspace = workspace.with_other_box();
     prints(
         &workspace,
         &["a"],

@@ -160,6 +160,9 @@ impl<'a, E: Engine> BaseImages<'a, E> {
         let failed = |source| image_error(image, source);
         for used in &image.uses {
             let found = self.round.engine.image(&used.reference).await.map_err(failed)?;
+            if let Some(found) = &found {
+                self.images.note_contents(&found.id, found.contents.clone());
+            }
             let Some(name) = &used.local else {
                 self.external.borrow_mut().insert(used.reference.clone(), found);
                 continue;
@@ -168,11 +171,12 @@ impl<'a, E: Engine> BaseImages<'a, E> {
             if found.as_ref().is_some_and(|found| found.id == id) {
                 continue;
             }
-            if self.round.engine.image(&id).await.map_err(failed)?.is_none() {
+            let Some(ours) = self.round.engine.image(&id).await.map_err(failed)? else {
                 let (file, line) = (image.dockerfile.clone(), used.line);
                 let reference = used.reference.clone();
                 return Err(StepError::BaseGone { file, line, reference });
-            }
+            };
+            self.images.note_contents(&ours.id, ours.contents);
             if found.is_some() {
                 let message = format!(
                     "{} was tagged onto another image during the build: it is tagged onto \

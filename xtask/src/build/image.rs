@@ -56,10 +56,15 @@ impl ExpectedImage<'_> {
 }
 
 /// The labels that identify an image as one of ours, and those that it has from `xtask.toml`.
-fn labels(image: &Image, expected: &ExpectedImage<'_>, root: &Path) -> BTreeMap<String, String> {
+fn labels(
+    image: &Image,
+    expected: &ExpectedImage<'_>,
+    contents: &BTreeMap<String, String>,
+    root: &Path,
+) -> BTreeMap<String, String> {
     let given = image.settings.labels.iter();
     let given = given.map(|(name, label)| (name.clone(), fill_in(&label.value, root)));
-    let own = engine_images::labels(&expected.fingerprint, &expected.bases);
+    let own = engine_images::labels(&expected.fingerprint, &expected.bases, contents);
     given.chain(own.into_iter().map(|(name, value)| (name.to_owned(), value))).collect()
 }
 
@@ -180,6 +185,7 @@ impl<E: Engine> ImageBuilder<'_, E> {
             }
             let begun = round.records.borrow_mut().begin(&image.name, &expected.fingerprint);
             round.warn_unwritable(begun);
+            let contents = self.images.contents(&expected.bases);
             let request = BuildRequest {
                 root: &round.workspace.root,
                 component: &component.name,
@@ -187,7 +193,7 @@ impl<E: Engine> ImageBuilder<'_, E> {
                 dockerfile: image.dockerfile_in_context(),
                 context: context.clone(),
                 build_args: &image.build_args,
-                labels: &labels(image, &expected, &round.workspace.root),
+                labels: &labels(image, &expected, &contents, &round.workspace.root),
                 settings: &image.settings,
                 environment: &round.ctx.variables,
                 no_cache: round.options.no_cache,

@@ -2,13 +2,13 @@
 //! which names.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::sync::OnceCell;
 use xtask_core::dockerfile::provenance::ImageFacts;
 use xtask_core::image_reference;
 use xtask_core::staleness::engine_images::{
-    Bases, Comparison, EngineImages, Origin, OriginUnknown, TrackedImage,
+    Bases, Comparison, EngineImages, Origin, TrackedImage, Unknown,
 };
 use xtask_core::staleness::fingerprint::{Fingerprint, Manifest};
 use xtask_core::workspace::components::Image;
@@ -31,12 +31,21 @@ struct Known {
     fingerprints: BTreeMap<String, Fingerprint>,
     /// By image and id, of images that are not on record: whether they proved to be ours.
     proved: BTreeMap<(String, String), bool>,
+    /// By image, the ids on record that the engine does not have.
+    gone: BTreeSet<(String, String)>,
+    /// By id, what images hold, as far as that mattered.
+    contents: BTreeMap<String, String>,
 }
 
 impl<'a, E: Engine> ImageLookup<'a, E> {
     pub(crate) fn new(round: &'a Round<'a, E>, engine_images: EngineImages) -> Self {
-        let (fingerprints, proved) = (BTreeMap::new(), BTreeMap::new());
-        let known = RefCell::new(Known { engine_images, fingerprints, proved });
+        let known = RefCell::new(Known {
+            engine_images,
+            fingerprints: BTreeMap::new(),
+            proved: BTreeMap::new(),
+            gone: BTreeSet::new(),
+            contents: BTreeMap::new(),
+        });
         Self { round, known, listed: OnceCell::new() }
     }
 
@@ -88,7 +97,11 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
     ) -> Result<Comparison, EngineError> {
         loop {
             match self.compare_known(image, wanted, bases) {
-                Err(OriginUnknown(id)) => {
+                Err(Unknown::Contents(id)) => {
+                    let found = self.round.engine.image(&id).await?;
+                    self.note_contents(&id, found.map(|found| found.contents).unwrap_or_default());
+                }
+                Err(Unknown::Origin(id)) => {
                     let is_ours = self.proves_itself(image, &id).await?;
                     self.known.borrow_mut().proved.insert((image.name.clone(), id), is_ours);
                 }
@@ -111,21 +124,43 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
         image: &Image,
         wanted: &Fingerprint,
         bases: &Bases,
-    ) -> Result<Comparison, OriginUnknown> {
+    ) -> Result<Comparison, Unknown> {
         let (known, records) = (self.known.borrow(), self.round.records.borrow());
         let origin = |held: &TrackedImage| {
             let recorded = records.origin(&image.name, wanted, &held.id);
             let proved = known.proved.get(&(image.name.clone(), held.id.clone()));
+            // What is on record may be on another engine, or removed: it says nothing of this one.
+            let is_gone = || {
+                let id = records.id(&image.name, wanted);
+                id.is_some_and(|id| known.gone.contains(&(image.name.clone(), id.to_owned())))
+            };
             match (recorded, proved) {
-                (Origin::Unknown, Some(true)) => Origin::Ours,
-                (Origin::Unknown, Some(false)) => Origin::Foreign,
-                (recorded, _) => recorded,
+                (Origin::Foreign, _) if !is_gone() => Origin::Foreign,
+                (Origin::Ours, _) | (_, Some(true)) => Origin::Ours,
+                (_, Some(false)) => Origin::Foreign,
+                (_, None) => Origin::Unknown,
             }
         };
-        known.engine_images.compare(&image.name, wanted, bases, origin)
+        let contents_of = |id: &str| known.contents.get(id).cloned();
+        known.engine_images.compare(&image.name, wanted, bases, origin, contents_of)
     }
 
-    /// Whether the image on record was not known to be in the engine, and is.
+    /// Notes what an image holds.
+    pub(crate) fn note_contents(&self, id: &str, contents: String) {
+        self.known.borrow_mut().contents.insert(id.to_owned(), contents);
+    }
+
+    /// What images hold, by their references, as far as that is known.
+    pub(crate) fn contents(&self, bases: &Bases) -> BTreeMap<String, String> {
+        let known = self.known.borrow();
+        let held = bases.iter().filter_map(|(reference, id)| {
+            Some((reference.clone(), known.contents.get(id)?.clone()))
+        });
+        held.collect()
+    }
+
+    /// Whether something is found out about the image on record: it was not known to be in the
+    /// engine, and is, or is not.
     async fn finds_recorded(
         &self,
         image: &Image,
@@ -135,9 +170,15 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
         let Some(id) = id.filter(|id| !self.known.borrow().engine_images.contains(id)) else {
             return Ok(false);
         };
+        if self.known.borrow().gone.contains(&(image.name.clone(), id.clone())) {
+            return Ok(false);
+        }
         let held = self.round.engine.image(&id).await?.and_then(|found| found.held);
-        let Some(held) = held.filter(|held| held.id == id) else { return Ok(false) };
-        self.known.borrow_mut().engine_images.add([], &held);
+        let mut known = self.known.borrow_mut();
+        match held.filter(|held| held.id == id) {
+            Some(held) => known.engine_images.add([], &held),
+            None => drop(known.gone.insert((image.name.clone(), id))),
+        }
         Ok(true)
     }
 

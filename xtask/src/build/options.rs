@@ -47,7 +47,7 @@ impl Selection {
                 graph.dependents(&changed_since::changed(workspace, revision)?)
             }
             Self::Failed => {
-                let records = Records::read(&workspace.root);
+                let records = Records::read(&workspace.root, "");
                 let is_unfinished =
                     |id: &ComponentId| records.is_unfinished(&workspace.components[*id].name);
                 workspace.components.ids().filter(is_unfinished).collect()

@@ -58,7 +58,29 @@ pub(crate) async fn get_ready<E: Engine>(
     let both = async { tokio::try_join!(preparing, async { Ok(connect.await) }) };
     let (prepared, connected) = ctx.unless_interrupted(Box::pin(both)).await?;
     let (engine, engine_images) = connected?;
+    if !options.keep_going {
+        check_settings(&prepared, &engine).await?;
+    }
     Ok((prepared, engine, engine_images))
+}
+
+/// Refuses what the engine cannot do, before anything is built.
+async fn check_settings<E: Engine>(prepared: &Prepared, engine: &E) -> Result<(), CommandError> {
+    let Prepared { workspace, plan, .. } = prepared;
+    let mut problems = Vec::new();
+    for component in plan.steps.iter().map(|step| &workspace.components[step.component]) {
+        for image in &component.images {
+            match engine.check_settings(&image.settings).await {
+                Ok(()) => {}
+                Err(EngineError::Endpoint(message)) => {
+                    let message = format!("image '{}': {message}", image.name);
+                    problems.push(Problem::of_file(&image.dockerfile, message));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(Problems::check(problems)?)
 }
 
 /// The part of a round that does not depend on the engine.

@@ -17,6 +17,7 @@ use crate::build::mode::Mode;
 use crate::build::options::BuildOptions;
 use crate::build::prepare::Prepared;
 use crate::command_context::CommandContext;
+use crate::engine::Engine;
 use crate::event::Event;
 use crate::system::records::{Records, write_memory};
 use crate::system::state;
@@ -40,7 +41,7 @@ pub(crate) struct Round<'a, E> {
     has_warned_of_state: Cell<bool>,
 }
 
-impl<'a, E> Round<'a, E> {
+impl<'a, E: Engine> Round<'a, E> {
     pub(crate) fn new(
         prepared: &'a Prepared,
         engine: &'a E,
@@ -62,14 +63,16 @@ impl<'a, E> Round<'a, E> {
             mode,
             ctx,
             distrusted,
-            records: RefCell::new(Records::read(&workspace.root)),
+            records: RefCell::new(Records::read(&workspace.root, &engine.identity())),
             aliases: BTreeMap::new(),
             has_warned_of_state: Cell::new(false),
         };
         round.aliases = round.find_aliases();
         round
     }
+}
 
+impl<'a, E> Round<'a, E> {
     pub(crate) fn component(&self, step: &Step) -> &'a Component {
         &self.workspace.components[step.component]
     }

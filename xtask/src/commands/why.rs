@@ -109,7 +109,7 @@ pub(crate) async fn run(
         workspace: &workspace,
         steps: steps.iter().map(|step| (step.component.as_str(), step)).collect(),
     };
-    let records = Records::read(&ctx.root);
+    let records = Records::read(&ctx.root, "");
     let mut explanations = Vec::new();
     for (id, image) in images {
         let mut seen = BTreeSet::new();

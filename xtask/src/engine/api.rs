@@ -30,6 +30,8 @@ pub struct FoundImage {
     pub labels: BTreeMap<String, String>,
     /// The digests of the layers, lowest first.
     pub layers: Vec<String>,
+    /// A digest of what it holds, the same on every engine.
+    pub contents: String,
 }
 
 /// What `docker image inspect` says of an image.
@@ -51,6 +53,11 @@ impl ImageDetails {
 /// The engine calls of a build. `DockerEngine` implements it for real engines; tests have an
 /// engine in memory.
 pub trait Engine {
+    /// What tells it from other engines.
+    fn identity(&self) -> String {
+        String::new()
+    }
+
     /// Lists all images with our labels, in one call.
     fn engine_images(&self) -> impl Future<Output = Result<EngineImages, EngineError>>;
 
@@ -97,6 +104,15 @@ pub trait Engine {
 
     /// The number of CPUs of the engine's host.
     fn cpus(&self) -> impl Future<Output = Result<usize, EngineError>>;
+
+    /// Refuses what is set for an image and cannot be done here. An engine in memory can do all.
+    fn check_settings(
+        &self,
+        settings: &ImageSettings,
+    ) -> impl Future<Output = Result<(), EngineError>> {
+        let _ = settings;
+        async { Ok(()) }
+    }
 
     /// Builds and tags an image, and returns its ID.
     fn build(

@@ -61,7 +61,7 @@ impl DockerEngine {
         let builder = self.builder().await?;
         let mounts = Mounts::read(request.settings, request.root, request.environment);
         let mounts = mounts.map_err(EngineError::Context)?;
-        self.check_settings(request.settings, builder).await?;
+        self.refuse_impossible(request.settings).await?;
         let sent = Event::ContextSent {
             component: request.component.to_owned(),
             image: request.image.to_owned(),

@@ -45,15 +45,15 @@ fn needs(settings: &ImageSettings) -> Vec<(&'static str, Need)> {
 
 impl DockerEngine {
     /// Refuses what cannot be done here.
-    pub(crate) async fn check_settings(
+    pub(crate) async fn refuse_impossible(
         &self,
         settings: &ImageSettings,
-        builder: Builder,
     ) -> Result<(), EngineError> {
         let needs = needs(settings);
         if needs.is_empty() && !is_needed(settings) {
             return Ok(());
         }
+        let builder = self.builder().await?;
         let version = self.client.version().await.ok().and_then(|it| it.version);
         let has_store = || async {
             let info = self.client.info().await;

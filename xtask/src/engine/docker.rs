@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tracing::debug;
 use xtask_core::staleness::engine_images::{EngineImages, TrackedImage};
 use xtask_core::staleness::fingerprint::LABEL;
+use xtask_core::workspace::config::settings::ImageSettings;
 use xtask_core::workspace::registry_config::RegistryConfig;
 
 use crate::engine::api::{BuildRequest, Engine, FoundImage, ImageDetails};
@@ -24,6 +25,7 @@ use crate::engine::builder::{Builder, detect_builder};
 use crate::engine::credentials::{self, LoginCache, Logins};
 use crate::engine::endpoint::{self, Environment};
 use crate::engine::error::{CALL_TIMEOUT, EngineError};
+use crate::engine::image_contents;
 use crate::engine::meter::Meter;
 use crate::engine::response::TransferStatus;
 use crate::engine::session::Address;
@@ -178,10 +180,17 @@ fn name_of(variable: &str) -> String {
 }
 
 impl Engine for DockerEngine {
+    /// Its endpoint: to ask for its ID would take longer than to find out that it is another one
+    /// behind the same endpoint, which has no image on record.
+    fn identity(&self) -> String {
+        self.endpoint.clone()
+    }
+
     async fn image(&self, reference: &str) -> Result<Option<FoundImage>, EngineError> {
         debug!(reference, "inspect image");
         match self.wait().until(self.client.inspect_image(reference)).await? {
             Ok(found) => {
+                let contents = image_contents::digest(&found);
                 let config = found.config.unwrap_or_default();
                 let id = found.id.unwrap_or_default();
                 let labels: BTreeMap<String, String> =
@@ -198,6 +207,7 @@ impl Engine for DockerEngine {
                     held: TrackedImage::from_labels(id.clone(), |label| labels.get(label).cloned()),
                     labels,
                     layers,
+                    contents,
                     id,
                 }))
             }
@@ -310,6 +320,10 @@ impl Engine for DockerEngine {
         }
         let cpus = self.call(self.client.info()).await?.ncpu.unwrap_or_default();
         Ok(usize::try_from(cpus).unwrap_or(1))
+    }
+
+    async fn check_settings(&self, settings: &ImageSettings) -> Result<(), EngineError> {
+        self.refuse_impossible(settings).await
     }
 
     async fn build(

@@ -16,6 +16,7 @@ mod error;
 mod file_list;
 mod file_sync;
 mod housekeeping;
+mod image_contents;
 mod meter;
 mod mounts;
 mod progress;

@@ -63,6 +63,13 @@ pub(crate) fn lines(contents: &ImageContext) -> Vec<String> {
             lines.push(format!("{:>10}  {shown}  {}", text::bytes(*size), text::counted(*files)));
         }
     }
+    for (name, folder) in contents.context.named() {
+        lines.extend([String::new(), format!("called '{name}'")]);
+        for item in folder.items().filter(|item| item.entry.kind != Kind::Folder) {
+            let (mode, size) = (item.entry.mode, text::bytes(item.entry.size()));
+            lines.push(format!("{size:>10}  {mode:04o}  {}", item.shown()));
+        }
+    }
     let mut left_out: Vec<String> = Vec::new();
     for (line, out) in &contents.left_out {
         let file = contents.ignore_file.as_deref().unwrap_or_default();

@@ -1,7 +1,8 @@
 //! The records of earlier rounds, under `target/xtask/`.
 //!
 //! The labels on an image record what it was made from, but an image built `FROM` it inherits them:
-//! only the image ID on record identifies ours. That an image is going to be built is recorded
+//! only the image ID on record identifies ours. Every engine has IDs of its own, so they are kept
+//! by engine. That an image is going to be built is recorded
 //! before the build, and its ID once it is certain what it was made from, so an image of a build
 //! that was killed in between does not count as ours. Both are appended to a journal, which is
 //! merged when all records are written.
@@ -37,13 +38,18 @@ struct Contents {
 
 #[derive(Clone, Deserialize, PartialEq, Serialize)]
 struct ImageRecord {
+    /// The engine that has it.
+    engine: String,
     fingerprint: String,
     /// Empty until it is certain what was built.
     id: String,
 }
 
-/// The number of builds of an image on record: undoing as many edits rebuilds nothing.
+/// The number of builds of an image on record, on each engine: undoing as many edits rebuilds nothing.
 const MAX_BUILDS: usize = 8;
+
+/// The records, in [`DIR`].
+const RECORDS: &str = "records";
 
 /// The journal, in [`DIR`].
 const JOURNAL: &str = "journal";
@@ -61,23 +67,26 @@ pub(crate) fn ids_built(root: &Path) -> BTreeSet<String> {
 /// The records of images and components.
 pub(crate) struct Records {
     dir: PathBuf,
+    /// The engine that they are asked about.
+    engine: String,
     contents: Contents,
     is_dirty: bool,
 }
 
 impl Records {
-    /// Reads the records of the workspace at `root`.
-    pub(crate) fn read(root: &Path) -> Self {
+    /// Reads the records of the workspace at `root`, for an engine.
+    pub(crate) fn read(root: &Path, engine: &str) -> Self {
         let dir = root.join(DIR);
-        let contents = state::read(&dir.join("images")).unwrap_or_default();
-        let mut records = Self { dir, contents, is_dirty: false };
+        let contents = state::read(&dir.join(RECORDS)).unwrap_or_default();
+        let engine = engine.to_owned();
+        let mut records = Self { dir, engine, contents, is_dirty: false };
         let journal = regular_file::read_whole(&records.dir.join(JOURNAL)).unwrap_or_default();
         let journal = String::from_utf8(journal).unwrap_or_default();
         // The last line may be incomplete.
         for line in journal.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
-            if let [image, fingerprint, id] = *line.split('\t').collect::<Vec<_>>() {
-                let (fingerprint, id) = (fingerprint.to_owned(), id.to_owned());
-                records.put(image, ImageRecord { fingerprint, id });
+            if let [image, fingerprint, id, engine] = *line.split('\t').collect::<Vec<_>>() {
+                let [engine, fingerprint, id] = [engine, fingerprint, id].map(str::to_owned);
+                records.put(image, ImageRecord { engine, fingerprint, id });
             }
         }
         records
@@ -100,7 +109,8 @@ impl Records {
 
     fn find(&self, image: &str, fingerprint: &Fingerprint) -> Option<&ImageRecord> {
         let fingerprint = fingerprint.to_string();
-        self.contents.images.get(image)?.iter().find(|it| it.fingerprint == fingerprint)
+        let mut records = self.contents.images.get(image)?.iter();
+        records.find(|it| it.fingerprint == fingerprint && it.engine == self.engine)
     }
 
     /// Records that an image is going to be built. The image does not count as ours until
@@ -124,8 +134,8 @@ impl Records {
     }
 
     fn append(&mut self, image: &str, fingerprint: &Fingerprint, id: String) -> io::Result<()> {
-        let line = format!("{image}\t{fingerprint}\t{id}\n");
-        self.put(image, ImageRecord { fingerprint: fingerprint.to_string(), id });
+        let line = format!("{image}\t{fingerprint}\t{id}\t{}\n", self.engine);
+        self.put(image, self.record(fingerprint, id));
         fs::create_dir_all(&self.dir)?;
         regular_file::append(&self.dir.join(JOURNAL))?.write_all(line.as_bytes())
     }
@@ -139,21 +149,34 @@ impl Records {
         id: String,
         manifest: impl FnOnce() -> Manifest,
     ) -> io::Result<()> {
-        let record = ImageRecord { fingerprint: fingerprint.to_string(), id };
-        let last = self.contents.images.get(image).and_then(|records| records.last());
-        if last == Some(&record) {
+        let record = self.record(fingerprint, id);
+        let own = |it: &&ImageRecord| it.engine == self.engine;
+        let records = self.contents.images.get(image);
+        if records.and_then(|records| records.iter().rfind(own)) == Some(&record) {
             return Ok(());
         }
         self.put(image, record);
         self.set_manifest(image, &manifest())
     }
 
+    fn record(&self, fingerprint: &Fingerprint, id: String) -> ImageRecord {
+        ImageRecord { engine: self.engine.clone(), fingerprint: fingerprint.to_string(), id }
+    }
+
     fn put(&mut self, image: &str, record: ImageRecord) {
         let builds = self.contents.images.entry(image.to_owned()).or_default();
-        builds.retain(|build| build.fingerprint != record.fingerprint);
+        let engine = record.engine.clone();
+        let is_same =
+            |it: &ImageRecord| it.engine == engine && it.fingerprint == record.fingerprint;
+        builds.retain(|build| !is_same(build));
         builds.push(record);
-        let surplus = builds.len().saturating_sub(MAX_BUILDS);
-        builds.drain(..surplus);
+        let mut surplus =
+            builds.iter().filter(|it| it.engine == engine).count().saturating_sub(MAX_BUILDS);
+        builds.retain(|build| {
+            let is_old = surplus > 0 && build.engine == engine;
+            surplus -= usize::from(is_old);
+            !is_old
+        });
         self.is_dirty = true;
     }
 
@@ -206,7 +229,7 @@ impl Records {
     /// Writes the records, if they changed.
     pub(crate) fn write(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.is_dirty) {
-            state::write(&self.dir.join("images"), &self.contents)?;
+            state::write(&self.dir.join(RECORDS), &self.contents)?;
             match fs::remove_file(self.dir.join(JOURNAL)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}

@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use crate::dockerfile::syntax::Keyword;
 
 /// The prefix of the labels that this tool sets.
-const OWN_LABELS: &str = "org.openpai.build.";
+pub(crate) const OWN_LABELS: &str = "org.openpai.build.";
 
 /// The instructions that leave an entry in an image's history.
 const KEYWORDS: [&str; 17] = [

@@ -1,8 +1,13 @@
 //! The engine's images that this tool built, compared with those that a build would produce.
+//!
+//! An image is made from others, which its label names by their ids. Ids differ from engine to
+//! engine, so another label has what those images held: where an id is another one, the contents
+//! decide, which only the engine can tell.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::staleness::fingerprint::{BASES_LABEL, Fingerprint, LABEL};
+use crate::dockerfile::provenance::OWN_LABELS;
+use crate::staleness::fingerprint::{BASES_LABEL, CONTENTS_LABEL, Fingerprint, LABEL};
 use crate::staleness::reason::Reason;
 
 /// The ids of the images that an image uses, by reference.
@@ -15,16 +20,17 @@ pub struct TrackedImage {
     pub id: String,
     fingerprint: String,
     bases: Bases,
+    /// What the bases held, by reference.
+    contents: BTreeMap<String, String>,
 }
 
 impl TrackedImage {
     /// Reads the labels of an image; `None` if it does not have them.
     pub fn from_labels(id: String, label: impl Fn(&str) -> Option<String>) -> Option<Self> {
         let fingerprint = label(LABEL)?;
-        let bases = label(BASES_LABEL).unwrap_or_default();
-        let pairs = bases.split(' ').filter_map(|pair| pair.rsplit_once('='));
-        let bases = pairs.map(|(name, id)| (name.to_owned(), id.to_owned())).collect();
-        Some(Self { id, fingerprint, bases })
+        let bases = pairs(&label(BASES_LABEL).unwrap_or_default());
+        let contents = pairs(&label(CONTENTS_LABEL).unwrap_or_default());
+        Some(Self { id, fingerprint, bases, contents })
     }
 
     /// The fingerprint in its label.
@@ -42,24 +48,58 @@ impl TrackedImage {
         self.fingerprint == fingerprint.to_string()
     }
 
-    /// The first base whose id changed. Bases that the engine does not have are not in `bases`,
+    /// The first base that changed. Bases that the engine does not have are not in `bases`,
     /// and count as unchanged.
-    fn moved_base(&self, bases: &Bases) -> Option<Reason> {
-        bases.iter().find_map(|(reference, now)| {
+    fn moved_base(
+        &self,
+        bases: &Bases,
+        contents_of: &impl Fn(&str) -> Option<String>,
+    ) -> Result<Option<Reason>, Unknown> {
+        for (reference, now) in bases {
             let recorded = self.bases.get(reference).map_or("", String::as_str);
-            (recorded != now).then(|| Reason::BaseMoved {
-                reference: reference.clone(),
-                then: recorded.to_owned(),
-                now: now.clone(),
-            })
-        })
+            if recorded == now {
+                continue;
+            }
+            if let Some(contents) = self.contents.get(reference) {
+                let held = contents_of(now).ok_or_else(|| Unknown::Contents(now.clone()))?;
+                if held == *contents {
+                    continue;
+                }
+            }
+            let (reference, then, now) = (reference.clone(), recorded.to_owned(), now.clone());
+            return Ok(Some(Reason::BaseMoved { reference, then, now }));
+        }
+        Ok(None)
     }
 }
 
-/// The labels for an image with this fingerprint and these bases.
-pub fn labels(fingerprint: &Fingerprint, bases: &Bases) -> BTreeMap<&'static str, String> {
-    let pairs: Vec<String> = bases.iter().map(|(name, id)| format!("{name}={id}")).collect();
-    [(LABEL, fingerprint.to_string()), (BASES_LABEL, pairs.join(" "))].into()
+/// Whether a label is one of this tool's.
+pub fn is_own_label(name: &str) -> bool {
+    name.starts_with(OWN_LABELS)
+}
+
+/// The pairs `NAME=VALUE` of a label.
+fn pairs(label: &str) -> BTreeMap<String, String> {
+    let pairs = label.split(' ').filter_map(|pair| pair.rsplit_once('='));
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// The labels for an image with this fingerprint and these bases, of which `contents` are known.
+pub fn labels(
+    fingerprint: &Fingerprint,
+    bases: &Bases,
+    contents: &BTreeMap<String, String>,
+) -> BTreeMap<&'static str, String> {
+    let joined = |pairs: &BTreeMap<String, String>| {
+        let pairs: Vec<String> = pairs.iter().map(|(name, id)| format!("{name}={id}")).collect();
+        pairs.join(" ")
+    };
+    [
+        (LABEL, fingerprint.to_string()),
+        (BASES_LABEL, joined(bases)),
+        (CONTENTS_LABEL, joined(contents)),
+    ]
+    .into()
 }
 
 /// The engine's images that have the labels of this tool: all of them, or those of some names.
@@ -96,9 +136,14 @@ pub enum Comparison {
     Stale(Reason),
 }
 
-/// The origin of the image with this id must be determined first.
+/// What must be determined first, because the decision depends on it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct OriginUnknown(pub String);
+pub enum Unknown {
+    /// The origin of the image with this id.
+    Origin(String),
+    /// What the image with this id holds.
+    Contents(String),
+}
 
 impl EngineImages {
     /// An empty list that, once filled, has all images of the engine.
@@ -178,36 +223,41 @@ impl EngineImages {
     }
 
     /// Compares the engine's images with the one that would be built, which has the fingerprint
-    /// `wanted` and these `bases`. `origin` returns the origin of an image with that fingerprint.
+    /// `wanted` and these `bases`. `origin` returns the origin of an image with that fingerprint,
+    /// and `contents_of` what an image holds, if that is known.
     ///
     /// # Errors
-    /// The origin of an image is unknown, and the decision depends on it.
+    /// Something is unknown, and the decision depends on it.
     pub fn compare(
         &self,
         name: &str,
         wanted: &Fingerprint,
         bases: &Bases,
         origin: impl Fn(&TrackedImage) -> Origin,
-    ) -> Result<Comparison, OriginUnknown> {
+        contents_of: impl Fn(&str) -> Option<String>,
+    ) -> Result<Comparison, Unknown> {
         let reason = match self.get(name) {
             None => Reason::Missing,
             Some(image) if !image.has_fingerprint(wanted) => {
                 Reason::OtherFingerprint { fingerprint: image.fingerprint.clone() }
             }
-            Some(image) => match (origin(image), image.moved_base(bases)) {
-                (Origin::Ours, None) => return Ok(Comparison::UpToDate),
-                (Origin::Ours, Some(moved)) => moved,
-                (Origin::Foreign, _) => Reason::Derived,
-                (Origin::Unknown, _) => return Err(OriginUnknown(image.id.clone())),
+            Some(image) => match origin(image) {
+                Origin::Ours => match image.moved_base(bases, &contents_of)? {
+                    None => return Ok(Comparison::UpToDate),
+                    Some(moved) => moved,
+                },
+                Origin::Foreign => Reason::Derived,
+                Origin::Unknown => return Err(Unknown::Origin(image.id.clone())),
             },
         };
-        let is_candidate = |image: &&TrackedImage| {
-            image.has_fingerprint(wanted) && image.moved_base(bases).is_none()
-        };
-        for image in self.by_name.values().chain(&self.untagged).filter(is_candidate) {
+        let others = self.by_name.values().chain(&self.untagged);
+        for image in others.filter(|image| image.has_fingerprint(wanted)) {
+            if image.moved_base(bases, &contents_of)?.is_some() {
+                continue;
+            }
             match origin(image) {
                 Origin::Ours => return Ok(Comparison::Tag { id: image.id.clone() }),
-                Origin::Unknown => return Err(OriginUnknown(image.id.clone())),
+                Origin::Unknown => return Err(Unknown::Origin(image.id.clone())),
                 Origin::Foreign => {}
             }
         }

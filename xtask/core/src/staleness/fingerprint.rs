@@ -59,6 +59,10 @@ pub const LABEL: &str = "org.openpai.build.fingerprint";
 /// The label with the references and ids of the images that an image uses.
 pub(crate) const BASES_LABEL: &str = "org.openpai.build.bases";
 
+/// The label with the contents of the images that an image was built from, which are the same on
+/// every engine.
+pub(crate) const CONTENTS_LABEL: &str = "org.openpai.build.base-contents";
+
 /// The digest of everything that determines an image, or the outputs of hooks.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Fingerprint(String);

@@ -47,7 +47,7 @@ pub(crate) async fn run(
         chart.mark(&workspace, &changed, &graph.dependents(&changed));
     }
     if options.durations {
-        chart.add_durations(&Records::read(&ctx.root));
+        chart.add_durations(&Records::read(&ctx.root, ""));
     }
     if options.stale {
         let shown: Vec<String> = chart.components().map(str::to_owned).collect();

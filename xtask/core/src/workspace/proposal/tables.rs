@@ -112,7 +112,7 @@ fn shape(image: &Proposed) -> Option<Shape> {
     let mut parts: Vec<&str> = image.dockerfile.split('/').collect();
     let file = parts.pop()?.to_owned();
     let folder = parts.pop()?;
-    let (before, after) = image.name.split_once(&as_name(folder))?;
+    let (before, after) = image.name.rsplit_once(&as_name(folder))?;
     // What is captured becomes a name in the same way, but for characters at its ends.
     let is_kept = folder.chars().all(|c| c.is_ascii_alphanumeric() || "._-+".contains(c));
     is_kept.then(|| Shape {
