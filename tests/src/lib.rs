@@ -20,6 +20,7 @@ pub mod sink;
 pub mod sites;
 pub mod sized;
 mod terminal;
+pub mod tls;
 pub mod trees;
 mod workspace;
 

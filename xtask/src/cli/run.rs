@@ -400,12 +400,18 @@ fn root(here: &Path, named: Option<&Path>) -> Result<PathBuf, Problems> {
 
 fn environment(builder: Option<Builder>) -> Environment {
     let home_config = || env::var_os("HOME").map(|home| Path::new(&home).join(".docker"));
+    let (is_verified, is_on) = (is_set("DOCKER_TLS_VERIFY"), is_set("DOCKER_TLS"));
     let is_classic = env::var("DOCKER_BUILDKIT").is_ok_and(|value| value == "0");
     Environment {
         host: env::var("DOCKER_HOST").ok(),
         context: env::var("DOCKER_CONTEXT").ok(),
         config_dir: env::var_os("DOCKER_CONFIG").map(PathBuf::from).or_else(home_config),
-        has_tls: env::var_os("DOCKER_TLS_VERIFY").is_some_and(|value| !value.is_empty()),
+        has_tls: is_verified || is_on,
+        skips_verification: is_on && !is_verified,
+        cert_path: is_set("DOCKER_CERT_PATH")
+            .then(|| env::var_os("DOCKER_CERT_PATH"))
+            .flatten()
+            .map(PathBuf::from),
         builder: builder.or_else(|| is_classic.then_some(Builder::Classic)),
         ..Environment::default()
     }

@@ -13,6 +13,8 @@ use xtask_core::regular_file;
 use crate::engine::builder::Builder;
 use crate::engine::docker_config::DockerConfig;
 use crate::engine::error::EngineError;
+use crate::engine::ssh::Ssh;
+use crate::engine::tls::TlsFiles;
 use crate::event::Event;
 use crate::event_channel::Events;
 
@@ -28,8 +30,12 @@ pub struct Environment {
     pub(crate) context: Option<String>,
     /// `DOCKER_CONFIG`, else `~/.docker`.
     pub(crate) config_dir: Option<PathBuf>,
-    /// Whether `DOCKER_TLS_VERIFY` is set and not empty.
+    /// Whether `DOCKER_TLS_VERIFY` or `DOCKER_TLS` is set and not empty.
     pub(crate) has_tls: bool,
+    /// Whether only `DOCKER_TLS` is.
+    pub(crate) skips_verification: bool,
+    /// `DOCKER_CERT_PATH`.
+    pub(crate) cert_path: Option<PathBuf>,
     /// The builder to use; none to detect it.
     pub(crate) builder: Option<Builder>,
     /// Whether the warning about Docker's config was given. Clones share it.
@@ -40,7 +46,7 @@ impl Environment {
     /// The proxies in Docker's config, as build arguments.
     pub(crate) fn proxies(&self, events: &Events) -> BTreeMap<String, String> {
         let endpoint = resolve(self).unwrap_or_default();
-        self.docker_config(events).proxies(&endpoint)
+        self.docker_config(events).proxies(&endpoint.url)
     }
 
     /// Docker's config. An unreadable one is empty, with a single warning.
@@ -62,6 +68,20 @@ impl Environment {
     }
 }
 
+/// Where the engine is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    pub(crate) url: String,
+    /// The certificates, if it is behind TLS.
+    pub(crate) tls: Option<TlsFiles>,
+}
+
+impl Default for Endpoint {
+    fn default() -> Self {
+        Self { url: DEFAULT_SOCKET.to_owned(), tls: None }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Meta {
@@ -78,20 +98,65 @@ struct Endpoints {
 #[serde(rename_all = "PascalCase")]
 struct DockerEndpoint {
     host: String,
+    #[serde(default, rename = "SkipTLSVerify")]
+    skip_tls_verify: bool,
 }
 
-/// The engine's URL.
-pub(crate) fn resolve(environment: &Environment) -> Result<String, EngineError> {
+/// Where the engine is that is to be used.
+pub(crate) fn resolve(environment: &Environment) -> Result<Endpoint, EngineError> {
+    let endpoint = find(environment)?;
+    check(&endpoint.url).map_err(|error| {
+        let shown = without_password(&endpoint.url);
+        EngineError::Endpoint(format!("the engine's address '{shown}' {error}"))
+    })?;
+    Ok(endpoint)
+}
+
+fn find(environment: &Environment) -> Result<Endpoint, EngineError> {
     if let Some(host) = environment.host.as_deref().filter(|host| !host.is_empty()) {
-        return Ok(host.to_owned());
+        let is_tcp = ["tcp://", "https://"].iter().any(|scheme| host.starts_with(scheme));
+        let has_tls = is_tcp && environment.has_tls || host.starts_with("https://");
+        let folder = environment.cert_path.clone().or_else(|| environment.config_dir.clone());
+        let is_verified = !environment.skips_verification;
+        let files = || TlsFiles { folder: folder.unwrap_or_default(), is_verified };
+        return Ok(Endpoint { url: host.to_owned(), tls: has_tls.then(files) });
     }
     let Some(dir) = &environment.config_dir else {
-        return Ok(DEFAULT_SOCKET.to_owned());
+        return Ok(Endpoint::default());
     };
     let named = environment.context.clone().filter(|name| !name.is_empty());
     match named.or_else(|| current_context(dir)) {
-        Some(context) if context != DEFAULT_CONTEXT => host_of_context(dir, &context),
-        _ => Ok(DEFAULT_SOCKET.to_owned()),
+        Some(context) if context != DEFAULT_CONTEXT => of_context(dir, &context),
+        _ => Ok(Endpoint::default()),
+    }
+}
+
+/// An address as it can be shown.
+fn without_password(url: &str) -> String {
+    let start = url.find("://").map_or(0, |at| at + 3);
+    let secret = url[start..].rsplit_once('@').and_then(|(user, _)| user.split_once(':'));
+    secret.map_or_else(|| url.to_owned(), |(_, password)| url.replacen(password, "…", 1))
+}
+
+/// Checks the scheme of an address.
+///
+/// # Errors
+/// What is wrong with it, as the end of a sentence.
+fn check(url: &str) -> Result<(), String> {
+    match url.split_once("://") {
+        None if url.starts_with('/') => Err(format!("has no scheme: write unix://{url}")),
+        None => Err(format!("has no scheme: write tcp://{url}")),
+        Some(("unix" | "tcp" | "http" | "https", _)) => Ok(()),
+        Some(("ssh", rest)) => Ssh::parse(rest).map(drop),
+        Some(("fd", _)) => {
+            Err(format!("is for the engine itself: write the one of its socket, {DEFAULT_SOCKET}"))
+        }
+        Some(("npipe", _)) => {
+            Err("is a named pipe, which is not supported: use the engine inside WSL".to_owned())
+        }
+        Some((other, _)) => Err(format!(
+            "has the unknown scheme '{other}': there are unix, tcp, http, https and ssh"
+        )),
     }
 }
 
@@ -100,22 +165,25 @@ fn current_context(dir: &Path) -> Option<String> {
     config.current_context.filter(|name| !name.is_empty())
 }
 
-fn host_of_context(dir: &Path, name: &str) -> Result<String, EngineError> {
+fn of_context(dir: &Path, name: &str) -> Result<Endpoint, EngineError> {
     let folders = fs::read_dir(dir.join("contexts/meta"));
     let metas = folders.into_iter().flatten().flatten().filter_map(|folder| {
         let text = regular_file::read_to_string(&folder.path().join("meta.json")).ok()?;
-        serde_json::from_str::<Meta>(&text).ok()
+        Some((folder.file_name(), serde_json::from_str::<Meta>(&text).ok()?))
     });
-    metas
-        .into_iter()
-        .find(|meta| meta.name == name)
-        .map(|meta| meta.endpoints.docker.host)
-        .ok_or_else(|| {
-            EngineError::Endpoint(format!(
-                "the Docker context '{name}' does not exist: see 'docker context ls', or set \
-                 DOCKER_HOST"
-            ))
-        })
+    let Some((folder, meta)) = metas.into_iter().find(|(_, meta)| meta.name == name) else {
+        return Err(EngineError::Endpoint(format!(
+            "the Docker context '{name}' does not exist: see 'docker context ls', or set \
+             DOCKER_HOST"
+        )));
+    };
+    let DockerEndpoint { host, skip_tls_verify } = meta.endpoints.docker;
+    // It has the same name as that of the meta data.
+    let folder = dir.join("contexts/tls").join(folder).join("docker");
+    let is_tcp = host.starts_with("tcp://") || host.starts_with("https://");
+    let has_tls = is_tcp && (folder.exists() || skip_tls_verify) || host.starts_with("https://");
+    let tls = has_tls.then_some(TlsFiles { folder, is_verified: !skip_tls_verify });
+    Ok(Endpoint { url: host, tls })
 }
 
 #[cfg(test)]
@@ -135,13 +203,13 @@ mod tests {
         fs::write(dir.path().join("config.json"), r#"{"currentContext":"far"}"#).unwrap();
         let mut environment =
             Environment { config_dir: Some(dir.path().to_owned()), ..Environment::default() };
-        assert_eq!(resolve(&environment).unwrap(), "tcp://far:1");
+        assert_eq!(resolve(&environment).unwrap().url, "tcp://far:1");
         environment.context = Some("default".to_owned());
-        assert_eq!(resolve(&environment).unwrap(), DEFAULT_SOCKET);
+        assert_eq!(resolve(&environment).unwrap().url, DEFAULT_SOCKET);
         environment.context = Some("gone".to_owned());
         let error = resolve(&environment).unwrap_err().to_string();
         assert!(error.contains("'gone' does not exist"), "{error}");
         environment.host = Some("unix:///x".to_owned());
-        assert_eq!(resolve(&environment).unwrap(), "unix:///x");
+        assert_eq!(resolve(&environment).unwrap().url, "unix:///x");
     }
 }

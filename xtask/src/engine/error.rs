@@ -58,6 +58,15 @@ pub enum EngineError {
     Interrupted,
 }
 
+/// Why there is no connection to an engine behind TLS or ssh.
+#[derive(Clone, Debug)]
+pub(crate) enum Trouble {
+    /// Nobody answers there.
+    Away(String),
+    /// Somebody answers, and something has to be done about it.
+    Refused(String),
+}
+
 pub(crate) fn invalid_request(error: &dyn StdError) -> EngineError {
     EngineError::InvalidRequest(error.to_string())
 }
@@ -137,7 +146,7 @@ mod tests {
         let error = EngineError::from(messages.next().await.unwrap().unwrap_err());
         assert!(matches!(&error, EngineError::Context(text) if text == "src/a/file: gone"));
 
-        let address = Address::of_endpoint(&endpoint, false).unwrap();
+        let address = Address::of_endpoint(&endpoint).unwrap();
         let body = http_body_util::StreamBody::new(
             unreadable_context().map(|chunk| chunk.map(hyper::body::Frame::data)),
         );

@@ -25,8 +25,11 @@ mod response;
 mod retry;
 mod session;
 mod solve;
+mod ssh;
 mod sync_ledger;
+mod tls;
 mod transfer;
+mod tunnel;
 mod upload;
 mod waiting;
 

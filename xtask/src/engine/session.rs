@@ -65,13 +65,13 @@ pub(crate) enum Address {
 }
 
 impl Address {
-    /// None for an endpoint that needs TLS or SSH, or has no port.
-    pub(crate) fn of_endpoint(endpoint: &str, has_tls: bool) -> Option<Self> {
+    /// None for an endpoint that is neither a socket nor a port.
+    pub(crate) fn of_endpoint(endpoint: &str) -> Option<Self> {
         if let Some(path) = endpoint.strip_prefix("unix://") {
             return Some(Self::Unix(path.into()));
         }
         let rest = ["tcp://", "http://"].iter().find_map(|scheme| endpoint.strip_prefix(scheme))?;
-        let host = rest.split('/').next().filter(|host| host.contains(':') && !has_tls)?;
+        let host = rest.split('/').next().filter(|host| host.contains(':'))?;
         Some(Self::Tcp(host.to_owned()))
     }
 
@@ -271,17 +271,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sessions_need_a_unix_socket_or_a_tcp_port_without_tls() {
-        let address = |endpoint: &str, has_tls| match Address::of_endpoint(endpoint, has_tls) {
+    fn sessions_need_a_unix_socket_or_a_tcp_port() {
+        let address = |endpoint: &str| match Address::of_endpoint(endpoint) {
             Some(Address::Unix(path)) => path.display().to_string(),
             Some(Address::Tcp(host)) => host,
             None => String::new(),
         };
-        assert_eq!(address("unix:///run/docker.sock", true), "/run/docker.sock");
-        assert_eq!(address("tcp://h:2375/", false), "h:2375");
-        assert_eq!(address("tcp://[::1]:2375/v1", false), "[::1]:2375");
-        for (other, has_tls) in [("tcp://h:2376", true), ("tcp://h", false), ("ssh://h:1", false)] {
-            assert_eq!(address(other, has_tls), "", "{other}");
+        assert_eq!(address("unix:///run/docker.sock"), "/run/docker.sock");
+        assert_eq!(address("tcp://h:2375/"), "h:2375");
+        assert_eq!(address("tcp://[::1]:2375/v1"), "[::1]:2375");
+        for other in ["tcp://h", "ssh://h:1"] {
+            assert_eq!(address(other), "", "{other}");
         }
     }
 

@@ -1,0 +1,142 @@
+//! An engine behind ssh, reached as the docker CLI does: the system's `ssh` runs
+//! `docker system dial-stdio` on the other machine, which connects its streams to the engine there.
+//!
+//! Keys, jump hosts and shared connections are those of the user's `~/.ssh/config`. Nothing is
+//! asked for, as every connection would ask again: keys have to be in an agent.
+
+use std::process::Stdio;
+
+use tokio::io::{AsyncReadExt, copy};
+use tokio::net::UnixStream;
+use tokio::process::Command;
+
+use crate::engine::error::Trouble;
+
+/// So much of what ssh says about a failure is kept, in bytes.
+const MAX_MESSAGE: u64 = 4 << 10;
+
+/// What `ssh://[USER@]HOST[:PORT][/SOCKET]` says.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Ssh {
+    user: Option<String>,
+    host: String,
+    port: Option<String>,
+    /// The engine's socket on the other machine, if it is not the default one.
+    socket: Option<String>,
+}
+
+impl Ssh {
+    /// Parses what follows `ssh://`.
+    ///
+    /// # Errors
+    /// What is wrong with it, as the end of a sentence.
+    pub(crate) fn parse(rest: &str) -> Result<Self, String> {
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (user, host) = match authority.rsplit_once('@') {
+            Some((user, host)) => (Some(user.to_owned()), host),
+            None => (None, authority),
+        };
+        if user.as_deref().is_some_and(|user| user.contains(':')) {
+            return Err("has a password: use a key in an SSH agent".to_owned());
+        }
+        // An IPv6 address is in brackets.
+        let (host, port) = match host.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, Some(port.to_owned())),
+            _ => (host, None),
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let is_number = |port: &String| port.parse::<u16>().is_ok();
+        if host.is_empty() || host.starts_with('-') || !port.iter().all(is_number) {
+            return Err("is not ssh://[USER@]HOST[:PORT][/SOCKET]".to_owned());
+        }
+        let socket = (!path.is_empty()).then(|| format!("/{path}"));
+        Ok(Self { user, host, port, socket })
+    }
+
+    fn command(&self) -> Command {
+        let mut ssh = Command::new("ssh");
+        ssh.args(["-T", "-o", "ConnectTimeout=30", "-o", "BatchMode=yes"]);
+        if let Some(user) = &self.user {
+            ssh.args(["-l", user]);
+        }
+        if let Some(port) = &self.port {
+            ssh.args(["-p", port]);
+        }
+        ssh.args(["--", &self.host, "docker"]);
+        if let Some(socket) = &self.socket {
+            // The shell of the other machine reads it.
+            ssh.arg(format!("--host=unix://'{}'", socket.replace('\'', "'\\''")));
+        }
+        ssh.args(["system", "dial-stdio"]);
+        ssh
+    }
+
+    /// Connects a client with the engine until one of them ends.
+    pub(super) async fn pass_on(&self, client: &mut UnixStream) -> Result<(), Trouble> {
+        let mut ssh = self.command();
+        ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut ssh = ssh
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| Trouble::Refused(format!("cannot run ssh: {error}")))?;
+        let (Some(mut stdin), Some(mut stdout), Some(stderr)) =
+            (ssh.stdin.take(), ssh.stdout.take(), ssh.stderr.take())
+        else {
+            return Err(Trouble::Refused("ssh has no streams".to_owned()));
+        };
+        let (mut from_client, mut to_client) = client.split();
+        let sending = async {
+            drop(copy(&mut from_client, &mut stdin).await);
+            drop(stdin);
+        };
+        let receiving = async { copy(&mut stdout, &mut to_client).await.unwrap_or_default() };
+        let mut message = String::new();
+        let saying = async {
+            let mut stderr = stderr.take(MAX_MESSAGE);
+            drop(stderr.read_to_string(&mut message).await);
+            // What is longer must not block it.
+            drop(copy(&mut stderr.into_inner(), &mut tokio::io::sink()).await);
+        };
+        let received = tokio::select! {
+            // What the engine sent is passed on to the end, also after the client's last byte.
+            (received, ()) = async { tokio::join!(receiving, saying) } => received,
+            ((), ()) = async { tokio::join!(sending, std::future::pending()) } => 0,
+        };
+        if received > 0 {
+            return Ok(());
+        }
+        let message = message.trim().trim_end_matches('.');
+        let said = if message.is_empty() { "ssh ended without a word" } else { message };
+        Err(Trouble::Refused(format!("{said}. Try: ssh {} docker version", self.host)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_say_who_and_where() {
+        let shown = |url: &str| {
+            let ssh = Ssh::parse(url)?;
+            let command = ssh.command();
+            let words = command.as_std().get_args().skip(5).map(|word| word.to_str().unwrap());
+            Ok::<_, String>(words.collect::<Vec<_>>().join(" "))
+        };
+        let run = "docker system dial-stdio";
+        for (url, expected) in [
+            ("far", format!("-- far {run}")),
+            ("me@far:22", format!("-l me -p 22 -- far {run}")),
+            ("me@[::1]", format!("-l me -- ::1 {run}")),
+            (
+                "far/run/x.sock",
+                "-- far docker --host=unix://'/run/x.sock' system dial-stdio".into(),
+            ),
+        ] {
+            assert_eq!(shown(url), Ok(expected), "{url}");
+        }
+        for wrong in ["", "-oProxyCommand=x", "me@", "far:x", "far:99999", "me:secret@far"] {
+            assert!(Ssh::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}
