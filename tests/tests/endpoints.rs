@@ -174,6 +174,20 @@ fn tls_where_there_is_none_is_said() {
     );
 }
 
+#[test]
+fn an_engine_without_buildkit_is_told_of_once() {
+    let version = "{\"Version\": \"5.4.2\", \"ApiVersion\": \"1.41\", \"Os\": \"linux\", \
+                   \"Components\": [{\"Name\": \"Podman Engine\", \"Version\": \"5.4.2\"}]}";
+    let detour = Detour::start("/version", Answer::Whole("200 OK", version.to_owned()));
+    let workspace = workspace().image("b", "FROM tt-a\n").env("DOCKER_HOST", &detour.host());
+    let output = workspace.xtask(&["build"]).exits_with(0);
+    let warning = "warning: images are built with the classic builder: Podman has no BuildKit\n";
+    assert_eq!(output.stderr.matches(warning).count(), 1, "{}", output.stderr);
+    assert_eq!(output.built(), ["a", "b"], "{}", output.stderr);
+    let chosen = workspace.xtask(&["build", "-f", "--builder", "classic"]).exits_with(0);
+    assert!(!chosen.stderr.contains("warning: "), "{}", chosen.stderr);
+}
+
 /// A context of Docker's, in the folder that `DOCKER_CONFIG` names.
 fn context(workspace: Workspace, endpoint: &str, certificates: Option<&Path>) -> Workspace {
     let meta = format!("{{\"Name\": \"far\", \"Endpoints\": {{\"docker\": {endpoint}}}}}");

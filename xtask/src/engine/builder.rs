@@ -13,19 +13,31 @@ pub(crate) enum Builder {
     Classic,
 }
 
-pub(crate) async fn detect_builder(client: &Docker) -> Result<Builder, ClientError> {
+/// Which builder an engine has, and why it is not BuildKit.
+pub(crate) async fn detect_builder(
+    client: &Docker,
+    opens_session: impl Future<Output = bool>,
+) -> Result<(Builder, Option<String>), ClientError> {
     let version = client.version().await?;
     let components = version.components.unwrap_or_default();
     let is_podman = components.iter().any(|component| component.name.contains("Podman"));
     let is_windows = version.os.as_deref() == Some("windows");
     if is_podman || is_windows {
-        return Ok(Builder::Classic);
+        let name = if is_podman { "Podman" } else { "the engine on Windows" };
+        return Ok((Builder::Classic, Some(format!("{name} has no BuildKit"))));
     }
     let number = version.version.unwrap_or_default();
-    if uses_containerd_store(&client.info().await?) && is_before_27_5(&number) {
-        return Ok(Builder::Classic);
+    if is_before_27_5(&number)
+        && uses_containerd_store(&client.info().await?)
+        && !opens_session.await
+    {
+        let why = format!(
+            "BuildKit of engine {number} with the containerd image store needs a session, and none \
+             can be opened"
+        );
+        return Ok((Builder::Classic, Some(why)));
     }
-    Ok(Builder::BuildKit)
+    Ok((Builder::BuildKit, None))
 }
 
 /// Whether an engine keeps images in containerd, and not in a store of its own.

@@ -19,6 +19,7 @@ use futures_util::StreamExt;
 use tokio::sync::{Mutex, OnceCell};
 use tokio::task::JoinSet;
 use tracing::debug;
+use xtask_core::problem::Problem;
 use xtask_core::staleness::engine_images::{EngineImages, TrackedImage};
 use xtask_core::staleness::fingerprint::LABEL;
 use xtask_core::workspace::config::settings::ImageSettings;
@@ -38,7 +39,7 @@ use crate::engine::tls::{Tls, TlsFiles};
 use crate::engine::transfer::{LayerBytes, query, transfer, without_leftover_bytes};
 use crate::engine::tunnel::{Tunnel, Way};
 use crate::engine::waiting::{Wait, Waiting};
-use crate::event::Operation;
+use crate::event::{Event, Operation};
 use crate::event_channel::Events;
 use crate::system::signals::Interrupt;
 
@@ -46,7 +47,8 @@ use crate::system::signals::Interrupt;
 /// engine sends only after it has the whole context.
 const TRANSFER_TIMEOUT: Duration = Duration::from_hours(24);
 
-/// The port of engines behind TLS.
+/// The ports of engines, without TLS and with it.
+const PORT: u16 = 2375;
 const TLS_PORT: u16 = 2376;
 
 /// The time between two tries to reach an engine that is away.
@@ -80,7 +82,7 @@ impl DockerEngine {
     ) -> Result<Self, EngineError> {
         let Endpoint { url: endpoint, tls } = endpoint::resolve(&environment)?;
         let tunnel = tunnel(&endpoint, tls)?;
-        let reached = tunnel.as_ref().map_or_else(|| endpoint.clone(), |tunnel| tunnel.url());
+        let reached = tunnel.as_ref().map_or_else(|| with_port(&endpoint), |tunnel| tunnel.url());
         let timeout = CALL_TIMEOUT.as_secs();
         // The client crate would turn TLS on for an empty DOCKER_TLS_VERIFY.
         let client = if reached.starts_with("unix:") {
@@ -128,8 +130,17 @@ impl DockerEngine {
 
     /// The builder to use, detected when the first build needs it.
     pub(crate) async fn builder(&self) -> Result<Builder, EngineError> {
-        let detect = || self.call(detect_builder(&self.client));
-        self.builder.get_or_try_init(detect).await.copied()
+        let detect = async || {
+            let session = async { self.opens_session().await.unwrap_or_default() };
+            let (builder, why) = self.call(detect_builder(&self.client, session)).await?;
+            if let Some(why) = why {
+                let message = format!("images are built with the classic builder: {why}");
+                self.events.send(Event::Warning(Problem::of_request(message)));
+            }
+            Ok(builder)
+        };
+        // Boxed: few builds need it, and all would have room for it.
+        self.builder.get_or_try_init(|| Box::pin(detect())).await.copied()
     }
 
     /// Inspects the image of a reference, if the engine has it.
@@ -168,6 +179,23 @@ impl DockerEngine {
     }
 }
 
+/// An address with its port.
+fn with_port(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    let host = rest.split('/').next().unwrap_or(rest);
+    let port = match scheme {
+        "tcp" => PORT,
+        "http" => 80,
+        _ => return url.to_owned(),
+    };
+    if has_port(host) { url.to_owned() } else { format!("{scheme}://{host}:{port}") }
+}
+
+fn has_port(host: &str) -> bool {
+    // An IPv6 address is in brackets.
+    host.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'))
+}
+
 /// What leads to an engine behind TLS or ssh.
 fn tunnel(url: &str, tls: Option<TlsFiles>) -> Result<Option<Arc<Tunnel>>, EngineError> {
     let failed = |message: String| {
@@ -178,9 +206,8 @@ fn tunnel(url: &str, tls: Option<TlsFiles>) -> Result<Option<Arc<Tunnel>>, Engin
     } else if let Some(files) = tls {
         let host = url.split_once("://").map_or(url, |(_, rest)| rest);
         let host = host.split('/').next().unwrap_or(host);
-        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
         let default = if url.starts_with("https:") { 443 } else { TLS_PORT };
-        let address = if has_port { host.to_owned() } else { format!("{host}:{default}") };
+        let address = if has_port(host) { host.to_owned() } else { format!("{host}:{default}") };
         Way::Tls(Tls::new(address, files).map_err(failed)?)
     } else {
         return Ok(None);

@@ -48,11 +48,11 @@ impl DockerEngine {
     }
 
     /// Whether a session can be opened: something between here and the engine may refuse it.
-    async fn opens_session(&self) -> Result<bool, EngineError> {
+    pub(super) async fn opens_session(&self) -> Result<bool, EngineError> {
         let Some(address) = &self.address else { return Ok(false) };
         let id = unique_session_id();
         let opening = Session::open(address, &id, None, Logins::default(), Mounts::default());
-        Ok(self.wait().until(opening).await?.is_ok())
+        Ok(self.wait().until(Box::pin(opening)).await?.is_ok())
     }
 
     /// The images without a name that have our labels.

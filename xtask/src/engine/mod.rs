@@ -1,8 +1,9 @@
 //! The client of the Docker Engine API, and the only module that uses the client crate.
 //!
 //! BuildKit is the default. It cannot build from a streamed context on an engine with the
-//! containerd image store before 27.5 (moby#47717), and Podman and Windows engines do not have
-//! it. There the classic builder makes the same images.
+//! containerd image store before 27.5 (moby#47717), so it needs a session there; and Podman and
+//! Windows engines do not have it. Where it cannot build, the classic builder makes the same
+//! images, and a warning says so.
 
 mod api;
 mod build;
