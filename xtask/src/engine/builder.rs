@@ -2,7 +2,7 @@
 
 use bollard::Docker;
 use bollard::errors::Error as ClientError;
-use bollard::models::SystemInfo;
+use bollard::models::{SystemInfo, SystemVersion};
 
 /// The builder to use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,8 +19,7 @@ pub(crate) async fn detect_builder(
     opens_session: impl Future<Output = bool>,
 ) -> Result<(Builder, Option<String>), ClientError> {
     let version = client.version().await?;
-    let components = version.components.unwrap_or_default();
-    let is_podman = components.iter().any(|component| component.name.contains("Podman"));
+    let is_podman = is_podman(&version);
     let is_windows = version.os.as_deref() == Some("windows");
     if is_podman || is_windows {
         let name = if is_podman { "Podman" } else { "the engine on Windows" };
@@ -38,6 +37,12 @@ pub(crate) async fn detect_builder(
         return Ok((Builder::Classic, Some(why)));
     }
     Ok((Builder::BuildKit, None))
+}
+
+/// Whether an engine is Podman.
+pub(crate) fn is_podman(version: &SystemVersion) -> bool {
+    let mut components = version.components.iter().flatten();
+    components.any(|component| component.name.contains("Podman"))
 }
 
 /// Whether an engine keeps images in containerd, and not in a store of its own.

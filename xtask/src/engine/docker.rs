@@ -26,7 +26,7 @@ use xtask_core::workspace::config::settings::ImageSettings;
 use xtask_core::workspace::registry_config::RegistryConfig;
 
 use crate::engine::api::{BuildRequest, Engine, FoundImage, ImageDetails};
-use crate::engine::builder::{Builder, detect_builder};
+use crate::engine::builder::{Builder, detect_builder, is_podman};
 use crate::engine::credentials::{self, LoginCache, Logins};
 use crate::engine::endpoint::{self, Endpoint, Environment};
 use crate::engine::error::{CALL_TIMEOUT, EngineError, Trouble};
@@ -108,7 +108,9 @@ impl DockerEngine {
                 None => ping_error(&endpoint, error),
             }
         })?;
-        let builder = environment.builder.map(OnceCell::from).unwrap_or_default();
+        // The classic builder is everywhere.
+        let chosen = environment.builder.filter(|builder| *builder == Builder::Classic);
+        let builder = chosen.map(OnceCell::from).unwrap_or_default();
         let transfer_client = client.clone().with_timeout(TRANSFER_TIMEOUT);
         let is_local = endpoint.starts_with("unix:");
         let address = Address::of_endpoint(&reached);
@@ -133,6 +135,10 @@ impl DockerEngine {
         let detect = async || {
             let session = async { self.opens_session().await.unwrap_or_default() };
             let (builder, why) = self.call(detect_builder(&self.client, session)).await?;
+            let chosen = self.environment.builder;
+            if let (Some(Builder::BuildKit), Some(why)) = (chosen, &why) {
+                return Err(EngineError::Endpoint(format!("--builder buildkit: {why}")));
+            }
             if let Some(why) = why {
                 let message = format!("images are built with the classic builder: {why}");
                 self.events.send(Event::Warning(Problem::of_request(message)));
@@ -141,6 +147,10 @@ impl DockerEngine {
         };
         // Boxed: few builds need it, and all would have room for it.
         self.builder.get_or_try_init(|| Box::pin(detect())).await.copied()
+    }
+
+    async fn is_podman(&self) -> Result<bool, EngineError> {
+        Ok(is_podman(&self.call(self.client.version()).await?))
     }
 
     /// Inspects the image of a reference, if the engine has it.
@@ -289,6 +299,16 @@ fn ping_error(endpoint: &str, error: ClientError) -> EngineError {
     }
 }
 
+/// Podman's registry of images that were built there.
+const LOCAL: &str = "localhost/";
+
+/// A reference as people write it: Podman's have the registry that it takes them to be from.
+fn without_hub(reference: &str) -> &str {
+    let registries = ["docker.io/library/", "docker.io/"];
+    let without = registries.iter().find_map(|registry| reference.strip_prefix(registry));
+    without.unwrap_or(reference)
+}
+
 /// The name in `NAME=VALUE`.
 fn name_of(variable: &str) -> String {
     variable.split('=').next().unwrap_or_default().to_owned()
@@ -335,13 +355,27 @@ impl Engine for DockerEngine {
         debug!("list images");
         let filters = HashMap::from([("label", vec![LABEL])]);
         let options = ListImagesOptionsBuilder::default().filters(&filters).build();
+        let images = self.call(self.client.list_images(Some(options))).await?;
+        let all_names = || images.iter().flat_map(|image| &image.repo_tags);
+        // A namespace of this name would be another one with Docker.
+        let has_local = all_names().any(|name| name.starts_with(LOCAL)) && self.is_podman().await?;
         let mut engine_images = EngineImages::complete();
-        for image in self.call(self.client.list_images(Some(options))).await? {
-            let names = image.repo_tags.into_iter().filter(|name| name != "<none>:<none>");
+        let mut local = Vec::new();
+        for image in images {
+            let names = image.repo_tags.iter().filter(|name| *name != "<none>:<none>");
+            let names = names.map(|name| without_hub(name).to_owned());
             if let Some(held) =
                 TrackedImage::from_labels(image.id, |label| image.labels.get(label).cloned())
             {
+                let names: Vec<String> = names.collect();
+                let aliases = names.iter().filter_map(|name| name.strip_prefix(LOCAL));
+                local.extend(aliases.map(|alias| (alias.to_owned(), held.clone())));
                 engine_images.add(names, &held);
+            }
+        }
+        for (alias, held) in local.into_iter().filter(|_| has_local) {
+            if engine_images.get(&alias).is_none() {
+                engine_images.add([alias], &held);
             }
         }
         Ok(engine_images)

@@ -53,6 +53,16 @@ fn is_instruction(name: &str) -> bool {
     place.is_some_and(|(place, _)| !place.ends_with("internal") && !place.starts_with("context "))
 }
 
+/// Whether a line is what a builder of Podman's says in the end: the image's ID, and its names. An
+/// instruction may write the same words of something else.
+fn is_result(line: &str) -> bool {
+    let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let line = line.trim_end();
+    let built =
+        line.strip_prefix("Successfully built ").is_some_and(|id| id.len() == 12 && is_hex(id));
+    built || line.starts_with("Successfully tagged ") || line.len() == 64 && is_hex(line)
+}
+
 impl<'a> BuildProgress<'a> {
     pub(crate) fn new(component: &'a str, image: &'a str, events: &'a Events) -> Self {
         let (reported, pending) = (HashSet::new(), BTreeMap::new());
@@ -115,7 +125,7 @@ impl<'a> BuildProgress<'a> {
             self.last = Some(text.clone());
             self.instruction(text, InstructionStatus::Started);
             self.is_own = true;
-        } else if CLASSIC_OWN.iter().any(|own| text.starts_with(own)) {
+        } else if CLASSIC_OWN.iter().any(|own| text.starts_with(own)) || is_result(text) {
             self.is_own = true;
         } else if !std::mem::take(&mut self.is_own) || text != "\n" {
             let stream = if text.starts_with(CLASSIC_ERROR) { 2 } else { 1 };
@@ -189,5 +199,41 @@ impl<'a> BuildProgress<'a> {
             stream: if stream == 2 { Stream::Stderr } else { Stream::Stdout },
             line: line.text(),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_podman_says_in_the_end_is_told_from_what_instructions_write() {
+        let id = "bbfaa053c12cb9481a994f2ed120d1588ea55c5c6839621c8d6a924861929f1f";
+        for own in
+            [id, "Successfully built bbfaa053c12c", "Successfully tagged localhost/web:latest"]
+        {
+            assert!(is_result(&format!("{own}\n")), "{own}");
+        }
+        // As pip says it.
+        for other in ["Successfully built numpy", "Successfully installed x", "bbfaa053", ""] {
+            assert!(!is_result(&format!("{other}\n")), "{other}");
+        }
+    }
+
+    #[test]
+    fn instructions_of_buildkit_are_told_from_what_it_does_itself() {
+        for instruction in
+            ["[1/2] FROM x", "[base 2/3] RUN internal]", "[linux/arm64 1/1] COPY a /"]
+        {
+            assert!(is_instruction(instruction), "{instruction}");
+        }
+        for own in [
+            "[internal] load .dockerignore",
+            "[linux/arm64 internal] load metadata for x",
+            "[context lib] load from client",
+            "exporting to image",
+        ] {
+            assert!(!is_instruction(own), "{own}");
+        }
     }
 }

@@ -94,23 +94,24 @@ impl Records {
 
     /// Whether an image is the one that we built with this name and fingerprint.
     pub(crate) fn origin(&self, image: &str, fingerprint: &Fingerprint, id: &str) -> Origin {
-        match self.find(image, fingerprint) {
-            Some(record) if record.id == id => Origin::Ours,
-            Some(_) => Origin::Foreign,
-            None => Origin::Unknown,
+        let mut records = self.find(image, fingerprint).peekable();
+        if records.peek().is_none() {
+            return Origin::Unknown;
         }
+        if records.any(|record| record.id == id) { Origin::Ours } else { Origin::Foreign }
     }
 
     /// The ID of the image that we built with this name and fingerprint.
     pub(crate) fn id(&self, image: &str, fingerprint: &Fingerprint) -> Option<&str> {
-        let record = self.find(image, fingerprint)?;
-        (!record.id.is_empty()).then_some(record.id.as_str())
+        let mut records = self.find(image, fingerprint);
+        records.find(|record| !record.id.is_empty()).map(|record| record.id.as_str())
     }
 
-    fn find(&self, image: &str, fingerprint: &Fingerprint) -> Option<&ImageRecord> {
+    /// The image that was built, and the one that was going to be, whatever became of it.
+    fn find(&self, image: &str, fingerprint: &Fingerprint) -> impl Iterator<Item = &ImageRecord> {
         let fingerprint = fingerprint.to_string();
-        let mut records = self.contents.images.get(image)?.iter();
-        records.find(|it| it.fingerprint == fingerprint && it.engine == self.engine)
+        let records = self.contents.images.get(image).into_iter().flatten();
+        records.filter(move |it| it.fingerprint == fingerprint && it.engine == self.engine)
     }
 
     /// Records that an image is going to be built. The image does not count as ours until
@@ -166,9 +167,12 @@ impl Records {
     fn put(&mut self, image: &str, record: ImageRecord) {
         let builds = self.contents.images.entry(image.to_owned()).or_default();
         let engine = record.engine.clone();
-        let is_same =
-            |it: &ImageRecord| it.engine == engine && it.fingerprint == record.fingerprint;
-        builds.retain(|build| !is_same(build));
+        // A build that did not come to its end replaces nothing.
+        let is_replaced = |it: &ImageRecord| {
+            let is_same = it.engine == engine && it.fingerprint == record.fingerprint;
+            is_same && (it.id.is_empty() || !record.id.is_empty())
+        };
+        builds.retain(|build| !is_replaced(build));
         builds.push(record);
         let mut surplus =
             builds.iter().filter(|it| it.engine == engine).count().saturating_sub(MAX_BUILDS);
@@ -270,4 +274,36 @@ pub(crate) fn read_memory(root: &Path) -> Memory {
 /// Writes the digests of files.
 pub(crate) fn write_memory(root: &Path, memory: &Memory) -> io::Result<()> {
     state::write(&root.join(DIR).join("digests"), memory)
+}
+
+#[cfg(test)]
+mod tests {
+    use xtask_core::staleness::fingerprint::Recipe;
+
+    use super::*;
+
+    #[test]
+    fn a_build_that_did_not_end_takes_nothing_from_the_image_that_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let recipe = Recipe::default();
+        let (fingerprint, manifest) = (recipe.fingerprint(), recipe.manifest());
+        let mut records = Records::read(dir.path(), "one");
+        assert_eq!(records.origin("a", &fingerprint, "1"), Origin::Unknown);
+        records.begin("a", &fingerprint).unwrap();
+        assert_eq!(records.origin("a", &fingerprint, "1"), Origin::Foreign);
+        records.built("a", &fingerprint, "1".to_owned(), &manifest).unwrap();
+        records.begin("a", &fingerprint).unwrap();
+        for records in [&records, &Records::read(dir.path(), "one")] {
+            assert_eq!(records.origin("a", &fingerprint, "1"), Origin::Ours);
+            assert_eq!(records.origin("a", &fingerprint, "2"), Origin::Foreign);
+            assert_eq!(records.id("a", &fingerprint), Some("1"));
+        }
+        let other = Records::read(dir.path(), "other");
+        assert_eq!(other.origin("a", &fingerprint, "1"), Origin::Unknown);
+        records.built("a", &fingerprint, "2".to_owned(), &manifest).unwrap();
+        assert_eq!(records.origin("a", &fingerprint, "1"), Origin::Foreign);
+        records.write().unwrap();
+        let again = Records::read(dir.path(), "one");
+        assert_eq!(again.origin("a", &fingerprint, "2"), Origin::Ours);
+    }
 }
