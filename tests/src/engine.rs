@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -78,6 +78,30 @@ fn import(archive: tar::Builder<Vec<u8>>, name: &str, variables: &str) {
     let mut child = docker.spawn().expect("docker runs");
     child.stdin.take().expect("a pipe").write_all(&bytes).expect("docker reads");
     assert!(child.wait().expect("docker ends").success());
+}
+
+/// Whether the engine keeps images in containerd: then several platforms and attestations can be
+/// had, and images without a name cannot.
+pub fn has_containerd_store() -> bool {
+    static STORE: OnceLock<bool> = OnceLock::new();
+    *STORE.get_or_init(|| {
+        let status = docker(&["info", "--format", "{{json .DriverStatus}}"]);
+        String::from_utf8_lossy(&status).contains("io.containerd.snapshotter.v1")
+    })
+}
+
+/// The first number of the engine's version.
+///
+/// # Panics
+///
+/// If it is none.
+pub fn major_version() -> u32 {
+    static VERSION: OnceLock<u32> = OnceLock::new();
+    *VERSION.get_or_init(|| {
+        let version = docker(&["version", "--format", "{{.Server.Version}}"]);
+        let version = String::from_utf8(version).expect("UTF-8");
+        version.split('.').next().and_then(|it| it.parse().ok()).expect("a version")
+    })
 }
 
 /// Removes every image whose name holds a test's prefix.

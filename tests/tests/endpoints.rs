@@ -200,7 +200,8 @@ fn context(workspace: Workspace, endpoint: &str, certificates: Option<&Path>) ->
         }
     }
     let config = workspace.root().join("config").display().to_string();
-    workspace.env("DOCKER_CONFIG", &config)
+    // An empty address is none.
+    workspace.env("DOCKER_CONFIG", &config).env("DOCKER_HOST", "")
 }
 
 #[test]

@@ -48,7 +48,7 @@ fn an_engine_that_accepts_and_never_answers_is_waited_for_until_ctrl_c() {
     let cases: [(&str, Answer, &[&str], &str); 11] = [
         ("/_ping", Answer::Never, build, "respond"),
         ("/version", begun("{\"Version\":"), build, "respond"),
-        ("/info", Answer::Never, build, "respond"),
+        ("/info", Answer::Never, &["build"], "respond"),
         ("/images/", Answer::Never, build, "respond"),
         ("/images/", begun("["), build, "respond"),
         ("/session", Answer::Never, build, begins),
@@ -330,15 +330,12 @@ fn helpers_are_asked_once_for_a_registry_and_the_one_for_it_goes_first() {
     let all = format!("{{\"credsStore\":\"all\",\"auths\":{{\"x\":{{\"auth\":\"{AUTH}\"}}}}}}");
     write_config(&workspace, &all);
     let output = workspace.xtask(&["push", "-c", ".", "-i", "tt-a"]).exits_with(1);
-    expect![[r#"
-        pushing: [REGISTRY]/ns/tt-a:v1
-        failed: [REGISTRY]/ns/tt-a:v1: no basic auth credentials
-    "#]]
-    .assert_eq(&first_lines(&output.stderr, 2));
-}
-
-fn first_lines(text: &str, count: usize) -> String {
-    text.split_inclusive('\n').take(count).collect()
+    let mut lines = output.stderr.lines();
+    assert_eq!(lines.next(), Some("pushing: [REGISTRY]/ns/tt-a:v1"), "{}", output.stderr);
+    // The rest is as the engine says it.
+    let failed = lines.next().unwrap();
+    assert!(failed.starts_with("failed: [REGISTRY]/ns/tt-a:v1: "), "{failed}");
+    assert!(failed.ends_with("no basic auth credentials"), "{failed}");
 }
 
 #[test]

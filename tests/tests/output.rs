@@ -344,7 +344,7 @@ fn our_own_commands_are_escaped() {
     expect![[r#"
         ::group::100%25,a:b: failed in [TIME]
         ::endgroup::
-        ::error file=src/100%25%2Ca%3Ab/build/tt-c.dockerfile,line=3::src/100%25,a:b/build/tt-c.dockerfile:3: image 'tt-c' failed to build: failed to compute cache key: "/none" not found: not found%0Athe context, src/100%25,a:b, has no 'none'
+        ::error file=src/100%25%2Ca%3Ab/build/tt-c.dockerfile,line=3::src/100%25,a:b/build/tt-c.dockerfile:3: image 'tt-c' failed to build: failed to compute cache key: "/none": not found%0Athe context, src/100%25,a:b, has no 'none'
     "#]]
     .assert_eq(&(commands.join("\n") + "\n"));
     // Nothing in a block of the summary ends it.
@@ -549,7 +549,7 @@ fn a_copy_of_nothing_is_not_blamed_on_a_command_that_merely_runs() {
         let workspace = Workspace::new().with_box().image("a", &format!("{slow}{form}"));
         let output = workspace.xtask(&["build"]).exits_with(1);
         let error = output.error();
-        assert!(error.contains("\"/none\" not found"), "{error}");
+        assert!(error.contains("\"/none\": not found"), "{error}");
         assert!(error.starts_with("error: src/a/build/tt-a.dockerfile:3: "), "{error}");
         assert!(error.contains("\n> 3 | "), "{error}");
     }

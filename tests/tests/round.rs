@@ -57,7 +57,7 @@ fn the_first_failure_ends_the_round() {
     "#]]
     .assert_eq(&shown(&outcomes(&output)));
     expect![[r#"
-        error: src/bad/build/tt-bad.dockerfile:2: image 'tt-bad' failed to build: executor failed running [/bin/sh -c sleep 1; echo no; false tt-]: exit code: 1
+        error: src/bad/build/tt-bad.dockerfile:2: image 'tt-bad' failed to build: process "/bin/sh -c sleep 1; echo no; false tt-" did not complete successfully: exit code: 1
           1 | FROM tt-box
         > 2 | RUN sleep 1; echo no; false tt-
         last log lines (target/xtask/logs/bad.log):
@@ -181,13 +181,13 @@ fn github_gets_groups_and_annotations() {
         bad | [1/2] FROM docker.io/library/tt-box
         bad | [2/2] RUN sleep 1; echo no; false tt-
         bad | no
-        error: src/bad/build/tt-bad.dockerfile:2: image 'tt-bad' failed to build: executor failed running [/bin/sh -c sleep 1; echo no; false tt-]: exit code: 1
+        error: src/bad/build/tt-bad.dockerfile:2: image 'tt-bad' failed to build: process "/bin/sh -c sleep 1; echo no; false tt-" did not complete successfully: exit code: 1
           1 | FROM tt-box
         > 2 | RUN sleep 1; echo no; false tt-
         bad | failed in [TIME]
         ::endgroup::
-        ::error file=src/bad/build/tt-bad.dockerfile,line=2::src/bad/build/tt-bad.dockerfile:2: image 'tt-bad' failed to build: executor failed running [/bin/sh -c sleep 1; echo no; false tt-]: exit code: 1
-        error: src/bad/build/tt-bad.dockerfile:2: image 'tt-bad' failed to build: executor failed running [/bin/sh -c sleep 1; echo no; false tt-]: exit code: 1
+        ::error file=src/bad/build/tt-bad.dockerfile,line=2::src/bad/build/tt-bad.dockerfile:2: image 'tt-bad' failed to build: process "/bin/sh -c sleep 1; echo no; false tt-" did not complete successfully: exit code: 1
+        error: src/bad/build/tt-bad.dockerfile:2: image 'tt-bad' failed to build: process "/bin/sh -c sleep 1; echo no; false tt-" did not complete successfully: exit code: 1
           1 | FROM tt-box
         > 2 | RUN sleep 1; echo no; false tt-
         last log lines (target/xtask/logs/bad.log):

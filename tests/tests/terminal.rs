@@ -111,8 +111,8 @@ fn a_failing_build_at_80_columns() {
         ✓ base [TIME]
           web: tt-web: image missing in the engine
         error: src/web/build/tt-web.dockerfile:2: image 'tt-web' fai
-        led to build: executor failed running [/bin/sh -c echo first; echo second; exit
-        3]: exit code: 3
+        led to build: process "/bin/sh -c echo first; echo second; exit 3" did not compl
+        ete successfully: exit code: 3
           1 | FROM tt-base
         > 2 | RUN echo first; echo second; exit 3
         last log lines (target/xtask/logs/web.log):
@@ -133,9 +133,9 @@ fn a_failing_build_at_40_columns() {
         n the engine
         error: src/web/build/tt-web.do
         ckerfile:2: image 'tt-web' fai
-        led to build: executor failed running [/
-        bin/sh -c echo first; echo second; exit
-        3]: exit code: 3
+        led to build: process "/bin/sh -c echo f
+        irst; echo second; exit 3" did not compl
+        ete successfully: exit code: 3
           1 | FROM tt-base
         > 2 | RUN echo first; echo second; exit
         3

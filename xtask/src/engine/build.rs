@@ -31,7 +31,7 @@ use xtask_core::workspace::config::settings::ImageSettings;
 use crate::engine::api::BuildRequest;
 use crate::engine::builder::Builder;
 use crate::engine::credentials::{Logins, server_of};
-use crate::engine::docker::DockerEngine;
+use crate::engine::docker::{DockerEngine, TRIES, is_vanished};
 use crate::engine::error::{EngineError, invalid_request};
 use crate::engine::file_sync::FileSyncService;
 use crate::engine::meter::Meter;
@@ -96,11 +96,18 @@ impl DockerEngine {
                 ))
                 .await?
         {
-            let built = if solve::is_needed(request.settings) {
-                build.solve(address, sync.session.id()).await
-            } else {
-                let options = sync.options(options(&request));
-                build.post(address, &options, Full::new(Bytes::new())).await
+            let mut tries = 0;
+            let built = loop {
+                let built = if solve::is_needed(request.settings) {
+                    build.solve(address, sync.session.id()).await
+                } else {
+                    let options = sync.options(options(&request));
+                    build.post(address, &options, Full::new(Bytes::new())).await
+                };
+                tries += 1;
+                if tries == TRIES || !built.as_ref().is_err_and(is_vanished) {
+                    break built;
+                }
             };
             return sync.explain(built);
         }

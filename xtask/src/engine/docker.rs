@@ -47,6 +47,9 @@ use crate::system::signals::Interrupt;
 /// engine sends only after it has the whole context.
 const TRANSFER_TIMEOUT: Duration = Duration::from_hours(24);
 
+/// How often an engine is asked if images vanish while it answers.
+pub(super) const TRIES: usize = 5;
+
 /// The ports of engines, without TLS and with it.
 const PORT: u16 = 2375;
 const TLS_PORT: u16 = 2376;
@@ -299,6 +302,14 @@ fn ping_error(endpoint: &str, error: ClientError) -> EngineError {
     }
 }
 
+/// Whether the containerd image store failed because somebody removed an image meanwhile.
+pub(super) fn is_vanished(error: &EngineError) -> bool {
+    let (EngineError::Instruction { message, .. } | EngineError::Refused(message)) = error else {
+        return false;
+    };
+    message.contains("content digest sha256:") && message.ends_with(": not found")
+}
+
 /// Podman's registry of images that were built there.
 const LOCAL: &str = "localhost/";
 
@@ -355,7 +366,15 @@ impl Engine for DockerEngine {
         debug!("list images");
         let filters = HashMap::from([("label", vec![LABEL])]);
         let options = ListImagesOptionsBuilder::default().filters(&filters).build();
-        let images = self.call(self.client.list_images(Some(options))).await?;
+        let list = || self.call(self.client.list_images(Some(options.clone())));
+        let mut listed = list().await;
+        for _ in 1..TRIES {
+            if !listed.as_ref().is_err_and(is_vanished) {
+                break;
+            }
+            listed = list().await;
+        }
+        let images = listed?;
         let all_names = || images.iter().flat_map(|image| &image.repo_tags);
         // A namespace of this name would be another one with Docker.
         let has_local = all_names().any(|name| name.starts_with(LOCAL)) && self.is_podman().await?;

@@ -33,6 +33,7 @@ mod transfer;
 mod tunnel;
 mod upload;
 mod waiting;
+mod wording;
 
 pub(crate) use api::ImageDetails;
 pub use api::{BuildRequest, Engine, FoundImage};

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use bollard::moby::buildkit::v1::StatusResponse;
 
 use crate::engine::error::EngineError;
+use crate::engine::wording;
 use crate::event::{Event, InstructionStatus, Stream};
 use crate::event_channel::Events;
 use crate::system::lines::{Line, Lines, shorten};
@@ -143,7 +144,9 @@ impl<'a> BuildProgress<'a> {
         });
         let running = self.running.values().next().filter(|_| self.running.len() == 1);
         let named = failed.map(|(name, _)| name).or(self.last.as_ref()).or(running);
-        match named.cloned() {
+        let named = named.cloned();
+        let message = wording::of_today(&message).into_owned();
+        match named {
             Some(text) => EngineError::Instruction { text, message },
             None => EngineError::Refused(message),
         }
