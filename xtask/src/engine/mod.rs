@@ -9,6 +9,7 @@ mod api;
 mod build;
 mod builder;
 mod capabilities;
+mod connect;
 mod credentials;
 mod docker;
 mod docker_config;

@@ -1,5 +1,6 @@
 //! Reads a workspace: its components, hooks, declared inputs and registry configuration.
 
+mod checks;
 pub mod components;
 pub mod config;
 pub mod hook;

@@ -26,8 +26,6 @@ use crate::workspace::components::{
     Component, DeclaredDependency, Image, Workspace, WorkspaceOptions, stray_dockerfile,
 };
 use crate::workspace::config::named_context::{NamedContext, familiar};
-use crate::workspace::config::origin::Origin;
-use crate::workspace::config::overrides::Overrides;
 use crate::workspace::config::settings::{ImageSettings, Sourced};
 use crate::workspace::config::{Candidates, Config, Definition};
 use crate::workspace::hook::Hook;
@@ -52,123 +50,8 @@ impl Workspace {
         problems.extend(read.problems);
         let (root, components, warnings) = (root.to_owned(), read.components, read.warnings);
         let mut workspace = Self { root, config, components, warnings };
-        workspace.report_duplicate_images();
-        problems.extend(workspace.duplicate_tags());
-        problems.extend(workspace.unknown_targets());
-        problems.extend(workspace.unused_contexts(&options.overrides));
-        problems.extend(workspace.unknown_stages(&options.overrides));
-        workspace.warn_of_undeclared(&options.build_args);
+        workspace.check(options, problems);
         workspace
-    }
-
-    /// Warns of build args that no Dockerfile declares. What a broken one declares is unknown.
-    fn warn_of_undeclared(&mut self, build_args: &BTreeMap<String, String>) {
-        if self.components.iter().any(|component| !component.problems.is_empty()) {
-            return;
-        }
-        let declared: BTreeSet<&str> =
-            self.images().flat_map(|(_, image)| &image.args).map(String::as_str).collect();
-        let is_unknown = |name: &&String| !declared.contains(name.as_str()) && !is_predefined(name);
-        let warnings: Vec<Problem> = build_args
-            .keys()
-            .filter(is_unknown)
-            .map(|name| {
-                let hint = did_you_mean(name, declared.iter().copied());
-                let name = escape::line(name);
-                Problem::of_request(format!(
-                    "--build-arg {name}: no Dockerfile has 'ARG {name}'{hint}"
-                ))
-            })
-            .collect();
-        self.warnings.extend(warnings);
-    }
-
-    /// Contexts that are to be images of the workspace, and are none.
-    fn unknown_targets(&self) -> Vec<Problem> {
-        let names: BTreeSet<&str> = self.images().map(|(_, image)| image.name.as_str()).collect();
-        let contexts = self.images().flat_map(|(_, image)| &image.settings.contexts);
-        let problem = |(name, context): (&String, &Sourced<NamedContext>)| match &context.value {
-            NamedContext::Target(image) if !names.contains(image.as_str()) => {
-                let hint = did_you_mean(image, names.iter().copied());
-                let (name, image) = (escape::line(name), escape::line(image));
-                let message = format!("'contexts.{name}' is the unknown image '{image}'{hint}");
-                Some(context.at.problem(message))
-            }
-            _ => None,
-        };
-        contexts.filter_map(problem).collect()
-    }
-
-    /// Contexts of options that no image uses.
-    fn unused_contexts(&self, given: &Overrides) -> Vec<Problem> {
-        let is_unused = |name: &&str| {
-            let mut images = self.images().map(|(_, image)| &image.settings.contexts);
-            !images.any(|contexts| contexts.contains_key(*name))
-        };
-        let problem = |name| {
-            let uses = self.images().flat_map(|(_, image)| &image.uses);
-            let hint = did_you_mean(name, uses.map(|used| used.reference.as_str()));
-            let name = escape::line(name);
-            let message =
-                format!("--build-context: no Dockerfile of a selected image uses '{name}'{hint}");
-            Problem::of_request(message)
-        };
-        given.names("contexts").filter(is_unused).map(problem).collect()
-    }
-
-    /// Stages of `--no-cache-filter` that no image has.
-    fn unknown_stages(&self, given: &Overrides) -> Vec<Problem> {
-        let has = |name: &&str| {
-            let mut stages = self.images().flat_map(|(_, image)| &image.settings.no_cache_filter);
-            stages.any(|stage| stage.value == **name)
-        };
-        let problem = |name| {
-            let name = escape::line(name);
-            let message = format!("no Dockerfile of a selected image has a stage '{name}'");
-            Problem::of_request(format!("--no-cache-filter: {message}"))
-        };
-        given.elements("no-cache-filter").filter(|name| !has(name)).map(problem).collect()
-    }
-
-    /// References that `xtask.toml` gives to several images, of which only one could have them.
-    fn duplicate_tags(&self) -> Vec<Problem> {
-        let mut first: BTreeMap<String, &Image> = BTreeMap::new();
-        let mut problems = Vec::new();
-        for (_, image) in self.images() {
-            let given = image.settings.push_references(&image.name).into_iter();
-            for tag in given.filter(|tag| tag.at != Origin::Default) {
-                let other = *first.entry(tag.value.clone()).or_insert(image);
-                if other.name != image.name {
-                    let (one, two) = (&other.name, &image.name);
-                    let message = format!(
-                        "'tags': images '{one}' and '{two}' are both {}: write {{image}} where \
-                         they differ",
-                        escape::line(&tag.value)
-                    );
-                    problems.push(tag.at.problem(message));
-                }
-            }
-        }
-        problems
-    }
-
-    fn report_duplicate_images(&mut self) {
-        let mut first: BTreeMap<&str, (ComponentId, &Image)> = BTreeMap::new();
-        let mut found = Vec::new();
-        for (id, image) in self.images() {
-            let (other_id, other) = *first.entry(&image.name).or_insert((id, image));
-            if other_id != id {
-                let (name, other) = (&image.name, &other.dockerfile);
-                let message =
-                    format!("image '{name}' is also built by {other}: rename one of the two files");
-                found.push(([other_id, id], Problem::of_file(&image.dockerfile, message)));
-            }
-        }
-        for (owners, problem) in found {
-            for owner in owners {
-                self.components[owner].problems.push(problem.clone());
-            }
-        }
     }
 }
 
