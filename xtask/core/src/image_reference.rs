@@ -9,6 +9,14 @@
 
 use std::fmt;
 
+/// The prefixes that Docker Hub's references have where they are written out.
+const HUB: [&str; 2] = ["docker.io/library/", "docker.io/"];
+
+/// A reference as people write it, without Docker Hub's prefix.
+pub fn without_hub(reference: &str) -> &str {
+    HUB.iter().find_map(|prefix| reference.strip_prefix(prefix)).unwrap_or(reference)
+}
+
 /// An image reference, split into its parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference<'a> {

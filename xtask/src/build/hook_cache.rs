@@ -15,14 +15,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tracing::debug;
 use xtask_core::context::build_context::Context;
 use xtask_core::context::spec::{ContextSpec, DependencyFolder};
 use xtask_core::plan::steps::Step;
 use xtask_core::problem::Problem;
-use xtask_core::regular_file;
 use xtask_core::staleness::engine_images::Comparison;
 use xtask_core::staleness::fingerprint::{
     self, Change, Fingerprint, IngredientKind, Manifest, Recipe,
@@ -154,20 +153,16 @@ impl<'a, E: Engine> HookCache<'a, E> {
         Ok(now.is_some_and(|now| now.fingerprint() == key.fingerprint()))
     }
 
-    /// The hooks that are not in the component's folder.
+    /// The hooks that are not among the component's files.
     fn hooks_elsewhere(
         &self,
         component: &Component,
     ) -> Result<Vec<(IngredientKind, String, Vec<u8>)>, StepError> {
-        let is_inside = |hook: &&Hook| {
-            hook.script().is_some_and(|path| Path::new(path).starts_with(&component.dir))
-        };
-        let elsewhere = component.hooks().filter(|hook| !is_inside(hook));
         let fact = |hook: &Hook| {
-            let digest = hook_digest(&self.round.workspace.root, hook)?;
-            Ok((IngredientKind::Hook, hook.to_string(), digest.to_vec()))
+            let digest = hook.digest(&self.round.workspace.root).map_err(StepError::File)?;
+            Ok((IngredientKind::Hook, hook.to_string(), digest.as_bytes().to_vec()))
         };
-        elsewhere.map(fact).collect()
+        component.hooks_elsewhere().map(fact).collect()
     }
 
     fn variables(&self, inputs: &Inputs) -> Vec<(IngredientKind, String, Vec<u8>)> {
@@ -320,20 +315,6 @@ impl<'a, E: Engine> HookCache<'a, E> {
     pub(crate) fn tidy(&self) -> io::Result<()> {
         self.store.borrow().evict()
     }
-}
-
-/// The digest of a script, or of a command.
-pub(crate) fn hook_digest(root: &Path, hook: &Hook) -> Result<[u8; 32], StepError> {
-    let bytes = match hook {
-        Hook::Script(script) => {
-            let path = root.join(script);
-            regular_file::read(&path).map_err(|error| {
-                StepError::File(Problem::of_file(script, regular_file::explain(&path, &error)))
-            })?
-        }
-        Hook::Command(words) => words.join("\0").into_bytes(),
-    };
-    Ok(*blake3::hash(&bytes).as_bytes())
 }
 
 /// The name of the manifest of a component's hooks: no image can have it.

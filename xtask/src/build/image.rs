@@ -18,7 +18,7 @@ use xtask_core::workspace::config::settings::BUILD_WORDS;
 
 use crate::build::base_images::BaseImages;
 use crate::build::decide::{Decision, explain};
-use crate::build::hook_cache::{HookCache, hook_digest};
+use crate::build::hook_cache::HookCache;
 use crate::build::image_lookup::ImageLookup;
 use crate::build::reading;
 use crate::build::round::Round;
@@ -278,8 +278,8 @@ impl<E: Engine> ImageBuilder<'_, E> {
             recipe.add(IngredientKind::Setting, name, value);
         }
         for hook in component.hooks() {
-            let digest = hook_digest(&self.round.workspace.root, hook)?;
-            recipe.add(IngredientKind::Hook, hook.to_string(), digest);
+            let digest = hook.digest(&self.round.workspace.root).map_err(StepError::File)?;
+            recipe.add(IngredientKind::Hook, hook.to_string(), digest.as_bytes());
         }
         for name in image.uses.iter().filter_map(|used| used.local.as_deref()) {
             if let Some(base) = self.images.fingerprint(name) {

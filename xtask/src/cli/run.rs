@@ -408,10 +408,7 @@ fn environment(builder: Option<Builder>) -> Environment {
         config_dir: env::var_os("DOCKER_CONFIG").map(PathBuf::from).or_else(home_config),
         has_tls: is_verified || is_on,
         skips_verification: is_on && !is_verified,
-        cert_path: is_set("DOCKER_CERT_PATH")
-            .then(|| env::var_os("DOCKER_CERT_PATH"))
-            .flatten()
-            .map(PathBuf::from),
+        cert_path: env::var_os("DOCKER_CERT_PATH").filter(|it| !it.is_empty()).map(PathBuf::from),
         builder: builder.or_else(|| is_classic.then_some(Builder::Classic)),
         ..Environment::default()
     }

@@ -15,6 +15,7 @@ use futures_util::StreamExt;
 use tokio::sync::{Mutex, OnceCell};
 use tokio::task::JoinSet;
 use tracing::debug;
+use xtask_core::image_reference;
 use xtask_core::problem::Problem;
 use xtask_core::staleness::engine_images::{EngineImages, TrackedImage};
 use xtask_core::staleness::fingerprint::LABEL;
@@ -138,13 +139,6 @@ pub(super) fn is_vanished(error: &EngineError) -> bool {
 /// Podman's registry of images that were built there.
 const LOCAL: &str = "localhost/";
 
-/// A reference as people write it: Podman's have the registry that it takes them to be from.
-fn without_hub(reference: &str) -> &str {
-    let registries = ["docker.io/library/", "docker.io/"];
-    let without = registries.iter().find_map(|registry| reference.strip_prefix(registry));
-    without.unwrap_or(reference)
-}
-
 /// The name in `NAME=VALUE`.
 fn name_of(variable: &str) -> String {
     variable.split('=').next().unwrap_or_default().to_owned()
@@ -207,7 +201,8 @@ impl Engine for DockerEngine {
         let mut local = Vec::new();
         for image in images {
             let names = image.repo_tags.iter().filter(|name| *name != "<none>:<none>");
-            let names = names.map(|name| without_hub(name).to_owned());
+            // Podman's have the registry that it takes them to be from.
+            let names = names.map(|name| image_reference::without_hub(name).to_owned());
             if let Some(held) =
                 TrackedImage::from_labels(image.id, |label| image.labels.get(label).cloned())
             {

@@ -114,8 +114,7 @@ pub(crate) fn resolve(environment: &Environment) -> Result<Endpoint, EngineError
 
 fn find(environment: &Environment) -> Result<Endpoint, EngineError> {
     if let Some(host) = environment.host.as_deref().filter(|host| !host.is_empty()) {
-        let is_tcp = ["tcp://", "https://"].iter().any(|scheme| host.starts_with(scheme));
-        let has_tls = is_tcp && environment.has_tls || host.starts_with("https://");
+        let has_tls = is_behind_tls(host, environment.has_tls);
         let folder = environment.cert_path.clone().or_else(|| environment.config_dir.clone());
         let is_verified = !environment.skips_verification;
         let files = || TlsFiles { folder: folder.unwrap_or_default(), is_verified };
@@ -129,6 +128,11 @@ fn find(environment: &Environment) -> Result<Endpoint, EngineError> {
         Some(context) if context != DEFAULT_CONTEXT => of_context(dir, &context),
         _ => Ok(Endpoint::default()),
     }
+}
+
+/// Whether an address leads to an engine behind TLS, if TLS is turned on or not.
+fn is_behind_tls(url: &str, is_on: bool) -> bool {
+    url.starts_with("https://") || url.starts_with("tcp://") && is_on
 }
 
 /// An address as it can be shown.
@@ -180,8 +184,7 @@ fn of_context(dir: &Path, name: &str) -> Result<Endpoint, EngineError> {
     let DockerEndpoint { host, skip_tls_verify } = meta.endpoints.docker;
     // It has the same name as that of the meta data.
     let folder = dir.join("contexts/tls").join(folder).join("docker");
-    let is_tcp = host.starts_with("tcp://") || host.starts_with("https://");
-    let has_tls = is_tcp && (folder.exists() || skip_tls_verify) || host.starts_with("https://");
+    let has_tls = is_behind_tls(&host, folder.exists() || skip_tls_verify);
     let tls = has_tls.then_some(TlsFiles { folder, is_verified: !skip_tls_verify });
     Ok(Endpoint { url: host, tls })
 }

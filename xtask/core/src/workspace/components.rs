@@ -239,6 +239,11 @@ impl Component {
     pub fn hooks(&self) -> impl Iterator<Item = &Hook> {
         self.pre_hook.iter().chain(&self.post_hook)
     }
+
+    /// Those of its hooks that are not among its files.
+    pub fn hooks_elsewhere(&self) -> impl Iterator<Item = &Hook> {
+        self.hooks().filter(|hook| !hook.is_in(&self.dir))
+    }
 }
 
 impl Workspace {

@@ -3,7 +3,6 @@
 //! Whether an image is stale is decided in a round. If the digests are equal, no round is needed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -14,7 +13,6 @@ use xtask_core::digest::FieldHasher;
 use xtask_core::ids::ComponentId;
 use xtask_core::plan::graph::Graph;
 use xtask_core::problem::Problem;
-use xtask_core::regular_file;
 use xtask_core::staleness::fingerprint;
 use xtask_core::workspace::components::{Image, Workspace};
 
@@ -212,14 +210,9 @@ fn state(
     }
     for hook in component.hooks() {
         fields.add(hook.to_string().as_bytes());
-        // Those in its folder are among its files.
-        if let Some(script) = hook.script().filter(|it| !Path::new(it).starts_with(&component.dir))
-        {
-            let path = workspace.root.join(script);
-            let text = regular_file::read(&path);
-            let unreadable = |error| Problem::of_file(script, regular_file::explain(&path, &error));
-            fields.add(&text.map_err(unreadable)?);
-        }
+    }
+    for hook in component.hooks_elsewhere() {
+        fields.add(hook.digest(&workspace.root)?.as_bytes());
     }
     if let Some((file, inputs)) = &component.inputs {
         let paths = inputs.files(&workspace.root, file, &mut Vec::new());

@@ -69,11 +69,8 @@ impl NamedContext {
 
 /// A reference as BuildKit compares it with the names of contexts.
 pub(crate) fn familiar(reference: &str) -> &str {
-    let without_hub = ["docker.io/library/", "docker.io/"]
-        .iter()
-        .find_map(|prefix| reference.strip_prefix(prefix))
-        .unwrap_or(reference);
-    without_hub.strip_suffix(":latest").unwrap_or(without_hub)
+    let short = image_reference::without_hub(reference);
+    short.strip_suffix(":latest").unwrap_or(short)
 }
 
 #[cfg(test)]

@@ -1,12 +1,11 @@
 //! Finds the file with the args of a Dockerfile, where its `FROM` names nothing without them.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
-use crate::paths::join;
 use crate::regular_file;
 use crate::workspace::config::settings::arg_lines;
+use crate::workspace::proposal::other_files::names_in;
 
 /// What such files are called.
 const ENDINGS: [&str; 3] = [".conf", ".env", ".args"];
@@ -17,7 +16,7 @@ pub(super) fn find(root: &Path, dockerfile: &str) -> Option<(String, BTreeMap<St
     let (folder, name) = dockerfile.rsplit_once('/').unwrap_or(("", dockerfile));
     let suffix = name.strip_prefix("Dockerfile.").unwrap_or(name);
     let own = files(root, folder);
-    let nested = folders(root, folder).flat_map(|folder| files(root, &folder));
+    let nested = folders(root, folder).into_iter().flat_map(|folder| files(root, &folder));
     let all: Vec<String> = own.into_iter().chain(nested).collect();
     let is_of_it = |path: &&String| {
         let file = path.rsplit('/').next().unwrap_or(path);
@@ -34,19 +33,14 @@ pub(super) fn find(root: &Path, dockerfile: &str) -> Option<(String, BTreeMap<St
 }
 
 fn files(root: &Path, folder: &str) -> Vec<String> {
-    let entries = fs::read_dir(root.join(folder)).into_iter().flatten().flatten();
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    let mut files: Vec<String> = names
-        .filter(|name| ENDINGS.iter().any(|ending| name.ends_with(ending)))
-        .map(|name| join(folder, &name))
-        .collect();
-    files.sort();
+    let mut files = names_in(root, folder);
+    files.retain(|path| ENDINGS.iter().any(|ending| path.ends_with(ending)));
     files
 }
 
-fn folders(root: &Path, folder: &str) -> impl Iterator<Item = String> {
-    let entries = fs::read_dir(root.join(folder)).into_iter().flatten().flatten();
-    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    let names = folders.filter_map(|entry| entry.file_name().into_string().ok());
-    names.map(move |name| join(folder, &name)).collect::<Vec<_>>().into_iter()
+/// The folders in a folder.
+fn folders(root: &Path, folder: &str) -> Vec<String> {
+    let mut folders = names_in(root, folder);
+    folders.retain(|path| root.join(path).symlink_metadata().is_ok_and(|it| it.is_dir()));
+    folders
 }

@@ -3,6 +3,7 @@
 
 use serde_json::json;
 
+use crate::paths::join;
 use crate::workspace::proposal::known::{Known, clean};
 
 /// The options that take a value, and that are no matter here.
@@ -55,10 +56,8 @@ fn image(line: &str, file: &str, folder: &str) -> Option<Known> {
             path => context = Some(path),
         }
     }
-    let below =
-        |path: &str| if folder.is_empty() { path.to_owned() } else { format!("{folder}/{path}") };
     // A script may be called from anywhere, but mostly is from the root.
-    let context = clean(context?).or_else(|| clean(&below(context?)))?;
+    let context = clean(context?).or_else(|| clean(&join(folder, context?)))?;
     let dockerfile = match dockerfile {
         Some(dockerfile) => clean(dockerfile)?,
         None if context == "." => "Dockerfile".to_owned(),

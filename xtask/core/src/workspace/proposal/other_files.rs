@@ -11,7 +11,7 @@ use crate::paths::join;
 use crate::regular_file;
 use crate::workspace::proposal::commands;
 use crate::workspace::proposal::hcl;
-use crate::workspace::proposal::known::Known;
+use crate::workspace::proposal::known::{Known, clean};
 
 const BAKE_FILES: [&str; 3] = ["docker-bake.json", "docker-bake.hcl", "docker-bake.override.hcl"];
 
@@ -74,13 +74,13 @@ fn has_extension(file: &str, extension: &str) -> bool {
     Path::new(file).extension().is_some_and(|it| it == extension)
 }
 
-/// The files in a folder, relative to the root, sorted.
-fn names_in(root: &Path, folder: &str) -> Vec<String> {
+/// What is in a folder, relative to the root, sorted.
+pub(super) fn names_in(root: &Path, folder: &str) -> Vec<String> {
     let entries = fs::read_dir(root.join(folder)).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    let mut files: Vec<String> = names.map(|name| join(folder, &name)).collect();
-    files.sort();
-    files
+    let mut paths: Vec<String> = names.map(|name| join(folder, &name)).collect();
+    paths.sort();
+    paths
 }
 
 fn read_yaml(root: &Path, file: &str) -> Vec<Value> {
@@ -194,5 +194,5 @@ fn pushed(with: &Value, file: &str) -> Option<Known> {
     let build = serde_json::json!({ "context": context, "args": args, "target": text("target") });
     let name = dockerfile.rsplit('/').nth(1).unwrap_or("image").to_owned();
     let image = Known::of(&name, &build, tags.find(|tag| !tag.is_empty()), file)?;
-    Some(Known { dockerfile: super::known::clean(&dockerfile)?, ..image })
+    Some(Known { dockerfile: clean(&dockerfile)?, ..image })
 }
