@@ -54,12 +54,10 @@ impl DockerEngine {
             return Ok(());
         }
         let builder = self.builder().await?;
-        let version = self.client.version().await.ok().and_then(|it| it.version);
         let has_store = || async {
             let info = self.client.info().await;
             info.is_ok_and(|info| uses_containerd_store(&info))
         };
-        let major = version.as_deref().and_then(|it| it.split('.').next()?.parse::<u32>().ok());
         let has_session = self.address.is_some();
         for (key, need) in needs {
             let (what, why) = match need {
@@ -69,7 +67,7 @@ impl DockerEngine {
                 _ if !has_session => {
                     ("needs a session", "is behind TLS or SSH, over which this tool opens none")
                 }
-                Need::NamedContexts if major.is_none_or(|major| major < NAMED_CONTEXTS) => {
+                Need::NamedContexts if !self.has_named_contexts().await => {
                     ("needs BuildKit 0.10", "has an older one: it came with version 23")
                 }
                 Need::ContainerdStore if !has_store().await => match key {
@@ -86,7 +84,7 @@ impl DockerEngine {
                 },
                 _ => continue,
             };
-            return Err(self.cannot(&format!("'{key}' {what}"), version.as_deref(), why));
+            return Err(self.cannot(&format!("'{key}' {what}"), why).await);
         }
         Ok(())
     }
@@ -94,14 +92,25 @@ impl DockerEngine {
     /// Why an image cannot be built although all that is set for it can be done: a name is not
     /// UTF-8, or something between here and the engine does not let a session through.
     pub(crate) async fn without_session(&self) -> EngineError {
-        let version = self.client.version().await.ok().and_then(|it| it.version);
         let what = "what is set for it needs a session";
         let why = "accepts none, or a file's name is not UTF-8";
-        self.cannot(what, version.as_deref(), why)
+        self.cannot(what, why).await
     }
 
-    fn cannot(&self, what: &str, version: Option<&str>, why: &str) -> EngineError {
-        let (endpoint, version) = (&self.endpoint, version.unwrap_or("of unknown version"));
+    async fn has_named_contexts(&self) -> bool {
+        let version = self.version().await.unwrap_or_default();
+        let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        major.is_some_and(|major| major >= NAMED_CONTEXTS)
+    }
+
+    async fn version(&self) -> Option<String> {
+        self.client.version().await.ok()?.version
+    }
+
+    async fn cannot(&self, what: &str, why: &str) -> EngineError {
+        let version = self.version().await;
+        let version = version.as_deref().unwrap_or("of unknown version");
+        let endpoint = &self.endpoint;
         EngineError::Endpoint(format!("{what}, and the engine at {endpoint} ({version}) {why}"))
     }
 }

@@ -12,6 +12,7 @@ use bollard::Docker;
 use bollard::errors::Error as ClientError;
 use tokio::sync::OnceCell;
 
+use crate::engine::authority::host_and_port;
 use crate::engine::builder::Builder;
 use crate::engine::docker::{DockerEngine, response_of};
 use crate::engine::endpoint::{self, Endpoint, Environment};
@@ -103,8 +104,7 @@ fn with_port(url: &str) -> String {
 }
 
 fn has_port(host: &str) -> bool {
-    // An IPv6 address is in brackets.
-    host.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'))
+    host_and_port(host).1.is_some()
 }
 
 /// What leads to an engine behind TLS or ssh.

@@ -6,6 +6,7 @@
 //! images, and a warning says so.
 
 mod api;
+mod authority;
 mod build;
 mod builder;
 mod capabilities;

@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, copy};
 use tokio::net::UnixStream;
 use tokio::process::Command;
 
+use crate::engine::authority::host_and_port;
 use crate::engine::error::Trouble;
 
 /// So much of what ssh says about a failure is kept, in bytes.
@@ -39,17 +40,13 @@ impl Ssh {
         if user.as_deref().is_some_and(|user| user.contains(':')) {
             return Err("has a password: use a key in an SSH agent".to_owned());
         }
-        // An IPv6 address is in brackets.
-        let (host, port) = match host.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => (host, Some(port.to_owned())),
-            _ => (host, None),
-        };
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let is_number = |port: &String| port.parse::<u16>().is_ok();
+        let (host, port) = host_and_port(host);
+        let is_number = |port: &&str| port.parse::<u16>().is_ok();
         if host.is_empty() || host.starts_with('-') || !port.iter().all(is_number) {
             return Err("is not ssh://[USER@]HOST[:PORT][/SOCKET]".to_owned());
         }
         let socket = (!path.is_empty()).then(|| format!("/{path}"));
+        let (host, port) = (host.to_owned(), port.map(str::to_owned));
         Ok(Self { user, host, port, socket })
     }
 

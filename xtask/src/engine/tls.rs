@@ -18,6 +18,7 @@ use tokio::io::{AsyncWriteExt, copy, split};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
+use crate::engine::authority::host_and_port;
 use crate::engine::error::Trouble;
 
 /// The names of the files, as docker has them.
@@ -55,9 +56,8 @@ impl Tls {
     /// # Errors
     /// A file is missing or cannot be read.
     pub(crate) fn new(address: String, files: TlsFiles) -> Result<Self, String> {
-        let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let name = ServerName::try_from(host.clone())
+        let (host, _) = host_and_port(&address);
+        let name = ServerName::try_from(host.to_owned())
             .map_err(|_| format!("'{host}' is no name that a certificate can have"))?;
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
