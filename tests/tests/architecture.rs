@@ -49,6 +49,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "image_reference",
             "problem",
             "regular_file",
+            "saved",
             "path_bytes",
             "escape",
             "digest",

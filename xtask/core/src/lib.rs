@@ -10,7 +10,7 @@
 //! Modules import only from modules above them in this list:
 //!
 //! - [`paths`], [`problem`], [`escape`], [`regular_file`], [`digest`], [`ids`],
-//!   [`image_reference`]: shared basics;
+//!   [`image_reference`], [`saved`]: shared basics;
 //! - [`name_pattern`]: names on the command line;
 //! - [`dockerfile`]: parsing Dockerfiles;
 //! - [`workspace`]: components, images, hooks, declared inputs, the registry configuration;
@@ -31,5 +31,6 @@ pub mod paths;
 pub mod plan;
 pub mod problem;
 pub mod regular_file;
+pub mod saved;
 pub mod staleness;
 pub mod workspace;

@@ -181,7 +181,7 @@ impl Cli {
         let mut command = Self::command();
         if name != PROGRAM {
             command = command.name(name).bin_name(name).mut_subcommands(|subcommand| {
-                let examples = subcommand.get_after_help().map(ToString::to_string);
+                let examples = subcommand.get_after_help().map(|help| help.ansi().to_string());
                 let examples = examples.unwrap_or_default().replace(PROGRAM, name);
                 subcommand.after_help(examples)
             });

@@ -25,6 +25,7 @@ use hyper::Request;
 use hyper::body::{Body, Frame};
 use tokio_stream::wrappers::ReceiverStream;
 use xtask_core::context::archive;
+use xtask_core::context::sync_ledger::SyncLedger;
 use xtask_core::workspace::config::exports::CacheEntry;
 use xtask_core::workspace::config::settings::ImageSettings;
 
@@ -40,7 +41,6 @@ use crate::engine::progress::BuildProgress;
 use crate::engine::response::{self, ResponseLine};
 use crate::engine::session::{Address, Session, unique_session_id};
 use crate::engine::solve::{self, Solve};
-use crate::engine::sync_ledger::SyncLedger;
 use crate::engine::transfer::{query, without_leftover_bytes};
 use crate::engine::upload;
 use crate::engine::waiting::Wait;
@@ -300,9 +300,11 @@ impl FileSyncSession {
         let folder = request.root.join(state::DIR).join("offers");
         let record = folder.join(request.image.replace('/', "%"));
         let new_key = unique_session_id();
-        let ledger = SyncLedger::extend_or_restart(state::read(&record), &new_key, files.entries());
+        let last = state::read_bytes(&record).and_then(|bytes| SyncLedger::decode(&bytes));
+        let ledger = SyncLedger::extend_or_restart(last, &new_key, files.entries());
         // What cannot be recorded is served under a key that is never used again.
-        let written = state::write(&record, &ledger).and_then(|()| state::identity(&folder));
+        let written = ledger.encode().and_then(|bytes| state::write_bytes(&record, &bytes));
+        let written = written.and_then(|()| state::identity(&folder));
         let key = written.map_or(new_key, |folder| format!("{}-{folder}", ledger.key()));
         let logins = request.credentials.clone();
         let opened = Session::open(address, &key, Some(files.clone()), logins, mounts).await;

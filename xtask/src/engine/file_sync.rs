@@ -14,20 +14,20 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use bollard_buildkit_proto::fsutil::types::Packet;
 use bollard_buildkit_proto::fsutil::types::packet::PacketType;
+use bollard_buildkit_proto::fsutil::types::{Packet, Stat};
 use bollard_buildkit_proto::moby::filesync::v1::file_sync_server::FileSync;
 use tokio::sync::mpsc::{self, Sender, UnboundedReceiver, UnboundedSender};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use xtask_core::context::build_context::Context;
+use xtask_core::context::file_list::{FileList, FileStat};
+use xtask_core::context::sync_ledger::SyncEntry;
 use xtask_core::context::verified_reader::VerifiedReader;
 use xtask_core::digest::Digest;
 use xtask_core::regular_file::with_path;
 
-use crate::engine::file_list::FileList;
 use crate::engine::meter::Meter;
-use crate::engine::sync_ledger::SyncEntry;
 
 /// Large enough to make a packet's cost negligible.
 const CHUNK: usize = 256 * 1024;
@@ -102,7 +102,7 @@ impl FileSyncService {
 impl fmt::Debug for FileSyncService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileSyncService")
-            .field("context", &self.context.len())
+            .field("context", &self.context.count())
             .finish_non_exhaustive()
     }
 }
@@ -161,6 +161,21 @@ impl FileSync for FileSyncService {
     }
 }
 
+fn as_sent(stat: FileStat) -> Stat {
+    let FileStat { path, mode, size, modified, link, device } = stat;
+    let (devmajor, devminor) = device;
+    Stat {
+        path,
+        mode,
+        size,
+        mod_time: modified,
+        linkname: link,
+        devmajor,
+        devminor,
+        ..Stat::default()
+    }
+}
+
 fn packet(kind: PacketType) -> Packet {
     Packet { r#type: kind.into(), ..Packet::default() }
 }
@@ -182,7 +197,7 @@ impl FileSyncService {
     fn send_stats(&self, list: &FileList, packets: &Packets) {
         for stat in list.stats() {
             let stat = match stat {
-                Ok(stat) => Some(stat),
+                Ok(stat) => Some(as_sent(stat)),
                 Err(error) => return self.fail(&error, packets),
             };
             let packet = Packet { stat, ..packet(PacketType::PacketStat) };

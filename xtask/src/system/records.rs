@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
-use xtask_core::context::tree_cache::Memory;
+use xtask_core::context::tree_cache::{self, Memory};
 use xtask_core::regular_file;
 use xtask_core::staleness::engine_images::Origin;
 use xtask_core::staleness::fingerprint::{Fingerprint, Manifest};
@@ -268,12 +268,13 @@ fn manifest_name(name: &str) -> String {
 
 /// Reads the digests of files.
 pub(crate) fn read_memory(root: &Path) -> Memory {
-    state::read(&root.join(DIR).join("digests")).unwrap_or_default()
+    let bytes = state::read_bytes(&root.join(DIR).join("digests"));
+    bytes.and_then(|bytes| tree_cache::decode_memory(&bytes)).unwrap_or_default()
 }
 
 /// Writes the digests of files.
 pub(crate) fn write_memory(root: &Path, memory: &Memory) -> io::Result<()> {
-    state::write(&root.join(DIR).join("digests"), memory)
+    state::write_bytes(&root.join(DIR).join("digests"), &tree_cache::encode_memory(memory)?)
 }
 
 #[cfg(test)]

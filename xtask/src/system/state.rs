@@ -14,26 +14,37 @@ use std::time::UNIX_EPOCH;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use xtask_core::problem::Problem;
-use xtask_core::regular_file;
 use xtask_core::staleness::fingerprint::FORMAT;
+use xtask_core::{regular_file, saved};
 
 /// The folder, relative to the root.
 pub(crate) const DIR: &str = xtask_core::paths::STATE;
 
 /// Reads a file of [`write`]; none if it is not exactly what was written.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    let bytes = regular_file::read_whole(path).ok()?;
+    saved::decode(&read_bytes(path)?)
+}
+
+/// Reads a file of [`write_bytes`]; none if it is not exactly what was written.
+pub(crate) fn read_bytes(path: &Path) -> Option<Vec<u8>> {
+    let mut bytes = regular_file::read_whole(path).ok()?;
     let (digest, rest) = bytes.split_at_checked(32)?;
     if blake3::hash(rest) != *<&[u8; 32]>::try_from(digest).ok()? {
         return None;
     }
-    let (format, value): (String, T) = postcard::from_bytes(rest).ok()?;
-    (format == FORMAT).then_some(value)
+    let contents = rest.strip_prefix(FORMAT.as_bytes())?.strip_prefix(b"\n")?.len();
+    bytes.drain(..bytes.len() - contents);
+    Some(bytes)
 }
 
 /// Writes a value atomically, and creates the folders above it.
 pub(crate) fn write<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
-    let rest = postcard::to_allocvec(&(FORMAT, value)).map_err(io::Error::other)?;
+    write_bytes(path, &saved::encode(value)?)
+}
+
+/// Writes bytes atomically, and creates the folders above them.
+pub(crate) fn write_bytes(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let rest = [FORMAT.as_bytes(), b"\n", bytes].concat();
     replace(path, &[blake3::hash(&rest).as_bytes(), rest.as_slice()].concat())
 }
 

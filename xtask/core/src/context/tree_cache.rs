@@ -25,6 +25,7 @@ use crate::dockerfile::context_reads::{ContextReads, Reach};
 use crate::paths::{BUILD, IGNORE_FILE, SRC, STATE, TEMPORARY, join};
 use crate::problem::Problem;
 use crate::regular_file::{self, with_path};
+use crate::saved;
 use crate::workspace::components::stray_dockerfile;
 
 /// The suffix of cache keys for lists of files.
@@ -35,6 +36,16 @@ const FOLLOWED: &str = "followed";
 
 /// The saved digests of earlier runs, by cache key of the tree.
 pub type Memory = BTreeMap<String, Vec<Remembered>>;
+
+/// Reads what [`encode_memory`] wrote.
+pub fn decode_memory(bytes: &[u8]) -> Option<Memory> {
+    saved::decode(bytes)
+}
+
+/// The saved digests as bytes.
+pub fn encode_memory(memory: &Memory) -> io::Result<Vec<u8>> {
+    saved::encode(memory)
+}
 
 /// The cached trees and contexts of a workspace.
 #[derive(Debug)]

@@ -15,12 +15,14 @@
 //! folder a part of the key.
 
 use std::collections::HashMap;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use xtask_core::digest::Digest;
-use xtask_core::digest::FieldHasher;
+
+use crate::digest::{Digest, FieldHasher};
+use crate::saved;
 
 /// A key is given up when its record has this many entries more than twice the number of files.
 const MAX_OLD_ENTRIES: usize = 10_000;
@@ -33,7 +35,7 @@ const FORMAT: u32 = 2;
 
 /// What was served under a key.
 #[derive(Debug, Deserialize, Serialize)]
-pub(crate) struct SyncLedger {
+pub struct SyncLedger {
     format: u32,
     key: String,
     /// The digest of the contents, by the digest of path, size and time.
@@ -42,23 +44,25 @@ pub(crate) struct SyncLedger {
 
 /// A file or folder by what the engine compares, and the digest of its contents.
 #[derive(Clone, Debug)]
-pub(crate) struct SyncEntry {
+pub struct SyncEntry {
     /// The path in the context.
-    pub(crate) path: PathBuf,
-    pub(crate) size: u64,
+    pub path: PathBuf,
+    /// In bytes.
+    pub size: u64,
     /// In nanoseconds since the epoch.
-    pub(crate) modified: i64,
-    pub(crate) digest: Digest,
+    pub modified: i64,
+    /// The digest of the contents.
+    pub digest: Digest,
 }
 
 impl SyncEntry {
     /// The engine compares nothing but the path of a folder.
-    pub(crate) fn folder(path: PathBuf, mode: u32) -> Self {
+    pub fn folder(path: PathBuf, mode: u32) -> Self {
         Self { path, size: 0, modified: 0, digest: blake3::hash(&mode.to_le_bytes()) }
     }
 
     /// The same in another folder than the context, which the engine knows by a name.
-    pub(crate) fn below(self, name: &str) -> Self {
+    pub fn below(self, name: &str) -> Self {
         // No path of the context begins with a slash.
         let path = Path::new("/").join(name).join(self.path);
         Self { path, ..self }
@@ -68,7 +72,7 @@ impl SyncEntry {
 impl SyncLedger {
     /// Adds entries to the `last` ledger, or starts one under a key that was never used if they
     /// contradict it.
-    pub(crate) fn extend_or_restart(
+    pub fn extend_or_restart(
         last: Option<Self>,
         new_key: &str,
         entries: impl Iterator<Item = SyncEntry>,
@@ -90,8 +94,18 @@ impl SyncLedger {
         }
     }
 
+    /// Reads what [`SyncLedger::encode`] wrote.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        saved::decode(bytes)
+    }
+
+    /// The ledger as bytes.
+    pub fn encode(&self) -> io::Result<Vec<u8>> {
+        saved::encode(self)
+    }
+
     /// The key under which the engine caches the files.
-    pub(crate) fn key(&self) -> &str {
+    pub fn key(&self) -> &str {
         &self.key
     }
 }

@@ -11,14 +11,13 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use bollard_buildkit_proto::fsutil::types::Stat;
 use rustix::fs::{major, minor};
-use xtask_core::context::build_context::{Context, ContextEntry, EntryIndex, HardLinks};
-use xtask_core::context::tree::Kind;
-use xtask_core::context::verified_reader::changed_while_sending;
-use xtask_core::regular_file::with_path;
 
-use crate::engine::sync_ledger::SyncEntry;
+use crate::context::build_context::{Context, ContextEntry, EntryIndex, HardLinks};
+use crate::context::sync_ledger::SyncEntry;
+use crate::context::tree::Kind;
+use crate::context::verified_reader::changed_while_sending;
+use crate::regular_file::with_path;
 
 /// The mode of a folder that is not an entry of the context.
 const PARENT_MODE: u32 = 0o755;
@@ -32,9 +31,26 @@ const MODE_CHAR_DEVICE: u32 = 1 << 21;
 /// The setuid, setgid and sticky bits of Unix and of Go's `os.FileMode`.
 const SPECIAL_BITS: [(u32, u32); 3] = [(0o4000, 1 << 23), (0o2000, 1 << 22), (0o1000, 1 << 20)];
 
+/// What the engine is told about a file, in the terms of `fsutil`'s protocol.
+#[derive(Debug, Default)]
+pub struct FileStat {
+    /// The path in the context.
+    pub path: String,
+    /// The bits of Go's `os.FileMode`.
+    pub mode: u32,
+    /// In bytes.
+    pub size: i64,
+    /// In nanoseconds since the epoch.
+    pub modified: i64,
+    /// The target of a link, or the first path of a file with several hard links.
+    pub link: String,
+    /// The major and minor number of a device.
+    pub device: (i64, i64),
+}
+
 /// Some or all files of a context, in the order of the protocol.
 #[derive(Debug, Default)]
-pub(crate) struct FileList {
+pub struct FileList {
     context: Option<Context>,
     files: Vec<ListedFile>,
 }
@@ -49,10 +65,7 @@ enum ListedFile {
 impl FileList {
     /// Lists the entries of a context that `is_wanted`; none if a name or link target is not
     /// UTF-8, which the protocol requires.
-    pub(crate) fn new(
-        context: &Context,
-        is_wanted: impl Fn(&ContextEntry<'_>) -> bool,
-    ) -> Option<Self> {
+    pub fn new(context: &Context, is_wanted: impl Fn(&ContextEntry<'_>) -> bool) -> Option<Self> {
         let mut indices = Vec::new();
         for index in context.indices() {
             let item = context.item(index)?;
@@ -80,12 +93,13 @@ impl FileList {
         Some(Self { context: Some(context.clone()), files })
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// The number of entries.
+    pub fn count(&self) -> usize {
         self.files.len()
     }
 
     /// The entry at a position in the list, by which the engine requests it.
-    pub(crate) fn get(&self, position: usize) -> Option<ContextEntry<'_>> {
+    pub fn get(&self, position: usize) -> Option<ContextEntry<'_>> {
         match self.files.get(position)? {
             ListedFile::Entry(index) => self.item(*index),
             ListedFile::Parent(_) => None,
@@ -100,13 +114,13 @@ impl FileList {
     ///
     /// # Errors
     /// A link changed since the context was read.
-    pub(crate) fn stats(&self) -> impl Iterator<Item = io::Result<Stat>> {
+    pub fn stats(&self) -> impl Iterator<Item = io::Result<FileStat>> {
         let mut hard_links = HardLinks::default();
         self.files.iter().map(move |file| match file {
-            ListedFile::Parent(path) => Ok(Stat {
+            ListedFile::Parent(path) => Ok(FileStat {
                 path: path.to_string_lossy().into_owned(),
                 mode: MODE_DIR | PARENT_MODE,
-                ..Stat::default()
+                ..FileStat::default()
             }),
             ListedFile::Entry(index) => {
                 let item = self.item(*index).ok_or_else(changed_while_sending)?;
@@ -116,8 +130,9 @@ impl FileList {
         })
     }
 
-    pub(crate) fn files(&self) -> impl Iterator<Item = SyncEntry> {
-        let items = (0..self.len()).filter_map(|position| self.get(position));
+    /// Its files, as the engine compares them.
+    pub fn files(&self) -> impl Iterator<Item = SyncEntry> {
+        let items = (0..self.count()).filter_map(|position| self.get(position));
         items.filter(|item| item.entry.kind == Kind::File).map(|item| SyncEntry {
             path: item.path(),
             size: item.entry.size(),
@@ -126,7 +141,8 @@ impl FileList {
         })
     }
 
-    pub(crate) fn folders(&self) -> impl Iterator<Item = SyncEntry> {
+    /// Its folders, as the engine compares them.
+    pub fn folders(&self) -> impl Iterator<Item = SyncEntry> {
         self.files.iter().filter_map(|file| match file {
             ListedFile::Parent(path) => Some(SyncEntry::folder(path.clone(), PARENT_MODE)),
             ListedFile::Entry(index) => {
@@ -141,18 +157,22 @@ fn by_path((a, b): (ContextEntry<'_>, ContextEntry<'_>)) -> Ordering {
     a.part.path_components(a.entry).cmp(b.part.path_components(b.entry))
 }
 
-fn stat(item: &ContextEntry<'_>, source: &Path, hard_links: &mut HardLinks) -> io::Result<Stat> {
+fn stat(
+    item: &ContextEntry<'_>,
+    source: &Path,
+    hard_links: &mut HardLinks,
+) -> io::Result<FileStat> {
     let ContextEntry { entry, digest, .. } = item;
     let special = SPECIAL_BITS.into_iter().filter(|(unix, _)| entry.mode & unix != 0);
-    let mut stat = Stat {
+    let mut stat = FileStat {
         path: text(item.path().as_os_str()),
         mode: special.fold(entry.mode & 0o777, |mode, (_, go)| mode | go),
-        mod_time: entry.modified(),
-        ..Stat::default()
+        modified: entry.modified(),
+        ..FileStat::default()
     };
     match entry.kind {
         Kind::File => match hard_links.first_path(item) {
-            Some(first) => stat.linkname = text(first.as_os_str()),
+            Some(first) => stat.link = text(first.as_os_str()),
             None => stat.size = entry.size().try_into().map_err(io::Error::other)?,
         },
         Kind::Folder => stat.mode |= MODE_DIR,
@@ -162,14 +182,14 @@ fn stat(item: &ContextEntry<'_>, source: &Path, hard_links: &mut HardLinks) -> i
             if blake3::hash(target.as_os_str().as_bytes()) != *digest {
                 return Err(changed_while_sending());
             }
-            stat.linkname = text(target.as_os_str());
-            stat.size = stat.linkname.len().try_into().map_err(io::Error::other)?;
+            stat.link = text(target.as_os_str());
+            stat.size = stat.link.len().try_into().map_err(io::Error::other)?;
             stat.mode |= MODE_SYMLINK;
         }
         Kind::CharDevice(number) | Kind::BlockDevice(number) => {
             let is_char = matches!(entry.kind, Kind::CharDevice(_));
             stat.mode |= if is_char { MODE_DEVICE | MODE_CHAR_DEVICE } else { MODE_DEVICE };
-            (stat.devmajor, stat.devminor) = (major(number).into(), minor(number).into());
+            stat.device = (major(number).into(), minor(number).into());
         }
     }
     Ok(stat)
