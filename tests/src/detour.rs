@@ -114,7 +114,8 @@ fn take(mut client: UnixStream) {
     drop(io::copy(&mut client, &mut io::sink()));
 }
 
-fn pass_on(client: UnixStream, head: &[u8]) -> io::Result<()> {
+/// Passes a request on that begins with `head`, and the answer back.
+pub(crate) fn pass_on(client: UnixStream, head: &[u8]) -> io::Result<()> {
     let mut engine = UnixStream::connect(engine_socket())?;
     engine.write_all(head)?;
     let (mut from_client, mut to_engine) = (client.try_clone()?, engine.try_clone()?);

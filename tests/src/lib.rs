@@ -22,6 +22,7 @@ pub mod sized;
 mod terminal;
 pub mod tls;
 pub mod trees;
+pub mod versioned;
 mod workspace;
 
 pub use chromium::chromium;

@@ -261,8 +261,8 @@ fn no_engine() {
         &["build"],
         1,
         &expect![[r#"
-        error: cannot connect to the engine at unix:///none.sock: Socket not found: /none.sock. Start Docker, or point DOCKER_HOST or the Docker context at a running engine
-    "#]],
+            error: cannot connect to the engine at unix:///none.sock: No such file or directory (os error 2). Start Docker, or point DOCKER_HOST or the Docker context at a running engine
+        "#]],
     );
 }
 

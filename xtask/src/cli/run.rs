@@ -409,6 +409,7 @@ fn environment(builder: Option<Builder>) -> Environment {
         has_tls: is_verified || is_on,
         skips_verification: is_on && !is_verified,
         cert_path: env::var_os("DOCKER_CERT_PATH").filter(|it| !it.is_empty()).map(PathBuf::from),
+        api_version: env::var("DOCKER_API_VERSION").ok(),
         builder: builder.or_else(|| is_classic.then_some(Builder::Classic)),
         ..Environment::default()
     }

@@ -29,6 +29,7 @@ use xtask_core::context::sync_ledger::SyncLedger;
 use xtask_core::workspace::config::exports::CacheEntry;
 use xtask_core::workspace::config::settings::ImageSettings;
 
+use crate::engine::address::Address;
 use crate::engine::api::BuildRequest;
 use crate::engine::builder::Builder;
 use crate::engine::credentials::{Logins, server_of};
@@ -39,9 +40,9 @@ use crate::engine::meter::Meter;
 use crate::engine::mounts::Mounts;
 use crate::engine::progress::BuildProgress;
 use crate::engine::response::{self, ResponseLine};
-use crate::engine::session::{Address, Session, unique_session_id};
+use crate::engine::session::{Session, unique_session_id};
 use crate::engine::solve::{self, Solve};
-use crate::engine::transfer::{query, without_leftover_bytes};
+use crate::engine::transfer::query;
 use crate::engine::upload;
 use crate::engine::waiting::Wait;
 use crate::event::{Event, Operation};
@@ -84,11 +85,10 @@ impl DockerEngine {
             progress: BuildProgress::new(request.component, request.image, events),
         };
         if builder == Builder::BuildKit
-            && let Some(address) = &self.address
             && let Some(sync) = build
                 .wait
                 .until(FileSyncSession::open(
-                    address,
+                    &self.address,
                     &request,
                     meter(None),
                     on_sent.clone(),
@@ -99,10 +99,10 @@ impl DockerEngine {
             let mut tries = 0;
             let built = loop {
                 let built = if solve::is_needed(request.settings) {
-                    build.solve(address, sync.session.id()).await
+                    build.solve(sync.session.id()).await
                 } else {
                     let options = sync.options(options(&request));
-                    build.post(address, &options, Full::new(Bytes::new())).await
+                    build.post(&options, Full::new(Bytes::new())).await
                 };
                 tries += 1;
                 if tries == TRIES || !built.as_ref().is_err_and(is_vanished) {
@@ -151,12 +151,10 @@ impl Build<'_> {
         let mut session = None;
         if builder == Builder::BuildKit {
             let mut id = unique_session_id();
-            if let Some(address) = &engine.address {
-                let mounts = self.mounts.clone();
-                let opening = Session::open(address, &id, None, logins.clone(), mounts);
-                // Without a session, the engine reports what it needs one for.
-                session = self.wait.until(opening).await?.ok();
-            }
+            let mounts = self.mounts.clone();
+            let opening = Session::open(&engine.address, &id, None, logins.clone(), mounts);
+            // Without a session, the engine reports what it needs one for.
+            session = self.wait.until(opening).await?.ok();
             if let Some(session) = &session {
                 session.id().clone_into(&mut id);
             }
@@ -165,29 +163,14 @@ impl Build<'_> {
         let options = options.build();
         let chunks = upload::stream(request.context.clone(), engine.is_local, meter, on_sent);
         let chunks = ReceiverStream::new(chunks);
-        let built = if let Some(address) = &engine.address {
-            let body = StreamBody::new(chunks.map(|chunk| chunk.map(Frame::data)));
-            self.post(address, &options, body).await
-        } else {
-            let body = Some(bollard::body_try_stream(chunks));
-            let messages = engine.transfer_client.build_image(options, Some(logins.clone()), body);
-            let messages = without_leftover_bytes(messages).map(|message| match message {
-                Ok(info) => Ok(ResponseLine::Message(Box::new(info))),
-                Err(error) => Err(error.into()),
-            });
-            self.follow(messages).await
-        };
+        let body = StreamBody::new(chunks.map(|chunk| chunk.map(Frame::data)));
+        let built = self.post(&options, body).await;
         drop(session);
         built
     }
 
     /// Requests the build on a new connection.
-    async fn post<B>(
-        &mut self,
-        address: &Address,
-        options: &BuildImageOptions,
-        body: B,
-    ) -> Result<String, EngineError>
+    async fn post<B>(&mut self, options: &BuildImageOptions, body: B) -> Result<String, EngineError>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
@@ -196,8 +179,10 @@ impl Build<'_> {
         let hosts =
             hosts.map(|(name, address)| ("extrahosts", format!("{name}:{}", address.value)));
         let hosts = query(&hosts.collect::<Vec<_>>())?;
-        let mut request = Request::post(format!("/build?{}&{hosts}", query(options)?))
-            .header("Host", address.host())
+        let call = format!("/build?{}&{hosts}", query(options)?);
+        let address = &self.engine.address;
+        let mut request = Request::post(address.path(&call))
+            .header("Host", address.socket.host())
             .header("Content-Type", "application/x-tar");
         // BuildKit gets credentials from its session.
         if self.builder == Builder::Classic {
@@ -205,13 +190,13 @@ impl Build<'_> {
                 request.header("X-Registry-Config", registry_config(self.request.credentials));
         }
         let request = request.body(body).map_err(|error| invalid_request(&error))?;
-        let lines = self.wait.until(response::post(address, request)).await??;
+        let lines = self.wait.until(response::post(&address.socket, request)).await??;
         self.follow(lines).await
     }
 
     /// Builds by BuildKit's own API.
-    async fn solve(&mut self, address: &Address, session: &str) -> Result<String, EngineError> {
-        let solve = self.wait.until(Solve::connect(address)).await??;
+    async fn solve(&mut self, session: &str) -> Result<String, EngineError> {
+        let solve = self.wait.until(Solve::connect(&self.engine.address)).await??;
         let solving = solve.run(self.request, session);
         tokio::pin!(solving);
         let mut statuses = tokio::select! {

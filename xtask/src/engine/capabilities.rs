@@ -14,10 +14,8 @@ const NAMED_CONTEXTS: u32 = 23;
 /// What an image needs of the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Need {
-    /// `RUN --mount` and stages are BuildKit's.
+    /// `RUN --mount`, secrets and stages are BuildKit's.
     BuildKit,
-    /// BuildKit asks for files and secrets over a connection of its own.
-    Session,
     NamedContexts,
     /// The engine's own store keeps one platform, no attestations, and no cache but in an image.
     ContainerdStore,
@@ -30,8 +28,8 @@ fn needs(settings: &ImageSettings) -> Vec<(&'static str, Need)> {
     let is_import = caches(cache_from).any(|cache| cache.kind != "registry");
     let is_export = caches(cache_to).any(|cache| cache.kind != "inline");
     let all = [
-        (!secrets.is_empty(), "secrets", Need::Session),
-        (!ssh.is_empty(), "ssh", Need::Session),
+        (!secrets.is_empty(), "secrets", Need::BuildKit),
+        (!ssh.is_empty(), "ssh", Need::BuildKit),
         (!contexts.is_empty(), "contexts", Need::NamedContexts),
         (!no_cache_filter.is_empty(), "no-cache-filter", Need::BuildKit),
         (!cache_to.is_empty(), "cache-to", Need::BuildKit),
@@ -58,14 +56,10 @@ impl DockerEngine {
             let info = self.client.info().await;
             info.is_ok_and(|info| uses_containerd_store(&info))
         };
-        let has_session = self.address.is_some();
         for (key, need) in needs {
             let (what, why) = match need {
                 _ if builder == Builder::Classic => {
                     ("needs BuildKit", "builds with the classic builder")
-                }
-                _ if !has_session => {
-                    ("needs a session", "is behind TLS or SSH, over which this tool opens none")
                 }
                 Need::NamedContexts if !self.has_named_contexts().await => {
                     ("needs BuildKit 0.10", "has an older one: it came with version 23")

@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime};
 
 use bollard::Docker;
 use bollard::errors::Error as ClientError;
-use bollard::models::CreateImageInfo;
 use bollard::query_parameters::{
     CreateImageOptionsBuilder, EventsOptionsBuilder, ListImagesOptionsBuilder,
     TagImageOptionsBuilder,
@@ -22,6 +21,7 @@ use xtask_core::staleness::fingerprint::LABEL;
 use xtask_core::workspace::config::settings::ImageSettings;
 use xtask_core::workspace::registry_config::RegistryConfig;
 
+use crate::engine::address::Address;
 use crate::engine::api::{BuildRequest, Engine, FoundImage, ImageDetails};
 use crate::engine::builder::{Builder, detect_builder, is_podman};
 use crate::engine::credentials::{self, LoginCache, Logins};
@@ -29,9 +29,7 @@ use crate::engine::endpoint::Environment;
 use crate::engine::error::EngineError;
 use crate::engine::image_contents;
 use crate::engine::meter::Meter;
-use crate::engine::response::TransferStatus;
-use crate::engine::session::Address;
-use crate::engine::transfer::{LayerBytes, query, transfer, without_leftover_bytes};
+use crate::engine::transfer::{LayerBytes, query, transfer};
 use crate::engine::tunnel::Tunnel;
 use crate::engine::waiting::{Wait, Waiting};
 use crate::event::{Event, Operation};
@@ -47,13 +45,11 @@ const RECONNECT_DELAY: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub(crate) struct DockerEngine {
     pub(crate) client: Docker,
-    /// The same client with a timeout for uploads.
-    pub(crate) transfer_client: Docker,
     pub(crate) builder: OnceCell<Builder>,
     pub(crate) environment: Environment,
     pub(crate) is_local: bool,
     /// Where [`session`] and [`response`] connect to, which speak no TLS.
-    pub(crate) address: Option<Address>,
+    pub(crate) address: Address,
     /// The engine's address, as the user gave it.
     pub(crate) endpoint: String,
     /// What leads to it, if that is no socket or port of its own.
@@ -273,18 +269,8 @@ impl Engine for DockerEngine {
         let options = options.build();
         let meter = Meter::new(&self.events, Some(component), Operation::Pull, reference, None);
         let mut wait = self.waiting.begin(format!("the engine to pull {reference}"));
-        let mut statuses = if let Some(address) = &self.address {
-            let path = format!("/images/create?{}", query(&options)?);
-            wait.until(transfer(address, &path, login)).await??
-        } else {
-            let statuses = self.transfer_client.create_image(Some(options), None, login.cloned());
-            let status = |info: CreateImageInfo| {
-                TransferStatus::new(info.id, info.status, info.progress_detail)
-            };
-            without_leftover_bytes(statuses)
-                .map(move |it| it.map(status).map_err(EngineError::from))
-                .boxed()
-        };
+        let call = format!("/images/create?{}", query(&options)?);
+        let mut statuses = wait.until(transfer(&self.address, &call, login)).await??;
         let mut layers = LayerBytes::default();
         while let Some(status) = wait.until(statuses.next()).await? {
             layers.note(&status?);

@@ -36,6 +36,8 @@ pub struct Environment {
     pub(crate) skips_verification: bool,
     /// `DOCKER_CERT_PATH`.
     pub(crate) cert_path: Option<PathBuf>,
+    /// `DOCKER_API_VERSION`.
+    pub(crate) api_version: Option<String>,
     /// The builder to use; none to detect it.
     pub(crate) builder: Option<Builder>,
     /// Whether the warning about Docker's config was given. Clones share it.

@@ -114,8 +114,8 @@ mod tests {
     use hyper::Request;
 
     use super::*;
+    use crate::engine::address::Socket;
     use crate::engine::response::{self, TransferStatus};
-    use crate::engine::session::Address;
 
     /// An endpoint that reads what it is sent, and never responds.
     async fn silent_endpoint() -> String {
@@ -146,12 +146,12 @@ mod tests {
         let error = EngineError::from(messages.next().await.unwrap().unwrap_err());
         assert!(matches!(&error, EngineError::Context(text) if text == "src/a/file: gone"));
 
-        let address = Address::of_endpoint(&endpoint).unwrap();
+        let socket = Socket::of_endpoint(&endpoint).unwrap();
         let body = http_body_util::StreamBody::new(
             unreadable_context().map(|chunk| chunk.map(hyper::body::Frame::data)),
         );
         let request = Request::post("/build").header("Host", "docker").body(body).unwrap();
-        let error = response::post::<TransferStatus, _>(&address, request).await.err().unwrap();
+        let error = response::post::<TransferStatus, _>(&socket, request).await.err().unwrap();
         assert!(matches!(&error, EngineError::Context(text) if text == "src/a/file: gone"));
     }
 

@@ -49,9 +49,8 @@ impl DockerEngine {
 
     /// Whether a session can be opened: something between here and the engine may refuse it.
     pub(super) async fn opens_session(&self) -> Result<bool, EngineError> {
-        let Some(address) = &self.address else { return Ok(false) };
         let id = unique_session_id();
-        let opening = Session::open(address, &id, None, Logins::default(), Mounts::default());
+        let opening = Session::open(&self.address, &id, None, Logins::default(), Mounts::default());
         Ok(self.wait().until(Box::pin(opening)).await?.is_ok())
     }
 

@@ -5,7 +5,9 @@
 //! Windows engines do not have it. Where it cannot build, the classic builder makes the same
 //! images, and a warning says so.
 
+mod address;
 mod api;
+mod api_version;
 mod authority;
 mod build;
 mod builder;
@@ -21,6 +23,7 @@ mod housekeeping;
 mod image_contents;
 mod meter;
 mod mounts;
+mod ping;
 mod progress;
 mod push;
 mod response;

@@ -7,7 +7,6 @@
 use std::time::{Duration, Instant};
 
 use bollard::auth::DockerCredentials;
-use bollard::models::PushImageInfo;
 use bollard::query_parameters::PushImageOptionsBuilder;
 use futures_util::StreamExt;
 
@@ -16,9 +15,8 @@ use crate::engine::credentials::{self, Logins};
 use crate::engine::docker::DockerEngine;
 use crate::engine::error::EngineError;
 use crate::engine::meter::Meter;
-use crate::engine::response::TransferStatus;
 use crate::engine::retry::is_transient;
-use crate::engine::transfer::{LayerBytes, query, transfer, without_leftover_bytes};
+use crate::engine::transfer::{LayerBytes, query, transfer};
 use crate::event::{Event, Operation};
 use crate::event_channel::Events;
 
@@ -84,18 +82,8 @@ impl DockerEngine {
     ) -> Result<String, EngineError> {
         let options = PushImageOptionsBuilder::default().tag(&request.tag).build();
         let mut wait = self.waiting.begin(format!("the engine to push {}", request.reference()));
-        let mut statuses = if let Some(address) = &self.address {
-            let path = format!("/images/{}/push?{}", request.repository, query(&options)?);
-            wait.until(transfer(address, &path, login)).await??
-        } else {
-            let statuses =
-                self.transfer_client.push_image(&request.repository, Some(options), login.cloned());
-            let status =
-                |info: PushImageInfo| TransferStatus::new(None, info.status, info.progress_detail);
-            without_leftover_bytes(statuses)
-                .map(move |it| it.map(status).map_err(EngineError::from))
-                .boxed()
-        };
+        let call = format!("/images/{}/push?{}", request.repository, query(&options)?);
+        let mut statuses = wait.until(transfer(&self.address, &call, login)).await??;
         let pushed = async {
             let (mut digest, mut layers) = (None, LayerBytes::default());
             while let Some(status) = statuses.next().await {

@@ -2,8 +2,8 @@
 //!
 //! An engine responds with one JSON object per line, and a line can be as long as what an
 //! instruction writes or a registry returns. The client crate buffers lines without a limit and
-//! rescans a line from its start with each chunk. So where the engine is reachable without TLS,
-//! its response is read here: each byte once, and at most [`MAX_LINE`] bytes of a line.
+//! rescans a line from its start with each chunk. So such a response is read here: each byte once,
+//! and at most [`MAX_LINE`] bytes of a line.
 
 use std::collections::VecDeque;
 use std::error::Error as StdError;
@@ -24,8 +24,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 
+use crate::engine::address::Socket;
 use crate::engine::error::{EngineError, transport_error};
-use crate::engine::session::Address;
 use crate::system::lines::{Line, Lines, shorten};
 
 /// A longer line is skipped.
@@ -87,7 +87,7 @@ impl Message for TransferStatus {
 
 /// Sends a request. Dropping the stream closes the connection.
 pub(crate) async fn post<T, B>(
-    address: &Address,
+    socket: &Socket,
     request: Request<B>,
 ) -> Result<impl Stream<Item = Result<ResponseLine<T>, EngineError>> + Unpin + use<T, B>, EngineError>
 where
@@ -95,10 +95,7 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
-    let (response, connection) = match address {
-        Address::Unix(path) => send(UnixStream::connect(path).await, request).await?,
-        Address::Tcp(host) => send(TcpStream::connect(host).await, request).await?,
-    };
+    let (response, connection) = send(socket, request).await?;
     if !response.status().is_success() {
         return Err(error_in(response).await);
     }
@@ -112,7 +109,22 @@ where
     Ok(Box::pin(stream::unfold(reader, async |mut reader| Some((reader.next().await?, reader)))))
 }
 
-async fn send<B>(
+/// Sends a request, and returns the response and what has to be kept to read its body.
+pub(super) async fn send<B>(
+    socket: &Socket,
+    request: Request<B>,
+) -> Result<(Response<Incoming>, JoinSet<()>), EngineError>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+{
+    match socket {
+        Socket::Unix(path) => exchange(UnixStream::connect(path).await, request).await,
+        Socket::Tcp(host) => exchange(TcpStream::connect(host).await, request).await,
+    }
+}
+
+async fn exchange<B>(
     stream: io::Result<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>,
     request: Request<B>,
 ) -> Result<(Response<Incoming>, JoinSet<()>), EngineError>
@@ -131,7 +143,7 @@ where
 }
 
 /// The error in a response whose status is not a success.
-async fn error_in(response: Response<Incoming>) -> EngineError {
+pub(super) async fn error_in(response: Response<Incoming>) -> EngineError {
     #[derive(Deserialize)]
     struct ErrorResponse {
         message: String,

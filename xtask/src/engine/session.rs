@@ -6,7 +6,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -33,6 +32,7 @@ use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status};
 use xtask_core::workspace::registry_config::DOCKER_HUB;
 
+use crate::engine::address::{Address, Socket};
 use crate::engine::credentials::HUB_SERVER;
 use crate::engine::credentials::Logins;
 use crate::engine::file_sync::FileSyncService;
@@ -56,34 +56,6 @@ fn methods(has_files: bool, has_mounts: bool) -> Vec<&'static str> {
     ["/moby.filesync.v1.Auth/Credentials"].into_iter().chain(files).chain(mounts).collect()
 }
 
-/// Where to connect to an engine without the client crate.
-#[derive(Clone, Debug)]
-pub(crate) enum Address {
-    Unix(PathBuf),
-    /// `HOST:PORT`.
-    Tcp(String),
-}
-
-impl Address {
-    /// None for an endpoint that is neither a socket nor a port.
-    pub(crate) fn of_endpoint(endpoint: &str) -> Option<Self> {
-        if let Some(path) = endpoint.strip_prefix("unix://") {
-            return Some(Self::Unix(path.into()));
-        }
-        let rest = ["tcp://", "http://"].iter().find_map(|scheme| endpoint.strip_prefix(scheme))?;
-        let host = rest.split('/').next().filter(|host| host.contains(':'))?;
-        Some(Self::Tcp(host.to_owned()))
-    }
-
-    /// The `Host` header.
-    pub(crate) fn host(&self) -> &str {
-        match self {
-            Self::Unix(_) => "docker",
-            Self::Tcp(host) => host,
-        }
-    }
-}
-
 /// An open session. Dropping it closes the connection.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -102,20 +74,23 @@ impl Session {
         logins: Logins,
         mounts: Mounts,
     ) -> io::Result<Self> {
-        match address {
-            Address::Unix(path) => {
-                Self::start(UnixStream::connect(path).await?, key, files, logins, mounts).await
+        let path = address.path("/session");
+        match &address.socket {
+            Socket::Unix(socket) => {
+                let stream = UnixStream::connect(socket).await?;
+                Self::start(stream, &path, key, files, logins, mounts).await
             }
-            Address::Tcp(host) => {
+            Socket::Tcp(host) => {
                 let stream = TcpStream::connect(host).await?;
                 stream.set_nodelay(true)?;
-                Self::start(stream, key, files, logins, mounts).await
+                Self::start(stream, &path, key, files, logins, mounts).await
             }
         }
     }
 
     async fn start(
         mut served: impl AsyncRead + AsyncWrite + Connected + AsFd + Unpin + Send + 'static,
+        path: &str,
         key: &str,
         files: Option<FileSyncService>,
         logins: Logins,
@@ -129,7 +104,7 @@ impl Session {
         for method in methods(files.is_some(), !mounts.is_empty()) {
             headers.push_str(&format!("X-Docker-Expose-Session-Grpc-Method: {method}\r\n"));
         }
-        upgrade(&mut served, "/session", &headers).await?;
+        upgrade(&mut served, path, &headers).await?;
         let connection = served.as_fd().try_clone_to_owned()?;
         let server = Server::builder()
             .initial_connection_window_size(WINDOW)
@@ -269,21 +244,6 @@ mod tests {
     use bollard::auth::DockerCredentials;
 
     use super::*;
-
-    #[test]
-    fn sessions_need_a_unix_socket_or_a_tcp_port() {
-        let address = |endpoint: &str| match Address::of_endpoint(endpoint) {
-            Some(Address::Unix(path)) => path.display().to_string(),
-            Some(Address::Tcp(host)) => host,
-            None => String::new(),
-        };
-        assert_eq!(address("unix:///run/docker.sock"), "/run/docker.sock");
-        assert_eq!(address("tcp://h:2375/"), "h:2375");
-        assert_eq!(address("tcp://[::1]:2375/v1"), "[::1]:2375");
-        for other in ["tcp://h", "ssh://h:1"] {
-            assert_eq!(address(other), "", "{other}");
-        }
-    }
 
     #[tokio::test]
     async fn docker_hub_s_credentials_are_found_under_all_names_that_engines_use() {

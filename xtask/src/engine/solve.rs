@@ -25,10 +25,11 @@ use xtask_core::workspace::config::exports::{Attestation, CacheEntry};
 use xtask_core::workspace::config::named_context::NamedContext;
 use xtask_core::workspace::config::settings::{ImageSettings, Sourced};
 
+use crate::engine::address::{Address, Socket};
 use crate::engine::api::BuildRequest;
 use crate::engine::error::EngineError;
 use crate::engine::file_sync::local_name;
-use crate::engine::session::{Address, unique_session_id, upgrade};
+use crate::engine::session::{unique_session_id, upgrade};
 
 /// A longer message ends the build: logs come in pieces, so none is.
 const MAX_MESSAGE: usize = 16 << 20;
@@ -61,9 +62,10 @@ pub(crate) struct Solve {
 impl Solve {
     /// Connects to the engine.
     pub(crate) async fn connect(address: &Address) -> Result<Self, EngineError> {
-        let channel = match address {
-            Address::Unix(path) => channel(UnixStream::connect(path).await).await,
-            Address::Tcp(host) => channel(TcpStream::connect(host).await).await,
+        let path = address.path("/grpc");
+        let channel = match &address.socket {
+            Socket::Unix(socket) => channel(UnixStream::connect(socket).await, &path).await,
+            Socket::Tcp(host) => channel(TcpStream::connect(host).await, &path).await,
         };
         let channel = channel.map_err(|error| EngineError::Lost(error.to_string()))?;
         let client = ControlClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
@@ -184,12 +186,12 @@ fn error_of(status: &Status) -> EngineError {
 }
 
 /// A gRPC channel on a connection to the engine's `/grpc`.
-async fn channel<S>(connection: io::Result<S>) -> io::Result<Channel>
+async fn channel<S>(connection: io::Result<S>, path: &str) -> io::Result<Channel>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut connection = connection?;
-    upgrade(&mut connection, "/grpc", "").await?;
+    upgrade(&mut connection, path, "").await?;
     let connector = Only(Arc::new(Mutex::new(Some(TokioIo::new(connection)))));
     // The address is of no matter, as there is a connection.
     let endpoint = Endpoint::from_static("http://engine");
