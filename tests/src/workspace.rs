@@ -141,6 +141,15 @@ impl Workspace {
         self
     }
 
+    /// Configures the registry at an address, for `-c .`; output shows it as `[REGISTRY]`.
+    #[must_use]
+    pub fn pushing_to(self, address: &str) -> Self {
+        let config = format!(
+            "cluster:\n  docker-registry:\n    domain: {address}\n    namespace: ns\n    tag: v1\n"
+        );
+        self.replace(address, "[REGISTRY]").file("services-configuration.yaml", &config)
+    }
+
     /// A variable for every run.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {

@@ -18,19 +18,10 @@ fn workspace(engine: &VersionedEngine) -> Workspace {
         .env("DOCKER_HOST", &engine.host())
 }
 
-fn pushes_to(workspace: Workspace, registry: &Registry) -> Workspace {
-    let address = registry.address();
-    let config = format!(
-        "machine-list: [1]\ncluster:\n  docker-registry:\n    domain: {address}\n    \
-         namespace: ns\n    tag: v1\n"
-    );
-    workspace.replace(address, "[REGISTRY]").file("services-configuration.yaml", &config)
-}
-
 /// All that the tool does to an engine, with each request of one version.
 fn does_everything(engine: &VersionedEngine, version: &str) {
     let registry = Registry::start();
-    let workspace = pushes_to(workspace(engine), &registry);
+    let workspace = workspace(engine).pushing_to(registry.address());
     let build = |options: &[&str]| {
         let arguments = [&["build"], options].concat();
         let output = workspace.xtask(&arguments).exits_with(0);

@@ -81,17 +81,10 @@ fn the_classic_builder_and_the_other_commands_wait_in_the_same_way() {
     });
 }
 
-fn configured(workspace: Workspace, address: &str) -> Workspace {
-    let config = format!(
-        "cluster:\n  docker-registry:\n    domain: {address}\n    namespace: ns\n    tag: v1\n"
-    );
-    workspace.replace(address, "[REGISTRY]").file("services-configuration.yaml", &config)
-}
-
 #[test]
 fn a_push_that_stops_halfway_is_waited_for_until_ctrl_c() {
     let registry = Registry::start();
-    let workspace = configured(Workspace::new().image("a", BASE), registry.address());
+    let workspace = Workspace::new().image("a", BASE).pushing_to(registry.address());
     let _ = workspace.xtask(&["build"]).exits_with(0);
     let answers = [Answer::Never, begun("{\"status\":\"Pushing\"}\n"), begun("{\"status\":\"Pu")];
     for answer in answers {
@@ -113,7 +106,7 @@ fn a_line_of_60_mb_does_not_hide_why_a_push_failed() {
         Piece::Text("\"}\n{\"errorDetail\":{\"message\":\"denied: no\"}}\n".to_owned()),
     ];
     let detour = Detour::start("/push?", Answer::Begun(pieces));
-    let workspace = configured(Workspace::new().image("a", BASE), "127.0.0.1:1");
+    let workspace = Workspace::new().image("a", BASE).pushing_to("127.0.0.1:1");
     let workspace = workspace.env("DOCKER_HOST", &detour.host());
     let _ = workspace.xtask(&["build"]).exits_with(0);
     let output = workspace.xtask(&["push", "-c", "."]).exits_with(1);
@@ -265,7 +258,7 @@ const PASSWORD: &str = "sesame123";
 
 /// A workspace with an image to push to a registry with a password.
 fn locked(registry: &Registry) -> Workspace {
-    let workspace = configured(Workspace::new().image("a", BASE), registry.address());
+    let workspace = Workspace::new().image("a", BASE).pushing_to(registry.address());
     let folder = workspace.root().join("target/docker").display().to_string();
     let path = format!("{}/bin:{}", workspace.root().display(), std::env::var("PATH").unwrap());
     let workspace = workspace.env("DOCKER_CONFIG", &folder).env("PATH", &path).secret(PASSWORD);

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// A value as bytes.
-pub fn encode<T: Serialize + ?Sized>(value: &T) -> io::Result<Vec<u8>> {
+pub fn encode<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
     postcard::to_allocvec(value).map_err(io::Error::other)
 }
 

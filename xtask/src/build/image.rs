@@ -109,7 +109,7 @@ impl<E: Engine> ImageBuilder<'_, E> {
     pub(crate) async fn make(&self, step: &Step, image: &Image) -> Result<Outcome, StepError> {
         let component = self.round.component(step);
         if self.round.options.pull {
-            Box::pin(self.bases.pull(component, image, &image.external_bases())).await?;
+            self.bases.pull(component, image, &image.external_bases()).await?;
         }
         let context = self.context(step, image).await?;
         let expected = self.expected(component, image, &context).await?;
@@ -126,6 +126,7 @@ impl<E: Engine> ImageBuilder<'_, E> {
         let missing: Vec<&ImageUse> =
             image.external_bases().into_iter().filter(is_missing).collect();
         self.bases.pull(component, image, &missing).await?;
+        // Boxed, as every task would be as large as a build.
         Box::pin(self.build(step, image, &expected.fingerprint)).await
     }
 

@@ -159,6 +159,7 @@ impl<'a, E: Engine> StepRunner<'a, E> {
             }
         }
         if component.has_hooks() {
+            // Boxed, as every task would be as large as this.
             let before = Box::pin(self.begin_hooks(step, component)).await?;
             let mut progress = self.progress(id);
             (progress.key, progress.before) = (key, Some(before));

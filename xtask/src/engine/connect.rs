@@ -124,7 +124,6 @@ fn client(url: &str, version: ClientVersion) -> Result<Docker, ClientError> {
         Docker::connect_with_http(url, timeout, &version)?
     };
     Ok(client.with_request_modifier(move |mut request| {
-        make_credentials_url_safe(&mut request);
         set_version(&mut request, version);
         request
     }))
@@ -141,18 +140,5 @@ fn set_version(request: &mut BollardRequest, version: ClientVersion) {
     parts.path_and_query = versioned(version, call).parse().ok();
     if let Ok(uri) = Uri::from_parts(parts) {
         *request.uri_mut() = uri;
-    }
-}
-
-/// The client crate encodes credentials in standard base64, and the engine decodes the URL-safe
-/// alphabet: without this, passwords with some characters fail.
-fn make_credentials_url_safe(request: &mut BollardRequest) {
-    for name in ["X-Registry-Auth", "X-Registry-Config"] {
-        if let Some(value) = request.headers_mut().get_mut(name) {
-            let safe = value.to_str().ok().map(|text| text.replace('+', "-").replace('/', "_"));
-            if let Some(safe) = safe.and_then(|text| text.parse().ok()) {
-                *value = safe;
-            }
-        }
     }
 }

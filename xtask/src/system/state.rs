@@ -20,6 +20,9 @@ use xtask_core::{regular_file, saved};
 /// The folder, relative to the root.
 pub(crate) const DIR: &str = xtask_core::paths::STATE;
 
+/// The size of the digest that a file begins with.
+const DIGEST: usize = blake3::OUT_LEN;
+
 /// Reads a file of [`write`]; none if it is not exactly what was written.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     saved::decode(&read_bytes(path)?)
@@ -28,8 +31,8 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
 /// Reads a file of [`write_bytes`]; none if it is not exactly what was written.
 pub(crate) fn read_bytes(path: &Path) -> Option<Vec<u8>> {
     let mut bytes = regular_file::read_whole(path).ok()?;
-    let (digest, rest) = bytes.split_at_checked(32)?;
-    if blake3::hash(rest) != *<&[u8; 32]>::try_from(digest).ok()? {
+    let (digest, rest) = bytes.split_at_checked(DIGEST)?;
+    if blake3::hash(rest) != *<&[u8; DIGEST]>::try_from(digest).ok()? {
         return None;
     }
     let contents = rest.strip_prefix(FORMAT.as_bytes())?.strip_prefix(b"\n")?.len();
@@ -44,8 +47,10 @@ pub(crate) fn write<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
 
 /// Writes bytes atomically, and creates the folders above them.
 pub(crate) fn write_bytes(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let rest = [FORMAT.as_bytes(), b"\n", bytes].concat();
-    replace(path, &[blake3::hash(&rest).as_bytes(), rest.as_slice()].concat())
+    let mut file = [&[0; DIGEST], FORMAT.as_bytes(), b"\n", bytes].concat();
+    let digest = blake3::hash(&file[DIGEST..]);
+    file[..DIGEST].copy_from_slice(digest.as_bytes());
+    replace(path, &file)
 }
 
 /// The warning for state that cannot be written.
