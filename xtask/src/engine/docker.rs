@@ -18,6 +18,7 @@ use xtask_core::image_reference;
 use xtask_core::problem::Problem;
 use xtask_core::staleness::engine_images::{EngineImages, TrackedImage};
 use xtask_core::staleness::fingerprint::LABEL;
+use xtask_core::staleness::image_list::{self, ListedImage};
 use xtask_core::workspace::config::settings::ImageSettings;
 use xtask_core::workspace::registry_config::RegistryConfig;
 
@@ -29,6 +30,7 @@ use crate::engine::endpoint::Environment;
 use crate::engine::error::EngineError;
 use crate::engine::image_contents;
 use crate::engine::meter::Meter;
+use crate::engine::response;
 use crate::engine::transfer::{LayerBytes, query, transfer};
 use crate::engine::tunnel::Tunnel;
 use crate::engine::waiting::{Wait, Waiting};
@@ -114,6 +116,17 @@ impl DockerEngine {
         Ok(self.wait().until(call).await??)
     }
 
+    /// The images that pass these filters.
+    pub(super) async fn list_images(
+        &self,
+        filters: &HashMap<&str, Vec<&str>>,
+    ) -> Result<Vec<ListedImage>, EngineError> {
+        let options = ListImagesOptionsBuilder::default().filters(filters).build();
+        let call = format!("/images/json?{}", query(&options)?);
+        let list = self.wait().until(response::get(&self.address, &call)).await??;
+        image_list::parse(&list).map_err(|error| EngineError::InvalidResponse(error.to_string()))
+    }
+
     pub(crate) fn wait(&self) -> Wait<'_> {
         self.waiting.begin(response_of(&self.endpoint))
     }
@@ -180,8 +193,7 @@ impl Engine for DockerEngine {
     async fn engine_images(&self) -> Result<EngineImages, EngineError> {
         debug!("list images");
         let filters = HashMap::from([("label", vec![LABEL])]);
-        let options = ListImagesOptionsBuilder::default().filters(&filters).build();
-        let list = || self.call(self.client.list_images(Some(options.clone())));
+        let list = || self.list_images(&filters);
         let mut listed = list().await;
         for _ in 1..TRIES {
             if !listed.as_ref().is_err_and(is_vanished) {
@@ -190,18 +202,16 @@ impl Engine for DockerEngine {
             listed = list().await;
         }
         let images = listed?;
-        let all_names = || images.iter().flat_map(|image| &image.repo_tags);
+        let all_names = || images.iter().flat_map(ListedImage::names);
         // A namespace of this name would be another one with Docker.
         let has_local = all_names().any(|name| name.starts_with(LOCAL)) && self.is_podman().await?;
         let mut engine_images = EngineImages::complete();
         let mut local = Vec::new();
         for image in images {
-            let names = image.repo_tags.iter().filter(|name| *name != "<none>:<none>");
             // Podman's have the registry that it takes them to be from.
-            let names = names.map(|name| image_reference::without_hub(name).to_owned());
-            if let Some(held) =
-                TrackedImage::from_labels(image.id, |label| image.labels.get(label).cloned())
-            {
+            let names = image.names().map(|name| image_reference::without_hub(name).to_owned());
+            let label = |key: &str| image.label(key).map(str::to_owned);
+            if let Some(held) = TrackedImage::from_labels(image.id.clone(), label) {
                 let names: Vec<String> = names.collect();
                 let aliases = names.iter().filter_map(|name| name.strip_prefix(LOCAL));
                 local.extend(aliases.map(|alias| (alias.to_owned(), held.clone())));

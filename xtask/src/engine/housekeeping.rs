@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use bollard::errors::Error as ClientError;
-use bollard::query_parameters::{ListImagesOptionsBuilder, RemoveImageOptionsBuilder};
+use bollard::query_parameters::RemoveImageOptionsBuilder;
 use xtask_core::staleness::fingerprint::LABEL;
+use xtask_core::staleness::image_list::ListedImage;
 
 use crate::engine::builder::Builder;
 use crate::engine::credentials::Logins;
@@ -57,13 +58,9 @@ impl DockerEngine {
     /// The images without a name that have our labels.
     pub(crate) async fn untagged_images(&self) -> Result<Vec<UntaggedImage>, EngineError> {
         let filters = HashMap::from([("dangling", vec!["true"]), ("label", vec![LABEL])]);
-        let options = ListImagesOptionsBuilder::default().filters(&filters).build();
-        let images = self.call(self.client.list_images(Some(options))).await?;
-        let images = images.into_iter().map(|image| UntaggedImage {
-            id: image.id,
-            bytes: u64::try_from(image.size).unwrap_or_default(),
-        });
-        Ok(images.collect())
+        let images = self.list_images(&filters).await?;
+        let untagged = |image: ListedImage| UntaggedImage { bytes: image.size(), id: image.id };
+        Ok(images.into_iter().map(untagged).collect())
     }
 
     /// Removes an image; false if a container or another image needs it, or it is gone.

@@ -13,7 +13,7 @@ use std::marker::PhantomData;
 use bollard::models::{BuildInfo, ErrorDetail, ProgressDetail};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Request, Response};
@@ -24,8 +24,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 
-use crate::engine::address::Socket;
-use crate::engine::error::{EngineError, transport_error};
+use crate::engine::address::{Address, Socket};
+use crate::engine::error::{CALL_TIMEOUT, EngineError, invalid_request, transport_error};
 use crate::system::lines::{Line, Lines, shorten};
 
 /// A longer line is skipped.
@@ -107,6 +107,20 @@ where
         _connection: connection,
     };
     Ok(Box::pin(stream::unfold(reader, async |mut reader| Some((reader.next().await?, reader)))))
+}
+
+/// The whole response to a call that only reads something.
+pub(super) async fn get(address: &Address, call: &str) -> Result<Bytes, EngineError> {
+    let Address { socket, .. } = address;
+    let request = Request::get(address.path(call)).header("Host", socket.host());
+    let request = request.body(Empty::new()).map_err(|error| invalid_request(&error))?;
+    let sent = tokio::time::timeout(CALL_TIMEOUT, send(socket, request)).await;
+    let (response, _connection) = sent.unwrap_or(Err(EngineError::Timeout))?;
+    if !response.status().is_success() {
+        return Err(error_in(response).await);
+    }
+    let body = response.into_body().collect().await.map_err(|error| transport_error(&error))?;
+    Ok(body.to_bytes())
 }
 
 /// Sends a request, and returns the response and what has to be kept to read its body.

@@ -2,4 +2,5 @@
 
 pub mod engine_images;
 pub mod fingerprint;
+pub mod image_list;
 pub mod reason;
