@@ -113,6 +113,9 @@ fn there_is_a_manual_page_for_each_command() {
         cargo-xtask-init.1
         cargo-xtask-inputs.1
         cargo-xtask-list.1
+        cargo-xtask-lock-diff.1
+        cargo-xtask-lock-get.1
+        cargo-xtask-lock.1
         cargo-xtask-logs.1
         cargo-xtask-man.1
         cargo-xtask-new.1

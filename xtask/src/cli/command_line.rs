@@ -14,6 +14,7 @@ use crate::cli::completion::Shell;
 use crate::cli::examples;
 use crate::cli::graph::GraphArgs;
 use crate::cli::image_args::ImageArgs;
+use crate::cli::lock::LockCommand;
 use crate::cli::shared_args::{
     CONFIG_DIR, ComponentArgs, DEFAULT_RETRY, DockerfileArgs, ReadingArgs, SelectedWords, TAG,
     bytes,
@@ -107,6 +108,9 @@ pub(crate) enum Command {
     /// Tag images and push them to the configured registry
     #[command(after_help = examples::PUSH)]
     Push(PushArgs),
+    /// Compare lock files of 'push', or print where an image is
+    #[command(subcommand, after_help = examples::LOCK)]
+    Lock(LockCommand),
     /// Print or render the dependency graph
     #[command(after_help = examples::GRAPH)]
     Graph(GraphArgs),
@@ -166,6 +170,7 @@ impl Command {
             | Self::Init(_)
             | Self::New(_)
             | Self::Config(_)
+            | Self::Lock(_)
             | Self::Completions(_)
             | Self::Man(_) => Vec::new(),
         }
@@ -250,6 +255,7 @@ impl Cli {
             Command::Watch(args) => args.reading.reproduce(&mut options),
             Command::Context(args) => args.reading.reproduce(&mut options),
             Command::Push(_)
+            | Command::Lock(_)
             | Command::Graph(_)
             | Command::List(_)
             | Command::Config(_)
@@ -414,6 +420,10 @@ pub(crate) struct PushArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_RETRY)]
     retry_for: u64,
 
+    /// Write what was pushed to a lock file: digests, fingerprints, the commit
+    #[arg(long, value_name = "FILE")]
+    lock: Option<PathBuf>,
+
     #[command(flatten)]
     dockerfile: DockerfileArgs,
 }
@@ -428,6 +438,7 @@ impl From<PushArgs> for PushOptions {
             tag: args.tag,
             denies_stale: args.deny_stale,
             retry_for: Duration::from_secs(args.retry_for),
+            lock: args.lock,
         }
     }
 }

@@ -19,7 +19,14 @@ pub(crate) const PUSH: &str = "\
 Examples:
   cargo xtask push -c config                     all images
   cargo xtask push -c config web -i 'auth-*'     the images of a component, and others by name
-  cargo xtask push -c config --tag v1.2 --deny-stale";
+  cargo xtask push -c config --tag v1.2 --deny-stale
+  cargo xtask push --lock images.lock.json       write down what was pushed";
+
+pub(crate) const LOCK: &str = "\
+Examples:
+  cargo xtask lock get web                     registry.example.com/x/web@sha256:...
+  cargo xtask lock diff old.json               what was pushed since
+  cargo xtask lock diff old.json new.json --json";
 
 pub(crate) const GRAPH: &str = "\
 Examples:

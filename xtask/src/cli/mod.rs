@@ -7,6 +7,7 @@ mod component_path;
 mod examples;
 mod graph;
 mod image_args;
+mod lock;
 mod man;
 pub(crate) mod run;
 mod shared_args;

@@ -86,6 +86,10 @@ pub fn run(arguments: impl IntoIterator<Item: Into<OsString>>) -> ExitCode {
             None => man::page(Cli::command(), args.command.as_deref()),
         }),
         Command::Config(args) if args.schema => Some(Ok(format!("{:#}\n", schema::schema()))),
+        Command::Lock(command) => {
+            let result = command.run().and_then(|(text, end)| print(&text).and(end));
+            return report(result);
+        }
         _ => None,
     };
     if let Some(text) = printed {
@@ -246,7 +250,7 @@ async fn run_command(mut cli: Cli) -> Result<(), CommandError> {
         Command::Why(args) => why(args, &ctx).await,
         Command::Logs(args) => commands::logs::run(&args.into(), &ctx).await,
         // They were answered before the workspace was looked for.
-        Command::Completions(_) | Command::Man(_) => Ok(()),
+        Command::Completions(_) | Command::Lock(_) | Command::Man(_) => Ok(()),
     };
     let result = match result {
         Err(CommandError::Interrupted) if keymap::has_quit() => Ok(()),

@@ -2,7 +2,7 @@
 //!
 //! Unknown images, images that are not in the engine, and a configuration without a tag are
 //! reported before anything is pushed. Images are pushed as they are in the engine. A stale image
-//! is a warning, or an error with `--deny-stale`.
+//! is a warning, or an error with `--deny-stale`. With `--lock`, what was pushed is written down.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -20,8 +20,9 @@ use crate::build::prepare::read_workspace;
 use crate::build::run as build;
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
+use crate::commands::push_lock::PushLock;
 use crate::commands::push_references::PushReferences;
-use crate::engine::{DockerEngine, Engine, EngineError, PushRequest, domains_of};
+use crate::engine::{DockerEngine, Engine, EngineError, FoundImage, PushRequest, domains_of};
 use crate::event::Event;
 use crate::event_channel::Events;
 use crate::outcome::ImageState;
@@ -46,6 +47,8 @@ pub struct PushOptions {
     pub(crate) denies_stale: bool,
     /// The period during which temporary failures are retried.
     pub(crate) retry_for: Duration,
+    /// The lock file to write what was pushed to.
+    pub(crate) lock: Option<PathBuf>,
 }
 
 pub(crate) async fn run(options: &PushOptions, ctx: &CommandContext) -> Result<(), CommandError> {
@@ -60,8 +63,10 @@ pub(crate) async fn run(options: &PushOptions, ctx: &CommandContext) -> Result<(
     let selected = images.iter().map(|(component, _)| *component).collect();
     Problems::check(graph.problems(&workspace, &graph.closure(&selected)))?;
     let requests = requests(&images, &references, options)?;
+    let lock = options.lock.as_deref().map(|file| PushLock::prepare(file, &ctx.root));
+    let lock = lock.transpose().map_err(Problems::from)?;
     let engine = ctx.engine().await?;
-    check_present(&workspace, &images, &engine).await?;
+    let found = find_images(&workspace, &images, &engine).await?;
     let stale = find_stale(&workspace, &images, &engine, options, ctx).await?;
     if options.denies_stale {
         Problems::check(stale)?;
@@ -71,7 +76,8 @@ pub(crate) async fn run(options: &PushOptions, ctx: &CommandContext) -> Result<(
         }
     }
     let pushing = push_all(&requests, registry, &engine, options.retry_for, ctx);
-    ctx.unless_interrupted(Box::pin(pushing)).await.map(drop)
+    let digests = ctx.unless_interrupted(Box::pin(pushing)).await?;
+    lock.map_or(Ok(()), |lock| lock.write(&found, &requests, &digests))
 }
 
 /// What is pushed where; an image that was asked for by name must be pushed somewhere.
@@ -129,14 +135,17 @@ fn select_images<'a>(
     Ok(selected)
 }
 
-async fn check_present(
+/// The images in the engine, by name.
+async fn find_images(
     workspace: &Workspace,
     images: &[(ComponentId, &Image)],
     engine: &DockerEngine,
-) -> Result<(), CommandError> {
-    let mut problems = Vec::new();
+) -> Result<BTreeMap<String, FoundImage>, CommandError> {
+    let (mut all, mut problems) = (BTreeMap::new(), Vec::new());
     for (component, image) in images {
-        if engine.image(&image.name).await?.is_none() {
+        if let Some(found) = engine.image(&image.name).await? {
+            all.insert(image.name.clone(), found);
+        } else {
             problems.push(Problem::of_request(format!(
                 "image '{}' is not in the engine: run '{} build -s {}' first",
                 image.name,
@@ -146,7 +155,7 @@ async fn check_present(
         }
     }
     Problems::check(problems)?;
-    Ok(())
+    Ok(all)
 }
 
 /// Finds the images that a build would replace, by a dry run. Images whose state depends on hooks

@@ -5,6 +5,7 @@ pub(crate) mod context;
 pub(crate) mod doctor;
 pub(crate) mod graph;
 pub(crate) mod list;
+pub(crate) mod lock;
 pub(crate) mod plan;
 pub(crate) mod sanitize;
 pub(crate) mod table;

@@ -8,7 +8,7 @@
 //! hook or below `git rebase --exec`. Those variables are removed.
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -171,4 +171,19 @@ pub(crate) fn head(root: &Path) -> Result<Option<String>, GitError> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// Whether there are changes that are not committed, or files that git neither tracks nor ignores,
+/// besides `except`; never outside of a repository.
+pub(crate) fn is_dirty(root: &Path, except: &Path) -> Result<bool, GitError> {
+    let Some(repository) = Repository::of(root) else { return Ok(false) };
+    let mut arguments = ["status", "--porcelain", "--", ":/"].map(OsString::from).to_vec();
+    let folder = std::path::absolute(except).ok().and_then(|it| it.parent()?.canonicalize().ok());
+    let except = folder.unwrap_or_default().join(except.file_name().unwrap_or_default());
+    if let Ok(except) = except.strip_prefix(&repository.top) {
+        let mut pathspec = OsString::from(":(top,exclude,literal)");
+        pathspec.push(except);
+        arguments.push(pathspec);
+    }
+    repository.run(&repository.top, &arguments).map(|listed| !listed.is_empty())
 }
