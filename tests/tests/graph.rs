@@ -510,3 +510,40 @@ fn graphviz_understands_what_random_graphs_mean() {
         assert_eq!(understood(&dot).0.len(), images + list("external").len(), "{dot}");
     }
 }
+
+#[test]
+fn builds_with_other_workers_are_simulated() {
+    let workspace = Workspace::new().image("base", "FROM scratch\nCOPY x /\n");
+    workspace.write_bytes("src/base/x", &[1; 1 << 20]);
+    let workspace = ["a", "b", "c"].into_iter().fold(workspace, |workspace, name| {
+        workspace.image(name, &format!("FROM tt-base\nLABEL name={name}\n"))
+    });
+    let simulate = |arguments: &[&str]| {
+        let all = [&["graph", "--json", "--simulate"], arguments].concat();
+        let output = workspace.xtask(&all).exits_with(0);
+        serde_json::from_str::<Value>(&output.stdout).expect("JSON")
+    };
+    let nothing = workspace.xtask(&["graph", "--simulate", "1"]).exits_with(2);
+    assert!(nothing.stderr.contains("no build is on record"), "{}", nothing.stderr);
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    let found = simulate(&["1,2,64", "--bandwidth", "1M"]);
+    let row = |index: usize, of: &str| found["rows"][index][of].as_f64().expect("a number");
+    let is_close = |one: f64, other: &Value| (one - other.as_f64().unwrap()).abs() < 1e-6;
+    assert_eq!((&found["components"], &found["never_built"]), (&4.into(), &0.into()));
+    assert!(is_close(row(0, "jobs_seconds"), &found["work_seconds"]), "{found:#}");
+    assert!(is_close(row(2, "jobs_seconds"), &found["critical_path_seconds"]), "{found:#}");
+    assert_eq!(found["critical_path"][0], "base");
+    // Each machine but one pulls the base, which takes a second, and the base is pushed first.
+    assert_eq!(row(0, "transferred_bytes"), 0.0);
+    assert_eq!(row(2, "transferred_bytes"), f64::from(3 << 20));
+    assert!(row(2, "machines_seconds") > row(2, "jobs_seconds") + 1.5, "{found:#}");
+    // What was never built counts as the median.
+    let workspace = workspace.image("d", "FROM tt-base\n");
+    let text = workspace.xtask(&["graph", "--simulate", "1,64"]).exits_with(0).stdout;
+    assert!(text.starts_with("5 components, [TIME] of work, 1.0 MiB of images at"), "{text}");
+    assert!(text.contains("1 component never built here: counted as the median\n"), "{text}");
+    assert!(text.contains("\ncritical path, [TIME]: base -> "), "{text}");
+    let without = workspace.env("DOCKER_HOST", "unix:///none.sock");
+    let output = without.xtask(&["graph", "--simulate", "1,2"]).exits_with(0);
+    assert!(output.stderr.contains("warning: the sizes of the images are unknown"), "{output:?}");
+}

@@ -33,6 +33,7 @@ Examples:
   cargo xtask graph web                     a component and its dependencies
   cargo xtask graph --stale                 with the state of each
   cargo xtask graph base --dependents       what depends on a component
+  cargo xtask graph --simulate 1,4,16       what more jobs or machines would bring
   cargo xtask graph --html graph.html       a page that can be searched
   cargo xtask graph --check docs/graph.svg  fail in CI if a committed picture is out of date";
 

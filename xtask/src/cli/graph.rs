@@ -7,8 +7,8 @@ use clap_complete::engine::ArgValueCompleter;
 use xtask_core::problem::Problem;
 
 use crate::cli::candidates;
-use crate::cli::shared_args::{ComponentArgs, ReadingArgs};
-use crate::commands::graph::GraphOptions;
+use crate::cli::shared_args::{ComponentArgs, ReadingArgs, bytes};
+use crate::commands::graph::{GraphOptions, SimulatedWorkers};
 use crate::report::graph::draw::Format;
 
 #[derive(Args, Debug)]
@@ -44,6 +44,15 @@ pub(crate) struct GraphArgs {
     #[arg(long)]
     durations: bool,
 
+    /// Print how long a build of everything would take with these numbers of parallel jobs, or of
+    /// machines that share a registry, from the durations of earlier builds
+    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..), conflicts_with_all = ["external", "stale", "durations", "since", "dot", "mermaid", "svg", "html", "check"])]
+    pub(crate) simulate: Vec<u16>,
+
+    /// With --simulate: what a machine transfers in a second, such as 100M
+    #[arg(long, value_name = "SIZE", requires = "simulate", default_value = "100M", value_parser = bytes)]
+    bandwidth: u64,
+
     /// Mark components that changed since a git revision, and their dependents
     #[arg(long, value_name = "REV")]
     since: Option<String>,
@@ -58,7 +67,7 @@ pub(crate) struct GraphArgs {
 
     /// Print JSON
     #[arg(long, group = "format")]
-    json: bool,
+    pub(crate) json: bool,
 
     /// Write an SVG image
     #[arg(long, group = "format", value_name = "FILE")]
@@ -89,6 +98,13 @@ pub(crate) struct GraphOutput {
 impl GraphArgs {
     pub(crate) fn component_words(&mut self) -> Vec<&mut String> {
         self.components.words_mut().chain(self.between.iter_mut().flatten()).collect()
+    }
+
+    /// The workers to simulate, if any.
+    pub(crate) fn simulated(&self) -> Option<SimulatedWorkers> {
+        let counts: Vec<usize> = self.simulate.iter().copied().map(usize::from).collect();
+        let bytes_per_second = self.bandwidth;
+        (!counts.is_empty()).then_some(SimulatedWorkers { counts, bytes_per_second })
     }
 
     pub(crate) fn output(&self, has_colors: bool) -> Result<GraphOutput, Problem> {

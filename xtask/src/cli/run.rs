@@ -46,6 +46,7 @@ use crate::report::config as report_config;
 use crate::report::context as report_context;
 use crate::report::doctor as report_doctor;
 use crate::report::graph::draw as report_graph;
+use crate::report::graph::simulation as report_simulation;
 use crate::report::list as report_list;
 use crate::report::why as report_why;
 use crate::system::hooks;
@@ -364,8 +365,18 @@ async fn graph(
     ctx: &CommandContext,
 ) -> Result<(), CommandError> {
     let output = args.output(has_colors).map_err(Problems::from)?;
+    let (simulated, is_json) = (args.simulated(), args.json);
     let mut options = GraphOptions::from(args);
     ctx.add_proxies(&mut options.reading);
+    if let Some(workers) = simulated {
+        let simulation = commands::graph::simulation::run(&options, &workers, ctx).await?;
+        ctx.events.send(Event::Output(if is_json {
+            Output::Document { document: report_simulation::document(&simulation) }
+        } else {
+            Output::Text { text: report_simulation::lines(&simulation).join("\n") + "\n" }
+        }));
+        return Ok(());
+    }
     let chart = commands::graph::run(&options, ctx).await?;
     let drawn = report_graph::draw(chart, output.format, output.has_images, output.has_colors);
     let (Some(file), is_check) = (&output.file, output.is_check) else {

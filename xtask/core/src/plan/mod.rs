@@ -2,4 +2,5 @@
 
 pub mod graph;
 pub mod schedule;
+pub mod simulation;
 pub mod steps;

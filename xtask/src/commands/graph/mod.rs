@@ -6,6 +6,7 @@
 mod chart;
 mod choice;
 mod options;
+pub(crate) mod simulation;
 
 use xtask_core::problem::Problems;
 
@@ -23,6 +24,7 @@ use choice::choose;
 
 pub(crate) use chart::{Chart, ChartImage, Content, Link, Mark, Node};
 pub(crate) use options::GraphOptions;
+pub(crate) use simulation::{Row, SimulatedWorkers, Simulation};
 
 pub(crate) async fn run(
     options: &GraphOptions,

@@ -7,5 +7,6 @@ mod layout;
 mod mermaid;
 mod node_style;
 mod page;
+pub(crate) mod simulation;
 mod svg;
 mod tree;
