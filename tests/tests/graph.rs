@@ -350,6 +350,7 @@ fn states_durations_and_changes_are_shown() {
     let mut git = Command::new("git");
     git.current_dir(workspace.root()).args(identity).args(["commit", "-qm", "All"]);
     assert!(git.status().unwrap().success());
+    prints(&workspace, &["--since=HEAD", "--matrix"], &expect!["[]\n"]);
     workspace.write("src/a/x", "2");
     prints(
         &workspace,
@@ -370,6 +371,16 @@ fn states_durations_and_changes_are_shown() {
         c [tt-c]
     "#]],
     );
+    let json = [["--stale", "--matrix"], ["--since=HEAD", "--matrix"]];
+    for arguments in json {
+        prints(
+            &workspace,
+            &arguments,
+            &expect![[r#"
+            [["a"],["b"]]
+        "#]],
+        );
+    }
     let output = workspace.xtask(&["graph", "--durations"]).exits_with(0);
     assert_eq!(output.stdout.matches(" critical").count(), 2, "{}", output.stdout);
     for option in ["--stale", "--durations"] {
@@ -378,6 +389,27 @@ fn states_durations_and_changes_are_shown() {
         let key = if option == "--stale" { "state" } else { "seconds" };
         assert!(json["components"].as_array().unwrap().iter().all(|it| it.get(key).is_some()));
     }
+}
+
+#[test]
+fn levels_for_a_matrix_are_a_line_of_json() {
+    prints(
+        &shop(),
+        &["--matrix"],
+        &expect![[r#"
+            [["alone","base"],["run.time-2","tools"],["web"]]
+        "#]],
+    );
+    // Nothing is left to build.
+    let workspace = Workspace::new().image("a", "FROM scratch\nLABEL x=1\n");
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    prints(
+        &workspace,
+        &["--matrix", "--stale"],
+        &expect![[r#"
+        []
+    "#]],
+    );
 }
 
 #[test]

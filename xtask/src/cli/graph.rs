@@ -46,7 +46,7 @@ pub(crate) struct GraphArgs {
 
     /// Print how long a build of everything would take with these numbers of parallel jobs, or of
     /// machines that share a registry, from the durations of earlier builds
-    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..), conflicts_with_all = ["external", "stale", "durations", "since", "dot", "mermaid", "svg", "html", "check"])]
+    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..), conflicts_with_all = ["external", "stale", "durations", "since", "dot", "mermaid", "matrix", "svg", "html", "check"])]
     pub(crate) simulate: Vec<u16>,
 
     /// With --simulate: what a machine transfers in a second, such as 100M
@@ -68,6 +68,11 @@ pub(crate) struct GraphArgs {
     /// Print JSON
     #[arg(long, group = "format")]
     pub(crate) json: bool,
+
+    /// Print the components in levels, of which each needs only those before it, as a line of JSON
+    /// for the matrix of a CI job; with --stale or --since only those that need a build
+    #[arg(long, group = "format")]
+    matrix: bool,
 
     /// Write an SVG image
     #[arg(long, group = "format", value_name = "FILE")]
@@ -112,6 +117,7 @@ impl GraphArgs {
             (self.dot, Format::Dot),
             (self.mermaid, Format::Mermaid),
             (self.json, Format::Json),
+            (self.matrix, Format::Matrix),
             (self.svg.is_some(), Format::Svg),
             (self.html.is_some(), Format::Page),
         ];

@@ -22,6 +22,8 @@ pub(crate) struct Chart {
     pub(crate) links: Vec<Link>,
     /// The direction of a tree.
     pub(crate) direction: Direction,
+    /// Whether it marks what changed since a revision.
+    pub(crate) is_marked: bool,
     /// The nodes that the user selected; empty for all.
     named: Vec<usize>,
 }
@@ -118,6 +120,7 @@ impl Chart {
             nodes: shown.iter().map(node).collect(),
             links: sorted(links),
             direction: choice.direction,
+            is_marked: false,
             named: named.collect(),
         }
     }
@@ -180,6 +183,7 @@ impl Chart {
         changed: &BTreeSet<ComponentId>,
         reached: &BTreeSet<ComponentId>,
     ) {
+        self.is_marked = true;
         for node in &mut self.nodes {
             let Some(component) = workspace.find(&node.name) else { continue };
             if changed.contains(&component) {

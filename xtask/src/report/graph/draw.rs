@@ -8,7 +8,7 @@ use xtask_core::problem::{Problem, Problems};
 use crate::command_error::CommandError;
 use crate::commands::graph::{Chart, Content};
 use crate::event::Output;
-use crate::report::graph::{dot, json, mermaid, page, svg, tree};
+use crate::report::graph::{dot, json, matrix, mermaid, page, svg, tree};
 use crate::report::sanitize;
 
 /// An output format.
@@ -19,6 +19,8 @@ pub(crate) enum Format {
     /// GitHub and GitLab render it in Markdown.
     Mermaid,
     Json,
+    /// Levels of components, for CI.
+    Matrix,
     Svg,
     /// The SVG in an interactive HTML page.
     Page,
@@ -42,13 +44,14 @@ impl Format {
 /// Renders a chart. `has_images` draws one node per image in DOT; `has_colors` applies to the
 /// tree. Control characters in names are shown as text; in JSON, they are escaped.
 pub(crate) fn draw(mut chart: Chart, format: Format, has_images: bool, has_colors: bool) -> Output {
-    if format != Format::Json {
+    if !matches!(format, Format::Json | Format::Matrix) {
         clean(&mut chart);
     }
     let text = match format {
         Format::Tree => tree::draw(&chart, has_colors),
         Format::Dot if has_images => dot::draw_images(&chart),
         Format::Dot => dot::draw(&chart),
+        Format::Matrix => matrix::draw(&chart),
         Format::Mermaid => mermaid::draw(&chart),
         Format::Svg => svg::draw(&chart),
         Format::Page => page::draw(&chart),

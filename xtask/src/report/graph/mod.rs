@@ -4,6 +4,7 @@ mod dot;
 pub(crate) mod draw;
 mod json;
 mod layout;
+mod matrix;
 mod mermaid;
 mod node_style;
 mod page;
