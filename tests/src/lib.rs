@@ -9,6 +9,7 @@ mod chromium;
 pub mod detour;
 pub mod engine;
 pub mod far;
+pub mod fuzzing;
 pub mod ignore_files;
 pub mod model;
 mod output;

@@ -2,7 +2,7 @@
 //! next build takes longer, and is as right as ever.
 
 use std::fs::{self, File};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -124,4 +124,15 @@ fn a_file_of_five_gigabytes_is_read_and_not_held() {
     assert_eq!(output.stdout, format!("{row}1 of 1 image would be built\n"));
     workspace.write("src/a/.dockerignore", "big\n");
     assert_eq!(workspace.xtask(&["build"]).exits_with(0).built(), ["a"]);
+}
+
+#[test]
+fn only_its_owner_reads_the_state_and_the_logs() {
+    let workspace = Workspace::new().image("a", "FROM scratch\nLABEL x=1\n");
+    // As an older version left it.
+    let folder = workspace.root().join("target/xtask");
+    fs::create_dir_all(&folder).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
 }

@@ -45,7 +45,7 @@ pub(crate) async fn run(options: &InputsOptions, ctx: &CommandContext) -> Result
         return Err(Problems::from(Problem::of_request(message)).into());
     }
     let trace = ctx.root.join(state::DIR).join("trace");
-    let created = fs::create_dir_all(ctx.root.join(state::DIR));
+    let created = state::create_folder(&ctx.root);
     created.and_then(|()| File::create(&trace)).map_err(|error| trace_error(&error))?;
     let scope = Scope { reading, selection: Selection::Named(vec![component.name.clone()]) };
     let how = BuildOptions::default();

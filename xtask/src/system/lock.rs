@@ -7,11 +7,11 @@
 //! If the file cannot be opened or locked, as on a read-only file system, commands run without a
 //! lock, with a warning.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
-use crate::system::state::DIR;
+use crate::system::state::{self, DIR};
 use xtask_core::problem::Problem;
 
 use crate::event::Event;
@@ -59,7 +59,7 @@ impl Lock {
             events.send(Event::Warning(Problem::of_file(format!("{DIR}/{FILE}"), message)));
             Ok(Self { file: None })
         };
-        let mut file = match open(&root.join(DIR).join(FILE)) {
+        let mut file = match open(root) {
             Ok(file) => file,
             Err(error) => return without("cannot be opened", &error),
         };
@@ -91,14 +91,9 @@ impl Drop for Lock {
 }
 
 /// A read-only file, such as another user's, can be locked too.
-fn open(path: &Path) -> io::Result<File> {
-    if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir)?;
-        // Nobody is meant to commit what is in it.
-        if let Ok(mut ignore) = File::create_new(dir.join(".gitignore")) {
-            drop(ignore.write_all(b"*\n"));
-        }
-    }
+fn open(root: &Path) -> io::Result<File> {
+    state::create_folder(root)?;
+    let path = &root.join(DIR).join(FILE);
     let mut options = OpenOptions::new();
     let opened = options.read(true).write(true).create(true).truncate(false).open(path);
     opened.or_else(|error| File::open(path).map_err(|_| error))

@@ -4,9 +4,9 @@
 //! or of another version reads as none. A file that cannot be written (a full disk) only makes the
 //! next run slower, so it is a warning.
 
-use std::fs;
-use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::UNIX_EPOCH;
@@ -19,6 +19,19 @@ use xtask_core::{regular_file, saved};
 
 /// The folder, relative to the root.
 pub(crate) const DIR: &str = xtask_core::paths::STATE;
+
+/// Creates the folder, which only its owner can read: logs can hold what instructions print. One
+/// that another user made stays as it is.
+pub(crate) fn create_folder(root: &Path) -> io::Result<()> {
+    let folder = root.join(DIR);
+    fs::create_dir_all(&folder)?;
+    drop(fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)));
+    // Nobody is meant to commit what is in it.
+    if let Ok(mut ignore) = File::create_new(folder.join(".gitignore")) {
+        drop(ignore.write_all(b"*\n"));
+    }
+    Ok(())
+}
 
 /// The size of the digest that a file begins with.
 const DIGEST: usize = blake3::OUT_LEN;
