@@ -4,9 +4,10 @@
 //!
 //!     eval "$(bash tests/engine start 28.5 --store containerd | tail -1 | sed 's/^/export /')"
 //!     PATH=$PWD/target/test-tools/engines/engine-28.5/usr/bin:$PATH \
-//!         OTHER_DOCKER_HOST=unix:///var/run/docker.sock \
-//!         cargo test -p tests --test newer_engines -- --ignored
+//!         cargo test -p tests --test newer_engines -- --ignored --skip two_engines
 //!     bash tests/engine stop 28.5 --store containerd
+//!
+//! `bash tests/engines pairs` runs those of two engines, with each two of all.
 
 use std::process::Command;
 
@@ -192,7 +193,7 @@ fn two_images() -> Workspace {
 
 #[test]
 #[ignore = "needs two engines: DOCKER_HOST and OTHER_DOCKER_HOST"]
-fn engines_that_are_used_in_turn_build_once_each() {
+fn two_engines_that_are_used_in_turn_build_once_each() {
     let workspace = two_images();
     let other = OtherEngine::of(&workspace);
     let builds = |expected: &[&str]| {
@@ -213,7 +214,7 @@ fn engines_that_are_used_in_turn_build_once_each() {
 
 #[test]
 #[ignore = "needs two engines: DOCKER_HOST and OTHER_DOCKER_HOST"]
-fn what_one_engine_pushed_is_up_to_date_on_another() {
+fn of_two_engines_one_has_up_to_date_what_the_other_pushed() {
     let registry = Registry::start();
     let toml = format!("registry = \"{}/x\"\n", registry.address());
     let workspace = two_images().file("xtask.toml", &toml).env("XTASK_TAG", "1");
