@@ -15,6 +15,7 @@ pub mod model;
 mod output;
 pub mod reference;
 pub mod registry;
+pub mod saboteur;
 mod screen_picture;
 pub mod scripted;
 pub mod sink;
