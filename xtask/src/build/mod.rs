@@ -16,6 +16,7 @@ pub mod mode;
 pub mod options;
 pub(crate) mod prepare;
 mod reading;
+mod recorded_engine;
 pub(crate) mod round;
 pub mod run;
 mod step;

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use xtask_core::ids::ComponentId;
+use xtask_core::problem::Problem;
 use xtask_core::staleness::engine_images::EngineImages;
+use xtask_core::staleness::reason::Reason;
 use xtask_core::workspace::components::{Workspace, WorkspaceOptions};
 
 use crate::build::base_images::BaseImages;
@@ -16,6 +18,7 @@ use crate::build::image_lookup::ImageLookup;
 use crate::build::mode::Mode;
 use crate::build::options::{BuildOptions, Scope};
 use crate::build::prepare::{Prepared, get_ready};
+use crate::build::recorded_engine::RecordedEngine;
 use crate::build::round::Round;
 use crate::build::step::StepRunner;
 use crate::build::summary::{Completed, summarize};
@@ -23,7 +26,8 @@ use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
 use crate::engine::{Engine, EngineError};
 use crate::event::Event;
-use crate::outcome::{Outcome, PlannedStep};
+use crate::event_channel::Events;
+use crate::outcome::{ImageState, Outcome, PlannedStep};
 
 /// Even one CPU can work at one build while it waits for another.
 const FEWEST_JOBS: usize = 2;
@@ -46,6 +50,37 @@ pub async fn run_with<E: Engine>(
     drop(round);
     free(prepared);
     completed.result
+}
+
+/// The same as [`preview`], also if the engine cannot be reached: then what was built last counts
+/// as there, with a warning.
+pub(crate) async fn preview_if_unreachable<E: Engine>(
+    engine: impl Future<Output = Result<E, EngineError>>,
+    scope: &Scope,
+    options: &BuildOptions,
+    command: &str,
+    ctx: &CommandContext,
+) -> Result<Vec<PlannedStep>, CommandError> {
+    let _lock = ctx.lock(command).await?;
+    let recorded = match preview_locked(engine, scope, options, ctx).await {
+        Err(CommandError::Engine(EngineError::Unreachable { endpoint, cause })) => {
+            RecordedEngine::read(&ctx.root, &endpoint, &cause)
+        }
+        result => return result,
+    };
+    let message = format!("{}. What the last builds left counts as there", recorded.unreachable());
+    ctx.events.send(Event::Warning(Problem::of_request(message)));
+    // Warnings about the workspace have already been sent.
+    let ctx = &CommandContext { events: Events::unread(), ..ctx.clone() };
+    let mut steps = preview_locked(async { Ok(recorded) }, scope, options, ctx).await?;
+    for image in steps.iter_mut().flat_map(|step| &mut step.images) {
+        if let ImageState::Stale { reasons } = &mut image.state {
+            for reason in reasons.iter_mut().filter(|reason| **reason == Reason::Missing) {
+                *reason = Reason::NotOnRecord;
+            }
+        }
+    }
+    Ok(steps)
 }
 
 /// What would be done with each component, in build order; `command` is who asks.

@@ -81,7 +81,7 @@ impl Lines {
                         format!("{reason} ({found}), of whose inputs there is no record"),
                     );
                 }
-                Reason::Missing | Reason::Derived | Reason::Forced { .. } => {
+                Reason::Missing | Reason::NotOnRecord | Reason::Derived | Reason::Forced { .. } => {
                     self.add(depth, reason.to_string());
                 }
             }

@@ -107,6 +107,15 @@ impl Records {
         records.find(|record| !record.id.is_empty()).map(|record| record.id.as_str())
     }
 
+    /// The name, fingerprint and ID of all images that were built on the engine; those of one name
+    /// from the oldest to the newest.
+    pub(crate) fn all_built(&self) -> impl Iterator<Item = (&str, &str, &str)> {
+        let records = self.contents.images.iter();
+        let records = records.flat_map(|(name, records)| records.iter().map(move |it| (name, it)));
+        let built = records.filter(|(_, it)| it.engine == self.engine && !it.id.is_empty());
+        built.map(|(name, it)| (name.as_str(), it.fingerprint.as_str(), it.id.as_str()))
+    }
+
     /// The image that was built, and the one that was going to be, whatever became of it.
     fn find(&self, image: &str, fingerprint: &Fingerprint) -> impl Iterator<Item = &ImageRecord> {
         let fingerprint = fingerprint.to_string();

@@ -19,7 +19,8 @@ pub struct TrackedImage {
     /// The image id.
     pub id: String,
     fingerprint: String,
-    bases: Bases,
+    /// None if they are unknown.
+    bases: Option<Bases>,
     /// What the bases held, by reference.
     contents: BTreeMap<String, String>,
 }
@@ -28,9 +29,14 @@ impl TrackedImage {
     /// Reads the labels of an image; `None` if it does not have them.
     pub fn from_labels(id: String, label: impl Fn(&str) -> Option<String>) -> Option<Self> {
         let fingerprint = label(LABEL)?;
-        let bases = pairs(&label(BASES_LABEL).unwrap_or_default());
+        let bases = Some(pairs(&label(BASES_LABEL).unwrap_or_default()));
         let contents = pairs(&label(CONTENTS_LABEL).unwrap_or_default());
         Some(Self { id, fingerprint, bases, contents })
+    }
+
+    /// An image that the engine cannot be asked about: its bases count as unchanged.
+    pub fn on_record(id: String, fingerprint: String) -> Self {
+        Self { id, fingerprint, bases: None, contents: BTreeMap::new() }
     }
 
     /// The fingerprint in its label.
@@ -39,8 +45,8 @@ impl TrackedImage {
     }
 
     /// The images that it was built from.
-    pub fn bases(&self) -> &Bases {
-        &self.bases
+    pub fn bases(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.bases.iter().flatten()
     }
 
     /// Whether its label has this fingerprint.
@@ -55,8 +61,9 @@ impl TrackedImage {
         bases: &Bases,
         contents_of: &impl Fn(&str) -> Option<String>,
     ) -> Result<Option<Reason>, Unknown> {
+        let Some(recorded_bases) = &self.bases else { return Ok(None) };
         for (reference, now) in bases {
-            let recorded = self.bases.get(reference).map_or("", String::as_str);
+            let recorded = recorded_bases.get(reference).map_or("", String::as_str);
             if recorded == now {
                 continue;
             }

@@ -13,6 +13,8 @@ use crate::staleness::fingerprint::{Change, ChangeKind, IngredientKind};
 pub enum Reason {
     /// The engine has no image of this name with the labels of this tool.
     Missing,
+    /// No build of it is on record, and the engine cannot be asked.
+    NotOnRecord,
     /// The image was built from other inputs, of which there is no record.
     OtherFingerprint {
         /// The fingerprint in its label.
@@ -62,6 +64,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing => f.write_str("image missing in the engine"),
+            Self::NotOnRecord => f.write_str("never built here"),
             Self::OtherFingerprint { .. } => f.write_str("image has another fingerprint"),
             Self::Derived => f.write_str("image was replaced by one that is derived from it"),
             Self::Changed { changes } => match changes.as_slice() {

@@ -55,7 +55,9 @@ pub(crate) async fn run(
         let shown: Vec<String> = chart.components().map(str::to_owned).collect();
         let scope = Scope { reading: options.reading.clone(), selection: shown.into() };
         let how = BuildOptions { keep_going: true, ..BuildOptions::default() };
-        chart.add_states(build::preview(ctx.engine(), &scope, &how, "graph", ctx).await?);
+        chart.add_states(
+            build::preview_if_unreachable(ctx.engine(), &scope, &how, "graph", ctx).await?,
+        );
     }
     Ok(chart)
 }
