@@ -1,5 +1,6 @@
 //! The machine that runs a plan: what is stale is built, and nothing else.
 
+mod ask_ahead;
 pub(crate) mod base_images;
 pub(crate) mod cancel;
 pub(crate) mod changed_since;
@@ -18,6 +19,9 @@ pub(crate) mod prepare;
 mod reading;
 pub(crate) mod round;
 pub mod run;
+pub(crate) mod share_prefix;
+pub(crate) mod shared_image;
+mod shared_images;
 mod step;
 pub(crate) mod step_error;
 pub(crate) mod summary;

@@ -14,5 +14,6 @@ pub(crate) mod logs;
 pub(crate) mod new;
 pub mod push;
 mod push_references;
+mod share;
 pub mod watch;
 pub(crate) mod why;
