@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use tests::Workspace;
-use tests::engine::{docker, has_image};
+use tests::{Output, Workspace};
+use tests::engine::{docker, has_image, image_files};
 use tests::registry::Registry;
 
 /// Three images in a row, and one that is made from nobody else's.
@@ -48,18 +48,134 @@ fn forget(workspace: &Workspace) {
     }
 }
 
+/// The last line of a build.
+fn summary(output: &Output) -> &str {
+    output.stderr.lines().rfind(|line| line.starts_with("finished: ")).unwrap_or_default()
+}
+
+/// Builds with images of the registry, and expects the summary to begin with `expected`.
+#[track_caller]
+fn takes(workspace: &Workspace, arguments: &[&str], expected: &str) -> Output {
+    let mut all = vec!["build", "--from-registry"];
+    all.extend(arguments);
+    let output = workspace.xtask(&all).exits_with(0);
+    let is_expected = summary(&output).starts_with(&format!("finished: {expected} in "));
+    assert!(is_expected, "{}", output.stderr);
+    output
+}
+
+/// What is in the random file of `base`, as `image` has it.
+fn random(workspace: &Workspace, image: &str) -> String {
+    image_files(&workspace.own(image))["random"].clone()
+}
+
 #[test]
 fn what_one_machine_shared_another_does_not_build() {
     let registry = Registry::start();
     let here = tree(registry.address());
     here.xtask(&["build", "--share"]).exits_with(0);
+    let made = random(&here, "tt-web");
     let there = other_machine(&here);
-    let output = there.xtask(&["build", "--from-registry"]).exits_with(0);
-    assert!(
-        output.stderr.contains("0 built, 0 up to date, 0 failed, 4 pulled"),
-        "{}",
-        output.stderr
-    );
+    takes(&there, &[], "0 built, 0 up to date, 0 failed, 4 pulled");
+    assert_eq!(random(&there, "tt-web"), made);
     let again = there.xtask(&["build"]).exits_with(0);
-    assert!(again.stderr.contains("0 built, 4 up to date"), "{}", again.stderr);
+    assert!(summary(&again).starts_with("finished: 0 built, 4 up to date"), "{}", again.stderr);
+    takes(&there, &[], "0 built, 4 up to date, 0 failed");
+}
+
+#[test]
+fn after_an_edit_exactly_what_it_affects_is_built() {
+    let registry = Registry::start();
+    let here = tree(registry.address());
+    here.xtask(&["build", "--share"]).exits_with(0);
+    let there = other_machine(&here);
+    there.write("src/middle/build/own", "edited");
+    let output = takes(&there, &[], "2 built, 0 up to date, 0 failed, 2 pulled");
+    assert_eq!(output.built_by_name(), ["middle", "web"]);
+    // And back: the first machine finds what the second made of the edit.
+    there.xtask(&["build", "--share"]).exits_with(0);
+    here.write("src/middle/build/own", "edited");
+    forget(&here);
+    takes(&here, &[], "0 built, 0 up to date, 0 failed, 4 pulled");
+}
+
+#[test]
+fn only_what_is_asked_for_or_needed_is_pulled() {
+    let registry = Registry::start();
+    let here = tree(registry.address());
+    here.xtask(&["build", "--share"]).exits_with(0);
+    let there = other_machine(&here);
+    takes(&there, &["web"], "0 built, 0 up to date, 0 failed, 1 pulled, 2 left in the registry");
+    let has = |image: &str| has_image(&there.own(image));
+    assert!(has("tt-web") && !has("tt-middle") && !has("tt-base") && !has("tt-alone"));
+    there.write("src/web/build/own", "edited");
+    let output = takes(&there, &["web"], "1 built, 0 up to date, 0 failed, 2 left in the registry");
+    assert_eq!(output.built(), ["web"]);
+    assert!(has("tt-middle") && !has("tt-base"), "what is built needs its base");
+    takes(&there, &["web"], "0 built, 2 up to date, 0 failed, 1 left in the registry");
+}
+
+#[test]
+fn an_older_image_of_the_same_name_is_not_taken_for_a_base_in_the_registry() {
+    let registry = Registry::start();
+    let here = tree(registry.address());
+    here.xtask(&["build"]).exits_with(0);
+    let there = checkout(&here);
+    let older = random(&here, "tt-base");
+    // The other machine has another base, from which it made what it shared.
+    here.write("src/base/build/own", "edited");
+    here.xtask(&["build", "--share"]).exits_with(0);
+    let newer = random(&here, "tt-base");
+    assert_ne!(older, newer);
+    for image in ["web", "middle", "base"] {
+        docker(&["rmi", &here.own(&format!("tt-{image}"))]);
+    }
+    there.xtask(&["build", "base"]).exits_with(0);
+    there.write("src/base/build/own", "edited");
+    there.write("src/middle/build/own", "edited");
+    takes(&there, &["middle"], "1 built, 0 up to date, 0 failed, 1 left in the registry");
+    assert_eq!(random(&there, "tt-middle"), newer);
+    assert_eq!(random(&there, "tt-base"), newer);
+}
+
+#[test]
+fn a_base_that_was_built_here_is_not_mixed_with_what_others_made_of_theirs() {
+    let registry = Registry::start();
+    let here = tree(registry.address());
+    here.xtask(&["build", "--share"]).exits_with(0);
+    let there = other_machine(&here);
+    there.xtask(&["build", "base", "--no-cache"]).exits_with(0);
+    let output = takes(&there, &["web"], "2 built, 1 up to date, 0 failed");
+    assert_eq!(output.built_by_name(), ["middle", "web"]);
+    assert_eq!(random(&there, "tt-web"), random(&there, "tt-base"));
+}
+
+#[test]
+fn what_was_shared_is_not_pushed_again() {
+    let registry = Registry::start();
+    let here = tree(registry.address());
+    let pushed = |workspace: &Workspace, arguments: &[&str]| {
+        let output = workspace.xtask(arguments).exits_with(0);
+        output.stderr.matches("pushing: ").count()
+    };
+    assert_eq!(pushed(&here, &["build", "--share"]), 4);
+    assert_eq!(pushed(&here, &["build", "--share"]), 0);
+    let there = other_machine(&here);
+    assert_eq!(pushed(&there, &["build", "--from-registry", "--share"]), 0);
+    there.write("src/web/build/own", "edited");
+    assert_eq!(pushed(&there, &["build", "--from-registry", "--share"]), 1);
+}
+
+#[test]
+fn the_engine_keeps_no_names_that_nobody_looks_for() {
+    let registry = Registry::start();
+    let here = tree(registry.address());
+    here.xtask(&["build", "--share"]).exits_with(0);
+    let there = other_machine(&here);
+    takes(&there, &[], "0 built, 0 up to date, 0 failed, 4 pulled");
+    for image in IMAGES {
+        let name = there.own(&format!("tt-{image}"));
+        let names = docker(&["image", "inspect", "-f", "{{.RepoTags}} {{.RepoDigests}}", &name]);
+        assert_eq!(String::from_utf8_lossy(&names).trim(), format!("[{name}:latest] []"));
+    }
 }
