@@ -12,6 +12,7 @@ pub mod far;
 pub mod ignore_files;
 pub mod model;
 mod output;
+pub mod proxy;
 pub mod reference;
 pub mod registry;
 mod screen_picture;

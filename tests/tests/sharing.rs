@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use tests::{Output, Workspace};
 use tests::engine::{docker, has_image, image_files};
 use tests::registry::Registry;
+use tests::{Output, Workspace};
 
 /// Three images in a row, and one that is made from nobody else's.
 fn tree(registry: &str) -> Workspace {
@@ -43,7 +43,8 @@ fn forget(workspace: &Workspace) {
     for image in IMAGES {
         let name = workspace.own(&format!("tt-{image}"));
         if has_image(&name) {
-            docker(&["rmi", &name]);
+            let id = docker(&["image", "inspect", "-f", "{{.Id}}", &name]);
+            docker(&["rmi", "-f", String::from_utf8_lossy(&id).trim()]);
         }
     }
 }
@@ -178,4 +179,90 @@ fn the_engine_keeps_no_names_that_nobody_looks_for() {
         let names = docker(&["image", "inspect", "-f", "{{.RepoTags}} {{.RepoDigests}}", &name]);
         assert_eq!(String::from_utf8_lossy(&names).trim(), format!("[{name}:latest] []"));
     }
+}
+
+#[test]
+fn an_external_base_that_is_not_there_is_not_needed() {
+    let registry = Registry::start();
+    let here = tree(registry.address());
+    here.xtask(&["build", "--share"]).exits_with(0);
+    let there = other_machine(&here);
+    docker(&["rmi", &there.own("tt-box")]);
+    takes(&there, &[], "0 built, 0 up to date, 0 failed, 4 pulled");
+}
+
+#[test]
+fn an_image_that_was_made_from_another_external_base_is_not_taken() {
+    let registry = Registry::start();
+    let here = tree(registry.address());
+    here.xtask(&["build", "--share"]).exits_with(0);
+    let there = other_machine(&here).with_other_box();
+    let output = takes(&there, &["alone"], "1 built, 0 up to date, 0 failed");
+    assert!(!output.stderr.contains("warning: "), "{}", output.stderr);
+}
+
+#[test]
+fn push_shares_what_is_up_to_date() {
+    let registry = Registry::start();
+    let here = tree(registry.address());
+    here.xtask(&["build"]).exits_with(0);
+    here.xtask(&["push", "--tag", "v1", "--share"]).exits_with(0);
+    let mut tags = registry.tags(&here.own("team/tt-web"));
+    tags.sort_by_key(String::len);
+    assert_eq!(tags[0], "v1");
+    assert!(matches!(&tags[1..], [fp, own] if own.starts_with(fp.as_str())), "{tags:?}");
+    let there = other_machine(&here);
+    takes(&there, &[], "0 built, 0 up to date, 0 failed, 4 pulled");
+}
+
+#[test]
+fn the_configuration_says_where_images_are_shared() {
+    let registry = Registry::start();
+    let here = tree(registry.address());
+    let share = format!("share = \"{}/cache\"\n", registry.address());
+    here.write("xtask.toml", &share);
+    here.xtask(&["build", "--share"]).exits_with(0);
+    let there = other_machine(&here);
+    let output = there.xtask(&["build", "web"]).exits_with(0);
+    let expected = "finished: 0 built, 0 up to date, 0 failed, 1 pulled, 2 left in the registry";
+    assert!(summary(&output).starts_with(expected), "{}", output.stderr);
+    let output = there.xtask(&["build", "--from-registry=off"]).exits_with(0);
+    assert_eq!(output.built_by_name(), ["alone", "base", "middle"], "{}", output.stderr);
+    there.write("xtask.toml", "");
+    let error = there.xtask(&["build", "--from-registry"]).exits_with(2);
+    assert!(
+        error.stderr.contains("no registry to share images in: set 'share'"),
+        "{}",
+        error.stderr
+    );
+}
+
+#[test]
+fn a_forced_build_asks_for_nothing() {
+    let registry = Registry::start();
+    let here = tree(registry.address());
+    here.xtask(&["build", "--share"]).exits_with(0);
+    let there = other_machine(&here);
+    let output = takes(&there, &["alone", "--force"], "1 built, 0 up to date, 0 failed");
+    assert_eq!(output.built(), ["alone"]);
+}
+
+#[test]
+fn hooks_run_and_have_the_images_that_they_need() {
+    let registry = Registry::start();
+    let here = tree(registry.address())
+        .image("app", "FROM tt-box\nCOPY generated/made /made\n")
+        .script("src/app/build/component.dep", "middle\n")
+        .script("src/app/build/build-pre.sh", "mkdir -p src/app/generated\ndocker run --rm tt-middle cat /own > src/app/generated/made\n")
+        .script("src/app/build/build-post.sh", "docker run --rm tt-app cat /made\n");
+    here.xtask(&["build", "--share"]).exits_with(0);
+    docker(&["rmi", &here.own("tt-app")]);
+    let there = other_machine(&here);
+    let output = takes(
+        &there,
+        &["app"],
+        "0 built, 0 up to date, 0 failed, 1 pulled, 2 left in the registry",
+    );
+    assert!(output.stderr.contains("app    | base"), "{}", output.stderr);
+    assert!(has_image(&there.own("tt-middle")) && !has_image(&there.own("tt-base")));
 }

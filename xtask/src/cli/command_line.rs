@@ -438,6 +438,10 @@ pub(crate) struct PushArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_RETRY)]
     retry_for: u64,
 
+    /// Push what is up to date under its fingerprint, too, for the --from-registry of others
+    #[arg(long)]
+    share: bool,
+
     #[command(flatten)]
     dockerfile: DockerfileArgs,
 }
@@ -452,6 +456,7 @@ impl From<PushArgs> for PushOptions {
             tag: args.tag,
             denies_stale: args.deny_stale,
             retry_for: Duration::from_secs(args.retry_for),
+            share: args.share,
         }
     }
 }

@@ -65,6 +65,7 @@ impl From<WatchArgs> for WatchOptions {
             reading: args.reading.options(),
             denies_stale: false,
             retry_for: Duration::from_secs(DEFAULT_RETRY),
+            share: false,
         });
         Self {
             reading: args.reading.into(),
