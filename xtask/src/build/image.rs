@@ -13,14 +13,15 @@ use tracing::debug;
 use xtask_core::context::build_context::Context;
 use xtask_core::dockerfile::parser::ImageUse;
 use xtask_core::plan::steps::Step;
-use xtask_core::staleness::engine_images::{self, Bases, Comparison};
-use xtask_core::staleness::fingerprint::{self, Fingerprint, IngredientKind, Manifest, Recipe};
+use xtask_core::staleness::engine_images::{self, Comparison};
+use xtask_core::staleness::fingerprint::{self, Fingerprint, IngredientKind, Recipe};
 use xtask_core::staleness::reason::Reason;
 use xtask_core::workspace::components::{Component, Image};
 use xtask_core::workspace::config::settings::BUILD_WORDS;
 
 use crate::build::base_images::BaseImages;
 use crate::build::decide::{Decision, explain};
+use crate::build::expected_image::ExpectedImage;
 use crate::build::hook_cache::HookCache;
 use crate::build::image_lookup::ImageLookup;
 use crate::build::reading;
@@ -45,21 +46,6 @@ pub(crate) struct ImageBuilder<'a, E> {
     pub(crate) shared: &'a SharedImages<'a, E>,
     /// By image that was left in the registry; whoever pulls it holds the lock.
     brought: RefCell<BTreeMap<String, Rc<Mutex<()>>>>,
-}
-
-/// What an image would be made from.
-pub(crate) struct ExpectedImage<'c> {
-    pub(crate) fingerprint: Fingerprint,
-    recipe: Recipe<'c>,
-    /// Without those that the engine does not have.
-    pub(crate) bases: Bases,
-}
-
-impl ExpectedImage<'_> {
-    /// The ingredients behind the fingerprint.
-    pub(crate) fn manifest(&self) -> Manifest {
-        self.recipe.manifest()
-    }
 }
 
 /// The labels that identify an image as one of ours, and those that it has from `xtask.toml`.
@@ -134,7 +120,7 @@ impl<'a, E: Engine> ImageBuilder<'a, E> {
             Ok(outcome) => return Ok(outcome),
             Err(reasons) => reasons,
         };
-        if let Some(outcome) = self.from_registry(step, image, &expected).await? {
+        if let Some(outcome) = self.take_shared(step, image, &expected).await? {
             return Ok(outcome);
         }
         self.round.send(Event::ImageStale {
@@ -149,7 +135,7 @@ impl<'a, E: Engine> ImageBuilder<'a, E> {
     /// Takes an image that others built, if the registry has it. It is pulled if it was asked
     /// for, or hooks may use it; what only others are made from stays there until one of those
     /// is built.
-    async fn from_registry(
+    async fn take_shared(
         &self,
         step: &Step,
         image: &Image,

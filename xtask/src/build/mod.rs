@@ -7,6 +7,7 @@ pub(crate) mod changed_since;
 mod decide;
 mod dry_run;
 mod executor;
+mod expected_image;
 pub(crate) mod hook_activity;
 mod hook_cache;
 mod hook_outputs;

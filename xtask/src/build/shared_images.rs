@@ -15,7 +15,7 @@ use xtask_core::problem::Problem;
 use xtask_core::staleness::fingerprint::Fingerprint;
 use xtask_core::workspace::components::{Component, Image};
 
-use crate::build::image::ExpectedImage;
+use crate::build::expected_image::ExpectedImage;
 use crate::build::image_lookup::{Bottom, ImageLookup};
 use crate::build::round::Round;
 use crate::build::shared_image::{self, SharedImage};
