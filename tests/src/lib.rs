@@ -11,6 +11,7 @@ pub mod engine;
 pub mod far;
 pub mod ignore_files;
 pub mod model;
+pub mod other_engine;
 mod output;
 pub mod proxy;
 pub mod reference;
