@@ -118,6 +118,58 @@ impl Registry {
         serde_json::from_str(body).expect("JSON")
     }
 
+    /// A manifest as it is.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub fn manifest(&self, image: &str, tag: &str) -> String {
+        let accepted = "application/vnd.docker.distribution.manifest.v2+json, \
+                        application/vnd.oci.image.manifest.v1+json, \
+                        application/vnd.oci.image.index.v1+json";
+        let mut response = String::new();
+        let mut reader = self.request("GET", image, tag, accepted);
+        reader.read_to_string(&mut response).expect("the registry answers");
+        let (_, body) = response.split_once("\r\n\r\n").expect("a response");
+        body.to_owned()
+    }
+
+    /// The tags of an image.
+    pub fn tags(&self, image: &str) -> Vec<String> {
+        let mut connection = TcpStream::connect(&self.address).expect("the registry answers");
+        let host = &self.address;
+        write!(connection, "GET /v2/{image}/tags/list HTTP/1.0\r\nHost: {host}\r\n\r\n")
+            .expect("the registry reads");
+        let mut response = String::new();
+        connection.read_to_string(&mut response).expect("the registry answers");
+        let (_, body) = response.split_once("\r\n\r\n").expect("a response");
+        let list: Value = serde_json::from_str(body).expect("JSON");
+        let tags = list["tags"].as_array().into_iter().flatten();
+        tags.filter_map(|tag| tag.as_str().map(str::to_owned)).collect()
+    }
+
+    /// Writes an index of images under a tag.
+    ///
+    /// # Panics
+    ///
+    /// If the registry does not take it.
+    pub fn put_index(&self, image: &str, tag: &str, index: &Value) {
+        let body = index.to_string();
+        let mut connection = TcpStream::connect(&self.address).expect("the registry answers");
+        write!(
+            connection,
+            "PUT /v2/{image}/manifests/{tag} HTTP/1.0\r\nHost: {}\r\n\
+             Content-Type: application/vnd.oci.image.index.v1+json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            self.address,
+            body.len()
+        )
+        .expect("the registry reads");
+        let mut response = String::new();
+        connection.read_to_string(&mut response).expect("the registry answers");
+        assert!(response.starts_with("HTTP/1.0 201"), "{response}");
+    }
+
     fn request(
         &self,
         method: &str,

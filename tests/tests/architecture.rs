@@ -27,6 +27,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "build",
             "command_context",
             "command_error",
+            "registry",
             "engine",
             "system",
             "event_channel",

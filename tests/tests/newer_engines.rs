@@ -9,11 +9,10 @@
 //!
 //! `bash tests/engines pairs` runs those of two engines, with each two of all.
 
-use std::process::Command;
-
 use serde_json::Value;
 use tests::Workspace;
 use tests::engine::{cli_build_with_buildkit, cli_with_buildkit, docker, image_tree};
+use tests::other_engine::OtherEngine;
 use tests::registry::Registry;
 
 /// Without provenance, so that what is made is all that is there.
@@ -148,41 +147,9 @@ fn a_date_makes_images_identical() {
     assert_eq!(edited.built(), ["a"], "{}", edited.stderr);
 }
 
-/// The engine of `OTHER_DOCKER_HOST`: nothing of the test stays there.
-struct OtherEngine {
-    host: String,
-    prefix: String,
-}
-
-impl OtherEngine {
-    fn of(workspace: &Workspace) -> Self {
-        let host = std::env::var("OTHER_DOCKER_HOST").expect("the host of another engine");
-        Self { host, prefix: workspace.own("tt-") }
-    }
-
-    fn docker(&self, arguments: &[&str]) -> String {
-        let output = Command::new("docker").args(["-H", &self.host]).args(arguments).output();
-        String::from_utf8(output.expect("docker runs").stdout).unwrap()
-    }
-
-    fn remove_all(&self) {
-        let all = self.docker(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
-        for name in all.lines().filter(|name| name.contains(&self.prefix)) {
-            let _ = self.docker(&["rmi", "-f", name]);
-        }
-    }
-
-    fn builds(&self, workspace: &Workspace, expected: &[&str]) {
-        let variables = [("DOCKER_HOST".to_owned(), self.host.clone())].into();
-        let output = workspace.xtask_with(&variables, &["build"]).exits_with(0);
-        assert_eq!(output.built(), expected, "{}", output.stderr);
-    }
-}
-
-impl Drop for OtherEngine {
-    fn drop(&mut self) {
-        self.remove_all();
-    }
+fn other_builds(other: &OtherEngine, workspace: &Workspace, expected: &[&str]) {
+    let output = other.xtask(workspace, &["build"]).exits_with(0);
+    assert_eq!(output.built(), expected, "{}", output.stderr);
 }
 
 fn two_images() -> Workspace {
@@ -201,14 +168,14 @@ fn two_engines_that_are_used_in_turn_build_once_each() {
         assert_eq!(output.built(), expected, "{}", output.stderr);
     };
     builds(&["base", "web"]);
-    other.builds(&workspace, &["base", "web"]);
+    other_builds(&other, &workspace, &["base", "web"]);
     for _ in 0..2 {
         builds(&[]);
-        other.builds(&workspace, &[]);
+        other_builds(&other, &workspace, &[]);
     }
     workspace.write("src/web/build/new", "1");
     builds(&["web"]);
-    other.builds(&workspace, &["web"]);
+    other_builds(&other, &workspace, &["web"]);
     builds(&[]);
 }
 
@@ -226,7 +193,7 @@ fn of_two_engines_one_has_up_to_date_what_the_other_pushed() {
         let _ = other.docker(&["pull", &reference]);
     }
     std::fs::remove_dir_all(workspace.root().join("target")).unwrap();
-    other.builds(&workspace, &[]);
+    other_builds(&other, &workspace, &[]);
     workspace.write("src/web/build/new", "1");
-    other.builds(&workspace, &["web"]);
+    other_builds(&other, &workspace, &["web"]);
 }

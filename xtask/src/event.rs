@@ -143,6 +143,24 @@ pub enum Event {
         /// The image's name.
         image: String,
     },
+    /// An image was pulled that others had built and shared.
+    ImagePulled {
+        /// The component.
+        component: String,
+        /// The image's name.
+        image: String,
+        /// What was pulled: `HOST/PATH/IMAGE@DIGEST`.
+        reference: String,
+    },
+    /// The registry has an image that others built, and nothing needs it in the engine so far.
+    ImageInRegistry {
+        /// The component.
+        component: String,
+        /// The image's name.
+        image: String,
+        /// Where it is: `HOST/PATH/IMAGE@DIGEST`.
+        reference: String,
+    },
     /// An image was built.
     ImageBuilt {
         /// The component.
@@ -246,6 +264,8 @@ impl Event {
             | Self::ContextSent { component, .. }
             | Self::ImageStale { component, .. }
             | Self::ImageUpToDate { component, .. }
+            | Self::ImagePulled { component, .. }
+            | Self::ImageInRegistry { component, .. }
             | Self::ImageBuilt { component, .. }
             | Self::StepFailed(Failure { component, .. })
             | Self::StepFinished { component, .. } => Some(component),

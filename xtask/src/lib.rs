@@ -5,7 +5,7 @@
 //! - `cli`, `ui`, `report`: the command line, what people see, documents;
 //! - [`commands`]: one file each, a short story told in calls to the rooms below;
 //! - [`build`]: the machine that runs a plan;
-//! - [`engine`]: the Docker Engine API; [`system`]: hooks, git, the watched file system,
+//! - `registry`: a registry's API; [`engine`]: the Docker Engine API; [`system`]: hooks, git, the watched file system,
 //!   the lock, signals, the tool's own state;
 //! - [`event`]: what happens, as values on a channel;
 //! - [`xtask_core`], a crate of its own: the workspace, its Dockerfiles, contexts, plan and
@@ -24,6 +24,7 @@ pub mod event_channel;
 pub mod outcome;
 mod program;
 mod quantity;
+mod registry;
 mod report;
 pub mod system;
 mod ui;

@@ -18,6 +18,11 @@ pub enum Outcome {
     Restored,
     /// Its images were in the engine; hooks, if it has any, succeeded.
     UpToDate,
+    /// Its images are in the engine, some of them pulled from the registry, where others had
+    /// shared them; none was built.
+    Pulled,
+    /// Some of its images are in the registry only: nothing that was built needed them.
+    InRegistry,
     /// Something failed; the event before says what.
     Failed,
     /// It did not start.
@@ -32,9 +37,12 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Whether all its images are in the engine.
+    /// Whether there are all its images.
     pub fn is_good(&self) -> bool {
-        matches!(self, Self::Built | Self::Restored | Self::UpToDate)
+        matches!(
+            self,
+            Self::Built | Self::Restored | Self::UpToDate | Self::Pulled | Self::InRegistry
+        )
     }
 }
 
@@ -102,6 +110,10 @@ pub struct Summary {
     pub restored: usize,
     /// The number of components whose images were in the engine.
     pub up_to_date: usize,
+    /// The number of components whose images were pulled instead of being built.
+    pub pulled: usize,
+    /// The number of components whose images were left in the registry.
+    pub in_registry: usize,
     /// The number of components that failed.
     pub failed: usize,
     /// The number of components that were running when the round was ended.

@@ -1,27 +1,32 @@
 //! One image of a round: what it is made from is read and digested, and it is built unless
 //! the engine has an image made from just that.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tokio::sync::Mutex;
 use tracing::debug;
 use xtask_core::context::build_context::Context;
 use xtask_core::dockerfile::parser::ImageUse;
 use xtask_core::plan::steps::Step;
-use xtask_core::staleness::engine_images::{self, Bases, Comparison};
-use xtask_core::staleness::fingerprint::{self, Fingerprint, IngredientKind, Manifest, Recipe};
+use xtask_core::staleness::engine_images::{self, Comparison};
+use xtask_core::staleness::fingerprint::{self, Fingerprint, IngredientKind, Recipe};
 use xtask_core::staleness::reason::Reason;
 use xtask_core::workspace::components::{Component, Image};
 use xtask_core::workspace::config::settings::BUILD_WORDS;
 
 use crate::build::base_images::BaseImages;
 use crate::build::decide::{Decision, explain};
+use crate::build::expected_image::ExpectedImage;
 use crate::build::hook_cache::HookCache;
 use crate::build::image_lookup::ImageLookup;
 use crate::build::reading;
 use crate::build::round::Round;
+use crate::build::shared_images::SharedImages;
 use crate::build::step_error::{StepError, image_error, tree_error};
 use crate::engine::{BuildRequest, Engine};
 use crate::event::Event;
@@ -38,21 +43,9 @@ pub(crate) struct ImageBuilder<'a, E> {
     pub(crate) images: &'a ImageLookup<'a, E>,
     pub(crate) bases: &'a BaseImages<'a, E>,
     pub(crate) hook_cache: &'a HookCache<'a, E>,
-}
-
-/// What an image would be made from.
-pub(crate) struct ExpectedImage<'c> {
-    pub(crate) fingerprint: Fingerprint,
-    recipe: Recipe<'c>,
-    /// Without those that the engine does not have.
-    pub(crate) bases: Bases,
-}
-
-impl ExpectedImage<'_> {
-    /// The ingredients behind the fingerprint.
-    pub(crate) fn manifest(&self) -> Manifest {
-        self.recipe.manifest()
-    }
+    pub(crate) shared: &'a SharedImages<'a, E>,
+    /// By image that was left in the registry; whoever pulls it holds the lock.
+    brought: RefCell<BTreeMap<String, Rc<Mutex<()>>>>,
 }
 
 /// The labels that identify an image as one of ours, and those that it has from `xtask.toml`.
@@ -104,7 +97,17 @@ fn rfc3339(time: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
-impl<E: Engine> ImageBuilder<'_, E> {
+impl<'a, E: Engine> ImageBuilder<'a, E> {
+    pub(crate) fn new(
+        round: &'a Round<'a, E>,
+        images: &'a ImageLookup<'a, E>,
+        bases: &'a BaseImages<'a, E>,
+        hook_cache: &'a HookCache<'a, E>,
+        shared: &'a SharedImages<'a, E>,
+    ) -> Self {
+        Self { round, images, bases, hook_cache, shared, brought: RefCell::default() }
+    }
+
     /// Makes one image, unless the engine has it.
     pub(crate) async fn make(&self, step: &Step, image: &Image) -> Result<Outcome, StepError> {
         let component = self.round.component(step);
@@ -117,17 +120,78 @@ impl<E: Engine> ImageBuilder<'_, E> {
             Ok(outcome) => return Ok(outcome),
             Err(reasons) => reasons,
         };
+        if let Some(outcome) = self.take_shared(step, image, &expected).await? {
+            return Ok(outcome);
+        }
         self.round.send(Event::ImageStale {
             component: component.name.clone(),
             image: image.name.clone(),
             reasons,
         });
+        // Boxed, as every task would be as large as a build.
+        Box::pin(self.build_anew(step, image, &expected)).await
+    }
+
+    /// Takes an image that others built, if the registry has it. It is pulled if it was asked
+    /// for, or hooks may use it; what only others are made from stays there until one of those
+    /// is built.
+    async fn take_shared(
+        &self,
+        step: &Step,
+        image: &Image,
+        expected: &ExpectedImage<'_>,
+    ) -> Result<Option<Outcome>, StepError> {
+        if self.round.forced_by(step).is_some() {
+            return Ok(None);
+        }
+        let component = self.round.component(step);
+        let Some(shared) = self.shared.find(image, expected).await? else { return Ok(None) };
+        if step.is_named || component.has_hooks() {
+            let is_here = self.shared.fetch(component, image, &shared).await?;
+            return Ok(is_here.then_some(Outcome::Pulled));
+        }
+        let reference = shared.reference.clone();
+        self.images.leave(image, shared);
+        let (component, image) = (component.name.clone(), image.name.clone());
+        self.round.send(Event::ImageInRegistry { component, image, reference });
+        Ok(Some(Outcome::InRegistry))
+    }
+
+    /// Sees to it that the engine has an image of the workspace, which may have been left in the
+    /// registry: if it cannot be pulled after all, it is built.
+    pub(crate) async fn bring(&self, name: &str) -> Result<(), StepError> {
+        let lock = Rc::clone(self.brought.borrow_mut().entry(name.to_owned()).or_default());
+        let _only = lock.lock().await;
+        let Some(shared) = self.images.left(name) else { return Ok(()) };
+        let is_it = |image: &&Image| image.name == name;
+        for step in &self.round.plan.steps {
+            let component = self.round.component(step);
+            let Some(image) = component.images.iter().find(is_it) else { continue };
+            if !self.shared.fetch(component, image, &shared).await? {
+                let context = self.context(step, image).await?;
+                let expected = self.expected(component, image, &context).await?;
+                Box::pin(self.build_anew(step, image, &expected)).await?;
+                self.images.arrived(name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees to it that the engine has everything that an image is made from.
+    async fn build_anew(
+        &self,
+        step: &Step,
+        image: &Image,
+        expected: &ExpectedImage<'_>,
+    ) -> Result<Outcome, StepError> {
+        for name in image.uses.iter().filter_map(|used| used.local.as_deref()) {
+            self.bring(name).await?;
+        }
         let is_missing = |used: &&ImageUse| !expected.bases.contains_key(&used.reference);
         let missing: Vec<&ImageUse> =
             image.external_bases().into_iter().filter(is_missing).collect();
-        self.bases.pull(component, image, &missing).await?;
-        // Boxed, as every task would be as large as a build.
-        Box::pin(self.build(step, image, &expected.fingerprint)).await
+        self.bases.pull(self.round.component(step), image, &missing).await?;
+        self.build(step, image, &expected.fingerprint).await
     }
 
     /// Uses the image that the engine has; if it has none, the reasons to build one.

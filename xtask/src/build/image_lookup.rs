@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use tokio::sync::OnceCell;
 use xtask_core::dockerfile::provenance::ImageFacts;
@@ -14,6 +15,7 @@ use xtask_core::staleness::fingerprint::{Fingerprint, Manifest};
 use xtask_core::workspace::components::Image;
 
 use crate::build::round::Round;
+use crate::build::shared_image::{self, BuiltImage, SharedImage};
 use crate::build::step_error::{StepError, image_error};
 use crate::engine::{Engine, EngineError, FoundImage};
 
@@ -35,6 +37,17 @@ struct Known {
     gone: BTreeSet<(String, String)>,
     /// By id, what images hold, as far as that mattered.
     contents: BTreeMap<String, String>,
+    /// By image, what is in the registry and was not pulled, as nothing needed it so far.
+    left: BTreeMap<String, Rc<SharedImage>>,
+}
+
+/// What is known of the image that another is made `FROM`.
+pub(crate) enum Bottom {
+    Scratch,
+    Known(ImageFacts),
+    /// Neither the engine nor the registry has it, or its `ONBUILD` instructions hide what comes
+    /// from the Dockerfile.
+    Unknown,
 }
 
 impl<'a, E: Engine> ImageLookup<'a, E> {
@@ -45,6 +58,7 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
             proved: BTreeMap::new(),
             gone: BTreeSet::new(),
             contents: BTreeMap::new(),
+            left: BTreeMap::new(),
         });
         Self { round, known, listed: OnceCell::new() }
     }
@@ -53,9 +67,66 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
         self.known.into_inner().engine_images
     }
 
-    /// The id of the image that has a name.
+    /// The id of the image that has a name. One that was left in the registry has none: what the
+    /// engine has under its name is another.
     pub(crate) fn id(&self, name: &str) -> Option<String> {
-        self.known.borrow().engine_images.id(name).map(str::to_owned)
+        let known = self.known.borrow();
+        let id = known.engine_images.id(name).filter(|_| !known.left.contains_key(name));
+        id.map(str::to_owned)
+    }
+
+    /// Takes an image for what the registry has, without pulling it.
+    pub(crate) fn leave(&self, image: &Image, shared: Rc<SharedImage>) {
+        self.set_fingerprint(&image.name, shared.fingerprint.clone());
+        let found = &shared.config.found;
+        self.note_contents(&found.id, found.contents.clone());
+        self.known.borrow_mut().left.insert(image.name.clone(), shared);
+    }
+
+    /// An image that is in the engine, and what it was made from.
+    pub(crate) fn result(&self, image: &Image) -> Option<BuiltImage> {
+        Some(BuiltImage {
+            name: image.name.clone(),
+            id: self.id(&image.name)?,
+            fingerprint: self.fingerprint(&image.name)?,
+            platforms: shared_image::platforms(image),
+        })
+    }
+
+    /// What was left in the registry of an image's name.
+    pub(crate) fn left(&self, name: &str) -> Option<Rc<SharedImage>> {
+        self.known.borrow().left.get(name).cloned()
+    }
+
+    /// Notes that the engine has an image that was left in the registry.
+    pub(crate) fn arrived(&self, name: &str) {
+        self.known.borrow_mut().left.remove(name);
+    }
+
+    /// Whether an image that need not be in the engine was made from these bases, and from those
+    /// that were left in the registry.
+    pub(crate) async fn is_made_from(
+        &self,
+        image: &Image,
+        made: &TrackedImage,
+        bases: &Bases,
+    ) -> Result<bool, EngineError> {
+        let mut bases = bases.clone();
+        for used in &image.uses {
+            if let Some(left) = used.local.as_deref().and_then(|name| self.left(name)) {
+                bases.insert(used.reference.clone(), left.config.found.id.clone());
+            }
+        }
+        loop {
+            let contents_of = |id: &str| self.known.borrow().contents.get(id).cloned();
+            match made.is_made_from(&bases, contents_of) {
+                Ok(is_made_from) => return Ok(is_made_from),
+                Err(Unknown::Origin(id) | Unknown::Contents(id)) => {
+                    let found = self.round.engine.image(&id).await?;
+                    self.note_contents(&id, found.map(|found| found.contents).unwrap_or_default());
+                }
+            }
+        }
     }
 
     pub(crate) fn fingerprint(&self, name: &str) -> Option<Fingerprint> {
@@ -187,15 +258,31 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
         let engine = self.round.engine;
         let Some(made) = engine.image(id).await? else { return Ok(false) };
         let Some(made) = self.facts(made).await? else { return Ok(false) };
-        let Some(base) = &image.provenance.base else {
-            return Ok(image.provenance.matches(&made, None));
-        };
+        Ok(match self.bottom(image).await? {
+            Bottom::Scratch => image.provenance.matches(&made, None),
+            Bottom::Known(base) => image.provenance.matches(&made, Some(&base)),
+            Bottom::Unknown => false,
+        })
+    }
+
+    /// What is known of the image that another is made `FROM`.
+    pub(crate) async fn bottom(&self, image: &Image) -> Result<Bottom, EngineError> {
+        let Some(base) = &image.provenance.base else { return Ok(Bottom::Scratch) };
         let used = image.uses.iter().find(|used| used.reference == *base);
-        let own = used.and_then(|used| used.local.as_deref()).and_then(|name| self.id(name));
-        let base = engine.image(own.as_ref().unwrap_or(base)).await?;
-        let Some(base) = base.filter(|base| !base.has_onbuild) else { return Ok(false) };
-        let base = self.facts(base).await?;
-        Ok(base.is_some_and(|base| image.provenance.matches(&made, Some(&base))))
+        let own = used.and_then(|used| used.local.as_deref());
+        if let Some(left) = own.and_then(|name| self.left(name)) {
+            return Ok(if left.config.found.has_onbuild {
+                Bottom::Unknown
+            } else {
+                Bottom::Known(left.config.facts())
+            });
+        }
+        let own = own.and_then(|name| self.id(name));
+        let found = self.round.engine.image(own.as_ref().unwrap_or(base)).await?;
+        let Some(found) = found.filter(|base| !base.has_onbuild) else {
+            return Ok(Bottom::Unknown);
+        };
+        Ok(self.facts(found).await?.map_or(Bottom::Unknown, Bottom::Known))
     }
 
     /// None if the engine does not tell the image's history as Docker does: it proves nothing.

@@ -76,4 +76,20 @@ pub struct BuildOptions {
     pub jobs: Option<usize>,
     /// After a failure, continue with everything that does not depend on it.
     pub keep_going: bool,
+    /// Whether images that others built are pulled instead.
+    pub from_registry: FromRegistry,
+}
+
+/// Where images are asked for that others built.
+#[derive(Clone, Debug, Default)]
+pub enum FromRegistry {
+    /// Nowhere.
+    #[default]
+    Never,
+    /// Where `share` in `xtask.toml` says, if it does.
+    IfConfigured,
+    /// Where `share` in `xtask.toml` says, or else where images are pushed to.
+    Configured,
+    /// Below this prefix: `HOST[:PORT]/PATH`.
+    At(String),
 }

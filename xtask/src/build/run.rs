@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use xtask_core::ids::ComponentId;
-use xtask_core::problem::Problem;
+use xtask_core::problem::{Problem, Problems};
 use xtask_core::staleness::engine_images::EngineImages;
 use xtask_core::staleness::reason::Reason;
 use xtask_core::workspace::components::{Workspace, WorkspaceOptions};
 
+use crate::build::ask_ahead::ask_ahead;
 use crate::build::base_images::BaseImages;
 use crate::build::dry_run::DryRun;
 use crate::build::executor::{Executor, announce};
@@ -20,6 +21,8 @@ use crate::build::options::{BuildOptions, Scope};
 use crate::build::prepare::{Prepared, get_ready};
 use crate::build::recorded_engine::RecordedEngine;
 use crate::build::round::Round;
+use crate::build::share_prefix;
+use crate::build::shared_images::SharedImages;
 use crate::build::step::StepRunner;
 use crate::build::summary::{Completed, summarize};
 use crate::command_context::CommandContext;
@@ -40,16 +43,30 @@ pub async fn run_with<E: Engine>(
     mode: Mode<'_>,
     ctx: &CommandContext,
 ) -> Result<(), CommandError> {
+    run_to_share(engine, scope, options, mode, ctx).await?.result
+}
+
+/// Builds, and says what came of it: what succeeded can be shared even if the rest failed.
+pub(crate) async fn run_to_share<E: Engine>(
+    engine: impl Future<Output = Result<E, EngineError>>,
+    scope: &Scope,
+    options: &BuildOptions,
+    mode: Mode<'_>,
+    ctx: &CommandContext,
+) -> Result<Completed, CommandError> {
     let registry = scope.reading.registry()?;
     let registry = registry.as_ref();
     let _lock = ctx.lock("build").await?;
     let (prepared, engine, images) =
         get_ready(engine, scope, options, registry, false, ctx).await?;
+    let config = &prepared.workspace.config;
+    let prefix = share_prefix::to_ask(&options.from_registry, config, registry);
+    let prefix = prefix.map_err(Problems::from)?;
     let round = Round::new(&prepared, &engine, registry, &scope.reading, options, mode, ctx);
-    let completed = run_round(&round, &prepared, images).await;
+    let completed = run_round(&round, &prepared, images, prefix.as_deref()).await;
     drop(round);
     free(prepared);
-    completed.result
+    Ok(completed)
 }
 
 /// The same as [`preview`], also if the engine cannot be reached: then what was built last counts
@@ -144,7 +161,8 @@ async fn preview_round<E: Engine>(
     let images = ImageLookup::new(round, engine_images);
     let bases = BaseImages::new(round, &images);
     let hook_cache = HookCache::new(round, &images, &bases);
-    let builder = ImageBuilder { round, images: &images, bases: &bases, hook_cache: &hook_cache };
+    let shared = SharedImages::new(round, &images, None).await;
+    let builder = ImageBuilder::new(round, &images, &bases, &hook_cache, &shared);
     DryRun::new(round, &builder, &hook_cache).run().await
 }
 
@@ -153,6 +171,7 @@ pub(crate) async fn run_round<E: Engine>(
     round: &Round<'_, E>,
     prepared: &Prepared,
     engine_images: EngineImages,
+    from_registry: Option<&str>,
 ) -> Completed {
     let Prepared { workspace, plan, cancellation, hook_activity, temp_dirs, .. } = prepared;
     let started = Instant::now();
@@ -166,6 +185,7 @@ pub(crate) async fn run_round<E: Engine>(
                     outcomes: Vec::new(),
                     inexact: BTreeSet::new(),
                     misread: BTreeSet::new(),
+                    results: Vec::new(),
                     engine_images,
                 };
             }
@@ -175,7 +195,14 @@ pub(crate) async fn run_round<E: Engine>(
     let images = ImageLookup::new(round, engine_images);
     let bases = BaseImages::new(round, &images);
     let hook_cache = HookCache::new(round, &images, &bases);
-    let builder = ImageBuilder { round, images: &images, bases: &bases, hook_cache: &hook_cache };
+    let shared = SharedImages::new(round, &images, from_registry).await;
+    let builder = ImageBuilder::new(round, &images, &bases, &hook_cache, &shared);
+    if shared.are_asked_for() {
+        tokio::select! {
+            () = round.ctx.interrupt.wait() => {}
+            () = ask_ahead(&builder) => {}
+        }
+    }
     let runner =
         StepRunner::new(round, &builder, &hook_cache, cancellation, hook_activity, temp_dirs);
     let tasks = plan.tasks();
@@ -201,5 +228,9 @@ pub(crate) async fn run_round<E: Engine>(
     };
     let outcomes = ended.map(|(step, outcome)| (step.component, outcome.clone())).collect();
     let (inexact, misread) = (runner.inexact.take(), runner.misread.take());
-    Completed { result, outcomes, inexact, misread, engine_images: images.into_engine_images() }
+    let results = plan.steps.iter().zip(&executed.outcomes).filter(|(_, it)| it.is_good());
+    let results = results.flat_map(|(step, _)| round.images(step));
+    let results = results.filter_map(|image| images.result(image)).collect();
+    let engine_images = images.into_engine_images();
+    Completed { result, outcomes, inexact, misread, results, engine_images }
 }

@@ -66,6 +66,8 @@ struct Progress {
     is_cached: bool,
     has_built: bool,
     has_restored: bool,
+    has_pulled: bool,
+    has_left: bool,
     /// What the component was made from before its hooks ran.
     key: Option<Key>,
     /// Its folder before its hooks ran.
@@ -74,11 +76,14 @@ struct Progress {
 
 impl Progress {
     fn outcome(&self) -> Outcome {
-        match (self.has_built, self.has_restored) {
-            (true, _) => Outcome::Built,
-            (false, true) => Outcome::Restored,
-            (false, false) => Outcome::UpToDate,
-        }
+        let outcomes = [
+            (self.has_built, Outcome::Built),
+            (self.has_left, Outcome::InRegistry),
+            (self.has_pulled, Outcome::Pulled),
+            (self.has_restored, Outcome::Restored),
+        ];
+        let first = outcomes.into_iter().find(|(is_so, _)| *is_so);
+        first.map_or(Outcome::UpToDate, |(_, outcome)| outcome)
     }
 }
 
@@ -174,6 +179,7 @@ impl<'a, E: Engine> StepRunner<'a, E> {
         step: &Step,
         component: &Component,
     ) -> Result<BeforeHooks, StepError> {
+        self.bring_dependencies(step).await?;
         let mut is_second_run = false;
         loop {
             {
@@ -207,6 +213,15 @@ impl<'a, E: Engine> StepRunner<'a, E> {
         }
     }
 
+    /// Hooks may run the images of what their component depends on.
+    async fn bring_dependencies(&self, step: &Step) -> Result<(), StepError> {
+        let needed = step.dependencies.iter().map(|id| &self.round.workspace.components[*id]);
+        for image in needed.flat_map(|component| &component.images) {
+            self.builder.bring(&image.name).await?;
+        }
+        Ok(())
+    }
+
     /// Where a step's contexts are noted instead of being built.
     fn capture(&self, step: &Step) -> Option<&'a ContextCapture> {
         match self.round.mode {
@@ -231,6 +246,8 @@ impl<'a, E: Engine> StepRunner<'a, E> {
         let mut progress = self.progress(id);
         progress.has_built |= outcome == Outcome::Built;
         progress.has_restored |= outcome == Outcome::Restored;
+        progress.has_pulled |= outcome == Outcome::Pulled;
+        progress.has_left |= outcome == Outcome::InRegistry;
         Ok(())
     }
 

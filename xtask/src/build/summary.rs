@@ -10,6 +10,7 @@ use xtask_core::staleness::engine_images::EngineImages;
 use xtask_core::workspace::components::Workspace;
 
 use crate::build::executor::Executed;
+use crate::build::shared_image::BuiltImage;
 use crate::command_error::CommandError;
 use crate::outcome::{Outcome, Summary};
 use crate::system::post_build_command::Built;
@@ -23,6 +24,8 @@ pub(crate) struct Completed {
     pub(crate) inexact: BTreeSet<ComponentId>,
     /// The components that failed because a file could not be read or had changed.
     pub(crate) misread: BTreeSet<ComponentId>,
+    /// The images that are in the engine, and what they were made from.
+    pub(crate) results: Vec<BuiltImage>,
     /// What the engine has now.
     pub(crate) engine_images: EngineImages,
 }
@@ -35,7 +38,8 @@ impl Completed {
 
     /// The components that have other images now.
     pub(crate) fn renewed(&self) -> BTreeSet<ComponentId> {
-        self.with(|outcome| matches!(outcome, Outcome::Built | Outcome::Restored)).collect()
+        self.with(|outcome| matches!(outcome, Outcome::Built | Outcome::Restored | Outcome::Pulled))
+            .collect()
     }
 
     /// The components that are up to date now.
@@ -80,6 +84,8 @@ pub(crate) fn summarize(
         built: count(|outcome| *outcome == Outcome::Built),
         restored: count(|outcome| *outcome == Outcome::Restored),
         up_to_date: count(|outcome| *outcome == Outcome::UpToDate),
+        pulled: count(|outcome| *outcome == Outcome::Pulled),
+        in_registry: count(|outcome| *outcome == Outcome::InRegistry),
         failed: count(|outcome| *outcome == Outcome::Failed),
         cancelled: count(|outcome| *outcome == Outcome::Cancelled),
         outdated: count(|outcome| *outcome == Outcome::Outdated),

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCompleter;
+use xtask_core::image_reference;
 use xtask_core::workspace::components::WorkspaceOptions;
 
-use crate::build::options::{self, Scope, Selection};
+use crate::build::options::{self, FromRegistry, Scope, Selection};
 use crate::cli::candidates;
 use crate::cli::completion::Shell;
 use crate::cli::examples;
@@ -347,6 +348,15 @@ pub(crate) struct BuildArgs {
     #[arg(long, conflicts_with = "dry_run")]
     push: bool,
 
+    /// Pull images that others built and shared instead of building them: from PREFIX, or from
+    /// where 'share' or 'registry' in xtask.toml says; 'off' to build all
+    #[arg(long, value_name = "PREFIX", num_args = 0..=1, require_equals = true, default_missing_value = "", value_parser = from_registry, conflicts_with = "dry_run")]
+    from_registry: Option<FromRegistry>,
+
+    /// Push what is up to date under its fingerprint, for the --from-registry of others
+    #[arg(long, conflicts_with = "dry_run")]
+    share: bool,
+
     /// Write the selected images' IDs and names to a file, as JSON
     #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
     metadata_file: Option<PathBuf>,
@@ -382,6 +392,7 @@ impl From<BuildArgs> for BuildOptions {
                 pull: args.pull,
                 jobs: args.jobs.map(usize::from),
                 keep_going: args.keep_going,
+                from_registry: args.from_registry.unwrap_or(FromRegistry::IfConfigured),
             },
             results: ResultOptions {
                 tags: args.tags,
@@ -391,7 +402,20 @@ impl From<BuildArgs> for BuildOptions {
             },
             dry_run: args.dry_run,
             exit_code: args.exit_code,
+            share: args.share,
         }
+    }
+}
+
+/// Reads the value of `--from-registry`.
+fn from_registry(value: &str) -> Result<FromRegistry, String> {
+    match value {
+        "" => Ok(FromRegistry::Configured),
+        "off" => Ok(FromRegistry::Never),
+        prefix => match image_reference::check(&format!("{prefix}/image")) {
+            Ok(()) => Ok(FromRegistry::At(prefix.to_owned())),
+            Err(error) => Err(error.to_string()),
+        },
     }
 }
 
@@ -424,6 +448,10 @@ pub(crate) struct PushArgs {
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
 
+    /// Push what is up to date under its fingerprint, too, for the --from-registry of others
+    #[arg(long)]
+    share: bool,
+
     #[command(flatten)]
     dockerfile: DockerfileArgs,
 }
@@ -439,6 +467,7 @@ impl From<PushArgs> for PushOptions {
             denies_stale: args.deny_stale,
             retry_for: Duration::from_secs(args.retry_for),
             lock: args.lock,
+            share: args.share,
         }
     }
 }

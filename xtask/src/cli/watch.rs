@@ -66,6 +66,7 @@ impl From<WatchArgs> for WatchOptions {
             denies_stale: false,
             retry_for: Duration::from_secs(DEFAULT_RETRY),
             lock: None,
+            share: false,
         });
         Self {
             reading: args.reading.into(),

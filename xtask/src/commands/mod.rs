@@ -17,5 +17,6 @@ pub(crate) mod new;
 pub mod push;
 mod push_lock;
 mod push_references;
+mod share;
 pub mod watch;
 pub(crate) mod why;

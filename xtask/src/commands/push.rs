@@ -18,14 +18,17 @@ use xtask_core::workspace::registry_config::RegistryConfig;
 use crate::build::options::{BuildOptions, Scope};
 use crate::build::prepare::read_workspace;
 use crate::build::run as build;
+use crate::build::share_prefix;
+use crate::build::shared_image::{self, BuiltImage};
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
 use crate::commands::push_lock::PushLock;
 use crate::commands::push_references::PushReferences;
+use crate::commands::share::share_all;
 use crate::engine::{DockerEngine, Engine, EngineError, FoundImage, PushRequest, domains_of};
 use crate::event::Event;
 use crate::event_channel::Events;
-use crate::outcome::ImageState;
+use crate::outcome::{ImageState, PlannedImage};
 use crate::program;
 
 /// The maximum number of parallel pushes.
@@ -49,6 +52,8 @@ pub struct PushOptions {
     pub(crate) retry_for: Duration,
     /// The lock file to write what was pushed to.
     pub(crate) lock: Option<PathBuf>,
+    /// Push what is up to date under its fingerprint, too.
+    pub(crate) share: bool,
 }
 
 pub(crate) async fn run(options: &PushOptions, ctx: &CommandContext) -> Result<(), CommandError> {
@@ -67,7 +72,8 @@ pub(crate) async fn run(options: &PushOptions, ctx: &CommandContext) -> Result<(
     let lock = lock.transpose().map_err(Problems::from)?;
     let engine = ctx.engine().await?;
     let found = find_images(&workspace, &images, &engine).await?;
-    let stale = find_stale(&workspace, &images, &engine, options, ctx).await?;
+    let planned = plan(&workspace, &images, &engine, options, ctx).await?;
+    let stale = find_stale(&workspace, &images, &planned);
     if options.denies_stale {
         Problems::check(stale)?;
     } else {
@@ -77,7 +83,16 @@ pub(crate) async fn run(options: &PushOptions, ctx: &CommandContext) -> Result<(
     }
     let pushing = push_all(&requests, registry, &engine, options.retry_for, ctx);
     let digests = ctx.unless_interrupted(Box::pin(pushing)).await?;
-    lock.map_or(Ok(()), |lock| lock.write(&found, &requests, &digests))
+    if let Some(lock) = lock {
+        lock.write(&found, &requests, &digests)?;
+    }
+    if options.share {
+        let prefix = share_prefix::to_share(config, registry).map_err(Problems::from)?;
+        let current = find_current(&images, &planned, &engine, ctx).await?;
+        let sharing = share_all(&current, &prefix, registry, &engine, options.retry_for, ctx);
+        ctx.unless_interrupted(Box::pin(sharing)).await?;
+    }
+    Ok(())
 }
 
 /// What is pushed where; an image that was asked for by name must be pushed somewhere.
@@ -158,17 +173,16 @@ async fn find_images(
     Ok(all)
 }
 
-/// Finds the images that a build would replace, by a dry run. Images whose state depends on hooks
-/// that must run are not reported.
-async fn find_stale(
+/// What a build would do with the images, by a dry run.
+async fn plan(
     workspace: &Workspace,
     images: &[(ComponentId, &Image)],
     engine: &DockerEngine,
     options: &PushOptions,
     ctx: &CommandContext,
-) -> Result<Vec<Problem>, CommandError> {
-    let component = |id: &ComponentId| workspace.components[*id].name.clone();
-    let selected: Vec<String> = images.iter().map(|(id, _)| component(id)).collect();
+) -> Result<BTreeMap<String, PlannedImage>, CommandError> {
+    let names = images.iter().map(|(id, _)| workspace.components[*id].name.clone());
+    let selected: Vec<String> = names.collect();
     let config_dir = options.config_dir.clone();
     let reading = WorkspaceOptions { config_dir, ..options.reading.clone() };
     let scope = Scope { reading, selection: selected.into() };
@@ -176,13 +190,19 @@ async fn find_stale(
     let ctx = &CommandContext { events: Events::unread(), ..ctx.clone() };
     let (engine, how) = (async { Ok(engine.clone()) }, BuildOptions::default());
     let steps = build::preview_locked(engine, &scope, &how, ctx).await?;
-    let planned: BTreeMap<&str, &ImageState> = steps
-        .iter()
-        .flat_map(|step| &step.images)
-        .map(|planned| (planned.image.as_str(), &planned.state))
-        .collect();
+    let planned = steps.into_iter().flat_map(|step| step.images);
+    Ok(planned.map(|planned| (planned.image.clone(), planned)).collect())
+}
+
+/// Finds the images that a build would replace. Images whose state depends on hooks that must run
+/// are not reported.
+fn find_stale(
+    workspace: &Workspace,
+    images: &[(ComponentId, &Image)],
+    planned: &BTreeMap<String, PlannedImage>,
+) -> Vec<Problem> {
     let problems = images.iter().filter_map(|(id, image)| {
-        let why = match planned.get(image.name.as_str())? {
+        let why = match &planned.get(&image.name)?.state {
             ImageState::Stale { reasons } => {
                 reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
             }
@@ -193,10 +213,40 @@ async fn find_stale(
             "image '{}' is stale ({why}): run '{} build -s {}' first",
             image.name,
             program::name(),
-            component(id)
+            workspace.components[*id].name
         )))
     });
-    Ok(problems.collect::<Vec<_>>())
+    problems.collect()
+}
+
+/// The images that are certain to be what would be built: those can be shared.
+async fn find_current(
+    images: &[(ComponentId, &Image)],
+    planned: &BTreeMap<String, PlannedImage>,
+    engine: &DockerEngine,
+    ctx: &CommandContext,
+) -> Result<Vec<BuiltImage>, CommandError> {
+    let mut current = Vec::new();
+    for (_, image) in images {
+        let name = image.name.clone();
+        let planned = planned.get(&name);
+        let is_current = planned.is_some_and(|it| it.state == ImageState::UpToDate);
+        let fingerprint = planned.and_then(|it| it.fingerprint.clone()).filter(|_| is_current);
+        let Some(fingerprint) = fingerprint else {
+            let message = format!(
+                "image '{name}' is not shared, as it is not certain to be up to date: '{} build \
+                 --share' shares it",
+                program::name()
+            );
+            ctx.events.send(Event::Warning(Problem::of_request(message)));
+            continue;
+        };
+        if let Some(found) = engine.image(&name).await? {
+            let platforms = shared_image::platforms(image);
+            current.push(BuiltImage { name, id: found.id, fingerprint, platforms });
+        }
+    }
+    Ok(current)
 }
 
 /// Pushes images, and returns the digest of each reference.

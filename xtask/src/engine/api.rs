@@ -102,6 +102,18 @@ pub trait Engine {
         configured: Option<&RegistryConfig>,
     ) -> impl Future<Output = Logins>;
 
+    /// The platform that it builds for unless told otherwise, as `OS/ARCH`. An engine in memory
+    /// has one.
+    fn platform(&self) -> impl Future<Output = Result<String, EngineError>> {
+        async { Ok("linux/amd64".to_owned()) }
+    }
+
+    /// Removes one of several references of an image. An engine in memory keeps them.
+    fn untag(&self, reference: &str) -> impl Future<Output = Result<(), EngineError>> {
+        let _ = reference;
+        async { Ok(()) }
+    }
+
     /// The number of CPUs of the engine's host.
     fn cpus(&self) -> impl Future<Output = Result<usize, EngineError>>;
 

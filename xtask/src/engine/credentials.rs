@@ -40,8 +40,11 @@ const MAX_HELPER_MESSAGE: usize = 1000;
 /// The user name with which a helper marks its secret as an identity token.
 const TOKEN: &str = "<token>";
 
+/// The credentials for a registry.
+pub type Login = DockerCredentials;
+
 /// Credentials by registry.
-pub type Logins = HashMap<String, DockerCredentials>;
+pub type Logins = HashMap<String, Login>;
 
 /// The docker CLI's credentials that were looked up, so that each helper runs once, and the
 /// warnings that were given.

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use bollard::Docker;
 use bollard::errors::Error as ClientError;
+use bollard::models::ImageInspect;
 use bollard::query_parameters::{
     CreateImageOptionsBuilder, EventsOptionsBuilder, ListImagesOptionsBuilder,
     TagImageOptionsBuilder,
@@ -163,28 +164,7 @@ impl Engine for DockerEngine {
     async fn image(&self, reference: &str) -> Result<Option<FoundImage>, EngineError> {
         debug!(reference, "inspect image");
         match self.wait().until(self.client.inspect_image(reference)).await? {
-            Ok(found) => {
-                let contents = image_contents::digest(&found);
-                let config = found.config.unwrap_or_default();
-                let id = found.id.unwrap_or_default();
-                let labels: BTreeMap<String, String> =
-                    config.labels.unwrap_or_default().into_iter().collect();
-                let layers = found.root_fs.and_then(|root| root.layers).unwrap_or_default();
-                Ok(Some(FoundImage {
-                    has_onbuild: config.on_build.is_some_and(|triggers| !triggers.is_empty()),
-                    variables: config
-                        .env
-                        .unwrap_or_default()
-                        .iter()
-                        .map(|it| name_of(it))
-                        .collect(),
-                    held: TrackedImage::from_labels(id.clone(), |label| labels.get(label).cloned()),
-                    labels,
-                    layers,
-                    contents,
-                    id,
-                }))
-            }
+            Ok(found) => Ok(Some(found_image(found))),
             Err(ClientError::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -298,6 +278,16 @@ impl Engine for DockerEngine {
         credentials::find(environment, domains, configured, logins, waiting, events).await
     }
 
+    async fn platform(&self) -> Result<String, EngineError> {
+        let version = self.call(self.client.version()).await?;
+        let (os, architecture) = (version.os.unwrap_or_default(), version.arch.unwrap_or_default());
+        Ok(format!("{os}/{architecture}"))
+    }
+
+    async fn untag(&self, reference: &str) -> Result<(), EngineError> {
+        self.remove_image(reference).await.map(drop)
+    }
+
     async fn cpus(&self) -> Result<usize, EngineError> {
         if self.is_local {
             return Ok(std::thread::available_parallelism().map_or(1, usize::from));
@@ -317,6 +307,24 @@ impl Engine for DockerEngine {
     ) -> Result<String, EngineError> {
         debug!(image = request.image, "build image");
         self.build_image(request, events).await
+    }
+}
+
+/// What an engine says of an image.
+pub(super) fn found_image(inspected: ImageInspect) -> FoundImage {
+    let contents = image_contents::digest(&inspected);
+    let config = inspected.config.unwrap_or_default();
+    let id = inspected.id.unwrap_or_default();
+    let labels: BTreeMap<String, String> = config.labels.unwrap_or_default().into_iter().collect();
+    let layers = inspected.root_fs.and_then(|root| root.layers).unwrap_or_default();
+    FoundImage {
+        has_onbuild: config.on_build.is_some_and(|triggers| !triggers.is_empty()),
+        variables: config.env.unwrap_or_default().iter().map(|it| name_of(it)).collect(),
+        held: TrackedImage::from_labels(id.clone(), |label| labels.get(label).cloned()),
+        labels,
+        layers,
+        contents,
+        id,
     }
 }
 

@@ -30,6 +30,12 @@ pub(crate) fn clean(event: &mut Event) {
             name(component);
             name(other);
         }
+        Event::ImagePulled { component, image, reference }
+        | Event::ImageInRegistry { component, image, reference } => {
+            name(component);
+            name(image);
+            name(reference);
+        }
         Event::Tagged { image, reference } => {
             name(image);
             name(reference);

@@ -102,6 +102,13 @@ impl Plain {
                 let text = format!("image {image} is up to date");
                 self.line(component, &text, &Style::new().dim())
             }
+            Event::ImagePulled { component, image, .. } => {
+                self.line(component, &format!("image {image} pulled"), &Style::new().green())
+            }
+            Event::ImageInRegistry { component, image, .. } => {
+                let text = format!("image {image} is in the registry");
+                self.line(component, &text, &Style::new().dim())
+            }
             Event::ImageBuilt { component, image } => {
                 self.line(component, &format!("image {image} built"), &Style::new().green())
             }

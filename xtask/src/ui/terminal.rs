@@ -94,6 +94,8 @@ impl Terminal {
             Outcome::Built => text::seconds(duration),
             Outcome::UpToDate => "up to date".to_owned(),
             Outcome::Restored => "restored".to_owned(),
+            Outcome::Pulled => "pulled".to_owned(),
+            Outcome::InRegistry => "left in the registry".to_owned(),
             Outcome::Failed => format!("failed after {}", text::seconds(duration)),
             Outcome::Cancelled => "cancelled".to_owned(),
             Outcome::Outdated => text::outcome(outcome, duration).0,
@@ -240,7 +242,11 @@ impl View for Terminal {
                 let text = format!("  {name}: {}", text::reasons(reasons));
                 self.print(&self.paint(&Style::new().dim(), &text));
             }
-            Event::Instruction { .. } | Event::ImageUpToDate { .. } | Event::ImageBuilt { .. } => {}
+            Event::Instruction { .. }
+            | Event::ImageUpToDate { .. }
+            | Event::ImagePulled { .. }
+            | Event::ImageInRegistry { .. }
+            | Event::ImageBuilt { .. } => {}
             other => self.print_plain(other),
         }
     }
@@ -308,7 +314,7 @@ impl Terminal {
 fn mark(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Built => "✓",
-        Outcome::UpToDate | Outcome::Restored => "=",
+        Outcome::UpToDate | Outcome::Restored | Outcome::Pulled | Outcome::InRegistry => "=",
         Outcome::Failed => "✗",
         Outcome::Cancelled | Outcome::Outdated | Outcome::NotRun { .. } => "-",
     }

@@ -54,6 +54,18 @@ impl TrackedImage {
         self.fingerprint == fingerprint.to_string()
     }
 
+    /// Whether it was made from these bases; `contents_of` as for [`EngineImages::compare`].
+    ///
+    /// # Errors
+    /// Something is unknown, and the answer depends on it.
+    pub fn is_made_from(
+        &self,
+        bases: &Bases,
+        contents_of: impl Fn(&str) -> Option<String>,
+    ) -> Result<bool, Unknown> {
+        Ok(self.moved_base(bases, &contents_of)?.is_none())
+    }
+
     /// The first base that changed. Bases that the engine does not have are not in `bases`,
     /// and count as unchanged.
     fn moved_base(

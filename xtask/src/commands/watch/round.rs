@@ -78,7 +78,7 @@ impl<E: Engine> Session<'_, E> {
         let (reading, mode) = (&options.reading, Mode::Build);
         let round = Round::new(&prepared, engine, registry, reading, &how, mode, ctx);
         drop(self.changes.take_scratch());
-        let running = run_round(&round, &prepared, engine_images);
+        let running = Box::pin(run_round(&round, &prepared, engine_images, None));
         let (completed, batch) = self.listen(running, &prepared, loaded).await;
         drop(round);
         self.round_ended(completed, batch, prepared, loaded)

@@ -59,13 +59,20 @@ const fn key(name: &'static str, kind: Kind, place: Place, doc: &'static str) ->
 }
 
 /// All keys, in the order of the documentation.
-pub const KEYS: [Key; 29] = [
+pub const KEYS: [Key; 30] = [
     key(
         "registry",
         Kind::TextOrList,
         Place::Top,
         "Where images are pushed to, as HOST[:PORT]/PATH. The first is {registry}; images that \
          Dockerfiles name with any of them are the workspace's",
+    ),
+    key(
+        "share",
+        Kind::Text,
+        Place::Top,
+        "Where images are shared by their fingerprints, as HOST[:PORT]/PATH: 'build' asks there \
+         before it builds",
     ),
     key(
         "flavors",

@@ -38,7 +38,7 @@ use layers::Layers;
 use origin::Origin;
 use overrides::Overrides;
 use pattern::PathPattern;
-use reader::{File, ImageTable, Value, Values, list};
+use reader::{File, Given, ImageTable, Value, Values, list};
 use settings::{ImageSettings, SettingsReader, words_of};
 use template::Words;
 
@@ -71,6 +71,8 @@ pub struct Config {
     pub exists: bool,
     /// Where images are pushed to; the first is `{registry}`.
     pub registries: Vec<String>,
+    /// Where images are shared by their fingerprints.
+    pub share: Option<String>,
     /// What `--flavor` chooses from.
     pub flavors: Vec<String>,
     exclude: GlobSet,
@@ -89,6 +91,7 @@ impl Default for Config {
             patterns: Vec::new(),
             exists: false,
             registries: Vec::new(),
+            share: None,
             flavors: FLAVORS.map(str::to_owned).into(),
             exclude: GlobSet::empty(),
             external: GlobSet::empty(),
@@ -138,18 +141,26 @@ impl Config {
         let variable = |name: &str| facts.environment.get(name);
         let assigned = overrides::assign(&mut file, variable, &facts.set, &mut problems);
         let words = Words { environment: Some(&facts.environment), ..Words::default() };
-        let mut registries = Vec::new();
-        for (text, at) in list(&file.top, "registry").unwrap_or_default() {
-            match words.expand(text) {
-                Ok(registry) => match image_reference::check(&format!("{registry}/image")) {
-                    Ok(()) => registries.push(registry),
-                    Err(error) => {
-                        problems.push(at.problem(format!("'{registry}' is no registry: {error}")))
-                    }
-                },
-                Err(error) => problems.push(at.problem(format!("'registry' {error}"))),
+        let mut registry = |key: &str, text: &str, at: Origin| match words.expand(text) {
+            Ok(registry) => match image_reference::check(&format!("{registry}/image")) {
+                Ok(()) => Some(registry),
+                Err(error) => {
+                    problems.push(at.problem(format!("'{registry}' is no registry: {error}")));
+                    None
+                }
+            },
+            Err(error) => {
+                problems.push(at.problem(format!("'{key}' {error}")));
+                None
             }
-        }
+        };
+        let registries = list(&file.top, "registry").unwrap_or_default().iter();
+        let registries = registries.filter_map(|(text, at)| registry("registry", text, *at));
+        let registries = registries.collect();
+        let share = match file.top.get("share") {
+            Some(Given { at, value: Value::Text(text) }) => registry("share", text, *at),
+            _ => None,
+        };
         let flavors = match list(&file.top, "flavors") {
             Some(flavors) => flavors.iter().map(|(flavor, _)| flavor.clone()).collect(),
             None => FLAVORS.map(str::to_owned).into(),
@@ -164,6 +175,7 @@ impl Config {
             file,
             assigned,
             registries,
+            share,
             flavors,
             exclude,
             external,

@@ -1,0 +1,268 @@
+//! Images that one machine built and another takes from the registry.
+
+use std::fs;
+
+use tests::engine::{docker, has_image, image_files};
+use tests::registry::Registry;
+use tests::{Output, Workspace};
+
+/// Three images in a row, and one that is made from nobody else's.
+fn tree(registry: &str) -> Workspace {
+    Workspace::new()
+        .replace(registry, "[REGISTRY]")
+        .file("xtask.toml", &format!("registry = \"{registry}/team\"\n"))
+        .with_box()
+        .image("base", "FROM tt-box\nCOPY build/own /own\nRUN echo $(cat /proc/sys/kernel/random/uuid) > /random\n")
+        .file("src/base/build/own", "base")
+        .image("middle", "FROM tt-base\nCOPY build/own /middle\n")
+        .file("src/middle/build/own", "middle")
+        .image("web", "FROM tt-middle\nCOPY build/own /web\n")
+        .file("src/web/build/own", "web")
+        .image("alone", "FROM tt-box\nCOPY build/own /alone\n")
+        .file("src/alone/build/own", "alone")
+}
+
+const IMAGES: [&str; 4] = ["web", "middle", "base", "alone"];
+
+/// The same commit on a machine that has none of its images.
+fn other_machine(workspace: &Workspace) -> Workspace {
+    forget(workspace);
+    checkout(workspace)
+}
+
+/// The same files, and nothing that is known of them.
+fn checkout(workspace: &Workspace) -> Workspace {
+    let config = fs::read_to_string(workspace.root().join("xtask.toml")).expect("a file");
+    let copy = workspace.copy();
+    copy.write("xtask.toml", &config);
+    copy
+}
+
+/// Removes the images of a workspace from the engine.
+fn forget(workspace: &Workspace) {
+    for image in IMAGES {
+        let name = workspace.own(&format!("tt-{image}"));
+        if has_image(&name) {
+            let id = docker(&["image", "inspect", "-f", "{{.Id}}", &name]);
+            docker(&["rmi", "-f", String::from_utf8_lossy(&id).trim()]);
+        }
+    }
+}
+
+/// The last line of a build.
+fn summary(output: &Output) -> &str {
+    output.stderr.lines().rfind(|line| line.starts_with("finished: ")).unwrap_or_default()
+}
+
+/// Builds with images of the registry, and expects the summary to begin with `expected`.
+#[track_caller]
+fn takes(workspace: &Workspace, arguments: &[&str], expected: &str) -> Output {
+    let mut all = vec!["build", "--from-registry"];
+    all.extend(arguments);
+    let output = workspace.xtask(&all).exits_with(0);
+    let is_expected = summary(&output).starts_with(&format!("finished: {expected} in "));
+    assert!(is_expected, "{}", output.stderr);
+    output
+}
+
+/// What is in the random file of `base`, as `image` has it.
+fn random(workspace: &Workspace, image: &str) -> String {
+    image_files(&workspace.own(image))["random"].clone()
+}
+
+#[test]
+fn what_one_machine_shared_another_does_not_build() {
+    let registry = Registry::start();
+    let here = tree(registry.address());
+    here.xtask(&["build", "--share"]).exits_with(0);
+    let made = random(&here, "tt-web");
+    let there = other_machine(&here);
+    takes(&there, &[], "0 built, 0 up to date, 0 failed, 4 pulled");
+    assert_eq!(random(&there, "tt-web"), made);
+    let again = there.xtask(&["build"]).exits_with(0);
+    assert!(summary(&again).starts_with("finished: 0 built, 4 up to date"), "{}", again.stderr);
+    takes(&there, &[], "0 built, 4 up to date, 0 failed");
+}
+
+#[test]
+fn after_an_edit_exactly_what_it_affects_is_built() {
+    let registry = Registry::start();
+    let here = tree(registry.address());
+    here.xtask(&["build", "--share"]).exits_with(0);
+    let there = other_machine(&here);
+    there.write("src/middle/build/own", "edited");
+    let output = takes(&there, &[], "2 built, 0 up to date, 0 failed, 2 pulled");
+    assert_eq!(output.built_by_name(), ["middle", "web"]);
+    // And back: the first machine finds what the second made of the edit.
+    there.xtask(&["build", "--share"]).exits_with(0);
+    here.write("src/middle/build/own", "edited");
+    forget(&here);
+    takes(&here, &[], "0 built, 0 up to date, 0 failed, 4 pulled");
+}
+
+#[test]
+fn only_what_is_asked_for_or_needed_is_pulled() {
+    let registry = Registry::start();
+    let here = tree(registry.address());
+    here.xtask(&["build", "--share"]).exits_with(0);
+    let there = other_machine(&here);
+    takes(&there, &["web"], "0 built, 0 up to date, 0 failed, 1 pulled, 2 left in the registry");
+    let has = |image: &str| has_image(&there.own(image));
+    assert!(has("tt-web") && !has("tt-middle") && !has("tt-base") && !has("tt-alone"));
+    there.write("src/web/build/own", "edited");
+    let output = takes(&there, &["web"], "1 built, 0 up to date, 0 failed, 2 left in the registry");
+    assert_eq!(output.built(), ["web"]);
+    assert!(has("tt-middle") && !has("tt-base"), "what is built needs its base");
+    takes(&there, &["web"], "0 built, 2 up to date, 0 failed, 1 left in the registry");
+}
+
+#[test]
+fn an_older_image_of_the_same_name_is_not_taken_for_a_base_in_the_registry() {
+    let registry = Registry::start();
+    let here = tree(registry.address());
+    here.xtask(&["build"]).exits_with(0);
+    let there = checkout(&here);
+    let older = random(&here, "tt-base");
+    // The other machine has another base, from which it made what it shared.
+    here.write("src/base/build/own", "edited");
+    here.xtask(&["build", "--share"]).exits_with(0);
+    let newer = random(&here, "tt-base");
+    assert_ne!(older, newer);
+    for image in ["web", "middle", "base"] {
+        docker(&["rmi", &here.own(&format!("tt-{image}"))]);
+    }
+    there.xtask(&["build", "base"]).exits_with(0);
+    there.write("src/base/build/own", "edited");
+    there.write("src/middle/build/own", "edited");
+    takes(&there, &["middle"], "1 built, 0 up to date, 0 failed, 1 left in the registry");
+    assert_eq!(random(&there, "tt-middle"), newer);
+    assert_eq!(random(&there, "tt-base"), newer);
+}
+
+#[test]
+fn a_base_that_was_built_here_is_not_mixed_with_what_others_made_of_theirs() {
+    let registry = Registry::start();
+    let here = tree(registry.address());
+    here.xtask(&["build", "--share"]).exits_with(0);
+    let there = other_machine(&here);
+    there.xtask(&["build", "base", "--no-cache"]).exits_with(0);
+    let output = takes(&there, &["web"], "2 built, 1 up to date, 0 failed");
+    assert_eq!(output.built_by_name(), ["middle", "web"]);
+    assert_eq!(random(&there, "tt-web"), random(&there, "tt-base"));
+}
+
+#[test]
+fn what_was_shared_is_not_pushed_again() {
+    let registry = Registry::start();
+    let here = tree(registry.address());
+    let pushed = |workspace: &Workspace, arguments: &[&str]| {
+        let output = workspace.xtask(arguments).exits_with(0);
+        output.stderr.matches("pushing: ").count()
+    };
+    assert_eq!(pushed(&here, &["build", "--share"]), 4);
+    assert_eq!(pushed(&here, &["build", "--share"]), 0);
+    let there = other_machine(&here);
+    assert_eq!(pushed(&there, &["build", "--from-registry", "--share"]), 0);
+    there.write("src/web/build/own", "edited");
+    assert_eq!(pushed(&there, &["build", "--from-registry", "--share"]), 1);
+}
+
+#[test]
+fn the_engine_keeps_no_names_that_nobody_looks_for() {
+    let registry = Registry::start();
+    let here = tree(registry.address());
+    here.xtask(&["build", "--share"]).exits_with(0);
+    let there = other_machine(&here);
+    takes(&there, &[], "0 built, 0 up to date, 0 failed, 4 pulled");
+    for image in IMAGES {
+        let name = there.own(&format!("tt-{image}"));
+        let names = docker(&["image", "inspect", "-f", "{{.RepoTags}} {{.RepoDigests}}", &name]);
+        assert_eq!(String::from_utf8_lossy(&names).trim(), format!("[{name}:latest] []"));
+    }
+}
+
+#[test]
+fn an_external_base_that_is_not_there_is_not_needed() {
+    let registry = Registry::start();
+    let here = tree(registry.address());
+    here.xtask(&["build", "--share"]).exits_with(0);
+    let there = other_machine(&here);
+    docker(&["rmi", &there.own("tt-box")]);
+    takes(&there, &[], "0 built, 0 up to date, 0 failed, 4 pulled");
+}
+
+#[test]
+fn an_image_that_was_made_from_another_external_base_is_not_taken() {
+    let registry = Registry::start();
+    let here = tree(registry.address());
+    here.xtask(&["build", "--share"]).exits_with(0);
+    let there = other_machine(&here).with_other_box();
+    let output = takes(&there, &["alone"], "1 built, 0 up to date, 0 failed");
+    assert!(!output.stderr.contains("warning: "), "{}", output.stderr);
+}
+
+#[test]
+fn push_shares_what_is_up_to_date() {
+    let registry = Registry::start();
+    let here = tree(registry.address());
+    here.xtask(&["build"]).exits_with(0);
+    here.xtask(&["push", "--tag", "v1", "--share"]).exits_with(0);
+    let mut tags = registry.tags(&here.own("team/tt-web"));
+    tags.sort_by_key(String::len);
+    assert_eq!(tags[0], "v1");
+    assert!(matches!(&tags[1..], [fp, own] if own.starts_with(fp.as_str())), "{tags:?}");
+    let there = other_machine(&here);
+    takes(&there, &[], "0 built, 0 up to date, 0 failed, 4 pulled");
+}
+
+#[test]
+fn the_configuration_says_where_images_are_shared() {
+    let registry = Registry::start();
+    let here = tree(registry.address());
+    let share = format!("share = \"{}/cache\"\n", registry.address());
+    here.write("xtask.toml", &share);
+    here.xtask(&["build", "--share"]).exits_with(0);
+    let there = other_machine(&here);
+    let output = there.xtask(&["build", "web"]).exits_with(0);
+    let expected = "finished: 0 built, 0 up to date, 0 failed, 1 pulled, 2 left in the registry";
+    assert!(summary(&output).starts_with(expected), "{}", output.stderr);
+    let output = there.xtask(&["build", "--from-registry=off"]).exits_with(0);
+    assert_eq!(output.built_by_name(), ["alone", "base", "middle"], "{}", output.stderr);
+    there.write("xtask.toml", "");
+    let error = there.xtask(&["build", "--from-registry"]).exits_with(2);
+    assert!(
+        error.stderr.contains("no registry to share images in: set 'share'"),
+        "{}",
+        error.stderr
+    );
+}
+
+#[test]
+fn a_forced_build_asks_for_nothing() {
+    let registry = Registry::start();
+    let here = tree(registry.address());
+    here.xtask(&["build", "--share"]).exits_with(0);
+    let there = other_machine(&here);
+    let output = takes(&there, &["alone", "--force"], "1 built, 0 up to date, 0 failed");
+    assert_eq!(output.built(), ["alone"]);
+}
+
+#[test]
+fn hooks_run_and_have_the_images_that_they_need() {
+    let registry = Registry::start();
+    let here = tree(registry.address())
+        .image("app", "FROM tt-box\nCOPY generated/made /made\n")
+        .script("src/app/build/component.dep", "middle\n")
+        .script("src/app/build/build-pre.sh", "mkdir -p src/app/generated\ndocker run --rm tt-middle cat /own > src/app/generated/made\n")
+        .script("src/app/build/build-post.sh", "docker run --rm tt-app cat /made\n");
+    here.xtask(&["build", "--share"]).exits_with(0);
+    docker(&["rmi", &here.own("tt-app")]);
+    let there = other_machine(&here);
+    let output = takes(
+        &there,
+        &["app"],
+        "0 built, 0 up to date, 0 failed, 1 pulled, 2 left in the registry",
+    );
+    assert!(output.stderr.contains("app    | base"), "{}", output.stderr);
+    assert!(has_image(&there.own("tt-middle")) && !has_image(&there.own("tt-base")));
+}

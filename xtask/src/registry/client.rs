@@ -1,0 +1,250 @@
+//! The calls of a registry's API: its manifests and small blobs.
+//!
+//! What is only busy is asked again, for a short while. A registry that does not answer, or has
+//! no end of errors, is away: nothing more is asked of it, so that a command waits for it once.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::{Method, Request, StatusCode};
+use tokio::time::sleep;
+use xtask_core::workspace::registry_config::DOCKER_HUB;
+
+use crate::engine::{Login, Logins, domain_of};
+use crate::registry::auth::Authorizations;
+use crate::registry::blob::digest_of;
+use crate::registry::http::{Answer, Http, base_url};
+
+/// The server of Docker Hub.
+const HUB_HOST: &str = "registry-1.docker.io";
+
+/// The media types of manifests, and of lists of them.
+const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
+     application/vnd.docker.distribution.manifest.list.v2+json, \
+     application/vnd.oci.image.manifest.v1+json, \
+     application/vnd.docker.distribution.manifest.v2+json";
+
+/// How often a busy registry is asked.
+const TRIES: u32 = 3;
+
+const FIRST_DELAY: Duration = Duration::from_millis(200);
+
+/// A registry that wants a longer pause is left alone.
+const MAX_DELAY: Duration = Duration::from_secs(2);
+
+/// Blobs are often elsewhere.
+const REDIRECTS: usize = 3;
+
+/// A registry.
+pub(crate) struct Client {
+    /// `HOST[:PORT]`.
+    domain: String,
+    /// What the repositories begin with.
+    path: String,
+    login: Option<Login>,
+    http: Http,
+    authorizations: Authorizations,
+    away: OnceLock<String>,
+}
+
+/// Why a registry gave no answer to a question.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum RegistryError {
+    /// It is asked no more.
+    #[error("{0}")]
+    Away(String),
+    /// It does not let us.
+    #[error("{0}")]
+    Refused(String),
+    /// It has something else than it says.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// A manifest as it is in a registry.
+pub(crate) struct Stored {
+    pub(crate) media_type: String,
+    pub(crate) bytes: Bytes,
+}
+
+impl Client {
+    /// For the repositories below `prefix`: `HOST[:PORT]/PATH`.
+    pub(crate) fn new(prefix: &str, logins: &Logins) -> Self {
+        let domain = domain_of(&format!("{prefix}/")).to_owned();
+        let path = prefix.strip_prefix(&domain).unwrap_or(prefix).trim_matches('/').to_owned();
+        Self {
+            login: logins.get(&domain).cloned(),
+            domain,
+            path,
+            http: Http::new(),
+            authorizations: Authorizations::default(),
+            away: OnceLock::new(),
+        }
+    }
+
+    /// The manifest that a tag or a digest leads to, if there is one.
+    pub(crate) async fn manifest(
+        &self,
+        image: &str,
+        reference: &str,
+    ) -> Result<Option<Stored>, RegistryError> {
+        let path = format!("{}/manifests/{reference}", self.repository(image));
+        let request = || Request::get(self.url(&path)).header(ACCEPT, MANIFESTS);
+        let scope = self.scope(image, "pull");
+        let answer = self.ask(&scope, || request().body(Full::default())).await?;
+        let Some(answer) = answer else { return Ok(None) };
+        check(reference, &answer.body)?;
+        let media_type = answer.header(CONTENT_TYPE.as_str()).unwrap_or_default().to_owned();
+        Ok(Some(Stored { media_type, bytes: answer.body }))
+    }
+
+    /// A small blob, if there is one.
+    pub(crate) async fn blob(
+        &self,
+        image: &str,
+        digest: &str,
+    ) -> Result<Option<Bytes>, RegistryError> {
+        let path = format!("{}/blobs/{digest}", self.repository(image));
+        let scope = self.scope(image, "pull");
+        let request = || Request::get(self.url(&path)).body(Full::default());
+        let Some(answer) = self.ask(&scope, request).await? else { return Ok(None) };
+        check(digest, &answer.body)?;
+        Ok(Some(answer.body))
+    }
+
+    /// Writes a manifest under a tag.
+    pub(crate) async fn put_manifest(
+        &self,
+        image: &str,
+        tag: &str,
+        media_type: &str,
+        bytes: Vec<u8>,
+    ) -> Result<(), RegistryError> {
+        let path = format!("{}/manifests/{tag}", self.repository(image));
+        let bytes = Bytes::from(bytes);
+        let request = || {
+            let request = Request::builder().method(Method::PUT).uri(self.url(&path));
+            request.header(CONTENT_TYPE, media_type).body(Full::from(bytes.clone()))
+        };
+        match self.ask(&self.scope(image, "pull,push"), request).await? {
+            Some(_) => Ok(()),
+            None => Err(RegistryError::Invalid(format!("{} has no {path}", self.domain))),
+        }
+    }
+
+    fn repository(&self, image: &str) -> String {
+        if self.path.is_empty() { image.to_owned() } else { format!("{}/{image}", self.path) }
+    }
+
+    fn scope(&self, image: &str, actions: &str) -> String {
+        format!("repository:{}:{actions}", self.repository(image))
+    }
+
+    fn url(&self, path: &str) -> String {
+        let domain = if self.domain == DOCKER_HUB { HUB_HOST } else { &self.domain };
+        format!("{}/v2/{path}", base_url(domain))
+    }
+
+    /// The answer to a request; none if the registry does not have what it is about.
+    async fn ask(
+        &self,
+        scope: &str,
+        request: impl Fn() -> hyper::http::Result<Request<Full<Bytes>>>,
+    ) -> Result<Option<Answer>, RegistryError> {
+        let mut delay = FIRST_DELAY;
+        for attempt in 1.. {
+            if let Some(why) = self.away.get() {
+                return Err(RegistryError::Away(why.clone()));
+            }
+            let invalid = |error: hyper::http::Error| RegistryError::Invalid(error.to_string());
+            let answer = self.authorized(scope, request().map_err(invalid)?).await;
+            let answer = answer.map_err(|why| self.is_away(why))?;
+            match answer.status {
+                StatusCode::NOT_FOUND => return Ok(None),
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                    let login = if self.login.is_some() {
+                        "the login is refused"
+                    } else {
+                        "it wants a login"
+                    };
+                    return Err(RegistryError::Refused(format!(
+                        "{login} ({}): run 'docker login {}'",
+                        answer.status, self.domain
+                    )));
+                }
+                status if status.is_success() => return Ok(Some(answer)),
+                status if is_busy(status) => {
+                    let asked = answer.header(RETRY_AFTER.as_str()).and_then(|it| it.parse().ok());
+                    delay = asked.map_or(delay, Duration::from_secs);
+                    if attempt == TRIES || delay > MAX_DELAY {
+                        return Err(self.is_away(format!("it answers {status}")));
+                    }
+                    sleep(delay).await;
+                    delay *= 2;
+                }
+                status => {
+                    return Err(RegistryError::Invalid(format!("it answers {status}")));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Notes that it is asked no more; the first reason counts.
+    fn is_away(&self, why: String) -> RegistryError {
+        RegistryError::Away(self.away.get_or_init(|| why).clone())
+    }
+
+    /// Sends a request with what the registry wants to see, and follows where it leads.
+    async fn authorized(
+        &self,
+        scope: &str,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Answer, String> {
+        let mut answer = self.send(scope, &mut request).await?;
+        if answer.status == StatusCode::UNAUTHORIZED {
+            self.authorizations.forget(scope);
+            let challenge = answer.header(WWW_AUTHENTICATE.as_str()).unwrap_or_default();
+            let login = self.login.as_ref();
+            if self.authorizations.meet(challenge, scope, login, &self.http).await? {
+                answer = self.send(scope, &mut request).await?;
+            }
+        }
+        for _ in 0..REDIRECTS {
+            let location =
+                answer.header(LOCATION.as_str()).filter(|_| answer.status.is_redirection());
+            let Some(location) = location else { break };
+            let elsewhere = Request::get(location).body(Full::default());
+            answer = self.http.send(&elsewhere.map_err(|error| error.to_string())?).await?;
+        }
+        Ok(answer)
+    }
+
+    async fn send(
+        &self,
+        scope: &str,
+        request: &mut Request<Full<Bytes>>,
+    ) -> Result<Answer, String> {
+        if let Some(value) = self.authorizations.get(scope).and_then(|it| it.parse().ok()) {
+            request.headers_mut().insert(AUTHORIZATION, value);
+        }
+        self.http.send(request).await
+    }
+}
+
+fn is_busy(status: StatusCode) -> bool {
+    status == StatusCode::TOO_MANY_REQUESTS
+        || status == StatusCode::REQUEST_TIMEOUT
+        || status.is_server_error()
+}
+
+/// What is asked for by its digest has that digest.
+fn check(reference: &str, bytes: &[u8]) -> Result<(), RegistryError> {
+    if reference.starts_with("sha256:") && digest_of(bytes) != reference {
+        return Err(RegistryError::Invalid(format!("it has other bytes under {reference}")));
+    }
+    Ok(())
+}
