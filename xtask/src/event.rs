@@ -38,6 +38,11 @@ pub enum Event {
         /// What is waited for: `the engine at … to answer`.
         what: String,
     },
+    /// An engine was started for this command, as no other answers.
+    EngineStarted {
+        /// Its name and version: `Podman 5.4.2`.
+        engine: String,
+    },
     /// A round begins.
     RoundStarted {
         /// The components that it builds, in order.

@@ -257,6 +257,8 @@ async fn run_command(mut cli: Cli) -> Result<(), CommandError> {
         Err(CommandError::Interrupted) if keymap::has_quit() => Ok(()),
         result => result,
     };
+    // What was cancelled may still hold the engine.
+    ctx.environment.end_podman();
     // Dropping the last sender ends the UI, after it has shown the events in the channel.
     drop(ctx);
     let written = ui.await.map_err(io::Error::other).flatten();

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use bollard::ClientVersion;
 
+/// Where an engine listens that nobody chose.
+pub(super) const DEFAULT_SOCKET: &str = "unix:///var/run/docker.sock";
+
 /// Where an engine listens. TLS and ssh have a socket on this machine that leads there.
 #[derive(Clone, Debug)]
 pub(crate) enum Socket {

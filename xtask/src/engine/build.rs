@@ -40,9 +40,10 @@ use crate::engine::meter::Meter;
 use crate::engine::mounts::Mounts;
 use crate::engine::progress::BuildProgress;
 use crate::engine::response::{self, ResponseLine};
-use crate::engine::session::{Session, unique_session_id};
+use crate::engine::session::Session;
 use crate::engine::solve::{self, Solve};
 use crate::engine::transfer::query;
+use crate::engine::unique_id::unique_id;
 use crate::engine::upload;
 use crate::engine::waiting::Wait;
 use crate::event::{Event, Operation};
@@ -150,7 +151,7 @@ impl Build<'_> {
         }
         let mut session = None;
         if builder == Builder::BuildKit {
-            let mut id = unique_session_id();
+            let mut id = unique_id();
             let mounts = self.mounts.clone();
             let opening = Session::open(&engine.address, &id, None, logins.clone(), mounts);
             // Without a session, the engine reports what it needs one for.
@@ -284,7 +285,7 @@ impl FileSyncSession {
         let files = FileSyncService::new(&request.context, request.dockerfile, meter, on_sent)?;
         let folder = request.root.join(state::DIR).join("offers");
         let record = folder.join(request.image.replace('/', "%"));
-        let new_key = unique_session_id();
+        let new_key = unique_id();
         let last = state::read_bytes(&record).and_then(|bytes| SyncLedger::decode(&bytes));
         let ledger = SyncLedger::extend_or_restart(last, &new_key, files.entries());
         // What cannot be recorded is served under a key that is never used again.

@@ -1,7 +1,10 @@
 //! Connects to an engine: whatever leads to it is made here, a socket, a port, TLS or ssh, and the
-//! client, whose requests are of the version of the API that was negotiated.
+//! client, whose requests are of the version of the API that was negotiated. Where nobody chose an
+//! engine and none answers, it is Podman's.
 
 use std::fmt::Display;
+use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use bollard::errors::Error as ClientError;
@@ -17,6 +20,7 @@ use crate::engine::docker::{DockerEngine, response_of};
 use crate::engine::endpoint::{self, Endpoint, Environment};
 use crate::engine::error::{CALL_TIMEOUT, EngineError, Trouble};
 use crate::engine::ping::{PING, ping};
+use crate::engine::podman::{self, PodmanService};
 use crate::engine::ssh::Ssh;
 use crate::engine::tls::{Tls, TlsFiles};
 use crate::engine::tunnel::{Tunnel, Way};
@@ -35,12 +39,23 @@ impl DockerEngine {
         events: &Events,
         interrupt: &Interrupt,
     ) -> Result<Self, EngineError> {
-        let Endpoint { url: endpoint, tls } = endpoint::resolve(&environment)?;
-        let tunnel = tunnel(&endpoint, tls)?;
-        let reached = tunnel.as_ref().map_or_else(|| with_port(&endpoint), |tunnel| tunnel.url());
+        let Endpoint { url, tls, is_chosen } = endpoint::resolve(&environment)?;
+        let waiting = Waiting::new(events, interrupt);
+        let podman = if is_chosen || is_listening(&url) {
+            None
+        } else {
+            let start = || PodmanService::start(&waiting, events);
+            environment.podman.get_or_try_init(start).await?.as_ref()
+        };
+        let (endpoint, tunnel) = match podman {
+            Some(_) => (podman::NAME.to_owned(), None),
+            None => (url.clone(), tunnel(&url, tls)?),
+        };
+        let socket_url = podman.map(PodmanService::url);
+        let socket_url = socket_url.or_else(|| tunnel.as_ref().map(|tunnel| tunnel.url()));
+        let reached = socket_url.unwrap_or_else(|| with_port(&url));
         let socket =
             Socket::of_endpoint(&reached).ok_or_else(|| unusable(&endpoint, "it has no port"))?;
-        let waiting = Waiting::new(events, interrupt);
         let pinged = waiting.begin(response_of(&endpoint)).until(ping(&socket, &endpoint)).await?;
         let offered =
             pinged.map_err(|error| match tunnel.as_ref().and_then(|tunnel| tunnel.trouble()) {
@@ -58,7 +73,7 @@ impl DockerEngine {
         // The classic builder is everywhere.
         let chosen = environment.builder.filter(|builder| *builder == Builder::Classic);
         let builder = chosen.map(OnceCell::from).unwrap_or_default();
-        let is_local = endpoint.starts_with("unix:");
+        let is_local = url.starts_with("unix:");
         let address = Address { socket, version };
         let engine = Self {
             client,
@@ -74,6 +89,15 @@ impl DockerEngine {
         };
         Ok(engine)
     }
+}
+
+/// Whether somebody listens at the default socket, even if this user may not use it.
+fn is_listening(url: &str) -> bool {
+    let socket = url.strip_prefix("unix://").unwrap_or(url);
+    let connected = UnixStream::connect(socket);
+    !connected.is_err_and(|error| {
+        matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused)
+    })
 }
 
 /// An address with its port.

@@ -8,18 +8,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Deserialize;
+use tokio::sync::OnceCell;
 use xtask_core::regular_file;
 
+use crate::engine::address::DEFAULT_SOCKET;
 use crate::engine::builder::Builder;
 use crate::engine::docker_config::DockerConfig;
 use crate::engine::error::EngineError;
+use crate::engine::podman::PodmanService;
 use crate::engine::ssh::Ssh;
 use crate::engine::tls::TlsFiles;
 use crate::event::Event;
 use crate::event_channel::Events;
 
 const DEFAULT_CONTEXT: &str = "default";
-const DEFAULT_SOCKET: &str = "unix:///var/run/docker.sock";
 
 /// The environment variables and options that select the engine.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +44,8 @@ pub struct Environment {
     pub(crate) builder: Option<Builder>,
     /// Whether the warning about Docker's config was given. Clones share it.
     pub(crate) is_warned: Arc<AtomicBool>,
+    /// Podman's service, once it was started because no Docker engine answers. Clones share it.
+    pub(crate) podman: Arc<OnceCell<Option<PodmanService>>>,
 }
 
 impl Environment {
@@ -65,6 +69,13 @@ impl Environment {
         }
     }
 
+    /// Ends Podman's service, if it was started. Nothing may call the engine any more.
+    pub(crate) fn end_podman(&self) {
+        if let Some(Some(service)) = self.podman.get() {
+            service.end();
+        }
+    }
+
     pub(crate) fn config_file(&self) -> Option<PathBuf> {
         Some(self.config_dir.as_ref()?.join("config.json"))
     }
@@ -76,11 +87,13 @@ pub(crate) struct Endpoint {
     pub(crate) url: String,
     /// The certificates, if it is behind TLS.
     pub(crate) tls: Option<TlsFiles>,
+    /// Whether the user named it, by a variable or a Docker context.
+    pub(crate) is_chosen: bool,
 }
 
 impl Default for Endpoint {
     fn default() -> Self {
-        Self { url: DEFAULT_SOCKET.to_owned(), tls: None }
+        Self { url: DEFAULT_SOCKET.to_owned(), tls: None, is_chosen: false }
     }
 }
 
@@ -120,7 +133,8 @@ fn find(environment: &Environment) -> Result<Endpoint, EngineError> {
         let folder = environment.cert_path.clone().or_else(|| environment.config_dir.clone());
         let is_verified = !environment.skips_verification;
         let files = || TlsFiles { folder: folder.unwrap_or_default(), is_verified };
-        return Ok(Endpoint { url: host.to_owned(), tls: has_tls.then(files) });
+        let tls = has_tls.then(files);
+        return Ok(Endpoint { url: host.to_owned(), tls, is_chosen: true });
     }
     let Some(dir) = &environment.config_dir else {
         return Ok(Endpoint::default());
@@ -128,7 +142,7 @@ fn find(environment: &Environment) -> Result<Endpoint, EngineError> {
     let named = environment.context.clone().filter(|name| !name.is_empty());
     match named.or_else(|| current_context(dir)) {
         Some(context) if context != DEFAULT_CONTEXT => of_context(dir, &context),
-        _ => Ok(Endpoint::default()),
+        context => Ok(Endpoint { is_chosen: context.is_some(), ..Endpoint::default() }),
     }
 }
 
@@ -188,7 +202,7 @@ fn of_context(dir: &Path, name: &str) -> Result<Endpoint, EngineError> {
     let folder = dir.join("contexts/tls").join(folder).join("docker");
     let has_tls = is_behind_tls(&host, folder.exists() || skip_tls_verify);
     let tls = has_tls.then_some(TlsFiles { folder, is_verified: !skip_tls_verify });
-    Ok(Endpoint { url: host, tls })
+    Ok(Endpoint { url: host, tls, is_chosen: true })
 }
 
 #[cfg(test)]

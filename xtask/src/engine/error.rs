@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use bollard::errors::Error as ClientError;
 
+use crate::engine::address::DEFAULT_SOCKET;
+use crate::engine::programs::how_to_get_an_engine;
 use crate::engine::upload::ContextError;
 
 /// How long a call other than an upload may take.
@@ -15,8 +17,9 @@ pub(crate) const CALL_TIMEOUT: Duration = Duration::from_mins(1);
 pub enum EngineError {
     /// No connection.
     #[error(
-        "cannot connect to the engine at {endpoint}: {cause}. Start Docker, or point DOCKER_HOST \
-         or the Docker context at a running engine"
+        "cannot connect to the engine at {endpoint}: {cause}. {}, or point DOCKER_HOST or the \
+         Docker context at a running engine",
+        how_to_start(endpoint)
     )]
     Unreachable {
         /// The engine's URL.
@@ -65,6 +68,11 @@ pub(crate) enum Trouble {
     Away(String),
     /// Somebody answers, and something has to be done about it.
     Refused(String),
+}
+
+/// What is to be done where nobody answers.
+fn how_to_start(endpoint: &str) -> String {
+    if endpoint == DEFAULT_SOCKET { how_to_get_an_engine() } else { "Start Docker".to_owned() }
 }
 
 pub(crate) fn invalid_request(error: &dyn StdError) -> EngineError {

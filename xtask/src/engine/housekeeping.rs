@@ -13,7 +13,8 @@ use crate::engine::credentials::Logins;
 use crate::engine::docker::DockerEngine;
 use crate::engine::error::EngineError;
 use crate::engine::mounts::Mounts;
-use crate::engine::session::{Session, unique_session_id};
+use crate::engine::session::Session;
+use crate::engine::unique_id::unique_id;
 
 /// What an engine is.
 #[derive(Clone, Debug)]
@@ -50,7 +51,7 @@ impl DockerEngine {
 
     /// Whether a session can be opened: something between here and the engine may refuse it.
     pub(super) async fn opens_session(&self) -> Result<bool, EngineError> {
-        let id = unique_session_id();
+        let id = unique_id();
         let opening = Session::open(&self.address, &id, None, Logins::default(), Mounts::default());
         Ok(self.wait().until(Box::pin(opening)).await?.is_ok())
     }

@@ -6,8 +6,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bollard_buildkit_proto::health::health_check_response::ServingStatus;
 use bollard_buildkit_proto::health::health_server::{Health, HealthServer};
@@ -37,6 +35,7 @@ use crate::engine::credentials::HUB_SERVER;
 use crate::engine::credentials::Logins;
 use crate::engine::file_sync::FileSyncService;
 use crate::engine::mounts::{AgentService, Mounts, SecretService};
+use crate::engine::unique_id::unique_id;
 
 /// h2 treats many small unread frames as an attack, in proportion to this size. The engine sends
 /// a small request for every file that it needs.
@@ -96,7 +95,7 @@ impl Session {
         logins: Logins,
         mounts: Mounts,
     ) -> io::Result<Self> {
-        let id = unique_session_id();
+        let id = unique_id();
         let mut headers = format!(
             "X-Docker-Expose-Session-Uuid: {id}\r\nX-Docker-Expose-Session-Name: xtask\r\n\
              X-Docker-Expose-Session-Sharedkey: {key}\r\n"
@@ -129,14 +128,6 @@ impl Drop for Session {
     fn drop(&mut self) {
         let _ = shutdown(&self.connection, Shutdown::Both);
     }
-}
-
-/// An ID that no other session of the engine has.
-pub(crate) fn unique_session_id() -> String {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    format!("xtask-{}-{}-{count}", std::process::id(), since.as_nanos())
 }
 
 /// Makes a connection one for gRPC, by an HTTP request with these `headers`.

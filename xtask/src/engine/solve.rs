@@ -29,7 +29,8 @@ use crate::engine::address::{Address, Socket};
 use crate::engine::api::BuildRequest;
 use crate::engine::error::EngineError;
 use crate::engine::file_sync::local_name;
-use crate::engine::session::{unique_session_id, upgrade};
+use crate::engine::session::upgrade;
+use crate::engine::unique_id::unique_id;
 
 /// A longer message ends the build: logs come in pieces, so none is.
 const MAX_MESSAGE: usize = 16 << 20;
@@ -69,7 +70,7 @@ impl Solve {
         };
         let channel = channel.map_err(|error| EngineError::Lost(error.to_string()))?;
         let client = ControlClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
-        Ok(Self { client, reference: unique_session_id() })
+        Ok(Self { client, reference: unique_id() })
     }
 
     /// Builds and tags an image, and returns its ID.

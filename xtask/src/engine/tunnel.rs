@@ -4,17 +4,14 @@
 //! ssh have sessions, secrets and progress like others, and one place knows how to get there. Each
 //! connection to the socket is one to the engine, and closing it closes that.
 
-use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
 use crate::engine::error::Trouble;
-use crate::engine::session::unique_session_id;
+use crate::engine::socket_folder::SocketFolder;
 use crate::engine::ssh::Ssh;
 use crate::engine::tls::Tls;
 
@@ -28,36 +25,29 @@ pub(crate) enum Way {
 /// The socket, as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Tunnel {
-    folder: PathBuf,
+    folder: SocketFolder,
     _serving: JoinSet<()>,
     trouble: Arc<Mutex<Option<Trouble>>>,
 }
 
 impl Tunnel {
-    /// Makes the socket, in a folder that nobody else can read.
+    /// Makes the socket.
     pub(crate) fn open(way: Way) -> io::Result<Self> {
-        let folder = std::env::temp_dir().join(unique_session_id());
-        DirBuilder::new().mode(0o700).create(&folder)?;
+        let folder = SocketFolder::create()?;
         let (mut serving, trouble) = (JoinSet::new(), Arc::default());
-        let listener = UnixListener::bind(folder.join("socket"))?;
+        let listener = UnixListener::bind(folder.socket())?;
         serving.spawn(serve(listener, way, Arc::clone(&trouble)));
         Ok(Self { folder, _serving: serving, trouble })
     }
 
     /// The URL of the socket.
     pub(crate) fn url(&self) -> String {
-        format!("unix://{}", self.folder.join("socket").display())
+        self.folder.url()
     }
 
     /// Why the last connection failed, if one did.
     pub(crate) fn trouble(&self) -> Option<Trouble> {
         self.trouble.lock().ok()?.clone()
-    }
-}
-
-impl Drop for Tunnel {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.folder));
     }
 }
 

@@ -42,6 +42,7 @@ pub(crate) fn clean(event: &mut Event) {
         }
         Event::WaitingForLock { holder: other }
         | Event::WaitingFor { what: other }
+        | Event::EngineStarted { engine: other }
         | Event::PushStarted { reference: other }
         | Event::Pushed { reference: other, .. } => name(other),
         Event::WatchError { message: text } => message(text),

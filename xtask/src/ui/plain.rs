@@ -71,6 +71,10 @@ impl Plain {
             Event::WaitingFor { what } => {
                 self.titled("waiting", &bold(Style::new().cyan()), format!("for {what}"))
             }
+            Event::EngineStarted { engine } => {
+                let text = format!("using {engine}, as no Docker engine answers");
+                self.titled("note", &Style::new(), text)
+            }
             Event::RoundStarted { components, .. } if components.is_empty() => {
                 self.titled("note", &Style::new(), "nothing to build")
             }
