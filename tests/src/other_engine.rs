@@ -42,7 +42,7 @@ impl OtherEngine {
         workspace.xtask_with(&variables, arguments)
     }
 
-    /// Takes an image from the first engine.
+    /// Takes an image from the first engine by way of a file.
     ///
     /// # Panics
     ///
@@ -54,6 +54,18 @@ impl OtherEngine {
         let mut child = load.spawn().expect("docker runs");
         child.stdin.take().expect("a pipe").write_all(&image).expect("docker reads");
         assert!(child.wait().expect("docker ends").success());
+    }
+
+    /// Takes an image from the first engine by way of a registry, so that its layers are the same
+    /// bytes there.
+    pub fn take(&self, image: &str, registry: &str) {
+        let reference = format!("{registry}/{image}");
+        docker(&["tag", image, &reference]);
+        docker(&["push", &reference]);
+        docker(&["rmi", &reference]);
+        for call in [&["pull", &reference][..], &["tag", &reference, image], &["rmi", &reference]] {
+            let _ = self.docker(call);
+        }
     }
 
     /// The files in an image there, as [`crate::engine::image_files`] gives them.

@@ -235,15 +235,21 @@ impl<'a, E: Engine> SharedImages<'a, E> {
                 return Ok(false);
             }
         }
-        let pulled = engine.image(reference).await.map_err(failed)?;
+        let pulled = match engine.image(reference).await {
+            // The containerd image store does not pull a layer that it has in another compression,
+            // and cannot use an image without it.
+            Err(EngineError::InvalidResponse(_)) => None,
+            pulled => pulled.map_err(failed)?,
+        };
         let is_same = |pulled: &FoundImage| {
             pulled.contents == shared.config.found.contents
                 && pulled.held.as_ref().is_some_and(|it| it.has_fingerprint(&shared.fingerprint))
         };
         let Some(pulled) = pulled.filter(is_same) else {
             let message =
-                format!("{reference} is another image once it is pulled: it is built here");
+                format!("the engine cannot use {reference}, which it pulled: it is built here");
             self.round.warn(Problem::of_request(message));
+            drop(engine.untag(reference).await);
             return Ok(false);
         };
         let named = self.images.inspect_built(image, &pulled.id).await?;
