@@ -173,8 +173,8 @@ impl<'a, E: Engine> BaseImages<'a, E> {
             }
             let Some(ours) = self.round.engine.image(&id).await.map_err(failed)? else {
                 let (file, line) = (image.dockerfile.clone(), used.line);
-                let reference = used.reference.clone();
-                return Err(StepError::BaseGone { file, line, reference });
+                let (reference, image) = (used.reference.clone(), name.clone());
+                return Err(StepError::BaseGone { file, line, reference, image });
             };
             self.images.note_contents(&ours.id, ours.contents);
             if found.is_some() {

@@ -225,18 +225,27 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
         Ok(true)
     }
 
+    /// Takes an image for one that the engine no longer has.
+    pub(crate) fn forget(&self, name: &str) {
+        if let Some(id) = self.id(name) {
+            self.known.borrow_mut().engine_images.remove(&id);
+        }
+    }
+
     /// Takes an image for one that has its name again.
     pub(crate) fn expect_restored(&self, image: &Image, id: &str) {
         self.known.borrow_mut().engine_images.retag(id, &image.name);
     }
 
     /// Inspects an image that was just built, and sees to it that it has its name: another
-    /// checkout may have taken that since.
+    /// checkout may have taken that since. None if the image is gone with its name, as in the
+    /// containerd store.
     pub(crate) async fn inspect_built(
         &self,
         image: &Image,
         id: &str,
-    ) -> Result<FoundImage, StepError> {
+        fingerprint: &Fingerprint,
+    ) -> Result<Option<FoundImage>, StepError> {
         let (engine, failed) = (self.round.engine, |source| image_error(image, source));
         let built = engine.image(id).await.map_err(failed)?;
         let named = engine.image(&image.name).await.map_err(failed)?;
@@ -246,14 +255,16 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
                 self.tag(&built.id, &image.name).await.map_err(failed)?;
                 built
             }
-            (None, Some(named)) => named,
-            (None, None) => {
-                let text = "the image that was built is not in the engine".to_owned();
-                return Err(failed(EngineError::Refused(text)));
+            // An engine may tell another ID of it than the one that it is inspected by.
+            (None, Some(named))
+                if named.held.as_ref().is_some_and(|held| held.has_fingerprint(fingerprint)) =>
+            {
+                named
             }
+            (None, _) => return Ok(None),
         };
         self.known.borrow_mut().engine_images.set_latest(&image.name, found.held.clone());
-        Ok(found)
+        Ok(Some(found))
     }
 
     /// Records an image that is in the engine, and tags it with its other names: an engine
