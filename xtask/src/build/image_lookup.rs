@@ -216,11 +216,10 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
     /// Tags an image with its name again; false if the engine no longer has it.
     pub(crate) async fn restore(&self, image: &Image, id: &str) -> Result<bool, StepError> {
         let failed = |source| image_error(image, source);
-        if self.round.engine.image(id).await.map_err(failed)?.is_none() {
+        if !self.tag_if_there(id, &image.name).await.map_err(failed)? {
             self.known.borrow_mut().engine_images.remove(id);
             return Ok(false);
         }
-        self.tag(id, &image.name).await.map_err(failed)?;
         self.expect_restored(image, id);
         Ok(true)
     }
@@ -252,7 +251,9 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
         let found = match (built, named) {
             (Some(built), Some(named)) if named.id == built.id => built,
             (Some(built), _) => {
-                self.tag(&built.id, &image.name).await.map_err(failed)?;
+                if !self.tag_if_there(&built.id, &image.name).await.map_err(failed)? {
+                    return Ok(None);
+                }
                 built
             }
             // An engine may tell another ID of it than the one that it is inspected by.
@@ -297,6 +298,15 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
             self.round.records.borrow_mut().built(&image.name, fingerprint, id, manifest);
         self.round.warn_unwritable(recorded);
         self.tag_aliases(image).await
+    }
+
+    /// Gives an image a name; false if the engine no longer has the image.
+    pub(crate) async fn tag_if_there(&self, id: &str, name: &str) -> Result<bool, EngineError> {
+        let tagged = self.tag(id, name).await;
+        if tagged.is_err() && self.round.engine.image(id).await?.is_none() {
+            return Ok(false);
+        }
+        tagged.map(|()| true)
     }
 
     async fn tag(&self, image: &str, reference: &str) -> Result<(), EngineError> {
