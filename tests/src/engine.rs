@@ -106,8 +106,19 @@ pub fn major_version() -> u32 {
 
 /// Removes every image whose name holds a test's prefix.
 pub(crate) fn remove_images_with(prefix: &str) {
-    let list = docker(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
-    let list = String::from_utf8_lossy(&list);
+    let mut docker = Command::new("docker");
+    docker.args(["images", "--format", "{{.Repository}}:{{.Tag}}"]);
+    let mut output = docker.output().expect("docker runs");
+    for _ in 0..4 {
+        // The containerd store loses an image that another test removes at that moment.
+        if output.status.success() {
+            break;
+        }
+        output = docker.output().expect("docker runs");
+    }
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "images are listed: {errors}");
+    let list = String::from_utf8_lossy(&output.stdout);
     let own: Vec<&str> = list.lines().filter(|name| name.contains(prefix)).collect();
     if !own.is_empty() {
         let mut remove = Command::new("docker");

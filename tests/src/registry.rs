@@ -230,10 +230,19 @@ impl Flaky {
     }
 }
 
+/// How what a client says begins that wants TLS.
+const TLS_HANDSHAKE: u8 = 22;
+
+/// What a registry answers that has none. An engine with containerd's store then asks without.
+const WITHOUT_TLS: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\n";
+
 /// Passes one request on, and says that the connection ends after it.
 fn pass(client: TcpStream, registry: &str, left: &AtomicUsize) -> Option<()> {
     let mut reader = BufReader::new(client.try_clone().ok()?);
     let mut head = String::new();
+    if reader.fill_buf().ok()?.first() == Some(&TLS_HANDSHAKE) {
+        return (&client).write_all(WITHOUT_TLS).ok();
+    }
     reader.read_line(&mut head).ok()?;
     let is_manifest = head.starts_with("PUT ") && head.contains("/manifests/");
     loop {
@@ -294,6 +303,9 @@ impl Refusing {
 /// Answers one request after another.
 fn refuse(client: &TcpStream, status: Option<&str>, body: &str) -> std::io::Result<()> {
     let mut reader = BufReader::new(client);
+    if status.is_some() && reader.fill_buf()?.first() == Some(&TLS_HANDSHAKE) {
+        return (&mut &*client).write_all(WITHOUT_TLS);
+    }
     loop {
         let head: Vec<String> =
             reader.by_ref().lines().map_while(Result::ok).take_while(|l| !l.is_empty()).collect();

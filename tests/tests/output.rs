@@ -310,7 +310,10 @@ fn no_output_is_a_command_for_github() {
         let arguments = ["build", "--keep-going", "--progress", progress];
         let output = workspace.xtask(&arguments).exits_with(1);
         assert_inert(&output.stderr.replace("\u{1b}[0J", ""));
-        assert!(output.stderr.contains("\\::error::2"), "{}", output.stderr);
+        // Newer engines name an instruction in one line.
+        let is_shown =
+            ["\\::error::2", "1\\n::error::2"].iter().any(|it| output.stderr.contains(it));
+        assert!(is_shown, "{}", output.stderr);
     }
     let commands: [&[&str]; 6] = [
         &["build", "--quiet", "--keep-going"],
@@ -498,9 +501,13 @@ fn the_words_of_a_registry_are_not_obeyed() {
         let words =
             r#"{"errors":[{"code":"DENIED","message":"no\u001b[2J\u202e\u009b\n::error::x"}]}"#;
         for mut client in listener.incoming().flatten() {
-            let _ = client.read(&mut [0; 1 << 12]);
+            let mut request = [0; 1 << 12];
+            let _ = client.read(&mut request);
+            // A refusal of what is only asked after would have no words.
+            let status =
+                if request.starts_with(b"HEAD ") { "404 Not Found" } else { "403 Forbidden" };
             let head =
-                "HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nConnection: close";
+                format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nConnection: close");
             let _ = write!(client, "{head}\r\nContent-Length: {}\r\n\r\n{words}", words.len());
         }
     });

@@ -1,8 +1,7 @@
 //! Pushing to a real registry.
 
-use expect_test::expect;
-use tests::Workspace;
 use tests::registry::Registry;
+use tests::{Output, Workspace};
 
 const BASE: &str = "FROM scratch\nCOPY build /build\n";
 
@@ -104,6 +103,15 @@ fn a_password_of_digits_keeps_its_zero_in_the_older_shape() {
     assert_eq!(output.stdout, "[REGISTRY]/ns/tt-web:012@[DIGEST]\n");
 }
 
+/// What the engine said of a push that failed at once, in whatever words.
+fn failure(output: &Output) -> &str {
+    let lines: Vec<&str> = output.stderr.lines().collect();
+    let [pushing, failed, error] = lines[..] else { panic!("{}", output.stderr) };
+    assert_eq!(pushing, "pushing: [REGISTRY]/some/where/tt-web:1.10");
+    assert_eq!(error, "error: 1 of 1 images were not pushed: see the errors above");
+    failed.strip_prefix("failed: [REGISTRY]/some/where/tt-web:1.10: ").expect("the reference")
+}
+
 #[test]
 fn a_wrong_password_is_not_tried_again() {
     let registry = Registry::start_with_password("somebody", PASSWORD);
@@ -111,12 +119,7 @@ fn a_wrong_password_is_not_tried_again() {
     let workspace = configured(registry.address(), login).secret("falsch123");
     workspace.xtask(&["build"]).exits_with(0);
     let output = workspace.xtask(&["push", "-c", "config", "-i", "tt-web"]).exits_with(1);
-    expect![[r#"
-        pushing: [REGISTRY]/some/where/tt-web:1.10
-        failed: [REGISTRY]/some/where/tt-web:1.10: unauthorized: authentication required
-        error: 1 of 1 images were not pushed: see the errors above
-    "#]]
-    .assert_eq(&output.stderr);
+    assert!(failure(&output).to_lowercase().contains("unauthorized"), "{}", output.stderr);
 }
 
 #[test]
@@ -125,12 +128,7 @@ fn a_missing_login_is_said() {
     let workspace = configured(registry.address(), "");
     workspace.xtask(&["build"]).exits_with(0);
     let output = workspace.xtask(&["push", "-c", "config", "-i", "tt-web"]).exits_with(1);
-    expect![[r#"
-        pushing: [REGISTRY]/some/where/tt-web:1.10
-        failed: [REGISTRY]/some/where/tt-web:1.10: no basic auth credentials
-        error: 1 of 1 images were not pushed: see the errors above
-    "#]]
-    .assert_eq(&output.stderr);
+    assert!(failure(&output).ends_with("no basic auth credentials"), "{}", output.stderr);
 }
 
 #[test]
@@ -141,12 +139,15 @@ fn a_registry_that_is_down_is_tried_again_and_given_up() {
     registry.stop();
     let push = ["push", "-c", "config", "-i", "tt-web", "--retry-for", "1"];
     let output = workspace.xtask(&push).exits_with(1);
-    expect![[r#"
-        pushing: [REGISTRY]/some/where/tt-web:1.10
-        retry: [REGISTRY]/some/where/tt-web:1.10: Get "http://[REGISTRY]/v2/": dial tcp [REGISTRY]: connect: connection refused; trying again in [TIME]
-        failed: [REGISTRY]/some/where/tt-web:1.10: Get "http://[REGISTRY]/v2/": dial tcp [REGISTRY]: connect: connection refused
-        error: 1 of 1 images were not pushed: see the errors above
-    "#]].assert_eq(&output.stderr);
+    let refused = "dial tcp [REGISTRY]: connect: connection refused";
+    let (retry, rest) = output.stderr.split_once("; trying again in [TIME]\n").expect("a retry");
+    let retried = retry.lines().next_back().expect("a line");
+    assert!(retried.starts_with("retry: [REGISTRY]/some/where/tt-web:1.10: "), "{retried}");
+    assert!(retried.ends_with(refused), "{retried}");
+    let (failed, error) = rest.split_once('\n').expect("a line");
+    assert!(failed.starts_with("failed: [REGISTRY]/some/where/tt-web:1.10: "), "{failed}");
+    assert!(failed.ends_with(refused), "{failed}");
+    assert_eq!(error, "error: 1 of 1 images were not pushed: see the errors above\n");
 }
 
 #[test]

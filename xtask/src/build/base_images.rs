@@ -171,11 +171,13 @@ impl<'a, E: Engine> BaseImages<'a, E> {
             if found.as_ref().is_some_and(|found| found.id == id) {
                 continue;
             }
-            let Some(ours) = self.round.engine.image(&id).await.map_err(failed)? else {
-                let (file, line) = (image.dockerfile.clone(), used.line);
-                let reference = used.reference.clone();
-                return Err(StepError::BaseGone { file, line, reference });
+            let gone = || StepError::BaseGone {
+                file: image.dockerfile.clone(),
+                line: used.line,
+                reference: used.reference.clone(),
+                image: name.clone(),
             };
+            let ours = self.round.engine.image(&id).await.map_err(failed)?.ok_or_else(gone)?;
             self.images.note_contents(&ours.id, ours.contents);
             if found.is_some() {
                 let message = format!(
@@ -185,8 +187,9 @@ impl<'a, E: Engine> BaseImages<'a, E> {
                 );
                 self.round.warn(Problem::of_line(&image.dockerfile, used.line, message));
             }
-            let (repository, tag) = used.repository_and_tag();
-            self.round.engine.tag(&id, repository, tag).await.map_err(failed)?;
+            if !self.images.tag_if_there(&id, &used.reference).await.map_err(failed)? {
+                return Err(gone());
+            }
         }
         Ok(())
     }

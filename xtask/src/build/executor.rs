@@ -17,6 +17,7 @@ use xtask_core::ids::{ComponentId, IdVec, StepId, TaskId};
 use xtask_core::paths::{POST_HOOK, PRE_HOOK};
 use xtask_core::plan::schedule::{Claim, Schedule, ScheduledTask};
 use xtask_core::plan::steps::{Step, Task, TaskKind};
+use xtask_core::problem::Problem;
 
 use crate::build::cancel::Cancellation;
 use crate::build::round::Round;
@@ -27,6 +28,9 @@ use crate::engine::Engine;
 use crate::event::{Event, PlannedComponent};
 use crate::outcome::Outcome;
 
+/// How often a round builds images again that others removed during it.
+const TRIES: usize = 3;
+
 /// Runs tasks.
 pub(crate) struct Executor<'a, E> {
     round: &'a Round<'a, E>,
@@ -36,6 +40,8 @@ pub(crate) struct Executor<'a, E> {
     schedule: Schedule,
     steps: IdVec<StepId, StepState>,
     took: IdVec<TaskId, Duration>,
+    /// How often images were built again that others removed.
+    rebuilt: usize,
 }
 
 #[derive(Default)]
@@ -73,7 +79,7 @@ impl<'a, E: Engine> Executor<'a, E> {
         let schedule = Schedule::new(&scheduled.collect(), jobs);
         let steps = round.plan.steps.iter().map(|_| StepState::default()).collect();
         let took = tasks.iter().map(|_| Duration::ZERO).collect();
-        Self { round, runner, cancellation, tasks, schedule, steps, took }
+        Self { round, runner, cancellation, tasks, schedule, steps, took, rebuilt: 0 }
     }
 
     /// Runs all tasks.
@@ -164,7 +170,12 @@ impl<'a, E: Engine> Executor<'a, E> {
 
     fn task_failed(&mut self, task: TaskId, step: StepId, error: &StepError) {
         let lost = self.schedule.fail(task);
-        if matches!(error, StepError::Outdated) && !self.cancellation.to_restart().is_empty() {
+        let is_restarted = match error {
+            StepError::Outdated => !self.cancellation.to_restart().is_empty(),
+            StepError::BaseGone { file, line, image, .. } => self.rebuild(image, file, *line),
+            _ => false,
+        };
+        if is_restarted {
             if self.steps[step].is_started {
                 self.finish(step, Outcome::Outdated);
             }
@@ -183,6 +194,32 @@ impl<'a, E: Engine> Executor<'a, E> {
             self.schedule.stop();
             self.cancellation.stop_all();
         }
+    }
+
+    /// Sees to it that an image that is gone is built again, with what is made from it; false if
+    /// this round does not build it, or did so too often.
+    fn rebuild(&mut self, image: &str, file: &str, line: usize) -> bool {
+        let steps = &self.round.plan.steps;
+        let makes =
+            |step: &&Step| self.round.component(step).images.iter().any(|made| made.name == image);
+        let Some(step) = steps.iter().find(makes).filter(|_| self.rebuilt < TRIES) else {
+            return false;
+        };
+        self.rebuilt += 1;
+        self.runner.forget_image(image);
+        let message = format!(
+            "{image} was removed from the engine during the build: it is built again. Another \
+             checkout builds on this engine, or somebody removes its images"
+        );
+        self.round.warn(Problem::of_line(file, line, message));
+        let mut components = BTreeSet::from([step.component]);
+        for step in steps {
+            if step.dependencies.iter().any(|needed| components.contains(needed)) {
+                components.insert(step.component);
+            }
+        }
+        self.cancellation.restart(&components);
+        true
     }
 
     /// Restarts the steps whose inputs changed, once none of their tasks runs any more.

@@ -268,7 +268,8 @@ impl<'a, E: Engine> ImageBuilder<'a, E> {
             let built = round.timed(component, &image.name, building).await;
             round.trees.invalidate_unless_watched();
             let id = built.map_err(|source| image_error(image, source))?;
-            let made = self.images.inspect_built(image, &id).await?;
+            let made = self.images.inspect_built(image, &id, &expected.fingerprint).await?;
+            let Some(made) = made else { continue };
             if self.bases.are_those_of(image, &expected.bases, &made).await? {
                 let (fingerprint, manifest) = (&expected.fingerprint, expected.manifest());
                 self.images.record_built(image, fingerprint, &manifest, made.id).await?;

@@ -303,13 +303,19 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
     /// Tags an image with its name again; false if the engine no longer has it.
     pub(crate) async fn restore(&self, image: &Image, id: &str) -> Result<bool, StepError> {
         let failed = |source| image_error(image, source);
-        if self.round.engine.image(id).await.map_err(failed)?.is_none() {
+        if !self.tag_if_there(id, &image.name).await.map_err(failed)? {
             self.known.borrow_mut().engine_images.remove(id);
             return Ok(false);
         }
-        self.tag(id, &image.name).await.map_err(failed)?;
         self.expect_restored(image, id);
         Ok(true)
+    }
+
+    /// Takes an image for one that the engine no longer has.
+    pub(crate) fn forget(&self, name: &str) {
+        if let Some(id) = self.id(name) {
+            self.known.borrow_mut().engine_images.remove(&id);
+        }
     }
 
     /// Takes an image for one that has its name again.
@@ -318,29 +324,35 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
     }
 
     /// Inspects an image that was just built, and sees to it that it has its name: another
-    /// checkout may have taken that since.
+    /// checkout may have taken that since. None if the image is gone with its name, as in the
+    /// containerd store.
     pub(crate) async fn inspect_built(
         &self,
         image: &Image,
         id: &str,
-    ) -> Result<FoundImage, StepError> {
+        fingerprint: &Fingerprint,
+    ) -> Result<Option<FoundImage>, StepError> {
         let (engine, failed) = (self.round.engine, |source| image_error(image, source));
         let built = engine.image(id).await.map_err(failed)?;
         let named = engine.image(&image.name).await.map_err(failed)?;
         let found = match (built, named) {
             (Some(built), Some(named)) if named.id == built.id => built,
             (Some(built), _) => {
-                self.tag(&built.id, &image.name).await.map_err(failed)?;
+                if !self.tag_if_there(&built.id, &image.name).await.map_err(failed)? {
+                    return Ok(None);
+                }
                 built
             }
-            (None, Some(named)) => named,
-            (None, None) => {
-                let text = "the image that was built is not in the engine".to_owned();
-                return Err(failed(EngineError::Refused(text)));
+            // An engine may tell another ID of it than the one that it is inspected by.
+            (None, Some(named))
+                if named.held.as_ref().is_some_and(|held| held.has_fingerprint(fingerprint)) =>
+            {
+                named
             }
+            (None, _) => return Ok(None),
         };
         self.known.borrow_mut().engine_images.set_latest(&image.name, found.held.clone());
-        Ok(found)
+        Ok(Some(found))
     }
 
     /// Records an image that is in the engine, and tags it with its other names: an engine
@@ -373,6 +385,15 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
             self.round.records.borrow_mut().built(&image.name, fingerprint, id, manifest);
         self.round.warn_unwritable(recorded);
         self.tag_aliases(image).await
+    }
+
+    /// Gives an image a name; false if the engine no longer has the image.
+    pub(crate) async fn tag_if_there(&self, id: &str, name: &str) -> Result<bool, EngineError> {
+        let tagged = self.tag(id, name).await;
+        if tagged.is_err() && self.round.engine.image(id).await?.is_none() {
+            return Ok(false);
+        }
+        tagged.map(|()| true)
     }
 
     async fn tag(&self, image: &str, reference: &str) -> Result<(), EngineError> {

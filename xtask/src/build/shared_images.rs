@@ -245,14 +245,19 @@ impl<'a, E: Engine> SharedImages<'a, E> {
             pulled.contents == shared.config.found.contents
                 && pulled.held.as_ref().is_some_and(|it| it.has_fingerprint(&shared.fingerprint))
         };
-        let Some(pulled) = pulled.filter(is_same) else {
+        let named = match pulled.filter(is_same) {
+            Some(pulled) => {
+                self.images.inspect_built(image, &pulled.id, &shared.fingerprint).await?
+            }
+            None => None,
+        };
+        let Some(named) = named else {
             let message =
                 format!("the engine cannot use {reference}, which it pulled: it is built here");
             self.round.warn(Problem::of_request(message));
             drop(engine.untag(reference).await);
             return Ok(false);
         };
-        let named = self.images.inspect_built(image, &pulled.id).await?;
         self.images.arrived(&image.name);
         self.images.note_contents(&named.id, named.contents);
         // Only a name is lost that nobody looks for.

@@ -376,6 +376,11 @@ impl<'a, E: Engine> StepRunner<'a, E> {
         }
     }
 
+    /// Takes an image for one that the engine no longer has.
+    pub(crate) fn forget_image(&self, name: &str) {
+        self.builder.images.forget(name);
+    }
+
     /// Restores what the hooks of a step that failed or was cancelled did not write.
     pub(crate) fn hooks_interrupted(&self, step: &Step) {
         let component = self.round.component(step);

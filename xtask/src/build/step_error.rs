@@ -43,12 +43,19 @@ pub(crate) enum StepError {
         /// The error of the registry or the engine.
         source: EngineError,
     },
-    /// A base image of the workspace was removed during the build.
+    /// A base image of the workspace was removed during the build, or lost its name in a store
+    /// that keeps no image without one.
     #[error(
         "{file}:{line}: base image '{reference}' was removed from the engine during the build: \
          run the build again"
     )]
-    BaseGone { file: String, line: usize, reference: String },
+    BaseGone {
+        file: String,
+        line: usize,
+        reference: String,
+        /// The image that it is in this workspace.
+        image: String,
+    },
     /// In all attempts, the names of its bases were moved to other images during the build.
     #[error(
         "{dockerfile}: image '{image}' was built from images of another checkout that uses the \

@@ -128,6 +128,21 @@ impl DockerEngine {
         image_list::parse(&list).map_err(|error| EngineError::InvalidResponse(error.to_string()))
     }
 
+    /// Waits for the response to a call that is made again if the image store was changed
+    /// meanwhile.
+    async fn settled<T, F: Future<Output = Result<T, ClientError>>>(
+        &self,
+        call: impl Fn() -> F,
+    ) -> Result<Result<T, ClientError>, EngineError> {
+        for _ in 1..TRIES {
+            let response = self.wait().until(call()).await?;
+            if !response.as_ref().is_err_and(is_changing) {
+                return Ok(response);
+            }
+        }
+        self.wait().until(call()).await
+    }
+
     pub(crate) fn wait(&self) -> Wait<'_> {
         self.waiting.begin(response_of(&self.endpoint))
     }
@@ -143,7 +158,16 @@ pub(super) fn is_vanished(error: &EngineError) -> bool {
     let (EngineError::Instruction { message, .. } | EngineError::Refused(message)) = error else {
         return false;
     };
-    message.contains("content digest sha256:") && message.ends_with(": not found")
+    let is_gone = message.contains("content digest sha256:") && message.ends_with(": not found");
+    is_gone || message.ends_with(CHANGED)
+}
+
+/// How the containerd image store says that somebody changed an image meanwhile.
+const CHANGED: &str = "data changed during operation, retry";
+
+fn is_changing(error: &ClientError) -> bool {
+    let ClientError::DockerResponseServerError { message, .. } = error else { return false };
+    message.ends_with(CHANGED)
 }
 
 /// Podman's registry of images that were built there.
@@ -163,7 +187,7 @@ impl Engine for DockerEngine {
 
     async fn image(&self, reference: &str) -> Result<Option<FoundImage>, EngineError> {
         debug!(reference, "inspect image");
-        match self.wait().until(self.client.inspect_image(reference)).await? {
+        match self.settled(|| self.client.inspect_image(reference)).await? {
             Ok(found) => Ok(Some(found_image(found))),
             Err(ClientError::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
             Err(error) => Err(error.into()),
@@ -236,8 +260,8 @@ impl Engine for DockerEngine {
 
     async fn tag(&self, image: &str, repository: &str, tag: &str) -> Result<(), EngineError> {
         debug!(image, repository, tag, "tag image");
-        let options = TagImageOptionsBuilder::default().repo(repository).tag(tag);
-        self.call(self.client.tag_image(image, Some(options.build()))).await
+        let options = TagImageOptionsBuilder::default().repo(repository).tag(tag).build();
+        Ok(self.settled(|| self.client.tag_image(image, Some(options.clone()))).await??)
     }
 
     async fn pull(

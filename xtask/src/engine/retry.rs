@@ -22,6 +22,12 @@ const PREFIXES: [&str; 8] = [
 const NAMED_PREFIXES: [&str; 3] =
     ["failed to push ", "failed commit on ref ", "failed to resolve reference "];
 
+/// How containerd begins the error of a status.
+const STATUS_FROM: &str = "unexpected status from ";
+
+/// What the engine calls an error of containerd's, and a registry one that it has no code for.
+const UNKNOWN: &str = "unknown: ";
+
 /// How errors of Go's HTTP client begin: `Put "URL": cause`.
 const METHODS: [&str; 6] = ["Delete", "Get", "Head", "Patch", "Post", "Put"];
 
@@ -75,12 +81,20 @@ pub(crate) fn is_transient(text: &str) -> bool {
 /// The cause without its prefixes.
 fn cause_in(text: &str) -> &str {
     let text = text.trim();
-    let rest = PREFIXES.iter().find_map(|prefix| strip(text, prefix));
-    let named = || NAMED_PREFIXES.iter().find_map(|prefix| after_name(strip(text, prefix)?));
-    match rest.or_else(named) {
+    let rest = without_prefix(text);
+    let of_containerd =
+        |text: &&str| text.starts_with(STATUS_FROM) || without_prefix(text).is_some();
+    match rest.or_else(|| strip(text, UNKNOWN).filter(of_containerd)) {
         Some(rest) => cause_in(rest),
         None => text,
     }
+}
+
+/// The rest of a text that begins with a prefix.
+fn without_prefix(text: &str) -> Option<&str> {
+    let rest = PREFIXES.iter().find_map(|prefix| strip(text, prefix));
+    let named = || NAMED_PREFIXES.iter().find_map(|prefix| after_name(strip(text, prefix)?));
+    rest.or_else(named)
 }
 
 /// The text after a prefix, in any case.
@@ -102,7 +116,7 @@ fn status_in(cause: &str) -> Option<u16> {
     // `unexpected status from PUT request to URL: 500 …`; in older versions `unexpected status
     // code URL: 500 …`.
     let after_url = || {
-        let urls = ["unexpected status from ", "unexpected status code "];
+        let urls = [STATUS_FROM, "unexpected status code "];
         after_name(urls.iter().find_map(|start| strip(cause, start))?)
     };
     let (status, rest) = before.or_else(after_url)?.split_at_checked(3)?;
@@ -165,6 +179,8 @@ mod tests {
             "failed to copy: failed to do request: Put \"https://h/v2/\": write tcp 10.0.0.1:1->10.0.0.2:443: write: broken pipe",
             "failed to authorize: failed to fetch anonymous token: unexpected status from GET request to https://auth.h/token?scope=x: 503 Service Unavailable",
             "failed to push h:5/n/x:v1: failed to do request: Head \"http://h:5/v2/n/x/manifests/v1\": EOF",
+            "unknown: unexpected status from HEAD request to http://h:5/v2/n/x/blobs/sha256:1: 503 Service Unavailable",
+            "unknown: failed commit on ref \"manifest-sha256:1\": unexpected status from PUT request to http://h:5/v2/n/x/manifests/v1: 500 Internal Server Error",
             "unexpected status code https://h/v2/x/manifests/sha256:1: 429 Too Many Requests - Server message: toomanyrequests: slow",
         ];
         for text in transient {
@@ -214,6 +230,7 @@ mod tests {
             r#"error parsing HTTP 403 response body: invalid character '<' looking for beginning of value: "<html>timeout</html>""#,
             r#"error parsing HTTP 404 response body: unexpected end of JSON input: "EOF""#,
             "unexpected status from PUT request to http://h:500/v2/503/429: 403 Forbidden",
+            "unknown: unexpected status from HEAD request to http://h:5/v2/n/x/blobs/sha256:1: 401 Unauthorized",
             "failed commit on ref \"layer-eof\": unexpected status: 400 Bad Request",
             "failed to authorize: failed to fetch oauth token: unexpected status from POST request to https://h/token: 401 Unauthorized",
             "push access denied, repository does not exist or may require authorization: server message: insufficient_scope: authorization failed",

@@ -75,11 +75,6 @@ pub struct ImageUse {
 }
 
 impl ImageUse {
-    /// The repository and the tag of the reference; the tag defaults to `latest`.
-    pub fn repository_and_tag(&self) -> (&str, &str) {
-        image_reference::repository_and_tag(&self.reference)
-    }
-
     /// The reference without the default tag `latest`.
     pub fn repository(&self) -> &str {
         self.reference.strip_suffix(":latest").unwrap_or(&self.reference)

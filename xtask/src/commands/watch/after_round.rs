@@ -47,10 +47,15 @@ impl<'a> AfterRound<'a> {
         self.command.stop().await;
     }
 
+    /// Whether something was built that is to be pushed.
+    pub(crate) fn has_to_push(&self) -> bool {
+        self.options.push.is_some() && !self.to_push.is_empty()
+    }
+
     /// Pushes what was built, if that is wanted; never ends where there is nothing to push.
     /// If it is cancelled, the next call begins again.
     pub(crate) async fn push(&mut self, ctx: &CommandContext) -> Result<(), CommandError> {
-        let Some(options) = self.options.push.as_ref().filter(|_| !self.to_push.is_empty()) else {
+        let Some(options) = self.options.push.as_ref().filter(|_| self.has_to_push()) else {
             return std::future::pending().await;
         };
         let images = self.to_push.clone();

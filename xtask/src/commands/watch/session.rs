@@ -128,8 +128,9 @@ impl<E: Engine> Session<'_, E> {
             tokio::select! {
                 () = self.changes.collect(&mut batch, idle) => {}
                 request = self.requests.next() => self.requests.pending = Some(request),
-                // Changes that are being collected go first.
-                () = self.image_watch.next() => if batch.is_open() {
+                // Changes that are being collected go first, and so does a push, which makes the
+                // engine report images.
+                () = self.image_watch.next(), if !self.after_round.has_to_push() => if batch.is_open() {
                     self.image_watch.postpone();
                     self.changes.collect(&mut batch, idle).await;
                 } else {
