@@ -153,13 +153,15 @@ pub(super) fn response_of(endpoint: &str) -> String {
     format!("the engine at {endpoint} to respond")
 }
 
-/// Whether the containerd image store failed because somebody removed an image meanwhile.
+/// Whether the containerd image store failed because somebody removed or tagged an image
+/// meanwhile.
 pub(super) fn is_vanished(error: &EngineError) -> bool {
     let (EngineError::Instruction { message, .. } | EngineError::Refused(message)) = error else {
         return false;
     };
     let is_gone = message.contains("content digest sha256:") && message.ends_with(": not found");
-    is_gone || message.ends_with(CHANGED)
+    let is_taken = message.starts_with("image \"") && message.ends_with("\": already exists");
+    is_gone || is_taken || message.ends_with(CHANGED)
 }
 
 /// How the containerd image store says that somebody changed an image meanwhile.
