@@ -19,7 +19,7 @@ use crate::engine::builder::Builder;
 use crate::engine::docker::{DockerEngine, response_of};
 use crate::engine::endpoint::{self, Endpoint, Environment};
 use crate::engine::error::{CALL_TIMEOUT, EngineError, Trouble};
-use crate::engine::ping::{PING, ping};
+use crate::engine::ping::{PING, Pong, ping};
 use crate::engine::podman::{self, PodmanService};
 use crate::engine::ssh::Ssh;
 use crate::engine::tls::{Tls, TlsFiles};
@@ -57,7 +57,7 @@ impl DockerEngine {
         let socket =
             Socket::of_endpoint(&reached).ok_or_else(|| unusable(&endpoint, "it has no port"))?;
         let pinged = waiting.begin(response_of(&endpoint)).until(ping(&socket, &endpoint)).await?;
-        let offered =
+        let Pong { api_version: offered, is_podman } =
             pinged.map_err(|error| match tunnel.as_ref().and_then(|tunnel| tunnel.trouble()) {
                 Some(Trouble::Away(cause)) => {
                     EngineError::Unreachable { endpoint: endpoint.clone(), cause }
@@ -80,6 +80,7 @@ impl DockerEngine {
             builder,
             environment,
             is_local,
+            is_podman,
             address,
             endpoint,
             waiting,

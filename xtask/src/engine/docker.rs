@@ -25,7 +25,7 @@ use xtask_core::workspace::registry_config::RegistryConfig;
 
 use crate::engine::address::Address;
 use crate::engine::api::{BuildRequest, Engine, FoundImage, ImageDetails};
-use crate::engine::builder::{Builder, detect_builder, is_podman};
+use crate::engine::builder::{Builder, detect_builder};
 use crate::engine::credentials::{self, LoginCache, Logins};
 use crate::engine::endpoint::Environment;
 use crate::engine::error::EngineError;
@@ -51,6 +51,7 @@ pub(crate) struct DockerEngine {
     pub(crate) builder: OnceCell<Builder>,
     pub(crate) environment: Environment,
     pub(crate) is_local: bool,
+    pub(super) is_podman: bool,
     /// Where [`session`] and [`response`] connect to, which speak no TLS.
     pub(crate) address: Address,
     /// The engine's address, as the user gave it.
@@ -82,8 +83,13 @@ impl DockerEngine {
         self.builder.get_or_try_init(|| Box::pin(detect())).await.copied()
     }
 
-    async fn is_podman(&self) -> Result<bool, EngineError> {
-        Ok(is_podman(&self.call(self.client.version()).await?))
+    /// Whether an image of Podman may have `ONBUILD` triggers, which Podman's API does not tell.
+    /// BuildKit writes none of them into the history of what it builds.
+    async fn may_have_triggers(&self, id: &str) -> Result<bool, EngineError> {
+        let history = self.call(self.client.image_history(id)).await?;
+        let is_buildkits = |comment: &str| comment.starts_with("buildkit.");
+        Ok(history.first().is_some_and(|newest| is_buildkits(&newest.comment))
+            || history.iter().any(|entry| entry.created_by.contains("ONBUILD ")))
     }
 
     /// Inspects the image of a reference, if the engine has it.
@@ -190,7 +196,11 @@ impl Engine for DockerEngine {
     async fn image(&self, reference: &str) -> Result<Option<FoundImage>, EngineError> {
         debug!(reference, "inspect image");
         match self.settled(|| self.client.inspect_image(reference)).await? {
-            Ok(found) => Ok(Some(found_image(found))),
+            Ok(inspected) => {
+                let mut found = found_image(inspected);
+                found.has_onbuild |= self.is_podman && self.may_have_triggers(&found.id).await?;
+                Ok(Some(found))
+            }
             Err(ClientError::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -210,7 +220,7 @@ impl Engine for DockerEngine {
         let images = listed?;
         let all_names = || images.iter().flat_map(ListedImage::names);
         // A namespace of this name would be another one with Docker.
-        let has_local = all_names().any(|name| name.starts_with(LOCAL)) && self.is_podman().await?;
+        let has_local = all_names().any(|name| name.starts_with(LOCAL)) && self.is_podman;
         let mut engine_images = EngineImages::complete();
         let mut local = Vec::new();
         for image in images {

@@ -16,8 +16,14 @@ use crate::engine::response::{error_in, send};
 /// The call, which has no version.
 pub(super) const PING: &str = "/_ping";
 
-/// The newest version of the API that the engine knows, if it says.
-pub(super) async fn ping(socket: &Socket, endpoint: &str) -> Result<Option<String>, EngineError> {
+/// What an engine says about itself.
+pub(super) struct Pong {
+    /// The newest version of the API that it knows, if it says.
+    pub(super) api_version: Option<String>,
+    pub(super) is_podman: bool,
+}
+
+pub(super) async fn ping(socket: &Socket, endpoint: &str) -> Result<Pong, EngineError> {
     let request = Request::get(PING).header("Host", socket.host());
     let request = request.body(Full::new(Bytes::new())).map_err(|error| invalid_request(&error))?;
     let sent = tokio::time::timeout(CALL_TIMEOUT, send(socket, request)).await;
@@ -28,7 +34,8 @@ pub(super) async fn ping(socket: &Socket, endpoint: &str) -> Result<Option<Strin
         return Err(refused(endpoint, status, &error_in(response).await.to_string()));
     }
     let version = response.headers().get("Api-Version").and_then(|version| version.to_str().ok());
-    Ok(version.map(str::to_owned))
+    let api_version = version.map(str::to_owned);
+    Ok(Pong { api_version, is_podman: response.headers().contains_key("Libpod-API-Version") })
 }
 
 fn unreachable(endpoint: &str, error: EngineError) -> EngineError {

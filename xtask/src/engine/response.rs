@@ -160,6 +160,8 @@ where
 pub(super) async fn error_in(response: Response<Incoming>) -> EngineError {
     #[derive(Deserialize)]
     struct ErrorResponse {
+        // Podman's is that of a stream.
+        #[serde(alias = "error")]
         message: String,
     }
     let status = response.status();

@@ -6,8 +6,8 @@
 //! the registry's own message begins. That message is not matched, as it can contain anything,
 //! and neither are the names of repositories.
 
-/// Prefixes that containerd and the engine add to a cause.
-const PREFIXES: [&str; 8] = [
+/// Prefixes that containerd, Podman and the engine add to a cause.
+const PREFIXES: [&str; 9] = [
     "error response from daemon: ",
     "failed to do request: ",
     "failed to authorize: ",
@@ -16,11 +16,20 @@ const PREFIXES: [&str; 8] = [
     "failed to copy: ",
     "failed to close writer: ",
     "error from registry: ",
+    "writing manifest: ",
 ];
 
 /// The same, followed by a name and a colon.
-const NAMED_PREFIXES: [&str; 3] =
-    ["failed to push ", "failed commit on ref ", "failed to resolve reference "];
+const NAMED_PREFIXES: [&str; 7] = [
+    "failed to push ",
+    "failed commit on ref ",
+    "failed to resolve reference ",
+    // Podman's
+    "trying to reuse blob ",
+    "checking whether a blob ",
+    "pinging container registry ",
+    "uploading manifest ",
+];
 
 /// How containerd begins the error of a status.
 const STATUS_FROM: &str = "unexpected status from ";
@@ -186,6 +195,19 @@ mod tests {
         for text in transient {
             assert!(is_transient(text), "{text}");
         }
+    }
+
+    #[test]
+    fn transient_errors_are_recognized_in_podman_s() {
+        let transient = [
+            "trying to reuse blob sha256:1 at destination: pinging container registry h:5: Get \"http://h:5/v2/\": dial tcp 10.0.0.1:5: connect: connection refused",
+            "writing manifest: uploading manifest v1 to h:5/n/x: received unexpected HTTP status: 500 Internal Server Error",
+        ];
+        for text in transient {
+            assert!(is_transient(text), "{text}");
+        }
+        let denied = "trying to reuse blob sha256:1 at destination: checking whether a blob sha256:1 exists in h:5/n/x: authentication required";
+        assert!(!is_transient(denied));
     }
 
     #[test]

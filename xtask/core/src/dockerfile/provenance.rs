@@ -14,7 +14,9 @@
 //!
 //! The two builders write history entries differently (checked on 20.10 to 28): BuildKit
 //! writes `COPY a /a # buildkit`, the classic builder `/bin/sh -c #(nop) COPY file:… in /a`,
-//! with one more `LABEL` entry at the end for each label that the build request sets.
+//! with one more `LABEL` entry at the end for each label that the build request sets. Podman writes
+//! what the classic builder does, but quotes values as the Dockerfile does, has a single entry
+//! `LABEL "NAME"="VALUE" …` for all labels of the request, and adds a label of its own.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -23,6 +25,9 @@ use crate::dockerfile::syntax::Keyword;
 
 /// The prefix of the labels that this tool sets.
 pub(crate) const OWN_LABELS: &str = "org.openpai.build.";
+
+/// The label that Podman sets, without an entry in the history.
+const PODMAN_LABEL: &str = "io.buildah.version";
 
 /// The instructions that leave an entry in an image's history.
 const KEYWORDS: [&str; 17] = [
@@ -84,7 +89,8 @@ impl Provenance {
         let base = base.unwrap_or(&scratch);
         let Some(own) = image.history.strip_prefix(base.history.as_slice()) else { return false };
         let is_own_label = |entry: &&String| {
-            keyword(entry) == "LABEL" && entry.contains(&format!("LABEL {OWN_LABELS}"))
+            let label = entry.split_once("LABEL ").filter(|_| keyword(entry) == "LABEL");
+            label.is_some_and(|(_, label)| label.trim_start_matches('"').starts_with(OWN_LABELS))
         };
         let own_labels = own.iter().rev().take_while(is_own_label).count();
         let own = &own[..own.len() - own_labels];
@@ -105,8 +111,16 @@ fn labels_agree(image: &ImageFacts, base: &ImageFacts, own: &[String]) -> bool {
     let entries = entries.filter_map(|entry| entry.split_once("LABEL "));
     let entries: Vec<&str> = entries.map(|(_, pairs)| pairs).collect();
     let mut unmatched = format!(" {} ", entries.join("  "));
-    let labels = image.labels.iter().filter(|(name, _)| !name.starts_with(OWN_LABELS));
-    let mut pairs: Vec<_> = labels.map(|(name, value)| (format!("{name}={value}"), name)).collect();
+    let is_podmans = image.labels.contains_key(PODMAN_LABEL);
+    let is_set = |name: &str| name.starts_with(OWN_LABELS) || name == PODMAN_LABEL;
+    let labels = image.labels.iter().filter(|(name, _)| !is_set(name));
+    let mut pairs: Vec<_> = labels
+        .map(|(name, value)| {
+            let (plain, quoted) = (format!("{name}={value}"), format!("{name}=\"{value}\""));
+            let is_quoted = is_podmans && unmatched.contains(&format!(" {quoted} "));
+            (if is_quoted { quoted } else { plain }, name)
+        })
+        .collect();
     // The text of one label may be part of another: match the longest first.
     pairs.sort_by_key(|(pair, _)| Reverse(pair.len()));
     for (pair, name) in pairs {
@@ -162,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_histories_of_both_builders_match() {
+    fn the_histories_of_all_builders_match() {
         let base = facts(&["ENV A=1", "RUN /bin/sh -c y # buildkit"], &["l0"], &[]);
         let buildkit = [
             "ENV A=1",
@@ -182,8 +196,22 @@ mod tests {
             "/bin/sh -c #(nop)  LABEL org.openpai.build.bases=",
             "/bin/sh -c #(nop)  LABEL org.openpai.build.fingerprint=0",
         ];
-        for history in [&buildkit[..], &classic] {
-            let image = facts(history, &["l0", "l1", "l2"], &["a=b", "c d=e"]);
+        let podman = [
+            "ENV A=1",
+            "RUN /bin/sh -c y # buildkit",
+            "/bin/sh -c #(nop) COPY file:00 in / ",
+            "/bin/sh -c #(nop) LABEL a=\"b\" c d=e",
+            "/bin/sh -c make",
+            "/bin/sh -c #(nop) CMD [\"y\"]",
+            "/bin/sh -c #(nop) LABEL \"org.openpai.build.bases\"=\"\" \"org.openpai.build.fingerprint\"=\"0\"",
+        ];
+        let podmans_label = ["a=b", "c d=e", "io.buildah.version=1"];
+        for (history, labels) in [
+            (&buildkit[..], &["a=b", "c d=e"][..]),
+            (&classic, &["a=b", "c d=e"]),
+            (&podman, &podmans_label),
+        ] {
+            let image = facts(history, &["l0", "l1", "l2"], labels);
             assert!(provenance(TEXT).matches(&image, Some(&base)), "{history:?}");
             let of_another = facts(history, &["other", "l1", "l2"], &["a=b", "c d=e"]);
             assert!(!provenance(TEXT).matches(&of_another, Some(&base)));
