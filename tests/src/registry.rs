@@ -93,7 +93,8 @@ impl Registry {
 
     /// The digest of a manifest, as the registry tells it; none if it has none.
     pub fn digest(&self, image: &str, tag: &str) -> Option<String> {
-        let accepted = "application/vnd.docker.distribution.manifest.v2+json";
+        let accepted = "application/vnd.docker.distribution.manifest.v2+json, \
+                        application/vnd.oci.image.manifest.v1+json";
         let lines = self.request("HEAD", image, tag, accepted).lines().map_while(Result::ok);
         lines
             .filter_map(|line| Some(line.split_once(": ")?.1.to_owned()))
