@@ -5,6 +5,9 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+/// The first byte of a TLS connection.
+const TLS: u8 = 22;
+
 /// What is said to requests whose first line has a text in it.
 #[derive(Debug)]
 pub struct Rule {
@@ -104,6 +107,11 @@ impl Proxy {
 
     /// Passes one request on, and says that the connection ends after it.
     fn pass(&self, mut client: TcpStream) -> io::Result<()> {
+        let mut first = [0];
+        if client.peek(&mut first)? == 1 && first[0] == TLS {
+            // As a server does that speaks no TLS: containerd tries that first.
+            return client.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n");
+        }
         let mut reader = BufReader::new(client.try_clone()?);
         let mut head = String::new();
         if reader.read_line(&mut head)? == 0 {

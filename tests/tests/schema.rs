@@ -5,6 +5,8 @@ use std::fs;
 
 use boon::{Compiler, SchemaIndex, Schemas};
 use serde_json::Value;
+use tests::engine::docker;
+use tests::registry::Registry;
 use tests::{Output, Workspace, repository};
 
 /// The schemas of the repository.
@@ -142,4 +144,21 @@ fn with_json_progress_nothing_but_events_is_on_standard_output() {
     checker.check("context", &context["document"]);
     let listed = checker.only(&run(&["context", "a"]).exits_with(0), "output");
     assert!(listed["text"].as_str().unwrap().contains("tt-a"), "{listed:#}");
+}
+
+#[test]
+fn events_of_shared_images_are_as_their_schema_says() {
+    let registry = Registry::start();
+    let workspace = Workspace::new()
+        .file("xtask.toml", &format!("share = \"{}/team\"\n", registry.address()))
+        .image("base", "FROM scratch\nCOPY build /build\n")
+        .image("web", "FROM tt-base\nCOPY build /web\n");
+    workspace.xtask(&["build", "--share"]).exits_with(0);
+    docker(&["rmi", &workspace.own("tt-web"), &workspace.own("tt-base")]);
+    let output = workspace.xtask(&["--progress", "json", "build", "web"]).exits_with(0);
+    let mut checker = Checker::new();
+    assert_eq!(checker.only(&output, "image_in_registry")["image"], "tt-base");
+    assert_eq!(checker.only(&output, "image_pulled")["image"], "tt-web");
+    let summary = checker.only(&output, "round_finished");
+    assert_eq!((&summary["pulled"], &summary["in_registry"]), (&1.into(), &1.into()));
 }

@@ -221,7 +221,7 @@ async fn run_command(mut cli: Cli) -> Result<(), CommandError> {
             ctx.add_proxies(&mut options.scope.reading);
             commands::build::run(&options, &ctx).await
         }
-        Command::Inputs(args) => commands::inputs::run(&args.into(), &ctx).await,
+        Command::Inputs(args) => Box::pin(commands::inputs::run(&args.into(), &ctx)).await,
         Command::Watch(args) => {
             let mut options = WatchOptions::from(args);
             ctx.add_proxies(&mut options.reading);
@@ -235,7 +235,7 @@ async fn run_command(mut cli: Cli) -> Result<(), CommandError> {
             ctx.add_proxies(&mut options.reading);
             commands::push::run(&options, &ctx).await
         }
-        Command::Context(args) => context(args, &ctx).await,
+        Command::Context(args) => Box::pin(context(args, &ctx)).await,
         Command::Graph(args) => graph(args, has_colors, &ctx).await,
         Command::List(args) => list(args, &ctx).await,
         Command::Config(args) => config(args, &ctx),
@@ -290,7 +290,7 @@ async fn context(args: ContextArgs, ctx: &CommandContext) -> Result<(), CommandE
     let is_json = args.json;
     let mut options = ContextOptions::from(args);
     ctx.add_proxies(&mut options.reading);
-    let contexts = commands::context::run(&options, ctx).await?;
+    let contexts = Box::pin(commands::context::run(&options, ctx)).await?;
     let output = if is_json {
         Output::Document { document: report_context::document(&contexts) }
     } else {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Method, Request, StatusCode};
+use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use xtask_core::workspace::registry_config::DOCKER_HUB;
 
@@ -26,6 +27,9 @@ const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, \
      application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.v2+json";
+
+/// How many requests are under way at the same time.
+const REQUESTS: usize = 32;
 
 /// How often a busy registry is asked.
 const TRIES: u32 = 3;
@@ -47,6 +51,7 @@ pub(crate) struct Client {
     login: Option<Login>,
     http: Http,
     authorizations: Authorizations,
+    permits: Semaphore,
     away: OnceLock<String>,
 }
 
@@ -81,6 +86,7 @@ impl Client {
             path,
             http: Http::new(),
             authorizations: Authorizations::default(),
+            permits: Semaphore::new(REQUESTS),
             away: OnceLock::new(),
         }
     }
@@ -156,12 +162,15 @@ impl Client {
     ) -> Result<Option<Answer>, RegistryError> {
         let mut delay = FIRST_DELAY;
         for attempt in 1.. {
+            let invalid = |error: hyper::http::Error| RegistryError::Invalid(error.to_string());
+            let permit = self.permits.acquire().await;
+            // It may have been found away while this one waited for its turn.
             if let Some(why) = self.away.get() {
                 return Err(RegistryError::Away(why.clone()));
             }
-            let invalid = |error: hyper::http::Error| RegistryError::Invalid(error.to_string());
             let answer = self.authorized(scope, request().map_err(invalid)?).await;
-            let answer = answer.map_err(|why| self.is_away(why))?;
+            let answer = answer.map_err(|why| self.found_away(why))?;
+            drop(permit);
             match answer.status {
                 StatusCode::NOT_FOUND => return Ok(None),
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
@@ -180,7 +189,7 @@ impl Client {
                     let asked = answer.header(RETRY_AFTER.as_str()).and_then(|it| it.parse().ok());
                     delay = asked.map_or(delay, Duration::from_secs);
                     if attempt == TRIES || delay > MAX_DELAY {
-                        return Err(self.is_away(format!("it answers {status}")));
+                        return Err(self.found_away(format!("it answers {status}")));
                     }
                     sleep(delay).await;
                     delay *= 2;
@@ -194,7 +203,7 @@ impl Client {
     }
 
     /// Notes that it is asked no more; the first reason counts.
-    fn is_away(&self, why: String) -> RegistryError {
+    fn found_away(&self, why: String) -> RegistryError {
         RegistryError::Away(self.away.get_or_init(|| why).clone())
     }
 
@@ -247,4 +256,52 @@ fn check(reference: &str, bytes: &[u8]) -> Result<(), RegistryError> {
         return Err(RegistryError::Invalid(format!("it has other bytes under {reference}")));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::future::join_all;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Many questions at the same time, to a registry that takes connections and says nothing.
+    #[tokio::test]
+    async fn a_silent_registry_is_waited_for_once_however_much_is_asked() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let count = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&count);
+        let accepting = tokio::spawn(async move {
+            let mut taken = Vec::new();
+            while let Ok((connection, _)) = listener.accept().await {
+                counter.fetch_add(1, Ordering::SeqCst);
+                taken.push(connection);
+            }
+        });
+        let client = Client::new(&format!("{address}/team"), &Logins::new());
+        let questions = (0..10 * REQUESTS).map(|_| client.manifest("image", "tag"));
+        for answer in join_all(questions).await {
+            assert!(matches!(answer, Err(RegistryError::Away(_))));
+        }
+        assert_eq!(count.load(Ordering::SeqCst), REQUESTS);
+        accepting.abort();
+    }
+
+    #[test]
+    fn repositories_are_below_the_prefix() {
+        for (prefix, url) in [
+            ("localhost:5000/team", "http://localhost:5000/v2/team/web/tags"),
+            ("ghcr.io/a/b", "https://ghcr.io/v2/a/b/web/tags"),
+            ("docker.io/a", "https://registry-1.docker.io/v2/a/web/tags"),
+            ("a", "https://registry-1.docker.io/v2/a/web/tags"),
+            ("localhost:5000", "http://localhost:5000/v2/web/tags"),
+        ] {
+            let client = Client::new(prefix, &Logins::new());
+            assert_eq!(client.url(&format!("{}/tags", client.repository("web"))), url);
+        }
+    }
 }

@@ -22,14 +22,10 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::engine::host_and_port;
-
-/// How many requests are under way at the same time.
-const CONNECTIONS: usize = 32;
 
 /// How long a server may take for a connection, or to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -43,7 +39,8 @@ type Origin = (bool, String);
 /// Connections to servers.
 pub(super) struct Http {
     idle: Mutex<HashMap<Origin, Vec<SendRequest<Full<Bytes>>>>>,
-    permits: Semaphore,
+    /// By `HOST[:PORT]`, which certificates count.
+    tls: Mutex<HashMap<String, Arc<ClientConfig>>>,
 }
 
 /// An answer, with its body.
@@ -61,7 +58,7 @@ impl Answer {
 
 impl Http {
     pub(super) fn new() -> Self {
-        Self { idle: Mutex::default(), permits: Semaphore::new(CONNECTIONS) }
+        Self { idle: Mutex::default(), tls: Mutex::default() }
     }
 
     /// Sends a request, whose URI is a whole one.
@@ -69,7 +66,6 @@ impl Http {
     /// # Errors
     /// There is no answer, in words.
     pub(super) async fn send(&self, request: &Request<Full<Bytes>>) -> Result<Answer, String> {
-        let _permit = self.permits.acquire().await.map_err(|error| error.to_string())?;
         let origin = origin(request.uri())?;
         // A server closes a connection that is idle for long: that is no failure.
         while let Some(idle) = self.take(&origin) {
@@ -77,7 +73,7 @@ impl Http {
                 return Ok(answer);
             }
         }
-        let connecting = timeout(PATIENCE, connect(&origin)).await;
+        let connecting = timeout(PATIENCE, self.connect(&origin)).await;
         let connection = connecting.map_err(|_| slow())??;
         self.exchange(connection, &origin, request).await
     }
@@ -118,6 +114,34 @@ impl Http {
         idle.entry(origin.clone()).or_default().push(connection);
         Ok(answer)
     }
+
+    async fn connect(
+        &self,
+        (is_tls, authority): &Origin,
+    ) -> Result<SendRequest<Full<Bytes>>, String> {
+        let (host, port) = host_and_port(authority);
+        let default = if *is_tls { 443 } else { 80 };
+        let port = port.and_then(|port| port.parse().ok()).unwrap_or(default);
+        let stream = TcpStream::connect((host, port)).await.map_err(|error| error.to_string())?;
+        drop(stream.set_nodelay(true));
+        if !is_tls {
+            return shake_hands(stream).await;
+        }
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
+        let connector = TlsConnector::from(self.tls(authority)?);
+        let stream = connector.connect(name, stream).await.map_err(|error| error.to_string())?;
+        shake_hands(stream).await
+    }
+
+    fn tls(&self, authority: &str) -> Result<Arc<ClientConfig>, String> {
+        let mut known = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(config) = known.get(authority) {
+            return Ok(Arc::clone(config));
+        }
+        let config = Arc::new(read_certificates(authority)?);
+        known.insert(authority.to_owned(), Arc::clone(&config));
+        Ok(config)
+    }
 }
 
 fn slow() -> String {
@@ -137,21 +161,6 @@ pub(super) fn base_url(domain: &str) -> String {
     format!("{scheme}://{domain}")
 }
 
-async fn connect((is_tls, authority): &Origin) -> Result<SendRequest<Full<Bytes>>, String> {
-    let (host, port) = host_and_port(authority);
-    let default = if *is_tls { 443 } else { 80 };
-    let port = port.and_then(|port| port.parse().ok()).unwrap_or(default);
-    let stream = TcpStream::connect((host, port)).await.map_err(|error| error.to_string())?;
-    drop(stream.set_nodelay(true));
-    if !is_tls {
-        return shake_hands(stream).await;
-    }
-    let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
-    let connector = TlsConnector::from(tls(authority)?);
-    let stream = connector.connect(name, stream).await.map_err(|error| error.to_string())?;
-    shake_hands(stream).await
-}
-
 async fn shake_hands(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) -> Result<SendRequest<Full<Bytes>>, String> {
@@ -162,7 +171,7 @@ async fn shake_hands(
 }
 
 /// Trusts the CAs of the system, and those that engines on this machine trust for a registry.
-fn tls(authority: &str) -> Result<Arc<ClientConfig>, String> {
+fn read_certificates(authority: &str) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     let folder = Path::new("/etc/docker/certs.d").join(authority);
@@ -175,7 +184,7 @@ fn tls(authority: &str) -> Result<Arc<ClientConfig>, String> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
-    Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 #[cfg(test)]
