@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use expect_test::{Expect, expect};
 use tests::Workspace;
-use tests::engine::{docker, has_containerd_store};
+use tests::engine::docker;
 use tests::registry::Registry;
 use tests::versioned::VersionedEngine;
 
@@ -36,9 +36,8 @@ fn does_everything(engine: &VersionedEngine, version: &str) {
         build(&["-f", "--no-cache-filter", "x", "--secret", "id=s,src=src/a/f"]),
         ["a", "b"]
     );
-    // The images without the secret are those of before, where the engine still has them.
-    let made: &[&str] = if has_containerd_store() { &["a", "b"] } else { &[] };
-    assert_eq!(build(&[]), made);
+    // The images without the secret are those of before.
+    assert!(build(&[]).is_empty());
     // An image that is there without its name is inspected, and gets it back.
     let (name, reference) = (workspace.own("tt-b"), format!("{}/ns/tt-b:v1", registry.address()));
     let pushed = workspace.own(&reference);

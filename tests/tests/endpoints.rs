@@ -257,3 +257,12 @@ fn what_ssh_says_is_passed_on() {
     "#]],
     );
 }
+
+#[test]
+fn jobs_follow_the_cpus_of_the_engines_machine() {
+    let way = Detour::start("/info", Answer::Whole("200 OK", "{\"NCPU\":7}".to_owned()));
+    let workspace =
+        Workspace::new().env("DOCKER_HOST", &way.host()).image("a", "FROM scratch\nLABEL x=1\n");
+    let output = workspace.xtask(&["build", "--progress", "json"]).exits_with(0);
+    assert!(output.stdout.contains("\"jobs\":7}"), "{}", output.stdout);
+}

@@ -197,3 +197,31 @@ fn of_two_engines_one_has_up_to_date_what_the_other_pushed() {
     workspace.write("src/web/build/new", "1");
     other_builds(&other, &workspace, &["web"]);
 }
+
+#[test]
+#[ignore = "needs an engine with the containerd image store"]
+fn the_last_images_of_a_name_are_kept_until_they_are_cleaned_up() {
+    let workspace = Workspace::new()
+        .image("a", "FROM scratch\nCOPY f /\n")
+        .file("src/a/f", "0")
+        .image("b", "FROM tt-a\nLABEL x=1\n");
+    let builds = |text: &str| {
+        workspace.write("src/a/f", text);
+        let output = workspace.xtask(&["build"]).exits_with(0);
+        output.built_by_name().len()
+    };
+    for edit in 0..10 {
+        assert_eq!(builds(&edit.to_string()), 2);
+    }
+    // The last eight are there.
+    assert_eq!(builds("2"), 0);
+    assert_eq!(builds("9"), 0);
+    assert_eq!(builds("1"), 2);
+    let would = workspace.xtask(&["clean", "--images", "--dry-run"]).exits_with(0).stdout;
+    assert!(would.starts_with("would remove 14 images without a name"), "{would}");
+    let cleaned = workspace.xtask(&["clean", "--images"]).exits_with(0).stdout;
+    assert!(cleaned.starts_with("removed 14 images without a name"), "{cleaned}");
+    assert_eq!(builds("1"), 0);
+    assert_eq!(builds("9"), 2);
+    let _ = workspace.xtask(&["clean", "--images"]).exits_with(0);
+}

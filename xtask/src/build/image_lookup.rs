@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use tokio::sync::OnceCell;
+use tracing::debug;
 use xtask_core::dockerfile::provenance::ImageFacts;
 use xtask_core::image_reference;
 use xtask_core::staleness::engine_images::{
@@ -381,10 +382,25 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
         id: String,
     ) -> Result<(), StepError> {
         self.set_fingerprint(&image.name, fingerprint.clone());
+        let kept = id.clone();
         let recorded =
             self.round.records.borrow_mut().built(&image.name, fingerprint, id, manifest);
         self.round.warn_unwritable(recorded);
+        if let Err(error) = self.keep(&kept).await {
+            debug!(image = image.name, %error, "not kept: it may have to be built again");
+        }
         self.tag_aliases(image).await
+    }
+
+    /// Keeps an image for as long as it is on record, in an engine that would remove it with its
+    /// name.
+    async fn keep(&self, id: &str) -> Result<(), EngineError> {
+        self.round.engine.keep(id).await?;
+        let forgotten = self.round.records.borrow_mut().take_forgotten();
+        for id in forgotten {
+            self.round.engine.release(&id).await?;
+        }
+        Ok(())
     }
 
     /// Gives an image a name; false if the engine no longer has the image.

@@ -77,6 +77,15 @@ async fn remove_images(cleaned: &mut Cleaned, ctx: &CommandContext) -> Result<()
             cleaned.used += 1;
         }
     }
+    for image in engine.kept_images().await?.into_iter().filter(|it| built.contains(&it.id)) {
+        if !image.is_named {
+            count += 1;
+            bytes += image.bytes;
+        }
+        if !cleaned.dry_run {
+            engine.release_image(&image.id).await?;
+        }
+    }
     cleaned.images = Some((count, bytes));
     Ok(())
 }

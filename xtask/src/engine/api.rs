@@ -78,6 +78,19 @@ pub trait Engine {
         JoinSet::new()
     }
 
+    /// Sees to it that an image of ours stays in the engine when it loses its name, until it is
+    /// released.
+    fn keep(&self, id: &str) -> impl Future<Output = Result<(), EngineError>> {
+        let _ = id;
+        async { Ok(()) }
+    }
+
+    /// Lets an image go that was kept.
+    fn release(&self, id: &str) -> impl Future<Output = Result<(), EngineError>> {
+        let _ = id;
+        async { Ok(()) }
+    }
+
     /// Adds a tag to an image.
     fn tag(
         &self,

@@ -87,6 +87,7 @@ impl DockerEngine {
             _tunnel: tunnel,
             events: events.clone(),
             logins: Arc::default(),
+            removes_unnamed: OnceCell::new(),
         };
         Ok(engine)
     }

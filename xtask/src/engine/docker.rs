@@ -23,7 +23,7 @@ use xtask_core::staleness::image_list::{self, ListedImage};
 use xtask_core::workspace::config::settings::ImageSettings;
 use xtask_core::workspace::registry_config::RegistryConfig;
 
-use crate::engine::address::Address;
+use crate::engine::address::{Address, DEFAULT_SOCKET};
 use crate::engine::api::{BuildRequest, Engine, FoundImage, ImageDetails};
 use crate::engine::builder::{Builder, detect_builder};
 use crate::engine::credentials::{self, LoginCache, Logins};
@@ -31,6 +31,7 @@ use crate::engine::endpoint::Environment;
 use crate::engine::error::EngineError;
 use crate::engine::image_contents;
 use crate::engine::meter::Meter;
+use crate::engine::podman;
 use crate::engine::response;
 use crate::engine::transfer::{LayerBytes, query, transfer};
 use crate::engine::tunnel::Tunnel;
@@ -61,6 +62,8 @@ pub(crate) struct DockerEngine {
     pub(crate) waiting: Waiting,
     pub(crate) events: Events,
     pub(crate) logins: Arc<Mutex<LoginCache>>,
+    /// Whether an image goes with its last name, once that is known.
+    pub(crate) removes_unnamed: OnceCell<bool>,
 }
 
 impl DockerEngine {
@@ -191,6 +194,19 @@ impl Engine for DockerEngine {
     /// behind the same endpoint, which has no image on record.
     fn identity(&self) -> String {
         self.endpoint.clone()
+    }
+
+    async fn keep(&self, id: &str) -> Result<(), EngineError> {
+        self.keep_image(id).await
+    }
+
+    async fn release(&self, id: &str) -> Result<(), EngineError> {
+        // What was never kept need not be released.
+        if self.removes_unnamed.get() == Some(&true) {
+            self.release_image(id).await
+        } else {
+            Ok(())
+        }
     }
 
     async fn image(&self, reference: &str) -> Result<Option<FoundImage>, EngineError> {
@@ -324,8 +340,11 @@ impl Engine for DockerEngine {
         self.remove_image(reference).await.map(drop)
     }
 
+    /// Only behind Linux's own sockets is it certain that the engine works on this machine: another
+    /// one may lead into a virtual machine, or elsewhere.
     async fn cpus(&self) -> Result<usize, EngineError> {
-        if self.is_local {
+        let is_here = self.endpoint == DEFAULT_SOCKET || self.endpoint == podman::NAME;
+        if cfg!(target_os = "linux") && is_here {
             return Ok(std::thread::available_parallelism().map_or(1, usize::from));
         }
         let cpus = self.call(self.client.info()).await?.ncpu.unwrap_or_default();

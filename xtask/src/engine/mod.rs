@@ -22,6 +22,7 @@ mod file_sync;
 mod housekeeping;
 mod image_config;
 mod image_contents;
+mod kept_images;
 mod meter;
 mod mounts;
 mod ping;

@@ -70,6 +70,8 @@ pub(crate) struct Records {
     /// The engine that they are asked about.
     engine: String,
     contents: Contents,
+    /// The IDs that are no longer on record.
+    forgotten: Vec<String>,
     is_dirty: bool,
 }
 
@@ -79,7 +81,7 @@ impl Records {
         let dir = root.join(DIR);
         let contents = state::read(&dir.join(RECORDS)).unwrap_or_default();
         let engine = engine.to_owned();
-        let mut records = Self { dir, engine, contents, is_dirty: false };
+        let mut records = Self { dir, engine, contents, forgotten: Vec::new(), is_dirty: false };
         let journal = regular_file::read_whole(&records.dir.join(JOURNAL)).unwrap_or_default();
         let journal = String::from_utf8(journal).unwrap_or_default();
         // The last line may be incomplete.
@@ -150,6 +152,13 @@ impl Records {
         regular_file::append(&self.dir.join(JOURNAL))?.write_all(line.as_bytes())
     }
 
+    /// The IDs of the engine's images that went off the record since the last call.
+    pub(crate) fn take_forgotten(&mut self) -> Vec<String> {
+        let mut forgotten = std::mem::take(&mut self.forgotten);
+        forgotten.retain(|id| !id.is_empty());
+        forgotten
+    }
+
     /// Records an image that is certain to be ours, and what it was made from, if it is not on
     /// record.
     pub(crate) fn set(
@@ -181,15 +190,18 @@ impl Records {
             let is_same = it.engine == engine && it.fingerprint == record.fingerprint;
             is_same && (it.id.is_empty() || !record.id.is_empty())
         };
-        builds.retain(|build| !is_replaced(build));
+        let forgotten =
+            builds.extract_if(.., |build| is_replaced(build)).filter(|it| it.id != record.id);
+        self.forgotten.extend(forgotten.filter(|it| it.engine == self.engine).map(|it| it.id));
         builds.push(record);
         let mut surplus =
             builds.iter().filter(|it| it.engine == engine).count().saturating_sub(MAX_BUILDS);
-        builds.retain(|build| {
+        let old = builds.extract_if(.., |build| {
             let is_old = surplus > 0 && build.engine == engine;
             surplus -= usize::from(is_old);
-            !is_old
+            is_old
         });
+        self.forgotten.extend(old.filter(|it| it.engine == self.engine).map(|it| it.id));
         self.is_dirty = true;
     }
 
