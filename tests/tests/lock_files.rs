@@ -142,3 +142,37 @@ fn what_a_lock_file_does_not_say_is_an_error() {
     let pushed = workspace.xtask(&["push", "--lock", "images.lock.json"]).exits_with(2);
     assert!(!pushed.stderr.contains("pushing"), "{}", pushed.stderr);
 }
+
+#[test]
+fn tags_are_put_back_without_a_build_or_an_engine() {
+    let registry = Registry::start();
+    let workspace = committed(&registry);
+    let digest = |image: &str| registry.digest(&workspace.own(&format!("x/{image}")), "1").unwrap();
+    let images = ["tt-web", "tt-db"];
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    let _ = workspace.xtask(&["push", "--lock", "good.json"]).exits_with(0);
+    let good = images.map(digest);
+    workspace.write("src/web/build/file", "bad");
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    let _ = workspace.xtask(&["push"]).exits_with(0);
+    let bad = images.map(digest);
+    assert!(good[0] != bad[0] && good[1] != bad[1]);
+    let rolled_back = |arguments: &[&str]| {
+        let variables = [("DOCKER_HOST".to_owned(), "unix:///none.sock".to_owned())].into();
+        let all = [&["push", "--from-lock", "good.json"], arguments].concat();
+        workspace.xtask_with(&variables, &all)
+    };
+    let output = rolled_back(&["-i", &workspace.own("tt-d*")]).exits_with(0);
+    assert_eq!(output.stdout, "[REGISTRY]/x/tt-db:1@[DIGEST]\n");
+    assert_eq!(images.map(digest), [bad[0].clone(), good[1].clone()]);
+    let _ = rolled_back(&[]).exits_with(0);
+    assert_eq!(images.map(digest), good);
+    // What is not there is said, and the rest is put back.
+    let text = fs::read_to_string(workspace.root().join("good.json")).unwrap();
+    workspace.write("good.json", &text.replace(&good[0], DIGEST));
+    let output = rolled_back(&[]).exits_with(1);
+    assert!(output.stderr.contains("the registry no longer has [DIGEST]"), "{}", output.stderr);
+    assert_eq!(output.stdout, "[REGISTRY]/x/tt-db:1@[DIGEST]\n");
+    let output = rolled_back(&["-i", "none"]).exits_with(2);
+    assert!(output.stderr.contains("good.json: it has no image 'none'"), "{}", output.stderr);
+}

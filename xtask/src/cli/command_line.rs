@@ -33,6 +33,7 @@ use crate::commands::list::ListOptions;
 use crate::commands::logs::LogsOptions;
 use crate::commands::new::NewOptions;
 use crate::commands::push::PushOptions;
+use crate::commands::push_from_lock::FromLock;
 use crate::commands::why::WhyOptions;
 use crate::engine::Builder;
 use crate::ui::options::{Progress, UiOptions};
@@ -448,12 +449,28 @@ pub(crate) struct PushArgs {
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
 
+    /// Put the tags of a lock file back onto the images that it says, without a build or an engine
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["named", "selected", "deny_stale", "lock", "share"])]
+    from_lock: Option<PathBuf>,
+
     /// Push what is up to date under its fingerprint, too, for the --from-registry of others
     #[arg(long)]
     share: bool,
 
     #[command(flatten)]
     dockerfile: DockerfileArgs,
+}
+
+impl PushArgs {
+    /// The tags to put back, if that is asked for.
+    pub(crate) fn tags_to_put_back(&self) -> Option<FromLock> {
+        let words = self.images.iter().cloned();
+        Some(FromLock {
+            file: self.from_lock.clone()?,
+            images: words.flat_map(Vec::from).collect(),
+            config_dir: self.config.clone(),
+        })
+    }
 }
 
 impl From<PushArgs> for PushOptions {

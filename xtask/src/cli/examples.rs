@@ -20,7 +20,8 @@ Examples:
   cargo xtask push -c config                     all images
   cargo xtask push -c config web -i 'auth-*'     the images of a component, and others by name
   cargo xtask push -c config --tag v1.2 --deny-stale
-  cargo xtask push --lock images.lock.json       write down what was pushed";
+  cargo xtask push --lock images.lock.json       write down what was pushed
+  cargo xtask push --from-lock images.lock.json  put these tags back: a roll-back";
 
 pub(crate) const LOCK: &str = "\
 Examples:

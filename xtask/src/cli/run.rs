@@ -19,7 +19,7 @@ use xtask_core::workspace::config::{Config, Facts, schema};
 use xtask_core::workspace::strays;
 
 use crate::cli::command_line::{
-    Cli, Command, ConfigArgs, ContextArgs, DoctorArgs, ListArgs, WhyArgs,
+    Cli, Command, ConfigArgs, ContextArgs, DoctorArgs, ListArgs, PushArgs, WhyArgs,
 };
 use crate::cli::completion;
 use crate::cli::component_path;
@@ -230,11 +230,7 @@ async fn run_command(mut cli: Cli) -> Result<(), CommandError> {
             }
             commands::watch::run(&options, user_requests, &ctx).await
         }
-        Command::Push(args) => {
-            let mut options = PushOptions::from(args);
-            ctx.add_proxies(&mut options.reading);
-            commands::push::run(&options, &ctx).await
-        }
+        Command::Push(args) => push(args, &ctx).await,
         Command::Context(args) => Box::pin(context(args, &ctx)).await,
         Command::Graph(args) => graph(args, has_colors, &ctx).await,
         Command::List(args) => list(args, &ctx).await,
@@ -284,6 +280,15 @@ fn root_of(cli: &mut Cli, here: &Path) -> Result<PathBuf, Problems> {
         component_path::resolve(cli.command.component_words(), here, &root)?;
     }
     Ok(root)
+}
+
+async fn push(args: PushArgs, ctx: &CommandContext) -> Result<(), CommandError> {
+    if let Some(from_lock) = args.tags_to_put_back() {
+        return commands::push_from_lock::run(&from_lock, ctx).await;
+    }
+    let mut options = PushOptions::from(args);
+    ctx.add_proxies(&mut options.reading);
+    commands::push::run(&options, ctx).await
 }
 
 async fn context(args: ContextArgs, ctx: &CommandContext) -> Result<(), CommandError> {

@@ -15,6 +15,7 @@ pub(crate) mod lock;
 pub(crate) mod logs;
 pub(crate) mod new;
 pub mod push;
+pub(crate) mod push_from_lock;
 mod push_lock;
 mod push_references;
 mod share;

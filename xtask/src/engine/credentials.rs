@@ -26,6 +26,7 @@ use crate::engine::waiting::Waiting;
 use crate::event::Event;
 use crate::event_channel::Events;
 use crate::system::lines::shorten;
+use crate::system::signals::Interrupt;
 
 /// Docker Hub's key in `config.json` and in authentication headers.
 pub(crate) const HUB_SERVER: &str = "https://index.docker.io/v1/";
@@ -90,6 +91,18 @@ pub(crate) async fn find(
         }
     }
     found
+}
+
+/// The same without an engine.
+pub(crate) async fn find_logins(
+    environment: &Environment,
+    domains: Vec<String>,
+    configured: Option<&RegistryConfig>,
+    events: &Events,
+    interrupt: &Interrupt,
+) -> Logins {
+    let (waiting, cache) = (Waiting::new(events, interrupt), Mutex::default());
+    find(environment, domains, configured, &cache, &waiting, events).await
 }
 
 impl LoginCache {

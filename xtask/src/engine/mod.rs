@@ -49,7 +49,7 @@ pub use api::{BuildRequest, Engine, FoundImage};
 pub(crate) use authority::host_and_port;
 pub(crate) use builder::Builder;
 pub use credentials::{Login, Logins};
-pub(crate) use credentials::{domain_of, domains_of};
+pub(crate) use credentials::{domain_of, domains_of, find_logins};
 pub(crate) use docker::DockerEngine;
 pub(crate) use docker_config::DockerConfig;
 pub use endpoint::Environment;
