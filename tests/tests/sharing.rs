@@ -268,3 +268,21 @@ fn hooks_run_and_have_the_images_that_they_need() {
     assert!(output.stderr.contains("app    | base"), "{}", output.stderr);
     assert!(has_image(&there.own("tt-middle")) && !has_image(&there.own("tt-base")));
 }
+
+#[test]
+fn each_runner_builds_its_own_component_and_takes_the_levels_before_it() {
+    let registry = Registry::start();
+    let workspace = tree(registry.address());
+    let levels = workspace.xtask(&["graph", "--matrix"]).exits_with(0).stdout;
+    assert_eq!(levels, "[[\"alone\",\"base\"],[\"middle\"],[\"web\"]]\n");
+    let components = ["alone", "base", "middle", "web"];
+    let runners = components.map(|_| checkout(&workspace));
+    for (component, runner) in components.into_iter().zip(&runners) {
+        forget(&workspace);
+        let arguments = ["build", "--from-registry", "--share", component];
+        let output = runner.xtask(&arguments).exits_with(0);
+        assert_eq!(output.built(), [component], "{}", output.stderr);
+    }
+    let last = other_machine(&workspace);
+    takes(&last, &[], "0 built, 0 up to date, 0 failed, 4 pulled");
+}
