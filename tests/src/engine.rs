@@ -41,6 +41,16 @@ pub fn has_image(name: &str) -> bool {
     inspect.status().is_ok_and(|status| status.success())
 }
 
+/// Removes an image with all its names, so that nothing of it can be restored.
+///
+/// # Panics
+///
+/// If there is none.
+pub fn remove_image(name: &str) {
+    let id = docker(&["image", "inspect", "-f", "{{.Id}}", name]);
+    docker(&["rmi", "-f", String::from_utf8_lossy(&id).trim()]);
+}
+
 /// Makes a base image of a static busybox, with these variables.
 pub(crate) fn import_busybox(name: &str, variables: &str) {
     let mut archive = tar::Builder::new(Vec::new());

@@ -5,7 +5,7 @@ use std::fs;
 
 use boon::{Compiler, SchemaIndex, Schemas};
 use serde_json::Value;
-use tests::engine::docker;
+use tests::engine::remove_image;
 use tests::registry::Registry;
 use tests::{Output, Workspace, repository};
 
@@ -154,7 +154,8 @@ fn events_of_shared_images_are_as_their_schema_says() {
         .image("base", "FROM scratch\nCOPY build /build\n")
         .image("web", "FROM tt-base\nCOPY build /web\n");
     workspace.xtask(&["build", "--share"]).exits_with(0);
-    docker(&["rmi", &workspace.own("tt-web"), &workspace.own("tt-base")]);
+    remove_image(&workspace.own("tt-web"));
+    remove_image(&workspace.own("tt-base"));
     let output = workspace.xtask(&["--progress", "json", "build", "web"]).exits_with(0);
     let mut checker = Checker::new();
     assert_eq!(checker.only(&output, "image_in_registry")["image"], "tt-base");

@@ -14,6 +14,7 @@ use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use tests::Workspace;
 use tests::engine::{
     Proxy, archive_tree, cli_build, cli_build_with_buildkit, cli_with_buildkit, image_tree,
+    major_version,
 };
 use tests::far::Far;
 
@@ -55,6 +56,11 @@ fn odd_files_are_sent_as_the_cli_sends_them_for_either_builder() {
     odd_files(workspace.root());
     let (folder, dockerfile) =
         (workspace.root().join("src/a"), workspace.own("build/tt-a.dockerfile"));
+    // The BuildKit of newer engines takes no other names, from nobody.
+    if major_version() >= 28 {
+        fs::remove_dir_all(folder.join(OsStr::from_bytes(b"caf\xe9"))).unwrap();
+        fs::remove_file(folder.join("link to caf")).unwrap();
+    }
     let (ours, theirs) = (workspace.own("tt-a"), workspace.own("tt-cli"));
 
     let _ = workspace.xtask(&["build"]).exits_with(0);

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use expect_test::{Expect, expect};
 use tests::Workspace;
-use tests::engine::docker;
+use tests::engine::{docker, remove_image};
 
 /// `d` is made from `c`, that from `b`, that from `a`; `user` takes the files of `data`.
 fn tree() -> Workspace {
@@ -225,7 +225,7 @@ fn files_and_build_args_have_their_old_and_new_values() {
 #[test]
 fn what_the_engine_lost_and_hooks_decide_is_said() {
     let workspace = built().script("src/data/build/build-pre.sh", "#!/bin/sh\n:\n");
-    docker(&["rmi", &workspace.own("tt-d-debug")]);
+    remove_image(&workspace.own("tt-d-debug"));
     prints(
         &workspace,
         &["tt-d-debug", "user"],

@@ -202,6 +202,10 @@ async fn engine_checks(
             "BuildKit without a session: contexts are sent whole, and there are no secrets",
             "use the engine's socket, or a TCP address without TLS and without a proxy before it",
         ),
+        (false, _) if facts.is_podman => Check::ok(
+            "builder",
+            "Podman's: without secrets, SSH agents, named contexts and caches in registries",
+        ),
         (false, _) => Check::warn(
             "builder",
             "the classic builder: RUN --mount, secrets and parallel stages are not possible",

@@ -21,6 +21,7 @@ use crate::engine::unique_id::unique_id;
 pub(crate) struct EngineFacts {
     pub(crate) endpoint: String,
     pub(crate) version: String,
+    pub(crate) is_podman: bool,
     pub(crate) has_buildkit: bool,
     /// Whether it can ask this program for files and secrets.
     pub(crate) has_session: bool,
@@ -43,6 +44,7 @@ impl DockerEngine {
         Ok(EngineFacts {
             endpoint: self.endpoint.clone(),
             version,
+            is_podman: self.is_podman,
             has_buildkit,
             has_session: has_buildkit && self.opens_session().await?,
             folder: folder.filter(|_| self.is_local).map(PathBuf::from),
