@@ -248,6 +248,9 @@ impl Engine for ScriptedEngine {
     }
 
     async fn tag(&self, image: &str, repository: &str, _: &str) -> Result<(), EngineError> {
+        if self.find(image).is_none() {
+            return Err(EngineError::Refused(format!("no such image: {image}")));
+        }
         self.retag(image, repository);
         Ok(())
     }
