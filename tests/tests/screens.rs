@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use tests::engine::docker;
+use tests::engine::{docker, remove_image};
 use tests::{Terminal, Workspace};
 
 /// What terminals, fonts and libraries disagree about.
@@ -175,7 +175,7 @@ fn an_image_that_somebody_takes_away_is_noticed() {
     let terminal = workspace.start_on_terminal(80, &["watch"]);
     terminal.wait_for("watching 2 components");
     let name = workspace.own("tt-a");
-    docker(&["rmi", &name]);
+    remove_image(&name);
     terminal.wait_for("1 built, 0 up to date");
     terminal.wait_for("watching 2 components");
     // Another image under the name, which has to give way, and is kept.
