@@ -43,7 +43,7 @@ struct Known {
 }
 
 /// What is known of the image that another is made `FROM`.
-pub(crate) enum Bottom {
+enum Bottom {
     Scratch,
     Known(ImageFacts),
     /// Neither the engine nor the registry has it, or its `ONBUILD` instructions hide what comes
@@ -122,12 +122,16 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
             let contents_of = |id: &str| self.known.borrow().contents.get(id).cloned();
             match made.is_made_from(&bases, contents_of) {
                 Ok(is_made_from) => return Ok(is_made_from),
-                Err(Unknown::Origin(id) | Unknown::Contents(id)) => {
-                    let found = self.round.engine.image(&id).await?;
-                    self.note_contents(&id, found.map(|found| found.contents).unwrap_or_default());
-                }
+                Err(Unknown::Origin(id) | Unknown::Contents(id)) => self.read_contents(&id).await?,
             }
         }
+    }
+
+    /// Asks the engine what an image holds.
+    async fn read_contents(&self, id: &str) -> Result<(), EngineError> {
+        let found = self.round.engine.image(id).await?;
+        self.note_contents(id, found.map(|found| found.contents).unwrap_or_default());
+        Ok(())
     }
 
     pub(crate) fn fingerprint(&self, name: &str) -> Option<Fingerprint> {
@@ -169,10 +173,7 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
     ) -> Result<Comparison, EngineError> {
         loop {
             match self.compare_known(image, wanted, bases) {
-                Err(Unknown::Contents(id)) => {
-                    let found = self.round.engine.image(&id).await?;
-                    self.note_contents(&id, found.map(|found| found.contents).unwrap_or_default());
-                }
+                Err(Unknown::Contents(id)) => self.read_contents(&id).await?,
                 Err(Unknown::Origin(id)) => {
                     let is_ours = self.proves_itself(image, &id).await?;
                     self.known.borrow_mut().proved.insert((image.name.clone(), id), is_ours);
@@ -259,15 +260,25 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
         let engine = self.round.engine;
         let Some(made) = engine.image(id).await? else { return Ok(false) };
         let Some(made) = self.facts(made).await? else { return Ok(false) };
+        Ok(self.is_made_by_dockerfile(image, &made).await?.unwrap_or(false))
+    }
+
+    /// Whether an image's Dockerfile makes one with these facts; none if what it is made `FROM` is
+    /// unknown.
+    pub(crate) async fn is_made_by_dockerfile(
+        &self,
+        image: &Image,
+        made: &ImageFacts,
+    ) -> Result<Option<bool>, EngineError> {
         Ok(match self.bottom(image).await? {
-            Bottom::Scratch => image.provenance.matches(&made, None),
-            Bottom::Known(base) => image.provenance.matches(&made, Some(&base)),
-            Bottom::Unknown => false,
+            Bottom::Scratch => Some(image.provenance.matches(made, None)),
+            Bottom::Known(base) => Some(image.provenance.matches(made, Some(&base))),
+            Bottom::Unknown => None,
         })
     }
 
     /// What is known of the image that another is made `FROM`.
-    pub(crate) async fn bottom(&self, image: &Image) -> Result<Bottom, EngineError> {
+    async fn bottom(&self, image: &Image) -> Result<Bottom, EngineError> {
         let Some(base) = &image.provenance.base else { return Ok(Bottom::Scratch) };
         let used = image.uses.iter().find(|used| used.reference == *base);
         let own = used.and_then(|used| used.local.as_deref());

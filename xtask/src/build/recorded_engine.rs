@@ -4,10 +4,10 @@
 //! Whether an image has gone since, or its name was given to another one, is unknown; so is what
 //! external bases hold, which then count as unchanged.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use xtask_core::staleness::engine_images::{EngineImages, TrackedImage};
-use xtask_core::staleness::fingerprint::LABEL;
 use xtask_core::workspace::registry_config::RegistryConfig;
 
 use crate::engine::{BuildRequest, Engine, EngineError, FoundImage, Logins};
@@ -56,7 +56,7 @@ impl Engine for RecordedEngine {
             has_onbuild: false,
             variables: Vec::new(),
             held: Some(tracked(fingerprint, id)),
-            labels: [(LABEL.to_owned(), fingerprint.to_owned())].into(),
+            labels: BTreeMap::new(),
             layers: Vec::new(),
             contents: String::new(),
         }))

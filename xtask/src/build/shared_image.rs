@@ -47,8 +47,8 @@ pub(crate) fn platform_tag(fingerprint: &Fingerprint, platform: &Platform) -> St
     format!("fp-{fingerprint}-{}", parts.join("-"))
 }
 
-/// The platform that an image with these is for, where an engine builds for its `own`; none if it is for
-/// several.
+/// The platform that an image with these is for, where an engine builds for its `own`; none if it is
+/// for several.
 pub(crate) fn platform(platforms: &[String], own: &str) -> Option<Platform> {
     match platforms {
         [] => Platform::parse(own),

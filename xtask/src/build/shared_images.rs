@@ -16,7 +16,7 @@ use xtask_core::staleness::fingerprint::Fingerprint;
 use xtask_core::workspace::components::{Component, Image};
 
 use crate::build::expected_image::ExpectedImage;
-use crate::build::image_lookup::{Bottom, ImageLookup};
+use crate::build::image_lookup::ImageLookup;
 use crate::build::round::Round;
 use crate::build::shared_image::{self, SharedImage};
 use crate::build::step_error::{StepError, image_error};
@@ -196,14 +196,13 @@ impl<'a, E: Engine> SharedImages<'a, E> {
             debug!(image = image.name, "the registry has one that was made from other bases");
             return Ok(false);
         }
-        let made = answer.config.facts();
-        let is_own = match self.images.bottom(image).await? {
-            // The builders write labels of `xtask.toml` differently.
-            _ if !image.settings.labels.is_empty() => true,
-            Bottom::Scratch => image.provenance.matches(&made, None),
-            Bottom::Known(base) => image.provenance.matches(&made, Some(&base)),
-            Bottom::Unknown => true,
-        };
+        // The builders write labels of `xtask.toml` differently.
+        let is_own = !image.settings.labels.is_empty()
+            || self
+                .images
+                .is_made_by_dockerfile(image, &answer.config.facts())
+                .await?
+                .unwrap_or(true);
         if !is_own {
             let rejection = Rejection::Wrong("leads to an image that its Dockerfile does not make");
             self.say(source, image, &rejection);

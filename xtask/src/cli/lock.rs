@@ -7,7 +7,7 @@ use xtask_core::problem::Problems;
 
 use crate::command_error::CommandError;
 use crate::commands::image_lock::DEFAULT_FILE;
-use crate::commands::lock::{self, GetOptions};
+use crate::commands::lock;
 use crate::report::lock as report;
 
 #[derive(Debug, Subcommand)]
@@ -55,9 +55,8 @@ impl LockCommand {
     pub(crate) fn run(&self) -> Result<(String, Result<(), CommandError>), CommandError> {
         match self {
             Self::Get(GetArgs { image, file, registry }) => {
-                let (image, file, registry) = (image.clone(), file.clone(), registry.clone());
-                let options = GetOptions { image, file, registry };
-                Ok((lock::get(&options).map_err(Problems::from)? + "\n", Ok(())))
+                let place = lock::get(image, file, registry.as_deref());
+                Ok((place.map_err(Problems::from)? + "\n", Ok(())))
             }
             Self::Diff(args) => {
                 let found = lock::diff(&args.old, &args.new).map_err(Problems::from)?;

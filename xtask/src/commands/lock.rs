@@ -2,20 +2,11 @@
 //! engine.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use xtask_core::problem::{Problem, did_you_mean};
 
 use crate::commands::image_lock::{ImageLock, LockedImage};
-
-/// Which image to tell the place of.
-#[derive(Debug)]
-pub(crate) struct GetOptions {
-    pub(crate) image: String,
-    pub(crate) file: PathBuf,
-    /// What its repository begins with, if it was pushed to several.
-    pub(crate) registry: Option<String>,
-}
 
 /// How an image of one lock file differs in another.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,9 +30,9 @@ pub(crate) struct Difference {
     pub(crate) new: Option<LockedImage>,
 }
 
-/// Where an image can be pulled from: `repository@digest`.
-pub(crate) fn get(options: &GetOptions) -> Result<String, Problem> {
-    let GetOptions { image, file, registry } = options;
+/// Where an image can be pulled from: `repository@digest`. `registry` is what its repository begins
+/// with, if it was pushed to several.
+pub(crate) fn get(image: &str, file: &Path, registry: Option<&str>) -> Result<String, Problem> {
     let lock = ImageLock::read(file)?;
     let problem = |message| Problem::of_file(file.display().to_string(), message);
     let Some(locked) = lock.images.get(image) else {
@@ -50,7 +41,7 @@ pub(crate) fn get(options: &GetOptions) -> Result<String, Problem> {
     };
     let all = locked.pinned();
     let is_chosen = |pinned: &&String| {
-        let prefix = registry.as_deref().unwrap_or_default().trim_end_matches('/');
+        let prefix = registry.unwrap_or_default().trim_end_matches('/');
         let rest = pinned.strip_prefix(prefix);
         prefix.is_empty() || rest.is_some_and(|rest| rest.starts_with(['/', '@']))
     };
@@ -60,7 +51,7 @@ pub(crate) fn get(options: &GetOptions) -> Result<String, Problem> {
         [] => {
             let message = format!(
                 "'{image}' was not pushed to '{}': it is {}",
-                registry.as_deref().unwrap_or_default(),
+                registry.unwrap_or_default(),
                 listed(&all)
             );
             Err(problem(message))

@@ -66,7 +66,8 @@ impl DockerEngine {
         Ok(images.into_iter().map(untagged).collect())
     }
 
-    /// Removes an image by its id, or one of its names; false if a container or another image needs it, or it is gone.
+    /// Removes an image by its id, or one of its names; false if a container or another image needs
+    /// it, or it is gone.
     pub(crate) async fn remove_image(&self, id: &str) -> Result<bool, EngineError> {
         let options = RemoveImageOptionsBuilder::default().build();
         match self.wait().until(self.client.remove_image(id, Some(options), None)).await? {
