@@ -203,14 +203,43 @@ fn watch_keeps_podman_until_it_ends() {
     assert_eq!(output.stderr.matches(NOTE).count(), 1, "{}", output.stderr);
 }
 
+/// A program in the place of Podman.
+fn podman_is(bin: &Path, script: &str) {
+    let program = bin.join("podman");
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn a_podman_that_loses_a_race_for_its_locks_is_started_again() {
+    let Some(mut machine) = Machine::with_podman() else { return };
+    let real = machine.podman.replace(machine.dir.path().join("bin")).unwrap();
+    let (bin, real) = (machine.podman.clone().unwrap(), real.join("podman"));
+    fs::create_dir(&bin).unwrap();
+    let race = "Error: failed to get new shm lock manager: failed to create 2048 locks in \
+                /libpod_lock: file exists";
+    podman_is(
+        &bin,
+        &format!(
+            "#!/bin/sh\nif mkdir '{}/lost' 2>/dev/null; then\necho '{race}' >&2\nexit 125\nfi\n\
+             exec '{}' \"$@\"\n",
+            bin.display(),
+            real.display()
+        ),
+    );
+    machine.builds(&["base", "a"]);
+    assert!(bin.join("lost").exists());
+    // One that always loses is not started for ever.
+    podman_is(&bin, &format!("#!/bin/sh\necho '{race}' >&2\nexit 125\n"));
+    let failed = machine.xtask(&["build"]).exits_with(1);
+    assert!(failed.error().contains(race), "{}", failed.stderr);
+}
+
 #[test]
 fn a_podman_that_does_not_start_says_why() {
     let bin = tempfile::tempdir().unwrap();
     let Some(machine) = Machine::new(Some(bin.path().to_owned())) else { return };
-    let podman =
-        machine.workspace.write("podman", "#!/bin/sh\necho 'Error: no cgroups' >&2\nexit 125\n");
-    fs::set_permissions(&podman, fs::Permissions::from_mode(0o755)).unwrap();
-    fs::rename(podman, bin.path().join("podman")).unwrap();
+    podman_is(bin.path(), "#!/bin/sh\necho 'Error: no cgroups' >&2\nexit 125\n");
     fails(
         &machine,
         &expect![[r#"

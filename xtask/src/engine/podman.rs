@@ -28,6 +28,12 @@ pub(super) const NAME: &str = "podman system service";
 /// How often a service that starts is looked for.
 const POLL: Duration = Duration::from_millis(20);
 
+/// What Podman says if another one made its locks in the same moment, as after the machine's start.
+const RACE: &str = "libpod_lock: file exists";
+
+/// How often it is started then.
+const TRIES: usize = 5;
+
 /// Runs the service in the folder `$1` until standard input is closed. A `RUN` that goes on then
 /// is killed first, so that Podman can remove its container.
 const GUARD: &str = r#"
@@ -73,10 +79,20 @@ impl PodmanService {
         if !is_installed("podman") {
             return Ok(None);
         }
-        let service = Self::spawn().map_err(|error| failed(&error.to_string()))?;
-        let version = waiting.begin("Podman to start").until(service.version()).await??;
-        events.send(Event::EngineStarted { engine: format!("Podman {version}") });
-        Ok(Some(service))
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let service = Self::spawn().map_err(|error| failed(&error.to_string()))?;
+            let version = waiting.begin("Podman to start").until(service.version()).await?;
+            match version {
+                Ok(version) => {
+                    events.send(Event::EngineStarted { engine: format!("Podman {version}") });
+                    return Ok(Some(service));
+                }
+                Err(EngineError::Endpoint(why)) if why.contains(RACE) && tries < TRIES => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn spawn() -> io::Result<Self> {
