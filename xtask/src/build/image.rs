@@ -258,6 +258,7 @@ impl<'a, E: Engine> ImageBuilder<'a, E> {
                 dockerfile: image.dockerfile_in_context(),
                 context: context.clone(),
                 build_args: &image.build_args,
+                bases: &expected.bases,
                 labels: &labels(image, &expected, &contents, &round.workspace.root),
                 settings: &image.settings,
                 environment: &round.ctx.variables,

@@ -35,7 +35,7 @@ use crate::commands::new::NewOptions;
 use crate::commands::push::PushOptions;
 use crate::commands::push_from_lock::FromLock;
 use crate::commands::why::WhyOptions;
-use crate::engine::Builder;
+use crate::engine::{Builder, ChosenBuilder};
 use crate::ui::options::{Progress, UiOptions};
 use crate::ui::reproduce;
 
@@ -56,9 +56,10 @@ pub(crate) struct Cli {
     #[arg(long, global = true)]
     pub(crate) no_wait: bool,
 
-    /// Builder of the engine to use [default: buildkit if available]
-    #[arg(long, global = true, value_name = "NAME")]
-    pub(crate) builder: Option<BuilderName>,
+    /// Builder to use: the engine's buildkit or classic, or one of docker buildx [default: buildkit
+    /// if available]
+    #[arg(long, global = true, value_name = "NAME", value_parser = builder)]
+    pub(crate) builder: Option<ChosenBuilder>,
 
     /// Type of progress output
     #[arg(long, global = true, value_name = "HOW", default_value = "auto")]
@@ -84,18 +85,17 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum BuilderName {
-    Buildkit,
-    Classic,
-}
-
-impl From<BuilderName> for Builder {
-    fn from(name: BuilderName) -> Self {
-        match name {
-            BuilderName::Buildkit => Self::BuildKit,
-            BuilderName::Classic => Self::Classic,
-        }
+/// What `--builder` names.
+fn builder(name: &str) -> Result<ChosenBuilder, String> {
+    let is_name = |name: &str| {
+        name.starts_with(|first: char| first.is_ascii_alphanumeric())
+            && name.chars().all(|it| it.is_ascii_alphanumeric() || "_.-".contains(it))
+    };
+    match name {
+        "buildkit" => Ok(ChosenBuilder::Own(Builder::BuildKit)),
+        "classic" => Ok(ChosenBuilder::Own(Builder::Classic)),
+        name if is_name(name) => Ok(ChosenBuilder::Buildx(name.to_owned())),
+        _ => Err("it is 'buildkit', 'classic' or a builder of docker buildx".to_owned()),
     }
 }
 
@@ -246,8 +246,7 @@ impl Cli {
     pub(crate) fn reproduce_options(&self) -> reproduce::Options {
         let mut options = reproduce::Options::default();
         options.value("--root", self.root.as_ref());
-        let builder = self.builder.and_then(|builder| builder.to_possible_value());
-        options.value("--builder", builder.map(|builder| builder.get_name().to_owned()));
+        options.value("--builder", self.builder.as_ref().map(ToString::to_string));
         match &self.command {
             Command::Build(args) => {
                 args.reading.reproduce(&mut options);

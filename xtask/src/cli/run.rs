@@ -38,7 +38,7 @@ use crate::commands::list::ListOptions;
 use crate::commands::push::PushOptions;
 use crate::commands::watch::WatchOptions;
 use crate::commands::why::WhyOptions;
-use crate::engine::{Builder, Environment};
+use crate::engine::{Builder, ChosenBuilder, Environment};
 use crate::event::{Event, Output};
 use crate::event_channel::Events;
 use crate::program;
@@ -203,7 +203,7 @@ async fn run_command(mut cli: Cli) -> Result<(), CommandError> {
         let show = show::show(ui_options, &ui_root, &reproduce_options, hearer, ui_commands);
         Handle::current().block_on(show)
     });
-    let environment = environment(cli.builder.map(Builder::from));
+    let environment = environment(cli.builder.clone());
     let proxies = environment.proxies(&events);
     let ctx = CommandContext {
         root,
@@ -420,7 +420,7 @@ fn root(here: &Path, named: Option<&Path>) -> Result<PathBuf, Problems> {
     })
 }
 
-fn environment(builder: Option<Builder>) -> Environment {
+fn environment(builder: Option<ChosenBuilder>) -> Environment {
     let home_config = || env::var_os("HOME").map(|home| Path::new(&home).join(".docker"));
     let (is_verified, is_on) = (is_set("DOCKER_TLS_VERIFY"), is_set("DOCKER_TLS"));
     let is_classic = env::var("DOCKER_BUILDKIT").is_ok_and(|value| value == "0");
@@ -432,7 +432,7 @@ fn environment(builder: Option<Builder>) -> Environment {
         skips_verification: is_on && !is_verified,
         cert_path: env::var_os("DOCKER_CERT_PATH").filter(|it| !it.is_empty()).map(PathBuf::from),
         api_version: env::var("DOCKER_API_VERSION").ok(),
-        builder: builder.or_else(|| is_classic.then_some(Builder::Classic)),
+        builder: builder.or_else(|| is_classic.then_some(ChosenBuilder::Own(Builder::Classic))),
         ..Environment::default()
     }
 }

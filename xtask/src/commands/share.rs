@@ -12,11 +12,11 @@ use xtask_core::workspace::registry_config::RegistryConfig;
 use crate::build::shared_image::{self, BuiltImage};
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
-use crate::engine::{DockerEngine, Engine, EngineError, Logins, PushRequest, domains_of};
-use crate::event::Event;
-use crate::registry::{
-    Client, Descriptor, ImageIndex, Manifest, Platform, RegistryError, digest_of,
+use crate::engine::{
+    DockerEngine, Engine, EngineError, Logins, PushRequest, digest_of, domains_of,
 };
+use crate::event::Event;
+use crate::registry::{Client, Descriptor, ImageIndex, Manifest, Platform, RegistryError};
 
 /// The maximum number of images that are asked for or pushed in parallel.
 const PARALLEL: usize = 8;

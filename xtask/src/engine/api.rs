@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::task::JoinSet;
 use xtask_core::context::build_context::Context;
-use xtask_core::staleness::engine_images::{EngineImages, TrackedImage};
+use xtask_core::staleness::engine_images::{Bases, EngineImages, TrackedImage};
 use xtask_core::workspace::config::settings::ImageSettings;
 use xtask_core::workspace::registry_config::RegistryConfig;
 
@@ -160,6 +160,8 @@ pub struct BuildRequest<'a> {
     pub context: Context,
     /// Values for the Dockerfile's `ARG`s.
     pub build_args: &'a BTreeMap<String, String>,
+    /// The ids of the images that it is made from, by their references.
+    pub(crate) bases: &'a Bases,
     /// The labels of the image.
     pub labels: &'a BTreeMap<String, String>,
     /// What `xtask.toml` says about the image.

@@ -4,6 +4,8 @@
 //! change in a large context, little is sent and nothing is unpacked. The classic builder, and
 //! BuildKit behind TLS, get the context as a tar stream.
 //!
+//! A builder of `docker buildx` builds in the engine's place, if one was chosen ([`Buildx`]).
+//!
 //! Dropping the future cancels the build in the engine too: the connection closes, and the
 //! engine stops what runs for it.
 
@@ -23,6 +25,7 @@ use futures_util::{Stream, StreamExt};
 use http_body_util::{Full, StreamBody};
 use hyper::Request;
 use hyper::body::{Body, Frame};
+use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use xtask_core::context::archive;
 use xtask_core::context::sync_ledger::SyncLedger;
@@ -30,18 +33,21 @@ use xtask_core::workspace::config::exports::CacheEntry;
 use xtask_core::workspace::config::settings::ImageSettings;
 
 use crate::engine::address::Address;
-use crate::engine::api::BuildRequest;
+use crate::engine::api::{BuildRequest, Engine};
 use crate::engine::builder::Builder;
+use crate::engine::buildx::Buildx;
+use crate::engine::content::ContentService;
 use crate::engine::credentials::{Logins, server_of};
 use crate::engine::docker::{DockerEngine, TRIES, is_vanished};
 use crate::engine::error::{EngineError, invalid_request};
+use crate::engine::exported_image::{ExportedImage, load};
 use crate::engine::file_sync::FileSyncService;
 use crate::engine::meter::Meter;
 use crate::engine::mounts::Mounts;
 use crate::engine::progress::BuildProgress;
 use crate::engine::response::{self, ResponseLine};
-use crate::engine::session::Session;
-use crate::engine::solve::{self, Solve};
+use crate::engine::session::{Services, Session};
+use crate::engine::solve::{self, Place, Solve};
 use crate::engine::transfer::query;
 use crate::engine::unique_id::unique_id;
 use crate::engine::upload;
@@ -60,10 +66,13 @@ impl DockerEngine {
         request: BuildRequest<'_>,
         events: &Events,
     ) -> Result<String, EngineError> {
-        let builder = self.builder().await?;
+        self.refuse_impossible(request.settings).await?;
+        let builder = match &self.buildx {
+            Some(_) => Builder::BuildKit,
+            None => self.builder().await?,
+        };
         let mounts = Mounts::read(request.settings, request.root, request.environment);
         let mounts = mounts.map_err(EngineError::Context)?;
-        self.refuse_impossible(request.settings).await?;
         let sent = Event::ContextSent {
             component: request.component.to_owned(),
             image: request.image.to_owned(),
@@ -75,34 +84,41 @@ impl DockerEngine {
             let component = Some(request.component);
             Arc::new(Meter::new(events, component, Operation::Send, image, total))
         };
+        let place = match &self.buildx {
+            Some(buildx) => format!("builder {}", buildx.name()),
+            None => format!("the engine at {endpoint}"),
+        };
         let mut build = Build {
             engine: self,
             request: &request,
             builder,
             mounts,
-            wait: self
-                .waiting
-                .begin(format!("the engine at {endpoint} to start building image '{image}'")),
+            wait: self.waiting.begin(format!("{place} to start building image '{image}'")),
             progress: BuildProgress::new(request.component, request.image, events),
         };
-        if builder == Builder::BuildKit
-            && let Some(sync) = build
-                .wait
-                .until(FileSyncSession::open(
-                    &self.address,
-                    &request,
-                    meter(None),
-                    on_sent.clone(),
-                    build.mounts.clone(),
-                ))
-                .await?
+        let served = (builder == Builder::BuildKit)
+            .then(|| ServedContext::new(&request, meter(None), on_sent.clone()));
+        let served = served.flatten();
+        if let Some(buildx) = &self.buildx {
+            let served = served.ok_or_else(|| {
+                EngineError::Context(
+                    "a file's name is not UTF-8, so no builder takes it".to_owned(),
+                )
+            })?;
+            let built = build.at_builder(buildx, &served).await;
+            return served.explain(built);
+        }
+        if let Some(served) = served
+            && let Some(session) =
+                build.wait.until(served.open(&self.address, &request, &build.mounts)).await?
         {
             let mut tries = 0;
             let built = loop {
                 let built = if solve::is_needed(request.settings) {
-                    build.solve(sync.session.id()).await
+                    build.solve(session.id()).await
                 } else {
-                    let options = sync.options(options(&request));
+                    let options = options(&request).version(BuilderVersion::BuilderBuildKit);
+                    let options = options.remote("client-session").session(session.id()).build();
                     build.post(&options, Full::new(Bytes::new())).await
                 };
                 tries += 1;
@@ -110,7 +126,7 @@ impl DockerEngine {
                     break built;
                 }
             };
-            return sync.explain(built);
+            return served.explain(built);
         }
         if solve::is_needed(request.settings) {
             return Err(self.without_session().await);
@@ -144,7 +160,6 @@ impl Build<'_> {
         on_sent: impl Fn() + Send + 'static,
     ) -> Result<String, EngineError> {
         let Self { engine, request, builder, .. } = *self;
-        let logins = request.credentials;
         let mut options = options(request);
         if let Some(name) = archive::linked_dockerfile(&request.context) {
             options = options.dockerfile(&name);
@@ -152,8 +167,9 @@ impl Build<'_> {
         let mut session = None;
         if builder == Builder::BuildKit {
             let mut id = unique_id();
-            let mounts = self.mounts.clone();
-            let opening = Session::open(&engine.address, &id, None, logins.clone(), mounts);
+            let (logins, mounts) = (request.credentials.clone(), self.mounts.clone());
+            let services = Services { logins, mounts, ..Services::default() };
+            let opening = Session::open(&engine.address, &id, services);
             // Without a session, the engine reports what it needs one for.
             session = self.wait.until(opening).await?.ok();
             if let Some(session) = &session {
@@ -198,7 +214,59 @@ impl Build<'_> {
     /// Builds by BuildKit's own API.
     async fn solve(&mut self, session: &str) -> Result<String, EngineError> {
         let solve = self.wait.until(Solve::connect(&self.engine.address)).await??;
-        let solving = solve.run(self.request, session);
+        let ids = self.follow_solve(&solve, session, &Place::Engine).await?;
+        Ok(ids.into_iter().next().unwrap_or_default())
+    }
+
+    /// Builds at a builder, and loads what it makes.
+    async fn at_builder(
+        &mut self,
+        buildx: &Buildx,
+        served: &ServedContext,
+    ) -> Result<String, EngineError> {
+        let (engine, request) = (self.engine, self.request);
+        let bases = self.wait.until(buildx.save(&engine.address, request)).await??;
+        let platform = engine.platform().await?;
+        let solve = self.wait.until(buildx.connect()).await??;
+        let (export, archive) = ExportedImage::receive();
+        let mut services = served.services(request, &self.mounts);
+        services.bases = Some(ContentService::new(bases.values().cloned().collect()));
+        services.export = Some(export);
+        let session = solve.open_session(&served.key, services);
+        let session = session.map_err(|error| EngineError::Lost(error.to_string()))?;
+        let mut loading = JoinSet::new();
+        let address = engine.address.clone();
+        loading.spawn(async move { load(&address, archive).await });
+        let place = Place::Builder { bases: &bases, platform: &platform };
+        let solved = self.follow_solve(&solve, session.id(), &place).await;
+        // Without a session, nothing more can come.
+        drop(session);
+        let loaded = loading.join_next().await.transpose();
+        let loaded = loaded.map_err(|error| EngineError::Lost(error.to_string()))?;
+        let ids = match (solved, loaded) {
+            // A builder whose image is not taken only says that it was not.
+            (_, Some(Err(error))) if !matches!(error, EngineError::Context(_)) => {
+                return Err(error);
+            }
+            (solved, _) => solved.map_err(|error| buildx.explain(error))?,
+        };
+        for id in &ids {
+            if let Some(found) = engine.image_details(id).await? {
+                return Ok(found.id);
+            }
+        }
+        Ok(ids.into_iter().next().unwrap_or_default())
+    }
+
+    /// Reports the progress of a build by BuildKit's own API, and returns the IDs that the image
+    /// may have.
+    async fn follow_solve(
+        &mut self,
+        solve: &Solve,
+        session: &str,
+        place: &Place<'_>,
+    ) -> Result<Vec<String>, EngineError> {
+        let solving = solve.run(self.request, session, place);
         tokio::pin!(solving);
         let mut statuses = tokio::select! {
             // What is refused at once has no progress.
@@ -211,9 +279,9 @@ impl Build<'_> {
             self.progress.buildkit(status);
             self.progress.wait_for_readers().await;
         }
-        let id = solving.await.map_err(|error| self.failed(error))?;
+        let ids = solving.await.map_err(|error| self.failed(error))?;
         self.progress.finish();
-        Ok(id)
+        Ok(ids)
     }
 
     fn failed(&mut self, error: EngineError) -> EngineError {
@@ -265,22 +333,20 @@ fn is_missing_cached_image(error: &EngineError) -> bool {
     message.starts_with("unable to find image \"sha256:")
 }
 
-/// A session that serves an image's context, and the record of what it serves.
-struct FileSyncSession {
-    session: Session,
+/// An image's context as it is served, and the record of what is.
+struct ServedContext {
     files: FileSyncService,
+    /// The builder caches the files under it.
+    key: String,
     record: PathBuf,
 }
 
-impl FileSyncSession {
-    /// None if a name is not UTF-8, or if the engine or a proxy before it does not support
-    /// sessions.
-    async fn open(
-        address: &Address,
+impl ServedContext {
+    /// None if a name is not UTF-8.
+    fn new(
         request: &BuildRequest<'_>,
         meter: Arc<Meter>,
         on_sent: impl Fn() + Send + Sync + 'static,
-        mounts: Mounts,
     ) -> Option<Self> {
         let files = FileSyncService::new(&request.context, request.dockerfile, meter, on_sent)?;
         let folder = request.root.join(state::DIR).join("offers");
@@ -292,15 +358,22 @@ impl FileSyncSession {
         let written = ledger.encode().and_then(|bytes| state::write_bytes(&record, &bytes));
         let written = written.and_then(|()| state::identity(&folder));
         let key = written.map_or(new_key, |folder| format!("{}-{folder}", ledger.key()));
-        let logins = request.credentials.clone();
-        let opened = Session::open(address, &key, Some(files.clone()), logins, mounts).await;
-        let session = opened.ok()?;
-        Some(Self { session, files, record })
+        Some(Self { files, key, record })
     }
 
-    fn options(&self, options: BuildImageOptionsBuilder) -> BuildImageOptions {
-        let options = options.version(BuilderVersion::BuilderBuildKit).remote("client-session");
-        options.session(self.session.id()).build()
+    fn services(&self, request: &BuildRequest<'_>, mounts: &Mounts) -> Services {
+        let (files, logins) = (Some(self.files.clone()), request.credentials.clone());
+        Services { files, logins, mounts: mounts.clone(), ..Services::default() }
+    }
+
+    /// A session with the engine. None if it or a proxy before it does not support sessions.
+    async fn open(
+        &self,
+        address: &Address,
+        request: &BuildRequest<'_>,
+        mounts: &Mounts,
+    ) -> Option<Session> {
+        Session::open(address, &self.key, self.services(request, mounts)).await.ok()
     }
 
     /// Replaces a build's error by the error of the file that it failed on, if there is one.

@@ -1,4 +1,6 @@
-//! Which builder of an engine makes the images.
+//! Which builder makes the images.
+
+use std::fmt;
 
 use bollard::Docker;
 use bollard::errors::Error as ClientError;
@@ -11,6 +13,25 @@ pub(crate) enum Builder {
     BuildKit,
     /// The classic builder, which every engine has.
     Classic,
+}
+
+/// The builder that the user chose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ChosenBuilder {
+    /// One of the engine's own.
+    Own(Builder),
+    /// A builder of `docker buildx`, by its name.
+    Buildx(String),
+}
+
+impl fmt::Display for ChosenBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Own(Builder::BuildKit) => "buildkit",
+            Self::Own(Builder::Classic) => "classic",
+            Self::Buildx(name) => name,
+        })
+    }
 }
 
 /// Which builder an engine has, and why it is not BuildKit.

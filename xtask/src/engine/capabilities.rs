@@ -41,6 +41,20 @@ fn needs(settings: &ImageSettings) -> Vec<(&'static str, Need)> {
     all.into_iter().filter(|(is_set, ..)| *is_set).map(|(_, key, need)| (key, need)).collect()
 }
 
+/// What a builder makes is loaded to the engine, and an archive for that has one platform and no
+/// attestations.
+fn refuse_for_builder(name: &str, needs: &[(&str, Need)]) -> Result<(), EngineError> {
+    let why = needs.iter().find_map(|(key, _)| match *key {
+        "platforms" => Some("'platforms' has several, and one is built at a time with --platform"),
+        "attest" => Some("'attest' is kept by no image that is loaded"),
+        _ => None,
+    });
+    match why {
+        Some(why) => Err(EngineError::Endpoint(format!("with builder '{name}': {why}"))),
+        None => Ok(()),
+    }
+}
+
 impl DockerEngine {
     /// Refuses what cannot be done here.
     pub(crate) async fn refuse_impossible(
@@ -50,6 +64,9 @@ impl DockerEngine {
         let needs = needs(settings);
         if needs.is_empty() && !is_needed(settings) {
             return Ok(());
+        }
+        if let Some(buildx) = &self.buildx {
+            return refuse_for_builder(buildx.name(), &needs);
         }
         let builder = self.builder().await?;
         let has_store = || async {

@@ -15,7 +15,8 @@ use tokio::sync::OnceCell;
 use crate::engine::address::{Address, Socket, versioned};
 use crate::engine::api_version;
 use crate::engine::authority::host_and_port;
-use crate::engine::builder::Builder;
+use crate::engine::builder::{Builder, ChosenBuilder};
+use crate::engine::buildx::Buildx;
 use crate::engine::docker::{DockerEngine, response_of};
 use crate::engine::endpoint::{self, Endpoint, Environment};
 use crate::engine::error::{CALL_TIMEOUT, EngineError, Trouble};
@@ -71,13 +72,20 @@ impl DockerEngine {
         let version = api_version::negotiate(&endpoint, offered.as_deref(), chosen)?;
         let client = client(&reached, version).map_err(|error| unusable(&endpoint, &error))?;
         // The classic builder is everywhere.
-        let chosen = environment.builder.filter(|builder| *builder == Builder::Classic);
-        let builder = chosen.map(OnceCell::from).unwrap_or_default();
+        let builder = match environment.builder {
+            Some(ChosenBuilder::Own(Builder::Classic)) => OnceCell::from(Builder::Classic),
+            _ => OnceCell::new(),
+        };
+        let buildx = match &environment.builder {
+            Some(ChosenBuilder::Buildx(name)) => Some(Arc::new(Buildx::open(name)?)),
+            _ => None,
+        };
         let is_local = url.starts_with("unix:");
         let address = Address { socket, version };
         let engine = Self {
             client,
             builder,
+            buildx,
             environment,
             is_local,
             is_podman,

@@ -25,7 +25,8 @@ use xtask_core::workspace::registry_config::RegistryConfig;
 
 use crate::engine::address::{Address, DEFAULT_SOCKET};
 use crate::engine::api::{BuildRequest, Engine, FoundImage, ImageDetails};
-use crate::engine::builder::{Builder, detect_builder};
+use crate::engine::builder::{Builder, ChosenBuilder, detect_builder};
+use crate::engine::buildx::Buildx;
 use crate::engine::credentials::{self, LoginCache, Logins};
 use crate::engine::endpoint::Environment;
 use crate::engine::error::EngineError;
@@ -50,6 +51,8 @@ const RECONNECT_DELAY: Duration = Duration::from_secs(2);
 pub(crate) struct DockerEngine {
     pub(crate) client: Docker,
     pub(crate) builder: OnceCell<Builder>,
+    /// What builds in its place.
+    pub(crate) buildx: Option<Arc<Buildx>>,
     pub(crate) environment: Environment,
     pub(crate) is_local: bool,
     pub(super) is_podman: bool,
@@ -72,8 +75,8 @@ impl DockerEngine {
         let detect = async || {
             let session = async { self.opens_session().await.unwrap_or_default() };
             let (builder, why) = self.call(detect_builder(&self.client, session)).await?;
-            let chosen = self.environment.builder;
-            if let (Some(Builder::BuildKit), Some(why)) = (chosen, &why) {
+            let chosen = &self.environment.builder;
+            if let (Some(ChosenBuilder::Own(Builder::BuildKit)), Some(why)) = (chosen, &why) {
                 return Err(EngineError::Endpoint(format!("--builder buildkit: {why}")));
             }
             if let Some(why) = why {

@@ -12,7 +12,7 @@ use tokio::sync::OnceCell;
 use xtask_core::regular_file;
 
 use crate::engine::address::DEFAULT_SOCKET;
-use crate::engine::builder::Builder;
+use crate::engine::builder::ChosenBuilder;
 use crate::engine::docker_config::DockerConfig;
 use crate::engine::error::EngineError;
 use crate::engine::podman::PodmanService;
@@ -41,7 +41,7 @@ pub struct Environment {
     /// `DOCKER_API_VERSION`.
     pub(crate) api_version: Option<String>,
     /// The builder to use; none to detect it.
-    pub(crate) builder: Option<Builder>,
+    pub(crate) builder: Option<ChosenBuilder>,
     /// Whether the warning about Docker's config was given. Clones share it.
     pub(crate) is_warned: Arc<AtomicBool>,
     /// Podman's service, once it was started because no Docker engine answers. Clones share it.

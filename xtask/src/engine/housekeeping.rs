@@ -9,11 +9,9 @@ use xtask_core::staleness::fingerprint::LABEL;
 use xtask_core::staleness::image_list::ListedImage;
 
 use crate::engine::builder::Builder;
-use crate::engine::credentials::Logins;
 use crate::engine::docker::DockerEngine;
 use crate::engine::error::EngineError;
-use crate::engine::mounts::Mounts;
-use crate::engine::session::Session;
+use crate::engine::session::{Services, Session};
 use crate::engine::unique_id::unique_id;
 
 /// What an engine is.
@@ -54,7 +52,7 @@ impl DockerEngine {
     /// Whether a session can be opened: something between here and the engine may refuse it.
     pub(super) async fn opens_session(&self) -> Result<bool, EngineError> {
         let id = unique_id();
-        let opening = Session::open(&self.address, &id, None, Logins::default(), Mounts::default());
+        let opening = Session::open(&self.address, &id, Services::default());
         Ok(self.wait().until(Box::pin(opening)).await?.is_ok())
     }
 

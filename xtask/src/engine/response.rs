@@ -7,7 +7,8 @@
 
 use std::collections::VecDeque;
 use std::error::Error as StdError;
-use std::io;
+use std::fs::File;
+use std::io::{self, Seek, Write};
 use std::marker::PhantomData;
 
 use bollard::models::{BuildInfo, ErrorDetail, ProgressDetail};
@@ -121,6 +122,29 @@ pub(super) async fn get(address: &Address, call: &str) -> Result<Bytes, EngineEr
     }
     let body = response.into_body().collect().await.map_err(|error| transport_error(&error))?;
     Ok(body.to_bytes())
+}
+
+/// Writes the response to a call to a file, however long it takes.
+pub(super) async fn download(
+    address: &Address,
+    call: &str,
+    mut file: File,
+) -> Result<File, EngineError> {
+    let Address { socket, .. } = address;
+    let request = Request::get(address.path(call)).header("Host", socket.host());
+    let request = request.body(Empty::new()).map_err(|error| invalid_request(&error))?;
+    let (response, _connection) = send(socket, request).await?;
+    if !response.status().is_success() {
+        return Err(error_in(response).await);
+    }
+    let mut body = response.into_body();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| transport_error(&error))?;
+        let bytes = frame.into_data().unwrap_or_default();
+        file.write_all(&bytes).map_err(|error| EngineError::Context(error.to_string()))?;
+    }
+    file.rewind().map_err(|error| EngineError::Context(error.to_string()))?;
+    Ok(file)
 }
 
 /// Sends a request, and returns the response and what has to be kept to read its body.

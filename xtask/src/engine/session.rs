@@ -1,8 +1,9 @@
 //! A BuildKit session: a second connection, over which the engine requests the files of a
 //! context, registry credentials and secrets by gRPC.
 //!
-//! It starts as an HTTP request with an upgrade. The client crate supports sessions, but not the
-//! file sync service, so they are implemented here, for Unix sockets and TCP without TLS.
+//! It starts as an HTTP request with an upgrade, or, where a builder is, as a call that carries the
+//! bytes of a connection. The client crate supports sessions, but not the file sync service, so
+//! they are implemented here, for Unix sockets and TCP without TLS.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,7 +14,10 @@ use bollard_buildkit_proto::health::{
     HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
 };
 use bollard_buildkit_proto::moby::buildkit::secrets::v1::secrets_server::SecretsServer;
+use bollard_buildkit_proto::moby::buildkit::v1::BytesMessage;
+use bollard_buildkit_proto::moby::buildkit::v1::control_client::ControlClient;
 use bollard_buildkit_proto::moby::filesync::v1::auth_server::{Auth, AuthServer};
+use bollard_buildkit_proto::moby::filesync::v1::file_send_server::FileSendServer;
 use bollard_buildkit_proto::moby::filesync::v1::file_sync_server::FileSyncServer;
 use bollard_buildkit_proto::moby::filesync::v1::{
     CredentialsRequest, CredentialsResponse, FetchTokenRequest, FetchTokenResponse,
@@ -24,15 +28,18 @@ use bollard_buildkit_proto::moby::sshforward::v1::ssh_server::SshServer;
 use futures_util::stream;
 use rustix::net::{Shutdown, shutdown};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::unix::OwnedReadHalf;
 use tokio::net::{TcpStream, UnixStream};
-use tonic::transport::Server;
+use tonic::metadata::AsciiMetadataKey;
 use tonic::transport::server::Connected;
+use tonic::transport::{Channel, Server};
 use tonic::{Request, Response, Status};
 use xtask_core::workspace::registry_config::DOCKER_HUB;
 
 use crate::engine::address::{Address, Socket};
-use crate::engine::credentials::HUB_SERVER;
-use crate::engine::credentials::Logins;
+use crate::engine::content::{self, ContentService};
+use crate::engine::credentials::{HUB_SERVER, Logins};
+use crate::engine::exported_image::{self, ExportedImage};
 use crate::engine::file_sync::FileSyncService;
 use crate::engine::mounts::{AgentService, Mounts, SecretService};
 use crate::engine::unique_id::unique_id;
@@ -43,16 +50,54 @@ const WINDOW: u32 = 64 << 20;
 
 const MAX_RESPONSE_HEAD: usize = 64 << 10;
 
-/// The gRPC methods that are announced to the engine.
-fn methods(has_files: bool, has_mounts: bool) -> Vec<&'static str> {
-    let files = has_files.then_some("/moby.filesync.v1.FileSync/DiffCopy");
-    let mounts = [
-        "/moby.buildkit.secrets.v1.Secrets/GetSecret",
-        "/moby.sshforward.v1.SSH/CheckAgent",
-        "/moby.sshforward.v1.SSH/ForwardAgent",
-    ];
-    let mounts = mounts.into_iter().filter(|_| has_mounts);
-    ["/moby.filesync.v1.Auth/Credentials"].into_iter().chain(files).chain(mounts).collect()
+/// How the names of the headers begin by which a session announces itself.
+const PREFIX: &str = "x-docker-expose-session-";
+
+/// So much of a session is in one message of a call, in bytes.
+const MESSAGE: usize = 32 << 10;
+
+/// What a session serves.
+#[derive(Default)]
+pub(crate) struct Services {
+    pub(crate) files: Option<FileSyncService>,
+    pub(crate) logins: Logins,
+    pub(crate) mounts: Mounts,
+    /// The bases that a builder does not have.
+    pub(super) bases: Option<ContentService>,
+    /// Where a builder sends the image.
+    pub(super) export: Option<ExportedImage>,
+}
+
+impl Services {
+    /// The gRPC methods that are announced to the engine.
+    fn methods(&self) -> Vec<&'static str> {
+        let mut methods = vec!["/moby.filesync.v1.Auth/Credentials"];
+        if self.files.is_some() {
+            methods.push("/moby.filesync.v1.FileSync/DiffCopy");
+        }
+        if !self.mounts.is_empty() {
+            methods.extend([
+                "/moby.buildkit.secrets.v1.Secrets/GetSecret",
+                "/moby.sshforward.v1.SSH/CheckAgent",
+                "/moby.sshforward.v1.SSH/ForwardAgent",
+            ]);
+        }
+        if self.bases.is_some() {
+            methods.extend(content::METHODS);
+        }
+        if self.export.is_some() {
+            methods.push(exported_image::METHOD);
+        }
+        methods
+    }
+
+    /// How a session announces itself. The engine caches files under the `key`.
+    fn headers(&self, id: &str, key: &str) -> Vec<(&'static str, String)> {
+        let own = [("uuid", id), ("name", "xtask"), ("sharedkey", key)];
+        let own = own.into_iter().map(|(name, value)| (name, value.to_owned()));
+        let methods = self.methods().into_iter();
+        own.chain(methods.map(|method| ("grpc-method", method.to_owned()))).collect()
+    }
 }
 
 /// An open session. Dropping it closes the connection.
@@ -64,47 +109,73 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Opens a session. The engine caches `files` under the `key`; without files, the session
-    /// serves only credentials.
-    pub(crate) async fn open(
-        address: &Address,
-        key: &str,
-        files: Option<FileSyncService>,
-        logins: Logins,
-        mounts: Mounts,
-    ) -> io::Result<Self> {
+    /// Opens a session with an engine.
+    pub(crate) async fn open(address: &Address, key: &str, services: Services) -> io::Result<Self> {
         let path = address.path("/session");
         match &address.socket {
             Socket::Unix(socket) => {
                 let stream = UnixStream::connect(socket).await?;
-                Self::start(stream, &path, key, files, logins, mounts).await
+                Self::start(stream, &path, key, services).await
             }
             Socket::Tcp(host) => {
                 let stream = TcpStream::connect(host).await?;
                 stream.set_nodelay(true)?;
-                Self::start(stream, &path, key, files, logins, mounts).await
+                Self::start(stream, &path, key, services).await
             }
         }
     }
 
     async fn start(
-        mut served: impl AsyncRead + AsyncWrite + Connected + AsFd + Unpin + Send + 'static,
+        mut stream: impl AsyncRead + AsyncWrite + Connected + AsFd + Unpin + Send + 'static,
         path: &str,
         key: &str,
-        files: Option<FileSyncService>,
-        logins: Logins,
-        mounts: Mounts,
+        services: Services,
     ) -> io::Result<Self> {
         let id = unique_id();
-        let mut headers = format!(
-            "X-Docker-Expose-Session-Uuid: {id}\r\nX-Docker-Expose-Session-Name: xtask\r\n\
-             X-Docker-Expose-Session-Sharedkey: {key}\r\n"
-        );
-        for method in methods(files.is_some(), !mounts.is_empty()) {
-            headers.push_str(&format!("X-Docker-Expose-Session-Grpc-Method: {method}\r\n"));
+        let mut headers = String::new();
+        for (name, value) in services.headers(&id, key) {
+            headers.push_str(&format!("{PREFIX}{name}: {value}\r\n"));
         }
-        upgrade(&mut served, path, &headers).await?;
-        let connection = served.as_fd().try_clone_to_owned()?;
+        upgrade(&mut stream, path, &headers).await?;
+        Self::serve(stream, id, services)
+    }
+
+    /// Opens a session by a call of BuildKit's own API, as a builder has no other.
+    pub(super) fn open_by_call(
+        mut client: ControlClient<Channel>,
+        key: &str,
+        services: Services,
+    ) -> io::Result<Self> {
+        let id = unique_id();
+        let headers = services.headers(&id, key);
+        let (here, served) = UnixStream::pair()?;
+        let session = Self::serve(served, id, services)?;
+        let (from_server, mut to_server) = here.into_split();
+        let mut request = Request::new(stream::unfold(from_server, next_message));
+        for (name, value) in headers {
+            let name = format!("{PREFIX}{name}");
+            if let (Ok(name), Ok(value)) = (name.parse::<AsciiMetadataKey>(), value.parse()) {
+                request.metadata_mut().append(name, value);
+            }
+        }
+        // If it ends early, the build returns the builder's error.
+        tokio::spawn(async move {
+            let Ok(response) = client.session(request).await else { return };
+            let mut messages = response.into_inner();
+            while let Ok(Some(message)) = messages.message().await
+                && to_server.write_all(&message.data).await.is_ok()
+            {}
+        });
+        Ok(session)
+    }
+
+    fn serve(
+        stream: impl AsyncRead + AsyncWrite + Connected + AsFd + Unpin + Send + 'static,
+        id: String,
+        services: Services,
+    ) -> io::Result<Self> {
+        let connection = stream.as_fd().try_clone_to_owned()?;
+        let Services { files, logins, mounts, bases, export } = services;
         let server = Server::builder()
             .initial_connection_window_size(WINDOW)
             .initial_stream_window_size(WINDOW)
@@ -113,7 +184,9 @@ impl Session {
             .add_optional_service(files.map(FileSyncServer::new))
             .add_service(SecretsServer::new(SecretService(mounts.clone())))
             .add_service(SshServer::new(AgentService(mounts)))
-            .serve_with_incoming(stream::iter([Ok::<_, io::Error>(served)]));
+            .add_optional_service(bases)
+            .add_optional_service(export.map(FileSendServer::new))
+            .serve_with_incoming(stream::iter([Ok::<_, io::Error>(stream)]));
         // It ends with the connection. If it ends early, the build returns the engine's error.
         tokio::spawn(async { drop(server.await) });
         Ok(Self { connection, id })
@@ -122,6 +195,14 @@ impl Session {
     pub(crate) fn id(&self) -> &str {
         &self.id
     }
+}
+
+/// What the server of a session sends next, as a message.
+async fn next_message(mut server: OwnedReadHalf) -> Option<(BytesMessage, OwnedReadHalf)> {
+    let mut data = vec![0; MESSAGE];
+    let read = server.read(&mut data).await.ok().filter(|read| *read > 0)?;
+    data.truncate(read);
+    Some((BytesMessage { data }, server))
 }
 
 impl Drop for Session {

@@ -2,10 +2,11 @@
 //! cache, named contexts, other caches than images, attestations, and several platforms.
 //!
 //! The engine exposes that API at `POST /grpc`, which `docker buildx` uses as well. The request is
-//! the one that `/build` makes of its options, with more attributes.
+//! the one that `/build` makes of its options, with more attributes. A builder has no other API.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
@@ -21,6 +22,7 @@ use tonic::codegen::http::Uri;
 use tonic::codegen::{BoxFuture, Service};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
+use xtask_core::image_reference;
 use xtask_core::workspace::config::exports::{Attestation, CacheEntry};
 use xtask_core::workspace::config::named_context::NamedContext;
 use xtask_core::workspace::config::settings::{ImageSettings, Sourced};
@@ -29,7 +31,8 @@ use crate::engine::address::{Address, Socket};
 use crate::engine::api::BuildRequest;
 use crate::engine::error::EngineError;
 use crate::engine::file_sync::local_name;
-use crate::engine::session::upgrade;
+use crate::engine::saved_image::SavedImage;
+use crate::engine::session::{Services, Session, upgrade};
 use crate::engine::unique_id::unique_id;
 
 /// A longer message ends the build: logs come in pieces, so none is.
@@ -54,6 +57,15 @@ pub(crate) fn caches(given: &[Sourced<String>]) -> impl Iterator<Item = CacheEnt
     given.iter().filter_map(|cache| CacheEntry::parse(&cache.value).ok())
 }
 
+/// Where an image is built.
+pub(crate) enum Place<'a> {
+    /// In the engine, which has its bases and keeps it.
+    Engine,
+    /// In a builder, which is served these bases, by their references, and sends the image. It
+    /// may be on a machine of another architecture.
+    Builder { bases: &'a BTreeMap<String, Arc<SavedImage>>, platform: &'a str },
+}
+
 /// A build on its own connection, which cancels it when it is dropped.
 pub(crate) struct Solve {
     client: ControlClient<Channel>,
@@ -64,26 +76,43 @@ impl Solve {
     /// Connects to the engine.
     pub(crate) async fn connect(address: &Address) -> Result<Self, EngineError> {
         let path = address.path("/grpc");
-        let channel = match &address.socket {
-            Socket::Unix(socket) => channel(UnixStream::connect(socket).await, &path).await,
-            Socket::Tcp(host) => channel(TcpStream::connect(host).await, &path).await,
+        let upgraded = match &address.socket {
+            Socket::Unix(socket) => upgraded(UnixStream::connect(socket).await, &path).await,
+            Socket::Tcp(host) => upgraded(TcpStream::connect(host).await, &path).await,
         };
-        let channel = channel.map_err(|error| EngineError::Lost(error.to_string()))?;
-        let client = ControlClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+        Self::over(upgraded).map_err(|error| EngineError::Lost(error.to_string()))
+    }
+
+    /// Connects to a builder behind a socket of this machine.
+    pub(crate) async fn connect_to_builder(socket: &Path) -> io::Result<Self> {
+        Self::over(channel(UnixStream::connect(socket).await?).await)
+    }
+
+    fn over(channel: io::Result<Channel>) -> io::Result<Self> {
+        let client = ControlClient::new(channel?).max_decoding_message_size(MAX_MESSAGE);
         Ok(Self { client, reference: unique_id() })
     }
 
-    /// Builds and tags an image, and returns its ID.
+    /// Opens a session on the same connection.
+    pub(crate) fn open_session(&self, key: &str, services: Services) -> io::Result<Session> {
+        Session::open_by_call(self.client.clone(), key, services)
+    }
+
+    /// Builds and tags an image, and returns the IDs that it may have, the likeliest first.
     pub(crate) async fn run(
         &self,
         request: &BuildRequest<'_>,
         session: &str,
-    ) -> Result<String, EngineError> {
-        let request = self.request(request, session);
+        place: &Place<'_>,
+    ) -> Result<Vec<String>, EngineError> {
+        let request = self.request(request, session, place);
         let response = self.client.clone().solve(request).await;
         let response = response.map_err(|status| error_of(&status))?.into_inner();
-        id_in(&response)
-            .ok_or_else(|| EngineError::InvalidResponse("it has no image ID".to_owned()))
+        let ids = ids_in(&response);
+        if ids.is_empty() {
+            return Err(EngineError::InvalidResponse("it has no image ID".to_owned()));
+        }
+        Ok(ids)
     }
 
     /// The progress of the build, until it ends.
@@ -93,7 +122,12 @@ impl Solve {
         Ok(response.map_err(|status| error_of(&status))?.into_inner())
     }
 
-    fn request(&self, request: &BuildRequest<'_>, session: &str) -> SolveRequest {
+    fn request(
+        &self,
+        request: &BuildRequest<'_>,
+        session: &str,
+        place: &Place<'_>,
+    ) -> SolveRequest {
         let settings = request.settings;
         let exports = caches(&settings.cache_to).map(|cache| CacheOptionsEntry {
             r#type: cache.kind,
@@ -102,13 +136,17 @@ impl Solve {
         let exporter = [("name".to_owned(), request.image.to_owned())];
         // The engine asks whether the client allows it.
         let is_host = settings.network.as_ref().is_some_and(|network| network.value == "host");
+        let exporter_kind = match place {
+            Place::Engine => "moby",
+            Place::Builder { .. } => "docker",
+        };
         SolveRequest {
             r#ref: self.reference.clone(),
-            exporter_deprecated: "moby".to_owned(),
+            exporter_deprecated: exporter_kind.to_owned(),
             exporter_attrs_deprecated: exporter.into(),
             session: session.to_owned(),
             frontend: "dockerfile.v0".to_owned(),
-            frontend_attrs: attributes(request),
+            frontend_attrs: attributes(request, place),
             // The frontend imports caches itself.
             cache: Some(CacheOptions { exports: exports.collect(), ..CacheOptions::default() }),
             entitlements: is_host.then(|| "network.host".to_owned()).into_iter().collect(),
@@ -118,7 +156,7 @@ impl Solve {
 }
 
 /// The options of the Dockerfile frontend.
-fn attributes(request: &BuildRequest<'_>) -> HashMap<String, String> {
+fn attributes(request: &BuildRequest<'_>, place: &Place<'_>) -> HashMap<String, String> {
     let ImageSettings { target, platforms, network, extra_hosts, contexts, .. } = request.settings;
     let mut attributes = HashMap::from([("filename".to_owned(), request.dockerfile.to_owned())]);
     let mut add = |name: &str, value: String| drop(attributes.insert(name.to_owned(), value));
@@ -131,8 +169,12 @@ fn attributes(request: &BuildRequest<'_>) -> HashMap<String, String> {
     if let Some(target) = target {
         add("target", target.value.clone());
     }
-    if !platforms.is_empty() {
-        add("platform", joined(platforms));
+    match place {
+        Place::Builder { platform, .. } if platforms.is_empty() => {
+            add("platform", (*platform).to_owned());
+        }
+        _ if platforms.is_empty() => {}
+        _ => add("platform", joined(platforms)),
     }
     if let Some(network) = network {
         add("force-network-mode", network.value.clone());
@@ -154,12 +196,21 @@ fn attributes(request: &BuildRequest<'_>) -> HashMap<String, String> {
     if !imports.is_empty() {
         add("cache-imports", Value::from(imports).to_string());
     }
+    let served = |reference: &str| match place {
+        Place::Builder { bases, .. } => Some(layout(bases.get(reference)?)),
+        Place::Engine => None,
+    };
+    if let Place::Builder { bases, .. } = place {
+        for (reference, base) in *bases {
+            add(&format!("context:{}", context_name(reference)), layout(base));
+        }
+    }
     for (name, context) in contexts {
         add(
             &format!("context:{name}"),
             match &context.value {
                 NamedContext::Image(reference) | NamedContext::Target(reference) => {
-                    format!("docker-image://{reference}")
+                    served(reference).unwrap_or_else(|| format!("docker-image://{reference}"))
                 }
                 NamedContext::Url(url) => url.clone(),
                 NamedContext::Folder(_) => format!("local:{}", local_name(name)),
@@ -178,8 +229,21 @@ fn joined(values: &[Sourced<String>]) -> String {
     values.iter().map(|value| value.value.as_str()).collect::<Vec<_>>().join(",")
 }
 
-fn id_in(response: &SolveResponse) -> Option<String> {
-    ID_KEYS.iter().find_map(|key| response.exporter_response.get(*key)).cloned()
+/// Where a builder finds an image that it is served. The name of the store is of no matter, as
+/// digests lead to all that is served.
+fn layout(image: &SavedImage) -> String {
+    format!("oci-layout://xtask@{}", image.digest())
+}
+
+/// The name under which the Dockerfile frontend looks up an image before it asks a registry: the
+/// shortest one.
+fn context_name(reference: &str) -> &str {
+    let name = image_reference::without_hub(reference);
+    name.strip_suffix(":latest").unwrap_or(name)
+}
+
+fn ids_in(response: &SolveResponse) -> Vec<String> {
+    ID_KEYS.iter().filter_map(|key| response.exporter_response.get(*key)).cloned().collect()
 }
 
 fn error_of(status: &Status) -> EngineError {
@@ -187,12 +251,19 @@ fn error_of(status: &Status) -> EngineError {
 }
 
 /// A gRPC channel on a connection to the engine's `/grpc`.
-async fn channel<S>(connection: io::Result<S>, path: &str) -> io::Result<Channel>
+async fn upgraded<S>(connection: io::Result<S>, path: &str) -> io::Result<Channel>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut connection = connection?;
     upgrade(&mut connection, path, "").await?;
+    channel(connection).await
+}
+
+async fn channel<S>(connection: S) -> io::Result<Channel>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let connector = Only(Arc::new(Mutex::new(Some(TokioIo::new(connection)))));
     // The address is of no matter, as there is a connection.
     let endpoint = Endpoint::from_static("http://engine");

@@ -4,17 +4,12 @@
 //! Keys, jump hosts and shared connections are those of the user's `~/.ssh/config`. Nothing is
 //! asked for, as every connection would ask again: keys have to be in an agent.
 
-use std::process::Stdio;
-
-use tokio::io::{AsyncReadExt, copy};
 use tokio::net::UnixStream;
 use tokio::process::Command;
 
 use crate::engine::authority::host_and_port;
+use crate::engine::dial::dial;
 use crate::engine::error::Trouble;
-
-/// So much of what ssh says about a failure is kept, in bytes.
-const MAX_MESSAGE: u64 = 4 << 10;
 
 /// What `ssh://[USER@]HOST[:PORT][/SOCKET]` says.
 #[derive(Debug, PartialEq, Eq)]
@@ -70,41 +65,7 @@ impl Ssh {
 
     /// Connects a client with the engine until one of them ends.
     pub(super) async fn pass_on(&self, client: &mut UnixStream) -> Result<(), Trouble> {
-        let mut ssh = self.command();
-        ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut ssh = ssh
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| Trouble::Refused(format!("cannot run ssh: {error}")))?;
-        let (Some(mut stdin), Some(mut stdout), Some(stderr)) =
-            (ssh.stdin.take(), ssh.stdout.take(), ssh.stderr.take())
-        else {
-            return Err(Trouble::Refused("ssh has no streams".to_owned()));
-        };
-        let (mut from_client, mut to_client) = client.split();
-        let sending = async {
-            drop(copy(&mut from_client, &mut stdin).await);
-            drop(stdin);
-        };
-        let receiving = async { copy(&mut stdout, &mut to_client).await.unwrap_or_default() };
-        let mut message = String::new();
-        let saying = async {
-            let mut stderr = stderr.take(MAX_MESSAGE);
-            drop(stderr.read_to_string(&mut message).await);
-            // What is longer must not block it.
-            drop(copy(&mut stderr.into_inner(), &mut tokio::io::sink()).await);
-        };
-        let received = tokio::select! {
-            // What the engine sent is passed on to the end, also after the client's last byte.
-            (received, ()) = async { tokio::join!(receiving, saying) } => received,
-            ((), ()) = async { tokio::join!(sending, std::future::pending()) } => 0,
-        };
-        if received > 0 {
-            return Ok(());
-        }
-        let message = message.trim().trim_end_matches('.');
-        let said = if message.is_empty() { "ssh ended without a word" } else { message };
-        Err(Trouble::Refused(format!("{said}. Try: ssh {} docker version", self.host)))
+        dial(self.command(), &format!("ssh {} docker version", self.host), client).await
     }
 }
 

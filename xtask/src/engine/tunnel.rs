@@ -1,15 +1,17 @@
-//! A socket on this machine that leads to an engine behind TLS or ssh.
+//! A socket on this machine that leads to an engine behind TLS or ssh, or to a builder.
 //!
 //! Everything that talks to an engine speaks plain HTTP or gRPC to a socket: so builds over TLS and
 //! ssh have sessions, secrets and progress like others, and one place knows how to get there. Each
 //! connection to the socket is one to the engine, and closing it closes that.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
+use crate::engine::dial::dial_builder;
 use crate::engine::error::Trouble;
 use crate::engine::socket_folder::SocketFolder;
 use crate::engine::ssh::Ssh;
@@ -20,6 +22,8 @@ use crate::engine::tls::Tls;
 pub(crate) enum Way {
     Tls(Tls),
     Ssh(Ssh),
+    /// To the builder of this name.
+    Builder(String),
 }
 
 /// The socket, as long as this lives.
@@ -38,6 +42,11 @@ impl Tunnel {
         let listener = UnixListener::bind(folder.socket())?;
         serving.spawn(serve(listener, way, Arc::clone(&trouble)));
         Ok(Self { folder, _serving: serving, trouble })
+    }
+
+    /// The socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.socket()
     }
 
     /// The URL of the socket.
@@ -73,5 +82,6 @@ async fn pass_on(client: &mut UnixStream, way: &Way) -> Result<(), Trouble> {
     match way {
         Way::Tls(tls) => tls.pass_on(client).await,
         Way::Ssh(ssh) => ssh.pass_on(client).await,
+        Way::Builder(name) => dial_builder(name, client).await,
     }
 }

@@ -14,9 +14,8 @@ use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use xtask_core::workspace::registry_config::DOCKER_HUB;
 
-use crate::engine::{Login, Logins, domain_of};
+use crate::engine::{Login, Logins, digest_of, domain_of};
 use crate::registry::auth::Authorizations;
-use crate::registry::blob::digest_of;
 use crate::registry::http::{Answer, Http, base_url};
 
 /// The server of Docker Hub.

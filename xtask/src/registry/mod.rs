@@ -2,11 +2,9 @@
 //! without an engine. Layers are pulled and pushed by engines.
 
 mod auth;
-mod blob;
 mod client;
 mod http;
 mod image_index;
 
-pub(crate) use blob::digest_of;
 pub(crate) use client::{Client, RegistryError};
 pub(crate) use image_index::{Descriptor, ImageIndex, Manifest, Platform};
