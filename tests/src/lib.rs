@@ -17,6 +17,7 @@ mod output;
 pub mod proxy;
 pub mod reference;
 pub mod registry;
+pub mod remote_builder;
 pub mod saboteur;
 mod screen_picture;
 pub mod scripted;

@@ -263,14 +263,50 @@ fn an_image_can_carry_its_build_cache() {
 }
 
 #[test]
+fn githubs_cache_is_left_out_where_there_is_no_job() {
+    let workspace = workspace(STAGES)
+        .file("xtask.toml", "cache-from = [\"type=gha\"]\ncache-to = [\"type=gha,mode=max\"]\n");
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    if !has_containerd_store() {
+        let job = ["ACTIONS_RUNTIME_TOKEN", "ACTIONS_RESULTS_URL"];
+        let job = job.map(|name| (name.to_owned(), "hunter2".to_owned())).into();
+        let output = workspace.xtask_with(&job, &["build", "-f"]).exits_with(2);
+        assert!(output.error().contains("'cache-to' needs the containerd"), "{}", output.error());
+    }
+}
+
+#[test]
+fn images_that_would_replace_each_others_cache_are_an_error() {
+    let workspace = Workspace::new()
+        .image("a", "FROM scratch\nLABEL a=1\n")
+        .image("b", "FROM scratch\nLABEL b=1\n")
+        .file("xtask.toml", "\ncache-to = [\"type=registry,ref=r.example/cache,mode=max\"]\n");
+    let error = |arguments: &[&str]| workspace.xtask(arguments).exits_with(2).error().to_owned();
+    expect![[r#"
+        error: xtask.toml:2: column 13: 'cache-to': images 'tt-a' and 'tt-b' both write type=registry,ref=r.example/cache,mode=max, and one would replace the other: write {image} where they differ
+    "#]]
+    .assert_eq(&error(&["graph"]));
+    workspace.write("xtask.toml", "cache-to = [\"type=registry,ref=r.example/cache:{image}\"]\n");
+    let _ = workspace.xtask(&["graph"]).exits_with(0);
+    let option = error(&["build", "-n", "--cache-to", "type=registry,ref=r.example/c,mode=max"]);
+    assert!(option.contains("images 'tt-a' and 'tt-b' both write"), "{option}");
+    let one = "type=registry,ref=r.example/c:{image},mode=max";
+    let config = workspace.xtask(&["config", "--set", &format!("cache-to={one}")]).exits_with(0);
+    assert!(config.stdout.contains("r.example/c:tt-a,mode=max"), "{}", config.stdout);
+}
+
+/// A cache of all stages, in a registry.
+const MAX_CACHE: &str = "type=registry,ref=r.example/cache,mode=max";
+
+#[test]
 fn what_this_engine_cannot_do_is_an_error_with_its_version() {
     let workspace = workspace(STAGES).file("lib/f", "1");
     let version = docker(&["version", "--format", "{{.Server.Version}}"]);
     let version = String::from_utf8(version).unwrap().trim().to_owned();
     let in_containerd = [
         (["--attest", "type=sbom"], "'attest' needs the containerd image store, and the engine"),
-        (["--cache-to", "type=gha"], "'cache-to' needs the containerd image store, and the"),
-        (["--cache-from", "type=gha"], "'cache-from' needs the containerd image store, and the"),
+        (["--cache-to", MAX_CACHE], "'cache-to' needs the containerd image store, and the"),
+        (["--cache-from", "type=s3"], "'cache-from' needs the containerd image store, and the"),
         (["--platform", "linux/arm64,linux/amd64"], "'platforms' has several, and the engine at "),
     ];
     let since_23 =

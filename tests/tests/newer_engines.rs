@@ -9,6 +9,11 @@
 //!
 //! `bash tests/engines pairs` runs those of two engines, with each two of all.
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
 use serde_json::Value;
 use tests::Workspace;
 use tests::engine::{cli_build_with_buildkit, cli_with_buildkit, docker, image_tree};
@@ -124,6 +129,85 @@ fn a_cache_in_a_registry_has_every_layer() {
     let output = workspace.xtask(&["build", "--cache-from", &cache]).exits_with(0);
     assert!(output.stderr.contains("CACHED [one 2/2] RUN"), "{}", output.stderr);
     assert_eq!(image_tree(&workspace.own("tt-a")), one);
+}
+
+#[test]
+#[ignore = "needs an engine with the containerd image store"]
+fn a_cache_of_a_round_is_one_for_each_image() {
+    let registry = Registry::start();
+    let workspace = Workspace::new()
+        .with_box()
+        .image("base", "FROM tt-box\nRUN cat /proc/sys/kernel/random/uuid > /one\n")
+        .image("a", "FROM tt-base\nRUN cat /proc/sys/kernel/random/uuid > /two\n");
+    let cache = format!("type=registry,ref={}/cache:{{image}}", registry.address());
+    let (from, to) = (format!("cache-from={cache}"), format!("cache-to={cache},mode=max"));
+    let _ = workspace.xtask(&["build", "--set", &to]).exits_with(0);
+    let made = image_tree(&workspace.own("tt-a"));
+    for image in ["tt-a", "tt-base"] {
+        let _ = docker(&["image", "rm", "-f", &workspace.own(image)]);
+    }
+    let _ = docker(&["builder", "prune", "-af"]);
+    let _ = workspace.xtask(&["build", "--set", &from]).exits_with(0);
+    assert_eq!(image_tree(&workspace.own("tt-a")), made);
+}
+
+#[test]
+#[ignore = "needs an engine with the containerd image store"]
+fn githubs_cache_has_a_scope_for_each_image_and_the_token_of_the_job() {
+    let github = Requests::record();
+    let workspace = Workspace::new()
+        .with_box()
+        .image("a", "FROM tt-box\nRUN echo 1 > /f\n")
+        .image("b", "FROM tt-box\nRUN echo 2 > /f\n")
+        .secret("hunter2");
+    let job =
+        [("ACTIONS_RUNTIME_TOKEN", "hunter2".to_owned()), ("ACTIONS_CACHE_URL", github.url())];
+    let job = job.map(|(name, value)| (name.to_owned(), value)).into();
+    let options = ["build", "-vv", "--cache-from", "type=gha"];
+    let output = workspace.xtask_with(&job, &options).exits_with(0);
+    assert!(!output.stderr.contains("hunter2"), "{}", output.stderr);
+    let requests = github.all();
+    for image in ["tt-a", "tt-b"] {
+        let scope = format!("index-{}", workspace.own(image));
+        let mut about = requests.iter().filter(|request| request.contains(&scope));
+        assert!(about.any(|it| it.contains("Bearer hunter2")), "{image}: {requests:#?}");
+    }
+}
+
+/// A server that has nothing, and remembers what it was asked.
+struct Requests {
+    address: SocketAddr,
+    all: Arc<Mutex<Vec<String>>>,
+}
+
+impl Requests {
+    fn record() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, all) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<_>>>::default());
+        let seen = Arc::clone(&all);
+        thread::spawn(move || {
+            for mut client in listener.incoming().flatten() {
+                let mut head = Vec::new();
+                let mut byte = [0];
+                while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).is_ok_and(|it| it > 0)
+                {
+                    head.push(byte[0]);
+                }
+                seen.lock().unwrap().push(String::from_utf8_lossy(&head).into_owned());
+                let nothing = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
+                drop(client.write_all(nothing));
+            }
+        });
+        Self { address, all }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}/", self.address)
+    }
+
+    fn all(&self) -> Vec<String> {
+        self.all.lock().unwrap().clone()
+    }
 }
 
 #[test]

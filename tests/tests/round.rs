@@ -181,7 +181,14 @@ fn github_gets_groups_and_annotations() {
     let workspace = with_a_failure()
         .env("GITHUB_ACTIONS", "true")
         .env("GITHUB_STEP_SUMMARY", "target/summary.md");
-    let output = workspace.xtask(&["build", "-s", "bad"]).exits_with(1);
+    let build = || workspace.xtask(&["build", "-s", "bad"]).exits_with(1);
+    // What a busy machine takes too long for is shown as it comes.
+    let is_whole = |output: &Output| !output.stderr.contains("::group::bad: in progress");
+    let output = (0..20).map(|_| build()).find(is_whole).expect("it is done in five seconds");
+    let shown = output.stderr.replace("CACHED ", "").replace(":latest@[DIGEST]", "");
+    let mut lines: Vec<&str> = shown.split_inclusive('\n').collect();
+    // Newer engines look for a base, and then for what it is.
+    lines.dedup();
     expect![[r#"
         ::group::bad: failed in [TIME]
         bad | building
@@ -203,7 +210,7 @@ fn github_gets_groups_and_annotations() {
         to reproduce: cargo xtask build -s bad
         finished: 0 built, 0 up to date, 1 failed in [TIME]
     "#]]
-    .assert_eq(&output.stderr.replace("CACHED ", "").replace(":latest@[DIGEST]", ""));
+    .assert_eq(&lines.concat());
     let summary = std::fs::read_to_string(workspace.root().join("target/summary.md")).unwrap();
     assert!(summary.starts_with("**cargo xtask**: 0 built"), "{summary}");
 }

@@ -38,7 +38,7 @@ use crate::commands::list::ListOptions;
 use crate::commands::push::PushOptions;
 use crate::commands::watch::WatchOptions;
 use crate::commands::why::WhyOptions;
-use crate::engine::{Builder, ChosenBuilder, Environment};
+use crate::engine::{Builder, ChosenBuilder, Environment, GithubJob};
 use crate::event::{Event, Output};
 use crate::event_channel::Events;
 use crate::program;
@@ -432,6 +432,7 @@ fn environment(builder: Option<ChosenBuilder>) -> Environment {
         skips_verification: is_on && !is_verified,
         cert_path: env::var_os("DOCKER_CERT_PATH").filter(|it| !it.is_empty()).map(PathBuf::from),
         api_version: env::var("DOCKER_API_VERSION").ok(),
+        github_job: GithubJob::of_environment(),
         builder: builder.or_else(|| is_classic.then_some(ChosenBuilder::Own(Builder::Classic))),
         ..Environment::default()
     }

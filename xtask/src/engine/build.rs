@@ -88,6 +88,7 @@ impl DockerEngine {
             Some(buildx) => format!("builder {}", buildx.name()),
             None => format!("the engine at {endpoint}"),
         };
+        let job = &self.environment.github_job;
         let mut build = Build {
             engine: self,
             request: &request,
@@ -114,7 +115,7 @@ impl DockerEngine {
         {
             let mut tries = 0;
             let built = loop {
-                let built = if solve::is_needed(request.settings) {
+                let built = if solve::is_needed(request.settings, job) {
                     build.solve(session.id()).await
                 } else {
                     let options = options(&request).version(BuilderVersion::BuilderBuildKit);
@@ -128,7 +129,7 @@ impl DockerEngine {
             };
             return served.explain(built);
         }
-        if solve::is_needed(request.settings) {
+        if solve::is_needed(request.settings, job) {
             return Err(self.without_session().await);
         }
         let size = Some(request.context.size());
@@ -266,7 +267,7 @@ impl Build<'_> {
         session: &str,
         place: &Place<'_>,
     ) -> Result<Vec<String>, EngineError> {
-        let solving = solve.run(self.request, session, place);
+        let solving = solve.run(self.request, session, place, &self.engine.environment.github_job);
         tokio::pin!(solving);
         let mut statuses = tokio::select! {
             // What is refused at once has no progress.
@@ -391,7 +392,8 @@ impl ServedContext {
 fn options(request: &BuildRequest<'_>) -> BuildImageOptionsBuilder {
     let mut args: HashMap<&str, &str> =
         request.build_args.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    if solve::caches(&request.settings.cache_to).any(|cache| cache.kind == "inline") {
+    let given = request.settings.cache_to.iter().map(|cache| CacheEntry::parse(&cache.value));
+    if given.flatten().any(|cache| cache.kind == "inline") {
         args.insert("BUILDKIT_INLINE_CACHE", "1");
     }
     let labels: HashMap<&str, &str> =
@@ -407,7 +409,8 @@ fn options(request: &BuildRequest<'_>) -> BuildImageOptionsBuilder {
     if let Some(network) = network {
         options = options.networkmode(&network.value);
     }
-    let caches: Vec<CacheEntry> = solve::caches(cache_from).collect();
+    let given = cache_from.iter().map(|cache| CacheEntry::parse(&cache.value));
+    let caches: Vec<CacheEntry> = given.flatten().collect();
     let images: Vec<&str> = caches.iter().filter_map(CacheEntry::image).collect();
     if !images.is_empty() {
         options = options.cachefrom(&images);

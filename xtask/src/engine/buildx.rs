@@ -14,6 +14,7 @@
 //! would be built again, with another result if its Dockerfile is not reproducible.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OnceCell;
@@ -67,13 +68,13 @@ impl Buildx {
     /// The error of a build, with what the docker CLI said if it did not get to the builder.
     pub(crate) fn explain(&self, error: EngineError) -> EngineError {
         match (self.tunnel.trouble(), &error) {
-            (Some(Trouble::Away(cause) | Trouble::Refused(cause)), _) => {
+            (Some(Trouble::Away(cause) | Trouble::Refused(cause)), EngineError::Lost(_)) => {
                 unusable(&self.name, &cause)
             }
-            (None, EngineError::Refused(message)) if message.contains(NO_EXPORTER) => {
+            (_, EngineError::Refused(message)) if message.contains(NO_EXPORTER) => {
                 unusable(&self.name, "it is the engine's own: leave --builder out")
             }
-            (None, _) => error,
+            _ => error,
         }
     }
 
@@ -90,11 +91,11 @@ impl Buildx {
             let save = async || {
                 debug!(reference, id, "save image");
                 let folder = request.root.join(state::DIR).join("saved");
-                let file = unnamed_file(&folder).map_err(unsaved)?;
+                let file = unnamed_file(&folder).map_err(|error| unsaved(&error))?;
                 let file = response::download(address, &format!("/images/{id}/get"), file).await?;
                 let read = tokio::task::spawn_blocking(|| SavedImage::read(file)).await;
                 let image = read.map_err(|error| EngineError::Context(error.to_string()))?;
-                Ok::<_, EngineError>(Arc::new(image.map_err(unsaved)?))
+                Ok::<_, EngineError>(Arc::new(image.map_err(|error| unsaved(&error))?))
             };
             bases.insert(reference.clone(), Arc::clone(cell.get_or_try_init(save).await?));
         }
@@ -116,6 +117,6 @@ fn unusable(name: &str, cause: &str) -> EngineError {
     EngineError::Endpoint(format!("cannot use builder '{name}': {cause}"))
 }
 
-fn unsaved(error: std::io::Error) -> EngineError {
+fn unsaved(error: &io::Error) -> EngineError {
     EngineError::Context(format!("a base image cannot be saved for the builder: {error}"))
 }

@@ -3,10 +3,11 @@
 
 use xtask_core::workspace::config::settings::ImageSettings;
 
+use crate::engine::build_caches::{GithubJob, caches};
 use crate::engine::builder::{Builder, uses_containerd_store};
 use crate::engine::docker::DockerEngine;
 use crate::engine::error::EngineError;
-use crate::engine::solve::{caches, is_needed};
+use crate::engine::solve::is_needed;
 
 /// The first version whose Dockerfiles know named contexts: that of BuildKit 0.10.
 const NAMED_CONTEXTS: u32 = 23;
@@ -22,17 +23,17 @@ enum Need {
 }
 
 /// The keys that need something, with what they need.
-fn needs(settings: &ImageSettings) -> Vec<(&'static str, Need)> {
+fn needs(settings: &ImageSettings, job: &GithubJob) -> Vec<(&'static str, Need)> {
     let ImageSettings { secrets, ssh, contexts, no_cache_filter, .. } = settings;
     let ImageSettings { attest, platforms, cache_from, cache_to, .. } = settings;
-    let is_import = caches(cache_from).any(|cache| cache.kind != "registry");
-    let is_export = caches(cache_to).any(|cache| cache.kind != "inline");
+    let is_import = caches(cache_from, "", job).any(|cache| cache.kind != "registry");
+    let is_export = caches(cache_to, "", job).any(|cache| cache.kind != "inline");
     let all = [
         (!secrets.is_empty(), "secrets", Need::BuildKit),
         (!ssh.is_empty(), "ssh", Need::BuildKit),
         (!contexts.is_empty(), "contexts", Need::NamedContexts),
         (!no_cache_filter.is_empty(), "no-cache-filter", Need::BuildKit),
-        (!cache_to.is_empty(), "cache-to", Need::BuildKit),
+        (caches(cache_to, "", job).next().is_some(), "cache-to", Need::BuildKit),
         (is_export, "cache-to", Need::ContainerdStore),
         (is_import, "cache-from", Need::ContainerdStore),
         (!attest.is_empty(), "attest", Need::ContainerdStore),
@@ -61,8 +62,9 @@ impl DockerEngine {
         &self,
         settings: &ImageSettings,
     ) -> Result<(), EngineError> {
-        let needs = needs(settings);
-        if needs.is_empty() && !is_needed(settings) {
+        let job = &self.environment.github_job;
+        let needs = needs(settings, job);
+        if needs.is_empty() && !is_needed(settings, job) {
             return Ok(());
         }
         if let Some(buildx) = &self.buildx {

@@ -36,7 +36,8 @@ pub(super) async fn dial(
         drop(copy(&mut from_client, &mut stdin).await);
         drop(stdin);
     };
-    let receiving = async { copy(&mut stdout, &mut to_client).await.unwrap_or_default() };
+    // A client that goes away does so because it was answered, or does not care.
+    let receiving = async { copy(&mut stdout, &mut to_client).await.map_or(true, |it| it > 0) };
     let mut message = String::new();
     let saying = async {
         let mut stderr = stderr.take(MAX_MESSAGE);
@@ -44,12 +45,12 @@ pub(super) async fn dial(
         // What is longer must not block it.
         drop(copy(&mut stderr.into_inner(), &mut tokio::io::sink()).await);
     };
-    let received = tokio::select! {
+    let is_answered = tokio::select! {
         // What the other end sent is passed on to the end, also after the client's last byte.
-        (received, ()) = async { tokio::join!(receiving, saying) } => received,
-        ((), ()) = async { tokio::join!(sending, std::future::pending()) } => 0,
+        (is_answered, ()) = async { tokio::join!(receiving, saying) } => is_answered,
+        ((), ()) = async { tokio::join!(sending, std::future::pending()) } => true,
     };
-    if received > 0 {
+    if is_answered {
         return Ok(());
     }
     let message = message.trim().trim_end_matches('.');
@@ -60,9 +61,23 @@ pub(super) async fn dial(
     Err(Trouble::Refused(format!("{said}. Try: {advice}")))
 }
 
+/// What a docker CLI without buildx says, old ones and new ones.
+const NO_BUILDX: [&str; 3] = [
+    "'buildx' is not a docker command",
+    "unknown command: docker buildx",
+    "unknown flag: --builder",
+];
+
 /// Connects a client with the BuildKit of a builder of `docker buildx` until one of them ends.
 pub(super) async fn dial_builder(name: &str, client: &mut UnixStream) -> Result<(), Trouble> {
     let mut docker = Command::new("docker");
-    docker.args(["buildx", "--builder", name, "dial-stdio"]);
-    dial(docker, &format!("docker buildx inspect --bootstrap {name}"), client).await
+    docker.args(["buildx", "dial-stdio", "--builder", name]);
+    let advice = format!("docker buildx inspect --bootstrap {name}");
+    dial(docker, &advice, client).await.map_err(|trouble| match trouble {
+        Trouble::Refused(said) if NO_BUILDX.iter().any(|text| said.contains(text)) => {
+            Trouble::Refused("the docker CLI has no buildx: install it, 0.13 or later".to_owned())
+        }
+        Trouble::Refused(said) => Trouble::Refused(said.trim_start_matches("ERROR: ").to_owned()),
+        trouble @ Trouble::Away(_) => trouble,
+    })
 }

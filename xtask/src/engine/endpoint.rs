@@ -12,6 +12,7 @@ use tokio::sync::OnceCell;
 use xtask_core::regular_file;
 
 use crate::engine::address::DEFAULT_SOCKET;
+use crate::engine::build_caches::GithubJob;
 use crate::engine::builder::ChosenBuilder;
 use crate::engine::docker_config::DockerConfig;
 use crate::engine::error::EngineError;
@@ -42,6 +43,8 @@ pub struct Environment {
     pub(crate) api_version: Option<String>,
     /// The builder to use; none to detect it.
     pub(crate) builder: Option<ChosenBuilder>,
+    /// The job of GitHub Actions that runs this, for its cache.
+    pub(crate) github_job: GithubJob,
     /// Whether the warning about Docker's config was given. Clones share it.
     pub(crate) is_warned: Arc<AtomicBool>,
     /// Podman's service, once it was started because no Docker engine answers. Clones share it.

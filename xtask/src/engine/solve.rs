@@ -5,6 +5,7 @@
 //! the one that `/build` makes of its options, with more attributes. A builder has no other API.
 
 use std::collections::{BTreeMap, HashMap};
+use std::error::Error;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -23,12 +24,13 @@ use tonic::codegen::{BoxFuture, Service};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 use xtask_core::image_reference;
-use xtask_core::workspace::config::exports::{Attestation, CacheEntry};
+use xtask_core::workspace::config::exports::Attestation;
 use xtask_core::workspace::config::named_context::NamedContext;
 use xtask_core::workspace::config::settings::{ImageSettings, Sourced};
 
 use crate::engine::address::{Address, Socket};
 use crate::engine::api::BuildRequest;
+use crate::engine::build_caches::{GithubJob, caches};
 use crate::engine::error::EngineError;
 use crate::engine::file_sync::local_name;
 use crate::engine::saved_image::SavedImage;
@@ -42,19 +44,14 @@ const MAX_MESSAGE: usize = 16 << 20;
 const ID_KEYS: [&str; 2] = ["containerimage.digest", "containerimage.config.digest"];
 
 /// Whether `/build` cannot take what is set for an image.
-pub(crate) fn is_needed(settings: &ImageSettings) -> bool {
+pub(crate) fn is_needed(settings: &ImageSettings, job: &GithubJob) -> bool {
     let ImageSettings { contexts, no_cache_filter, attest, platforms, .. } = settings;
     !contexts.is_empty()
         || !no_cache_filter.is_empty()
         || !attest.is_empty()
         || platforms.len() > 1
-        || caches(&settings.cache_from).any(|cache| cache.image().is_none())
-        || caches(&settings.cache_to).any(|cache| cache.kind != "inline")
-}
-
-/// What was checked when the workspace was read.
-pub(crate) fn caches(given: &[Sourced<String>]) -> impl Iterator<Item = CacheEntry> {
-    given.iter().filter_map(|cache| CacheEntry::parse(&cache.value).ok())
+        || caches(&settings.cache_from, "", job).any(|cache| cache.image().is_none())
+        || caches(&settings.cache_to, "", job).any(|cache| cache.kind != "inline")
 }
 
 /// Where an image is built.
@@ -104,8 +101,9 @@ impl Solve {
         request: &BuildRequest<'_>,
         session: &str,
         place: &Place<'_>,
+        job: &GithubJob,
     ) -> Result<Vec<String>, EngineError> {
-        let request = self.request(request, session, place);
+        let request = self.request(request, session, place, job);
         let response = self.client.clone().solve(request).await;
         let response = response.map_err(|status| error_of(&status))?.into_inner();
         let ids = ids_in(&response);
@@ -127,11 +125,11 @@ impl Solve {
         request: &BuildRequest<'_>,
         session: &str,
         place: &Place<'_>,
+        job: &GithubJob,
     ) -> SolveRequest {
         let settings = request.settings;
-        let exports = caches(&settings.cache_to).map(|cache| CacheOptionsEntry {
-            r#type: cache.kind,
-            attrs: cache.attributes.into_iter().collect(),
+        let exports = caches(&settings.cache_to, request.image, job).map(|cache| {
+            CacheOptionsEntry { r#type: cache.kind, attrs: cache.attributes.into_iter().collect() }
         });
         let exporter = [("name".to_owned(), request.image.to_owned())];
         // The engine asks whether the client allows it.
@@ -146,7 +144,7 @@ impl Solve {
             exporter_attrs_deprecated: exporter.into(),
             session: session.to_owned(),
             frontend: "dockerfile.v0".to_owned(),
-            frontend_attrs: attributes(request, place),
+            frontend_attrs: attributes(request, place, job),
             // The frontend imports caches itself.
             cache: Some(CacheOptions { exports: exports.collect(), ..CacheOptions::default() }),
             entitlements: is_host.then(|| "network.host".to_owned()).into_iter().collect(),
@@ -156,7 +154,11 @@ impl Solve {
 }
 
 /// The options of the Dockerfile frontend.
-fn attributes(request: &BuildRequest<'_>, place: &Place<'_>) -> HashMap<String, String> {
+fn attributes(
+    request: &BuildRequest<'_>,
+    place: &Place<'_>,
+    job: &GithubJob,
+) -> HashMap<String, String> {
     let ImageSettings { target, platforms, network, extra_hosts, contexts, .. } = request.settings;
     let mut attributes = HashMap::from([("filename".to_owned(), request.dockerfile.to_owned())]);
     let mut add = |name: &str, value: String| drop(attributes.insert(name.to_owned(), value));
@@ -190,7 +192,7 @@ fn attributes(request: &BuildRequest<'_>, place: &Place<'_>) -> HashMap<String, 
     } else if !without_cache.is_empty() {
         add("no-cache", joined(without_cache));
     }
-    let imports: Vec<Value> = caches(&request.settings.cache_from)
+    let imports: Vec<Value> = caches(&request.settings.cache_from, request.image, job)
         .map(|cache| json!({ "Type": cache.kind, "Attrs": cache.attributes }))
         .collect();
     if !imports.is_empty() {
@@ -247,7 +249,11 @@ fn ids_in(response: &SolveResponse) -> Vec<String> {
 }
 
 fn error_of(status: &Status) -> EngineError {
-    EngineError::Refused(status.message().to_owned())
+    match status.source() {
+        // What is not an answer has a cause here.
+        Some(cause) => EngineError::Lost(cause.to_string()),
+        None => EngineError::Refused(status.message().to_owned()),
+    }
 }
 
 /// A gRPC channel on a connection to the engine's `/grpc`.

@@ -8,6 +8,7 @@ use crate::escape;
 use crate::ids::ComponentId;
 use crate::problem::{Problem, did_you_mean};
 use crate::workspace::components::{Image, Workspace, WorkspaceOptions};
+use crate::workspace::config::exports::CacheEntry;
 use crate::workspace::config::named_context::NamedContext;
 use crate::workspace::config::origin::Origin;
 use crate::workspace::config::overrides::Overrides;
@@ -18,6 +19,7 @@ impl Workspace {
     pub(super) fn check(&mut self, options: &WorkspaceOptions, problems: &mut Vec<Problem>) {
         self.report_duplicate_images();
         problems.extend(self.duplicate_tags());
+        problems.extend(self.duplicate_caches());
         problems.extend(self.unknown_targets());
         problems.extend(self.unused_contexts(&options.overrides));
         problems.extend(self.unknown_stages(&options.overrides));
@@ -109,6 +111,29 @@ impl Workspace {
                         escape::line(&tag.value)
                     );
                     problems.push(tag.at.problem(message));
+                }
+            }
+        }
+        problems
+    }
+
+    /// Places to which several images write their caches, where the last one would be left.
+    fn duplicate_caches(&self) -> Vec<Problem> {
+        let mut first: BTreeMap<(String, BTreeMap<String, String>), &Image> = BTreeMap::new();
+        let mut problems = Vec::new();
+        for (_, image) in self.images() {
+            for given in &image.settings.cache_to {
+                let Ok(cache) = CacheEntry::parse(&given.value) else { continue };
+                let CacheEntry { kind, attributes } = cache.of_image(&image.name);
+                let other = *first.entry((kind.clone(), attributes)).or_insert(image);
+                if other.name != image.name && kind != "inline" {
+                    let (one, two) = (&other.name, &image.name);
+                    let message = format!(
+                        "'cache-to': images '{one}' and '{two}' both write {}, and one would \
+                         replace the other: write {{image}} where they differ",
+                        escape::line(&given.value)
+                    );
+                    problems.push(given.at.problem(message));
                 }
             }
         }

@@ -3,6 +3,9 @@
 
 use std::collections::BTreeMap;
 
+/// The type of GitHub Actions' cache.
+pub const GITHUB: &str = "gha";
+
 /// A place of the build cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheEntry {
@@ -27,6 +30,14 @@ impl CacheEntry {
             return Err("has the type 'local', which is not supported: write type=registry".into());
         }
         Ok(Self { kind, attributes })
+    }
+
+    /// The cache of one image among others: GitHub's keeps one for each scope.
+    pub fn of_image(mut self, image: &str) -> Self {
+        if self.kind == GITHUB {
+            self.attributes.entry("scope".to_owned()).or_insert_with(|| image.to_owned());
+        }
+        self
     }
 
     /// The image that has the cache in it, if it is one.
@@ -89,6 +100,14 @@ mod tests {
         for wrong in ["", "ref=a", "type=", "type=registry,ref"] {
             assert_eq!(cache(wrong), Err(expected.to_owned()), "{wrong}");
         }
+    }
+
+    #[test]
+    fn each_image_has_a_scope_of_its_own_in_githubs_cache() {
+        let of_a = |text: &str| CacheEntry::parse(text).unwrap().of_image("a").attributes;
+        assert_eq!(of_a("type=gha,mode=max")["scope"], "a");
+        assert_eq!(of_a("type=gha,scope=all")["scope"], "all");
+        assert!(!of_a("type=registry,ref=r").contains_key("scope"));
     }
 
     #[test]
