@@ -56,7 +56,8 @@ use crate::event::{Event, Operation};
 use crate::event_channel::Events;
 use crate::system::state;
 
-/// How often the classic builder is asked if its cache has what is gone.
+/// How often the classic builder is asked if its cache has what is gone: the last time, it is to do
+/// without.
 const CLASSIC_TRIES: usize = 4;
 
 impl DockerEngine {
@@ -134,12 +135,12 @@ impl DockerEngine {
         }
         let size = Some(request.context.size());
         for _ in 1..CLASSIC_TRIES {
-            match build.build_from_archive(meter(size), on_sent.clone()).await {
+            match build.build_from_archive(meter(size), on_sent.clone(), request.no_cache).await {
                 Err(error) if builder == Builder::Classic && is_missing_cached_image(&error) => {}
                 built => return built,
             }
         }
-        build.build_from_archive(meter(size), on_sent).await
+        build.build_from_archive(meter(size), on_sent, true).await
     }
 }
 
@@ -159,9 +160,10 @@ impl Build<'_> {
         &mut self,
         meter: Arc<Meter>,
         on_sent: impl Fn() + Send + 'static,
+        no_cache: bool,
     ) -> Result<String, EngineError> {
         let Self { engine, request, builder, .. } = *self;
-        let mut options = options(request);
+        let mut options = options(request).nocache(no_cache);
         if let Some(name) = archive::linked_dockerfile(&request.context) {
             options = options.dockerfile(&name);
         }
