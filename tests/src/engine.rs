@@ -114,6 +114,20 @@ pub fn major_version() -> u32 {
     })
 }
 
+/// Whether the engine is Podman.
+pub fn is_podman() -> bool {
+    static IS_PODMAN: OnceLock<bool> = OnceLock::new();
+    *IS_PODMAN.get_or_init(|| {
+        let components = docker(&["version", "--format", "{{json .Server.Components}}"]);
+        String::from_utf8_lossy(&components).contains("Podman")
+    })
+}
+
+/// The engine's own builders, as `--builder` names them.
+pub fn builders() -> &'static [&'static str] {
+    if is_podman() { &["classic"] } else { &["buildkit", "classic"] }
+}
+
 /// Removes every image whose name holds a test's prefix.
 pub(crate) fn remove_images_with(prefix: &str) {
     let mut docker = Command::new("docker");

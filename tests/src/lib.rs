@@ -11,6 +11,7 @@ pub mod engine;
 pub mod far;
 pub mod fuzzing;
 pub mod ignore_files;
+pub mod layered;
 pub mod model;
 pub mod other_engine;
 mod output;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tests::engine::{docker, has_containerd_store, has_image, image_files};
+use tests::engine::{docker, has_containerd_store, has_image, image_files, is_podman};
 use tests::registry::Registry;
 use tests::{Output, Workspace, repository};
 
@@ -254,10 +254,9 @@ fn soon(is_true: impl Fn() -> bool) -> bool {
 fn column_name() -> String {
     let server = docker(&["version", "--format", "{{json .Server}}"]);
     let server: Value = serde_json::from_slice(&server).expect("JSON");
-    let is_podman = server["Components"].to_string().contains("Podman");
     let version = server["Version"].as_str().expect("a version");
     let version: Vec<&str> = version.split('.').take(2).collect();
-    let name = if is_podman { "Podman" } else { "Docker" };
+    let name = if is_podman() { "Podman" } else { "Docker" };
     let store = if has_containerd_store() { ", containerd store" } else { "" };
     format!("{name} {}{store}", version.join("."))
 }

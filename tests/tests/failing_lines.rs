@@ -1,8 +1,7 @@
 //! An error names the line that failed, with what failed there and what may help.
 
 use tests::Workspace;
-
-const BUILDERS: [&str; 2] = ["buildkit", "classic"];
+use tests::engine::builders;
 
 fn fails(workspace: &Workspace, builder: &str) -> String {
     let output = workspace.xtask(&["build", "--builder", builder]).exits_with(1);
@@ -17,7 +16,7 @@ fn it_is_not_that_of_a_stage_that_runs_at_the_same_time_nor_of_an_equal_command(
                       RUN test \"$A\" = 'c \"d\"' \\\n  # no\n  && true\n\
                       COPY --from=one / /x/\nRUN test \"$A\" = 'c \"d\"' && true\n";
     let workspace = Workspace::new().with_box().image("a", dockerfile);
-    for builder in BUILDERS {
+    for builder in builders() {
         let error = fails(&workspace, builder);
         assert!(error.starts_with("error: src/a/build/tt-a.dockerfile:12: "), "{builder}: {error}");
         assert!(error.contains("\n> 12 | RUN test \"$A\" = 'c \"d\"' \\\n"), "{builder}: {error}");
@@ -28,7 +27,7 @@ fn it_is_not_that_of_a_stage_that_runs_at_the_same_time_nor_of_an_equal_command(
 fn two_that_are_equal_are_told_apart_by_their_place() {
     let dockerfile = "FROM tt-box\nRUN test ! -e /x && touch /x\nRUN test ! -e /x && touch /x\n";
     let workspace = Workspace::new().with_box().image("a", dockerfile);
-    for builder in BUILDERS {
+    for builder in builders() {
         let error = fails(&workspace, builder);
         assert!(error.starts_with("error: src/a/build/tt-a.dockerfile:3: "), "{builder}: {error}");
     }
@@ -56,7 +55,7 @@ fn a_missing_source_comes_with_why() {
             .file("src/a/sub/others", "")
             .file("src/a/sub/left-out", "")
             .file("src/a/.dockerignore", "nothing\nsub/left*\n");
-        for builder in BUILDERS {
+        for builder in builders() {
             let error = fails(&workspace, builder);
             let place = "error: src/a/build/tt-a.dockerfile:3: ";
             assert!(error.starts_with(place), "{builder}: {error}");
@@ -66,7 +65,7 @@ fn a_missing_source_comes_with_why() {
     let of_stage = Workspace::new()
         .image("a", "FROM scratch AS one\nCOPY text /\nFROM scratch\nCOPY --from=one tetx /\n")
         .file("src/a/text", "tt-");
-    for builder in BUILDERS {
+    for builder in builders() {
         let error = fails(&of_stage, builder);
         assert!(error.starts_with("error: src/a/build/tt-a.dockerfile:4: "), "{builder}: {error}");
         assert!(!error.contains("the context, "), "{builder}: {error}");
@@ -77,7 +76,7 @@ fn a_missing_source_comes_with_why() {
 fn what_it_wrote_about_the_error_is_shown_however_much_follows() {
     let dockerfile = "FROM tt-box\nRUN echo it is this >&2; seq 500; false\n";
     let workspace = Workspace::new().with_box().image("a", dockerfile);
-    for builder in BUILDERS {
+    for builder in builders() {
         let error = fails(&workspace, builder);
         assert!(error.contains("\n    it is this\n"), "{builder}: {error}");
         assert!(error.contains("\n    500\n"), "{builder}: {error}");

@@ -546,7 +546,9 @@ fn graphviz_understands_what_random_graphs_mean() {
 #[test]
 fn builds_with_other_workers_are_simulated() {
     let workspace = Workspace::new().image("base", "FROM scratch\nCOPY x /\n");
-    workspace.write_bytes("src/base/x", &vec![1; 1 << 20]);
+    // Some engines tell how large the compressed layers are.
+    let bytes: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(1 << 20).collect();
+    workspace.write_bytes("src/base/x", &bytes);
     let workspace = ["a", "b", "c"].into_iter().fold(workspace, |workspace, name| {
         workspace.image(name, &format!("FROM tt-base\nLABEL name={name}\n"))
     });
@@ -567,7 +569,8 @@ fn builds_with_other_workers_are_simulated() {
     assert_eq!(found["critical_path"][0], "base");
     // The base is pushed first, which takes a second, and pulled by each machine but one.
     assert_eq!(found["rows"][0]["transferred_bytes"], 0);
-    assert_eq!(found["rows"][2]["transferred_bytes"], 3 << 20);
+    let transferred = row(2, "transferred_bytes") / f64::from(3 << 20);
+    assert!((1.0..1.02).contains(&transferred), "{found:#}");
     assert!(row(2, "machines_seconds") > row(2, "jobs_seconds") + 0.999, "{found:#}");
     // What was never built counts as the median.
     let workspace = workspace.image("d", "FROM tt-base\n");

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use tests::Workspace;
-use tests::engine::{cli_build, docker, image_tree};
+use tests::engine::{cli_build, docker, image_tree, remove_image};
 
 const BASE: &str = "FROM scratch\nCOPY text /text\n";
 
@@ -77,7 +77,7 @@ fn what_happens_in_the_engine_behind_our_back_is_seen() {
     let workspace = chain().with_box();
     built(&workspace, &[]);
     let [a, b, d] = ["tt-a", "tt-b", "tt-d"].map(|name| workspace.own(name));
-    docker(&["rmi", "-f", &d]);
+    remove_image(&d);
     assert_eq!(built(&workspace, &[]), ["d"]);
     docker(&["tag", &a, &d]);
     assert_eq!(built(&workspace, &[]), NOTHING, "the right one lost its name and gets it back");
@@ -199,7 +199,7 @@ fn a_hook_that_declares_its_inputs_runs_only_when_they_change() {
     let workspace = workspace.env("WORD", "other");
     assert!(hook_runs(&workspace));
     assert!(image_tree(&workspace.own("tt-b"))["text"].ends_with("other\n"));
-    docker(&["rmi", &workspace.own("tt-a")]);
+    remove_image(&workspace.own("tt-a"));
     assert!(hook_runs(&workspace));
 }
 

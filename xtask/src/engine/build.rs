@@ -271,10 +271,16 @@ impl Build<'_> {
     ) -> Result<Vec<String>, EngineError> {
         let solving = solve.run(self.request, session, place, &self.engine.environment.github_job);
         tokio::pin!(solving);
-        let mut statuses = tokio::select! {
-            // What is refused at once has no progress.
-            built = &mut solving => return built.map_err(|error| self.failed(error)),
-            statuses = solve.progress() => statuses.ok(),
+        let begin = async {
+            tokio::select! {
+                // What is refused at once has no progress.
+                built = &mut solving => Err(built),
+                statuses = solve.progress() => Ok(statuses.ok()),
+            }
+        };
+        let mut statuses = match self.wait.until(begin).await? {
+            Ok(statuses) => statuses,
+            Err(built) => return built.map_err(|error| self.failed(error)),
         };
         while let Some(statuses) = &mut statuses
             && let Ok(Some(status)) = statuses.message().await

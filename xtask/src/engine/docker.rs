@@ -116,7 +116,7 @@ impl DockerEngine {
                     created: found.created.map(SystemTime::from),
                 }))
             }
-            Err(ClientError::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+            Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -220,7 +220,7 @@ impl Engine for DockerEngine {
                 found.has_onbuild |= self.is_podman && self.may_have_triggers(&found.id).await?;
                 Ok(Some(found))
             }
-            Err(ClientError::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+            Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -365,6 +365,16 @@ impl Engine for DockerEngine {
     ) -> Result<String, EngineError> {
         debug!(image = request.image, "build image");
         self.build_image(request, events).await
+    }
+}
+
+/// Whether there is no such image. The containerd store can have the name of one and not what it
+/// holds: then nothing is known of its layers, and the client crate wants to know their type.
+fn is_missing(error: &ClientError) -> bool {
+    match error {
+        ClientError::DockerResponseServerError { status_code, .. } => *status_code == 404,
+        ClientError::JsonDataError { message, .. } => message.starts_with("missing field `Type`"),
+        _ => false,
     }
 }
 

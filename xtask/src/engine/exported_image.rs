@@ -20,6 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::engine::address::Address;
 use crate::engine::error::{EngineError, invalid_request};
 use crate::engine::response;
+use crate::engine::upload::ContextError;
 
 /// Its only method.
 pub(super) const METHOD: &str = "/moby.filesync.v1.FileSend/DiffCopy";
@@ -56,7 +57,9 @@ impl FileSend for ExportedImage {
                 Ok(Some(message)) => Ok(Bytes::from(message.data)),
                 Ok(None) => return Ok(Response::new(stream::empty())),
                 // An archive that merely ends would look complete to the engine.
-                Err(status) => Err(io::Error::other(status.message().to_owned())),
+                Err(status) => {
+                    Err(ContextError::wrap(io::Error::other(status.message().to_owned())))
+                }
             };
             if sender.send(chunk).await.is_err() {
                 return Err(Status::aborted("the engine does not load the image"));

@@ -3,7 +3,8 @@
 //! BuildKit is the default. It cannot build from a streamed context on an engine with the
 //! containerd image store before 27.5 (moby#47717), so it needs a session there; and Podman and
 //! Windows engines do not have it. Where it cannot build, the classic builder makes the same
-//! images, and a warning says so.
+//! images, and a warning says so. A builder of `docker buildx` builds in the engine's place if it is
+//! chosen.
 
 mod address;
 mod api;

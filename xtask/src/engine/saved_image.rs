@@ -26,6 +26,9 @@ const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const COMPRESSIONS: [(&[u8], &str); 2] =
     [(&[0x1f, 0x8b], "+gzip"), (&[0x28, 0xb5, 0x2f, 0xfd], "+zstd")];
 
+/// The longest configuration that is read, in bytes.
+const MAX_DOCUMENT: usize = 16 << 20;
+
 /// Where blobs are by their digests, in an archive of `docker save`.
 const BLOBS: &str = "blobs/sha256/";
 
@@ -145,9 +148,12 @@ impl SavedImage {
             return bytes.get(offset..).unwrap_or_default().read(buffer);
         }
         let Some(layer) = self.layers.get(digest) else { return Ok(0) };
-        let left = usize::try_from(layer.size.saturating_sub(offset)).unwrap_or(usize::MAX);
+        if offset >= layer.size {
+            return Ok(0);
+        }
+        let left = usize::try_from(layer.size - offset).unwrap_or(usize::MAX);
         let length = buffer.len().min(left);
-        self.archive.read_at(&mut buffer[..length], layer.offset + offset)
+        self.archive.read_at(&mut buffer[..length], layer.offset.saturating_add(offset))
     }
 
     fn in_memory(&self, digest: &str) -> Option<&[u8]> {
@@ -158,7 +164,8 @@ impl SavedImage {
 
 impl Part {
     fn read(self, archive: &File) -> io::Result<Vec<u8>> {
-        let size = usize::try_from(self.size).map_err(io::Error::other)?;
+        let size = usize::try_from(self.size).ok().filter(|size| *size <= MAX_DOCUMENT);
+        let size = size.ok_or_else(|| invalid("it has a document that is too long"))?;
         let mut bytes = vec![0; size];
         archive.read_exact_at(&mut bytes, self.offset)?;
         Ok(bytes)
@@ -292,6 +299,35 @@ mod tests {
         let layer = &manifest_of(&image)["layers"][0];
         assert_eq!(layer["digest"], "sha256:2222");
         assert_eq!(layer["mediaType"], format!("{LAYER}+gzip"));
+    }
+
+    #[test]
+    fn a_damaged_archive_is_an_error_or_an_image_and_nothing_else() {
+        let saved = json!([{ "Config": "c.json", "Layers": ["a/layer.tar", "b/layer.tar"] }]);
+        let (saved, config) = (saved.to_string(), config(&[DIFF_ID, DIFF_ID]));
+        let files: [(&str, &[u8]); 3] =
+            [("a/layer.tar", b"layer"), ("c.json", &config), ("manifest.json", saved.as_bytes())];
+        let mut whole = archive(&files, Some(("b/layer.tar", "../a/layer.tar")));
+        let mut bytes = Vec::new();
+        whole.read_to_end(&mut bytes).unwrap();
+        let seed = fastrand::u64(..);
+        let mut random = fastrand::Rng::with_seed(seed);
+        eprintln!("seed {seed}");
+        for _ in 0..2000 {
+            let mut damaged = bytes.clone();
+            for _ in 0..random.usize(1..4) {
+                let at = random.usize(..damaged.len());
+                damaged[at] = *random.choice(b"0179\0\"[{x/\xff").unwrap();
+            }
+            damaged.truncate(random.usize(damaged.len() / 2..=damaged.len()));
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(&damaged).unwrap();
+            file.rewind().unwrap();
+            if let Ok(image) = SavedImage::read(file) {
+                let mut buffer = [0; 64];
+                drop(image.read_at(DIFF_ID, random.u64(..), &mut buffer));
+            }
+        }
     }
 
     #[test]

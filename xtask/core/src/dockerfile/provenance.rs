@@ -126,11 +126,38 @@ fn labels_agree(image: &ImageFacts, base: &ImageFacts, own: &[String]) -> bool {
     for (pair, name) in pairs {
         match unmatched.find(&format!(" {pair} ")) {
             Some(at) => unmatched.replace_range(at + 1..=at + pair.len(), ""),
+            None if is_podmans && take_unexpanded(&mut unmatched, name) => {}
             None if base.labels.get(name) == image.labels.get(name) => {}
             None => return false,
         }
     }
     unmatched.trim().is_empty()
+}
+
+/// Removes a label whose value has a variable: Podman writes the name of it, where others write
+/// what it stood for.
+fn take_unexpanded(entries: &mut String, name: &str) -> bool {
+    let Some(start) = entries.find(&format!(" {name}=")).map(|at| at + 1) else { return false };
+    let mut quote = None;
+    let mut is_escaped = false;
+    let is_end = |c: char| {
+        match (c, quote) {
+            _ if is_escaped => is_escaped = false,
+            ('\\', _) => is_escaped = true,
+            (' ', None) => return true,
+            ('"' | '\'', None) => quote = Some(c),
+            (_, Some(open)) if open == c => quote = None,
+            _ => {}
+        }
+        false
+    };
+    let length = entries[start..].find(is_end).unwrap_or(entries.len() - start);
+    let label = start..start + length;
+    let has_variable = entries[label.clone()].contains('$');
+    if has_variable {
+        entries.replace_range(label, "");
+    }
+    has_variable
 }
 
 /// The keyword of the instruction that a history entry records.
@@ -216,6 +243,20 @@ mod tests {
             let of_another = facts(history, &["other", "l1", "l2"], &["a=b", "c d=e"]);
             assert!(!provenance(TEXT).matches(&of_another, Some(&base)));
         }
+    }
+
+    #[test]
+    fn podman_s_history_names_the_variables_of_labels() {
+        let made = provenance("FROM scratch\nARG W\nLABEL a=$W b=\"${W} c\" d=e\nLABEL f=$W\n");
+        let entry = "/bin/sh -c #(nop) LABEL a=$W b=\"${W} c\" d=e";
+        let history = ["/bin/sh -c #(nop) ARG W", entry, "/bin/sh -c #(nop) LABEL f=$W"];
+        let is_made = |labels: &[&str]| made.matches(&facts(&history, &[], labels), None);
+        let labels = ["a=x", "b=x c", "d=e", "f=x", "io.buildah.version=1"];
+        assert!(is_made(&labels));
+        assert!(!is_made(&labels[..4]), "others write the values");
+        assert!(!is_made(&["a=x", "b=x c", "d=y", "f=x", "io.buildah.version=1"]));
+        assert!(!is_made(&[&labels[..], &["more=1"]].concat()));
+        assert!(!is_made(&labels[1..]));
     }
 
     #[test]
