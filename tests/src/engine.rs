@@ -143,10 +143,15 @@ pub(crate) fn remove_images_with(prefix: &str) {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "images are listed: {errors}");
     let list = String::from_utf8_lossy(&output.stdout);
-    let own: Vec<&str> = list.lines().filter(|name| name.contains(prefix)).collect();
-    if !own.is_empty() {
+    remove_images(list.lines().filter(|name| name.contains(prefix)));
+}
+
+/// Removes images by their names or ids, as far as they are there.
+pub(crate) fn remove_images<'n>(images: impl IntoIterator<Item = &'n str>) {
+    let images: Vec<&str> = images.into_iter().collect();
+    if !images.is_empty() {
         let mut remove = Command::new("docker");
-        remove.args(["rmi", "-f"]).args(own).stdout(Stdio::null()).stderr(Stdio::null());
+        remove.args(["rmi", "-f"]).args(images).stdout(Stdio::null()).stderr(Stdio::null());
         drop(remove.status());
     }
 }

@@ -19,6 +19,7 @@ use tests::Workspace;
 use tests::engine::{cli_build_with_buildkit, cli_with_buildkit, docker, image_tree, remove_image};
 use tests::other_engine::OtherEngine;
 use tests::registry::Registry;
+use tests::versioned::VersionedEngine;
 
 /// Without provenance, so that what is made is all that is there.
 const PLAIN: [&str; 2] = ["--provenance=false", "--load"];
@@ -283,6 +284,37 @@ fn of_two_engines_one_has_up_to_date_what_the_other_pushed() {
     other_builds(&other, &workspace, &[]);
     workspace.write("src/web/build/new", "1");
     other_builds(&other, &workspace, &["web"]);
+}
+
+#[test]
+#[ignore = "needs an engine with the containerd image store"]
+fn what_takes_such_an_engine_long_is_not_asked_of_it() {
+    let engine = VersionedEngine::start("1.24", "1.99");
+    let workspace = Workspace::new()
+        .image("a", "FROM scratch\nCOPY f /\n")
+        .file("src/a/f", "1")
+        .image("b", "FROM tt-a\nLABEL x=1\n")
+        .env("DOCKER_HOST", &engine.host());
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    let _ = engine.requests();
+    let builds = |expected: usize| {
+        let output = workspace.xtask(&["build"]).exits_with(0);
+        assert_eq!(output.built().len(), expected, "{}", output.stderr);
+    };
+    builds(0);
+    workspace.write("src/a/f", "edited");
+    builds(2);
+    workspace.write("src/a/f", "edited again");
+    builds(2);
+    workspace.write("src/a/f", "edited");
+    builds(0);
+    // Another checkout finds what this one made.
+    std::fs::remove_dir_all(workspace.root().join("target/xtask/manifests")).unwrap();
+    std::fs::remove_file(workspace.root().join("target/xtask/records")).unwrap();
+    workspace.write("src/a/f", "edited again");
+    builds(0);
+    let requests = engine.requests();
+    assert!(!requests.iter().any(|it| it.contains("/images/json")), "{requests:#?}");
 }
 
 #[test]

@@ -18,7 +18,8 @@ use xtask_core::workspace::components::Image;
 use crate::build::round::Round;
 use crate::build::shared_image::{self, BuiltImage, SharedImage};
 use crate::build::step_error::{StepError, image_error};
-use crate::engine::{Engine, EngineError, FoundImage};
+use crate::engine::{Engine, EngineError, FoundImage, Kept};
+use crate::system::slow_lists;
 
 /// What a round knows of the workspace's images.
 pub(crate) struct ImageLookup<'a, E> {
@@ -34,6 +35,8 @@ struct Known {
     fingerprints: BTreeMap<String, Fingerprint>,
     /// By image and id, of images that are not on record: whether they proved to be ours.
     proved: BTreeMap<(String, String), bool>,
+    /// The fingerprints whose images were looked for beyond what is on record.
+    looked_for: BTreeSet<Fingerprint>,
     /// By image, the ids on record that the engine does not have.
     gone: BTreeSet<(String, String)>,
     /// By id, what images hold, as far as that mattered.
@@ -57,6 +60,7 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
             engine_images,
             fingerprints: BTreeMap::new(),
             proved: BTreeMap::new(),
+            looked_for: BTreeSet::new(),
             gone: BTreeSet::new(),
             contents: BTreeMap::new(),
             left: BTreeMap::new(),
@@ -179,14 +183,7 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
                     self.known.borrow_mut().proved.insert((image.name.clone(), id), is_ours);
                 }
                 Ok(Comparison::Stale(_)) if self.finds_recorded(image, wanted).await? => {}
-                Ok(Comparison::Stale(_)) if !self.known.borrow().engine_images.is_complete() => {
-                    let list = async || {
-                        let all = self.round.engine.engine_images().await?;
-                        self.known.borrow_mut().engine_images.merge(all);
-                        Ok::<_, EngineError>(())
-                    };
-                    self.listed.get_or_try_init(list).await?;
-                }
+                Ok(Comparison::Stale(_)) if self.finds_others(wanted).await? => {}
                 Ok(decision) => return Ok(decision),
             }
         }
@@ -253,6 +250,35 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
             None => drop(known.gone.insert((image.name.clone(), id))),
         }
         Ok(true)
+    }
+
+    /// Whether something is found out about images that are not on record: by the name that keeps
+    /// the one with this fingerprint, or by a list of all.
+    async fn finds_others(&self, wanted: &Fingerprint) -> Result<bool, EngineError> {
+        let is_new = self.known.borrow_mut().looked_for.insert(wanted.clone());
+        if self.known.borrow().engine_images.is_complete() || !is_new {
+            return Ok(false);
+        }
+        match self.round.engine.kept(&wanted.to_string()).await? {
+            Kept::Named(held) => {
+                let mut known = self.known.borrow_mut();
+                let held = held.filter(|held| !known.engine_images.contains(&held.id));
+                let is_found = held.is_some();
+                if let Some(held) = held {
+                    known.engine_images.add([], &held);
+                }
+                Ok(is_found)
+            }
+            Kept::Unnamed => {
+                let list = async || {
+                    let all = self.round.engine.engine_images().await?;
+                    self.known.borrow_mut().engine_images.merge(all);
+                    Ok::<_, EngineError>(())
+                };
+                self.listed.get_or_try_init(list).await?;
+                Ok(true)
+            }
+        }
     }
 
     /// Whether an image that is not on record is what its Dockerfile makes.
@@ -397,7 +423,7 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
         let recorded =
             self.round.records.borrow_mut().built(&image.name, fingerprint, id, manifest);
         self.round.warn_unwritable(recorded);
-        if let Err(error) = self.keep(&kept).await {
+        if let Err(error) = self.keep(&kept, fingerprint).await {
             debug!(image = image.name, %error, "not kept: it may have to be built again");
         }
         self.tag_aliases(image).await
@@ -405,11 +431,14 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
 
     /// Keeps an image for as long as it is on record, in an engine that would remove it with its
     /// name.
-    async fn keep(&self, id: &str) -> Result<(), EngineError> {
-        self.round.engine.keep(id).await?;
+    async fn keep(&self, id: &str, fingerprint: &Fingerprint) -> Result<(), EngineError> {
+        if self.round.engine.keep(id, &fingerprint.to_string()).await? {
+            let root = &self.round.workspace.root;
+            self.round.warn_unwritable(slow_lists::note(root, &self.round.engine.identity()));
+        }
         let forgotten = self.round.records.borrow_mut().take_forgotten();
-        for id in forgotten {
-            self.round.engine.release(&id).await?;
+        for fingerprint in forgotten {
+            self.round.engine.release(&fingerprint).await?;
         }
         Ok(())
     }

@@ -51,7 +51,7 @@ pub(crate) async fn get_ready<E: Engine>(
     let (send_names, names) = oneshot::channel();
     let connect = async {
         let engine = engine.await?;
-        let engine_images = inventory::list_or_inspect(&engine, names).await?;
+        let engine_images = inventory::list_or_inspect(&engine, &ctx.root, names).await?;
         Ok::<_, EngineError>((engine, engine_images))
     };
     let preparing = prepare(scope, options.keep_going, registry, is_preview, ctx, send_names);

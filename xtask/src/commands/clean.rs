@@ -83,7 +83,9 @@ async fn remove_images(cleaned: &mut Cleaned, ctx: &CommandContext) -> Result<()
             bytes += image.bytes;
         }
         if !cleaned.dry_run {
-            engine.release_image(&image.id).await?;
+            for name in &image.kept_names {
+                engine.remove_image(name).await?;
+            }
         }
     }
     cleaned.images = Some((count, bytes));

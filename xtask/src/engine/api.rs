@@ -34,6 +34,15 @@ pub struct FoundImage {
     pub contents: String,
 }
 
+/// How earlier images are found.
+#[derive(Clone, Debug)]
+pub enum Kept {
+    /// They stay in the engine without a name: all images have to be listed.
+    Unnamed,
+    /// By names of ours, as they would be gone without one. Such engines take long to list images.
+    Named(Option<TrackedImage>),
+}
+
 /// What `docker image inspect` says of an image.
 #[derive(Clone, Debug)]
 pub(crate) struct ImageDetails {
@@ -78,17 +87,23 @@ pub trait Engine {
         JoinSet::new()
     }
 
-    /// Sees to it that an image of ours stays in the engine when it loses its name, until it is
-    /// released.
-    fn keep(&self, id: &str) -> impl Future<Output = Result<(), EngineError>> {
-        let _ = id;
+    /// Sees to it that an image with this fingerprint stays in the engine when it loses its name,
+    /// until it is released. Returns whether that takes a name, as in [`Kept::Named`].
+    fn keep(&self, id: &str, fingerprint: &str) -> impl Future<Output = Result<bool, EngineError>> {
+        let _ = (id, fingerprint);
+        async { Ok(false) }
+    }
+
+    /// Lets the image with this fingerprint go that was kept.
+    fn release(&self, fingerprint: &str) -> impl Future<Output = Result<(), EngineError>> {
+        let _ = fingerprint;
         async { Ok(()) }
     }
 
-    /// Lets an image go that was kept.
-    fn release(&self, id: &str) -> impl Future<Output = Result<(), EngineError>> {
-        let _ = id;
-        async { Ok(()) }
+    /// Looks for the image with this fingerprint that was kept.
+    fn kept(&self, fingerprint: &str) -> impl Future<Output = Result<Kept, EngineError>> {
+        let _ = fingerprint;
+        async { Ok(Kept::Unnamed) }
     }
 
     /// Adds a tag to an image.

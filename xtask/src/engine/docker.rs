@@ -24,13 +24,14 @@ use xtask_core::workspace::config::settings::ImageSettings;
 use xtask_core::workspace::registry_config::RegistryConfig;
 
 use crate::engine::address::{Address, DEFAULT_SOCKET};
-use crate::engine::api::{BuildRequest, Engine, FoundImage, ImageDetails};
+use crate::engine::api::{BuildRequest, Engine, FoundImage, ImageDetails, Kept};
 use crate::engine::builder::{Builder, ChosenBuilder, detect_builder};
 use crate::engine::buildx::Buildx;
 use crate::engine::credentials::{self, LoginCache, Logins};
 use crate::engine::endpoint::Environment;
 use crate::engine::error::EngineError;
 use crate::engine::image_contents;
+use crate::engine::kept_images::kept_name;
 use crate::engine::meter::Meter;
 use crate::engine::podman;
 use crate::engine::response;
@@ -199,17 +200,25 @@ impl Engine for DockerEngine {
         self.endpoint.clone()
     }
 
-    async fn keep(&self, id: &str) -> Result<(), EngineError> {
-        self.keep_image(id).await
+    async fn keep(&self, id: &str, fingerprint: &str) -> Result<bool, EngineError> {
+        self.keep_image(id, fingerprint).await
     }
 
-    async fn release(&self, id: &str) -> Result<(), EngineError> {
+    async fn release(&self, fingerprint: &str) -> Result<(), EngineError> {
         // What was never kept need not be released.
         if self.removes_unnamed.get() == Some(&true) {
-            self.release_image(id).await
+            self.remove_image(&kept_name(fingerprint)).await.map(drop)
         } else {
             Ok(())
         }
+    }
+
+    async fn kept(&self, fingerprint: &str) -> Result<Kept, EngineError> {
+        if !self.removes_unnamed().await? {
+            return Ok(Kept::Unnamed);
+        }
+        let found = self.image(&kept_name(fingerprint)).await?;
+        Ok(Kept::Named(found.and_then(|found| found.held)))
     }
 
     async fn image(&self, reference: &str) -> Result<Option<FoundImage>, EngineError> {

@@ -11,6 +11,7 @@ mod output_lines;
 pub(crate) mod post_build_command;
 pub(crate) mod records;
 pub mod signals;
+pub(crate) mod slow_lists;
 pub(crate) mod state;
 pub(crate) mod store;
 pub(crate) mod strace;

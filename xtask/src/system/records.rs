@@ -70,7 +70,7 @@ pub(crate) struct Records {
     /// The engine that they are asked about.
     engine: String,
     contents: Contents,
-    /// The IDs that are no longer on record.
+    /// The fingerprints that are no longer on record.
     forgotten: Vec<String>,
     is_dirty: bool,
 }
@@ -152,11 +152,9 @@ impl Records {
         regular_file::append(&self.dir.join(JOURNAL))?.write_all(line.as_bytes())
     }
 
-    /// The IDs of the engine's images that went off the record since the last call.
+    /// The fingerprints of the engine's images that went off the record since the last call.
     pub(crate) fn take_forgotten(&mut self) -> Vec<String> {
-        let mut forgotten = std::mem::take(&mut self.forgotten);
-        forgotten.retain(|id| !id.is_empty());
-        forgotten
+        std::mem::take(&mut self.forgotten)
     }
 
     /// Records an image that is certain to be ours, and what it was made from, if it is not on
@@ -190,9 +188,7 @@ impl Records {
             let is_same = it.engine == engine && it.fingerprint == record.fingerprint;
             is_same && (it.id.is_empty() || !record.id.is_empty())
         };
-        let forgotten =
-            builds.extract_if(.., |build| is_replaced(build)).filter(|it| it.id != record.id);
-        self.forgotten.extend(forgotten.filter(|it| it.engine == self.engine).map(|it| it.id));
+        builds.retain(|build| !is_replaced(build));
         builds.push(record);
         let mut surplus =
             builds.iter().filter(|it| it.engine == engine).count().saturating_sub(MAX_BUILDS);
@@ -201,7 +197,12 @@ impl Records {
             surplus -= usize::from(is_old);
             is_old
         });
-        self.forgotten.extend(old.filter(|it| it.engine == self.engine).map(|it| it.id));
+        let old: BTreeSet<String> = old.map(|it| it.fingerprint).collect();
+        if engine == self.engine {
+            // A build that did not come to its end has a record of its own.
+            let is_gone = |it: &String| builds.iter().all(|build| build.fingerprint != *it);
+            self.forgotten.extend(old.into_iter().filter(is_gone));
+        }
         self.is_dirty = true;
     }
 

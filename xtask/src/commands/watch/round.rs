@@ -104,7 +104,13 @@ impl<E: Engine> Session<'_, E> {
     async fn engine_images(&mut self, prepared: &Prepared) -> Result<EngineImages, EngineError> {
         let names = prepared.plan.image_names(&prepared.workspace);
         match self.last_round.engine_images.take() {
-            Some(mut engine_images) if inventory::are_few(&names) => {
+            Some(mut engine_images)
+                if inventory::are_inspected(
+                    self.setup.engine,
+                    &prepared.workspace.root,
+                    &names,
+                ) =>
+            {
                 inventory::inspect_all(self.setup.engine, &names, &mut engine_images).await?;
                 Ok(engine_images)
             }
