@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     let workspace = tree();
     build(&workspace);
     bake(&workspace);
-    println!("| {} images, {FILES} files each | xtask build | bake | ratio |", IMAGES);
+    println!("| {IMAGES} images, {FILES} files each | xtask build | bake | ratio |");
     println!("| --- | ---: | ---: | ---: |");
     for Action { name, edited } in ACTIONS {
         let (mut own, mut bakes) = (Vec::new(), Vec::new());

@@ -31,7 +31,6 @@ use crate::engine::credentials::{self, LoginCache, Logins};
 use crate::engine::endpoint::Environment;
 use crate::engine::error::EngineError;
 use crate::engine::image_contents;
-use crate::engine::kept_images::kept_name;
 use crate::engine::meter::Meter;
 use crate::engine::podman;
 use crate::engine::response;
@@ -205,20 +204,11 @@ impl Engine for DockerEngine {
     }
 
     async fn release(&self, fingerprint: &str) -> Result<(), EngineError> {
-        // What was never kept need not be released.
-        if self.removes_unnamed.get() == Some(&true) {
-            self.remove_image(&kept_name(fingerprint)).await.map(drop)
-        } else {
-            Ok(())
-        }
+        self.release_image(fingerprint).await
     }
 
     async fn kept(&self, fingerprint: &str) -> Result<Kept, EngineError> {
-        if !self.removes_unnamed().await? {
-            return Ok(Kept::Unnamed);
-        }
-        let found = self.image(&kept_name(fingerprint)).await?;
-        Ok(Kept::Named(found.and_then(|found| found.held)))
+        self.kept_image(fingerprint).await
     }
 
     async fn image(&self, reference: &str) -> Result<Option<FoundImage>, EngineError> {

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use xtask_core::staleness::fingerprint::LABEL;
 use xtask_core::staleness::image_list::ListedImage;
 
-use crate::engine::api::Engine;
+use crate::engine::api::{Engine, Kept};
 use crate::engine::builder::uses_containerd_store;
 use crate::engine::docker::DockerEngine;
 use crate::engine::error::EngineError;
@@ -42,8 +42,26 @@ impl DockerEngine {
         Ok(removes_unnamed)
     }
 
+    /// Takes the name away again: the image goes if it has no other one.
+    pub(super) async fn release_image(&self, fingerprint: &str) -> Result<(), EngineError> {
+        // What was never kept need not be released.
+        if self.removes_unnamed.get() == Some(&true) {
+            self.remove_image(&kept_name(fingerprint)).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks for the image that was kept with a fingerprint.
+    pub(super) async fn kept_image(&self, fingerprint: &str) -> Result<Kept, EngineError> {
+        if !self.removes_unnamed().await? {
+            return Ok(Kept::Unnamed);
+        }
+        let found = self.image(&kept_name(fingerprint)).await?;
+        Ok(Kept::Named(found.and_then(|found| found.held)))
+    }
+
     /// Whether an image goes with its last name.
-    pub(super) async fn removes_unnamed(&self) -> Result<bool, EngineError> {
+    async fn removes_unnamed(&self) -> Result<bool, EngineError> {
         let store = self.removes_unnamed.get_or_try_init(async || {
             let info = self.call(self.client.info()).await?;
             Ok::<_, EngineError>(uses_containerd_store(&info))
@@ -69,6 +87,6 @@ impl DockerEngine {
 }
 
 /// The name that keeps the image with a fingerprint.
-pub(super) fn kept_name(fingerprint: &str) -> String {
+fn kept_name(fingerprint: &str) -> String {
     format!("{REPOSITORY}:{fingerprint}")
 }
