@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use tests::engine::docker;
+use tests::engine::remove_image;
 use tests::{Output, Workspace};
 
 fn tree() -> Workspace {
@@ -58,7 +58,7 @@ fn an_engine_that_has_nothing_lacks_every_image() {
 fn each_image_has_its_state_size_and_age() {
     let workspace = tree();
     let _ = workspace.xtask(&["build"]).exits_with(0);
-    docker(&["rmi", &workspace.own("tt-cjk")]);
+    remove_image(&workspace.own("tt-cjk"));
     workspace.write("src/web/build/tt-web-debug.dockerfile", "FROM tt-web\nLABEL c=e\n");
     let found = rows(&workspace.xtask(&["list"]).exits_with(0));
     // Stores count bytes in their own ways.
