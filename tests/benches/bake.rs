@@ -13,8 +13,8 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use tests::Workspace;
-use tests::layered::{self, IMAGES, median, name};
+use tests::layered::{self, IMAGES, name};
+use tests::{Workspace, median};
 
 const FILES: usize = 100;
 const ROUNDS: usize = 7;

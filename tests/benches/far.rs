@@ -97,7 +97,6 @@ fn build_with(cli: &Path, workspace: &Workspace, speed: Option<u64>, builder: &s
     started.elapsed()
 }
 
-fn median(mut times: Vec<Duration>) -> f64 {
-    times.sort();
-    times[times.len() / 2].as_secs_f64()
+fn median(times: Vec<Duration>) -> f64 {
+    tests::median(times).as_secs_f64()
 }

@@ -9,6 +9,7 @@
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+use tests::median;
 use tests::sized::{self, Reads};
 
 const ROUNDS: usize = 11;
@@ -50,9 +51,4 @@ fn main() -> ExitCode {
         println!("{name:<20}{:>7.1} ms{ratio:>18.1}", median.as_secs_f64() * 1000.0);
     }
     ExitCode::SUCCESS
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
 }

@@ -13,10 +13,10 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use tests::Workspace;
 use tests::engine::docker;
-use tests::layered::{self, IMAGES, bake, median, name};
+use tests::layered::{self, IMAGES, bake, name};
 use tests::registry::Registry;
+use tests::{Workspace, median};
 
 const ROUNDS: usize = 3;
 

@@ -9,8 +9,8 @@
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use tests::Workspace;
 use tests::engine::cli_with_buildkit;
+use tests::{Workspace, median};
 
 const IMAGES: usize = 40;
 const JOBS: &str = "8";
@@ -65,9 +65,4 @@ fn timed(work: impl FnOnce()) -> Duration {
     let started = Instant::now();
     work();
     started.elapsed()
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
 }

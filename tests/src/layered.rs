@@ -1,7 +1,6 @@
 //! Images that are FROM each other in levels, and a file for Bake that says so once more.
 
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
@@ -55,14 +54,4 @@ pub fn bake(workspace: &Workspace, options: &[String]) {
     bake.args(["buildx", "bake", "--progress", "quiet", "--file", "docker-bake.json"]);
     let status = bake.args(options).current_dir(workspace.root()).stdout(Stdio::null()).status();
     assert!(status.expect("docker runs").success(), "a docker CLI with buildx");
-}
-
-/// The middle one of several times.
-///
-/// # Panics
-///
-/// If there is none.
-pub fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
 }

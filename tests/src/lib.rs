@@ -39,6 +39,7 @@ pub use workspace::{Running, Workspace, wait_until};
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 /// The root of this repository.
 pub fn repository() -> PathBuf {
@@ -70,6 +71,16 @@ pub fn bench_arguments() -> Option<Vec<String>> {
     };
     arguments.remove(bench);
     Some(arguments)
+}
+
+/// The middle one of several times.
+///
+/// # Panics
+///
+/// If there is none.
+pub fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
 }
 
 /// The folder that Cargo compiles into. Tests and benchmarks lie in `target/PROFILE/deps/`.

@@ -34,6 +34,7 @@ use xtask_core::workspace::config::settings::ImageSettings;
 
 use crate::engine::address::Address;
 use crate::engine::api::{BuildRequest, Engine};
+use crate::engine::build_caches::parsed;
 use crate::engine::builder::Builder;
 use crate::engine::buildx::Buildx;
 use crate::engine::content::ContentService;
@@ -400,8 +401,7 @@ impl ServedContext {
 fn options(request: &BuildRequest<'_>) -> BuildImageOptionsBuilder {
     let mut args: HashMap<&str, &str> =
         request.build_args.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let given = request.settings.cache_to.iter().map(|cache| CacheEntry::parse(&cache.value));
-    if given.flatten().any(|cache| cache.kind == "inline") {
+    if parsed(&request.settings.cache_to).any(|cache| cache.kind == "inline") {
         args.insert("BUILDKIT_INLINE_CACHE", "1");
     }
     let labels: HashMap<&str, &str> =
@@ -417,8 +417,7 @@ fn options(request: &BuildRequest<'_>) -> BuildImageOptionsBuilder {
     if let Some(network) = network {
         options = options.networkmode(&network.value);
     }
-    let given = cache_from.iter().map(|cache| CacheEntry::parse(&cache.value));
-    let caches: Vec<CacheEntry> = given.flatten().collect();
+    let caches: Vec<CacheEntry> = parsed(cache_from).collect();
     let images: Vec<&str> = caches.iter().filter_map(CacheEntry::image).collect();
     if !images.is_empty() {
         options = options.cachefrom(&images);

@@ -32,15 +32,19 @@ impl std::fmt::Debug for GithubJob {
     }
 }
 
-/// The caches that can be used, of those that were checked when the workspace was read. GitHub's is
-/// left out where there is no job, so that the same configuration serves everywhere.
+/// The caches as they are written. They were checked when the workspace was read.
+pub(crate) fn parsed(given: &[Sourced<String>]) -> impl Iterator<Item = CacheEntry> {
+    given.iter().filter_map(|cache| CacheEntry::parse(&cache.value).ok())
+}
+
+/// The caches that can be used for an image. GitHub's is left out where there is no job, so that
+/// the same configuration serves everywhere.
 pub(crate) fn caches(
     given: &[Sourced<String>],
     image: &str,
     job: &GithubJob,
 ) -> impl Iterator<Item = CacheEntry> {
-    let parsed = given.iter().filter_map(|cache| CacheEntry::parse(&cache.value).ok());
-    parsed.filter_map(|cache| {
+    parsed(given).filter_map(|cache| {
         let mut cache = cache.of_image(image);
         if cache.kind != GITHUB {
             return Some(cache);

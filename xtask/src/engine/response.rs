@@ -112,14 +112,8 @@ where
 
 /// The whole response to a call that only reads something.
 pub(super) async fn get(address: &Address, call: &str) -> Result<Bytes, EngineError> {
-    let Address { socket, .. } = address;
-    let request = Request::get(address.path(call)).header("Host", socket.host());
-    let request = request.body(Empty::new()).map_err(|error| invalid_request(&error))?;
-    let sent = tokio::time::timeout(CALL_TIMEOUT, send(socket, request)).await;
+    let sent = tokio::time::timeout(CALL_TIMEOUT, read_from(address, call)).await;
     let (response, _connection) = sent.unwrap_or(Err(EngineError::Timeout))?;
-    if !response.status().is_success() {
-        return Err(error_in(response).await);
-    }
     let body = response.into_body().collect().await.map_err(|error| transport_error(&error))?;
     Ok(body.to_bytes())
 }
@@ -130,13 +124,7 @@ pub(super) async fn download(
     call: &str,
     mut file: File,
 ) -> Result<File, EngineError> {
-    let Address { socket, .. } = address;
-    let request = Request::get(address.path(call)).header("Host", socket.host());
-    let request = request.body(Empty::new()).map_err(|error| invalid_request(&error))?;
-    let (response, _connection) = send(socket, request).await?;
-    if !response.status().is_success() {
-        return Err(error_in(response).await);
-    }
+    let (response, _connection) = read_from(address, call).await?;
     let mut body = response.into_body();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| transport_error(&error))?;
@@ -145,6 +133,21 @@ pub(super) async fn download(
     }
     file.rewind().map_err(|error| EngineError::Context(error.to_string()))?;
     Ok(file)
+}
+
+/// The response to a call that only reads something, if it succeeds.
+async fn read_from(
+    address: &Address,
+    call: &str,
+) -> Result<(Response<Incoming>, JoinSet<()>), EngineError> {
+    let Address { socket, .. } = address;
+    let request = Request::get(address.path(call)).header("Host", socket.host());
+    let request = request.body(Empty::new()).map_err(|error| invalid_request(&error))?;
+    let (response, connection) = send(socket, request).await?;
+    if !response.status().is_success() {
+        return Err(error_in(response).await);
+    }
+    Ok((response, connection))
 }
 
 /// Sends a request, and returns the response and what has to be kept to read its body.
