@@ -155,12 +155,12 @@ fn a_component_that_failed_stays_in_the_status_until_it_is_good() {
 #[test]
 fn what_the_command_after_a_round_writes_stands_above_the_status_and_is_whole() {
     let workspace = watched();
-    let command = "for n in 1 2 3; do echo out $n; echo err $n >&2; sleep 1.2; done; printf end";
+    let command = "for n in 1 2 3; do echo out $n; echo err $n >&2; sleep 1.2; done; printf finished";
     let mut terminal = workspace.start_on_terminal(80, &["watch", "--on-success", command]);
-    terminal.wait_for("end");
+    terminal.wait_for("finished");
     terminal.wait_for_redraws("watching 2", 2);
     let screen = terminal.screen();
-    for line in ["out 1", "err 1", "out 2", "err 2", "out 3", "err 3", "end"] {
+    for line in ["out 1", "err 1", "out 2", "err 2", "out 3", "err 3", "finished"] {
         assert!(screen.lines().any(|shown| shown == line), "{line}: {screen}");
     }
     assert!(screen.trim_end().ends_with("? for keys"), "{screen}");
