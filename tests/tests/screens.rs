@@ -155,7 +155,8 @@ fn a_component_that_failed_stays_in_the_status_until_it_is_good() {
 #[test]
 fn what_the_command_after_a_round_writes_stands_above_the_status_and_is_whole() {
     let workspace = watched();
-    let command = "for n in 1 2 3; do echo out $n; echo err $n >&2; sleep 1.2; done; printf finished";
+    let command =
+        "for n in 1 2 3; do echo out $n; echo err $n >&2; sleep 1.2; done; printf finished";
     let mut terminal = workspace.start_on_terminal(80, &["watch", "--on-success", command]);
     terminal.wait_for("finished");
     terminal.wait_for_redraws("watching 2", 2);
