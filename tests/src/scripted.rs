@@ -240,6 +240,8 @@ impl Engine for ScriptedEngine {
             labels: image.labels,
             contents: image.layers.join(" "),
             layers: image.layers,
+            created: None,
+            digests: Vec::new(),
         }))
     }
 

@@ -1,11 +1,13 @@
-//! `--builder NAME`: a builder of `docker buildx` builds in the engine's place, and afterwards all
-//! is as if the engine had built it. The builder has none of the engine's images.
+//! `--builder NAME` and `export bake`: a builder of `docker buildx` builds in the engine's place,
+//! and afterwards all is as if the engine had built it. The builder has none of the engine's images.
 //!
 //!     bash tests/engines builders
 //!
 //! runs these, with a newer engine's BuildKit as the builder.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use expect_test::expect;
 use tests::engine::{docker, has_image, image_files};
@@ -15,7 +17,7 @@ use tests::{Output, Workspace, wait_until};
 
 /// A workspace whose images are built elsewhere.
 struct Elsewhere {
-    _builder: RemoteBuilder,
+    builder: RemoteBuilder,
     workspace: Workspace,
 }
 
@@ -23,11 +25,20 @@ impl Elsewhere {
     fn new(fill: impl FnOnce(Workspace) -> Workspace) -> Self {
         let builder = RemoteBuilder::start();
         let workspace = fill(Workspace::new().with_box().env("DOCKER_CONFIG", &builder.config()));
-        Self { _builder: builder, workspace }
+        Self { builder, workspace }
     }
 
     fn xtask(&self, arguments: &[&str]) -> Output {
         self.workspace.xtask(&[&["--builder", NAME], arguments].concat())
+    }
+
+    /// Pushes the base image `tt-external:1`, and returns its reference.
+    fn push_box(&self, registry: &Registry) -> String {
+        let own = self.workspace.own("tt-box");
+        let reference = self.workspace.own(&format!("{}/tt-external:1", registry.address()));
+        docker(&["tag", &own, &reference]);
+        docker(&["push", &reference]);
+        reference
     }
 
     fn builds(&self, expected: &[&str]) {
@@ -36,6 +47,23 @@ impl Elsewhere {
         // With the engine's own builder, there is nothing left to do.
         let again = self.workspace.xtask(&["build"]).exits_with(0);
         assert_eq!(again.built(), [] as [&str; 0], "{}", again.stderr);
+    }
+
+    /// Exports everything and has Bake build it, after which there is nothing left to do.
+    fn bakes(&self, targets: &[&str]) {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("out");
+        let export = ["export", "bake", out.to_str().unwrap()];
+        let _ = self.workspace.xtask(&export).exits_with(0);
+        let mut bake = Command::new("docker");
+        bake.args(["buildx", "bake", "--builder", NAME]).current_dir(&out);
+        bake.args(targets.iter().map(|image| self.workspace.own(image)));
+        let baked = bake.env("DOCKER_CONFIG", self.builder.config()).output().unwrap();
+        assert!(baked.status.success(), "{}", String::from_utf8_lossy(&baked.stderr));
+        let again = self.workspace.xtask(&["build"]).exits_with(0);
+        assert_eq!(again.built(), [] as [&str; 0], "{}", again.stderr);
+        let clone = self.workspace.xtask(&["build"]).exits_with(0);
+        assert_eq!(clone.built(), [] as [&str; 0], "{}", clone.stderr);
     }
 
     /// Builds all images in the engine as well, and compares them. What follows is built upon
@@ -97,15 +125,83 @@ fn bases_of_the_engine_need_no_registry_and_those_of_a_registry_are_pulled_once(
             format!("FROM {}/tt-external:1\nRUN cat /bin/sh > /copied\n", registry.address());
         workspace.image("a", &base)
     });
-    let (own, reference) = (
-        it.workspace.own("tt-box"),
-        it.workspace.own(&format!("{}/tt-external:1", registry.address())),
-    );
-    docker(&["tag", &own, &reference]);
-    docker(&["push", &reference]);
+    let reference = it.push_box(&registry);
     docker(&["rmi", &reference]);
     it.builds(&["a"]);
     assert!(has_image(&reference));
+}
+
+#[test]
+#[ignore = "needs a second engine and docker buildx: bash tests/engines builders"]
+fn what_bake_makes_of_an_exported_file_is_what_a_build_makes() {
+    let registry = Registry::start();
+    let it = Elsewhere::new(|workspace| {
+        let external = format!("{}/tt-external:1", registry.address());
+        workspace
+            .image("base", &format!("FROM {external}\nRUN mkdir /d /m && echo 1 > /d/f\n"))
+            .image("lib", "FROM scratch\nCOPY files /lib/\nCOPY dependency/base/build /recipes/\n")
+            .file("src/lib/build/component.dep", "base\n")
+            .file("src/lib/files/big", &"x".repeat(300))
+            .image(
+                "app",
+                "FROM tt-lib:latest AS lib\nFROM tt-base AS run\nENV A='${d} %{e}'\n\
+                 COPY --from=lib /lib/big /big\nCOPY --from=docker.io/library/tt-lib /recipes /r\n\
+                 RUN --mount=from=tt-lib,target=/m cp -P /m/lib/link /link && cat /d/f > /seen\n\
+                 FROM run\nCOPY f /\n",
+            )
+            .file("src/app/f", "1")
+            .image(
+                "hook",
+                "FROM tt-base\nARG GREETING\nCOPY generated /g\nRUN echo $GREETING > /x\n",
+            )
+            .script(
+                "src/hook/build/build-pre.sh",
+                "mkdir -p src/hook/generated && cp src/hook/in src/hook/generated/out\n",
+            )
+            .file("src/hook/in", "1")
+            .file("xtask.toml", "[image.tt-hook.args]\nGREETING = \"$${{hello}} %{{you}}\"\n")
+    });
+    std::os::unix::fs::symlink("elsewhere", it.workspace.root().join("src/lib/files/link"))
+        .unwrap();
+    let _ = it.push_box(&registry);
+    let all = ["base", "lib", "app", "hook"];
+    it.bakes(&[]);
+    it.is_as_built_by_the_engine(&all);
+    // Where the engine built before.
+    it.workspace.write("src/lib/files/big", "small");
+    it.workspace.write("src/hook/in", "2");
+    it.bakes(&[]);
+    // With fresh state, and another mode of a folder.
+    it.workspace.write("src/lib/files/big", "large");
+    fs::set_permissions(it.workspace.root().join("src/lib/files"), Permissions::from_mode(0o700))
+        .unwrap();
+    fs::remove_dir_all(it.workspace.root().join("target/xtask")).unwrap();
+    it.bakes(&[]);
+    it.is_as_built_by_the_engine(&all);
+}
+
+#[test]
+#[ignore = "needs a second engine and docker buildx: bash tests/engines builders"]
+fn images_of_bake_are_stale_once_their_base_is_another() {
+    let registry = Registry::start();
+    let it = Elsewhere::new(|workspace| {
+        let differs =
+            format!("FROM {}/tt-external:1\nRUN cat /proc/uptime > /f\n", registry.address());
+        workspace
+            .image("base", &differs)
+            .image("lib", &differs)
+            .file("src/app/f", "1")
+            .image("app", "FROM tt-base\nCOPY --from=tt-lib /f /g\nCOPY f /\n")
+    });
+    let _ = it.push_box(&registry);
+    for base in ["base", "lib"] {
+        it.workspace.write("src/app/f", base);
+        it.bakes(&[]);
+        // Another image of the same recipe.
+        let _ = it.workspace.xtask(&["build", base, "--no-cache"]).exits_with(0);
+        let output = it.workspace.xtask(&["build"]).exits_with(0);
+        assert_eq!(output.built(), ["app"], "{}", output.stderr);
+    }
 }
 
 #[test]
@@ -148,7 +244,7 @@ fn ctrl_c_ends_what_a_builder_runs() {
         Elsewhere::new(|workspace| workspace.image("a", "FROM tt-box\nRUN echo on; sleep 98765\n"));
     let mut running = it.workspace.start(&["--builder", NAME, "build"]);
     running.wait_for("| on");
-    assert!(is_running("98765"));
+    wait_until("the instruction", || is_running("98765"));
     running.interrupt();
     let _ = running.finish().exits_with(130);
     wait_until("the end of the instruction", || !is_running("98765"));

@@ -109,6 +109,8 @@ fn there_is_a_manual_page_for_each_command() {
         cargo-xtask-config.1
         cargo-xtask-context.1
         cargo-xtask-doctor.1
+        cargo-xtask-export-bake.1
+        cargo-xtask-export.1
         cargo-xtask-graph.1
         cargo-xtask-init.1
         cargo-xtask-inputs.1

@@ -162,7 +162,7 @@ fn programs_get_every_event_as_a_line() {
         {"component":"a","event":"task_finished","seconds":"[TIME]","task":"tt-a","time":"[TIME]","version":2}
         {"component":"a","event":"image_built","image":"tt-a","time":"[TIME]","version":2}
         {"component":"a","event":"step_finished","seconds":"[TIME]","state":"built","time":"[TIME]","version":2}
-        {"built":1,"cancelled":0,"critical_path":["a"],"critical_seconds":"[TIME]","event":"round_finished","failed":0,"in_registry":0,"not_run":0,"outdated":0,"parallelism":"[TIME]","pulled":0,"restored":0,"seconds":"[TIME]","time":"[TIME]","up_to_date":0,"version":2}
+        {"built":1,"cancelled":0,"critical_path":["a"],"critical_seconds":"[TIME]","event":"round_finished","exported":0,"failed":0,"in_registry":0,"not_run":0,"outdated":0,"parallelism":"[TIME]","pulled":0,"restored":0,"seconds":"[TIME]","time":"[TIME]","up_to_date":0,"version":2}
     "#]].assert_eq(&told);
     assert!(output.stdout.contains(r#""image":null,"stream":"stderr","line":"error""#));
 }

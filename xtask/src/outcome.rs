@@ -23,6 +23,9 @@ pub enum Outcome {
     Pulled,
     /// Some of its images are in the registry only: nothing that was built needed them.
     InRegistry,
+    /// What its images would be built from was written to a folder; hooks that run before builds,
+    /// if it has any, succeeded.
+    Exported,
     /// Something failed; the event before says what.
     Failed,
     /// It did not start.
@@ -37,11 +40,16 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Whether there are all its images.
+    /// Whether all went well.
     pub fn is_good(&self) -> bool {
         matches!(
             self,
-            Self::Built | Self::Restored | Self::UpToDate | Self::Pulled | Self::InRegistry
+            Self::Built
+                | Self::Restored
+                | Self::UpToDate
+                | Self::Pulled
+                | Self::InRegistry
+                | Self::Exported
         )
     }
 }
@@ -114,6 +122,8 @@ pub struct Summary {
     pub pulled: usize,
     /// The number of components whose images were left in the registry.
     pub in_registry: usize,
+    /// The number of components whose images were written to a folder, to be built elsewhere.
+    pub exported: usize,
     /// The number of components that failed.
     pub failed: usize,
     /// The number of components that were running when the round was ended.

@@ -12,6 +12,13 @@ use std::fmt;
 /// The prefixes that Docker Hub's references have where they are written out.
 const HUB: [&str; 2] = ["docker.io/library/", "docker.io/"];
 
+/// A reference as BuildKit compares it with the names of contexts, before it asks a registry: the
+/// shortest one.
+pub fn familiar(reference: &str) -> &str {
+    let short = without_hub(reference);
+    short.strip_suffix(":latest").unwrap_or(short)
+}
+
 /// A reference as people write it, without Docker Hub's prefix.
 pub fn without_hub(reference: &str) -> &str {
     HUB.iter().find_map(|prefix| reference.strip_prefix(prefix)).unwrap_or(reference)
@@ -404,5 +411,16 @@ mod tests {
         assert!(["v1", "1.10", "_x", "A-b.c"].into_iter().all(is_tag));
         assert!(!["", ".a", "-a", "a b", "a:b"].into_iter().any(is_tag));
         assert!(!is_tag(&"a".repeat(129)));
+    }
+
+    #[test]
+    fn names_are_compared_as_people_write_them() {
+        for (reference, expected) in [
+            ("docker.io/library/alpine:latest", "alpine"),
+            ("docker.io/a/b", "a/b"),
+            ("alpine:3", "alpine:3"),
+        ] {
+            assert_eq!(familiar(reference), expected);
+        }
     }
 }

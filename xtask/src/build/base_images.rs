@@ -14,6 +14,7 @@ use xtask_core::problem::Problem;
 use xtask_core::staleness::engine_images::Bases;
 use xtask_core::workspace::components::{Component, Image};
 
+use crate::build::bake_folder::digest_of;
 use crate::build::image_lookup::ImageLookup;
 use crate::build::round::Round;
 use crate::build::step_error::{StepError, image_error};
@@ -145,6 +146,32 @@ impl<'a, E: Engine> BaseImages<'a, E> {
             *is_pulled = true;
         }
         Ok(())
+    }
+
+    /// The digests in registries of an image's external bases, by their references: exactly what
+    /// the engine has can be had by them. Warns of those that no registry has.
+    pub(crate) async fn digests(
+        &self,
+        image: &Image,
+    ) -> Result<BTreeMap<String, String>, StepError> {
+        let mut digests = BTreeMap::new();
+        for used in image.external_bases() {
+            let Some(found) = self.find(image, used).await? else { continue };
+            self.images.note_contents(&found.id, found.contents.clone());
+            let reference = &used.reference;
+            match digest_of(reference, &found.digests) {
+                Some(digest) => drop(digests.insert(reference.clone(), digest)),
+                None => self.round.warn(Problem::of_line(
+                    &image.dockerfile,
+                    used.line,
+                    format!(
+                        "{reference} has no digest of a registry: only this engine's own builder \
+                         finds the same image"
+                    ),
+                )),
+            }
+        }
+        Ok(digests)
     }
 
     /// The credentials for the registries of an image's external bases.

@@ -13,12 +13,15 @@ use tracing::debug;
 use xtask_core::context::build_context::Context;
 use xtask_core::dockerfile::parser::ImageUse;
 use xtask_core::plan::steps::Step;
-use xtask_core::staleness::engine_images::{self, Comparison};
-use xtask_core::staleness::fingerprint::{self, Fingerprint, IngredientKind, Recipe};
+use xtask_core::staleness::engine_images::{self, Bases, Comparison};
+use xtask_core::staleness::fingerprint::{
+    self, EXPORTED_LABEL, Fingerprint, IngredientKind, Recipe,
+};
 use xtask_core::staleness::reason::Reason;
 use xtask_core::workspace::components::{Component, Image};
 use xtask_core::workspace::config::settings::BUILD_WORDS;
 
+use crate::build::bake_folder::{BakeFolder, BakedImage};
 use crate::build::base_images::BaseImages;
 use crate::build::decide::{Decision, explain};
 use crate::build::expected_image::ExpectedImage;
@@ -187,11 +190,48 @@ impl<'a, E: Engine> ImageBuilder<'a, E> {
         for name in image.uses.iter().filter_map(|used| used.local.as_deref()) {
             self.bring(name).await?;
         }
-        let is_missing = |used: &&ImageUse| !expected.bases.contains_key(&used.reference);
+        self.pull_missing(step, image, &expected.bases).await?;
+        self.build(step, image, &expected.fingerprint).await
+    }
+
+    /// Pulls the external bases that are not among those that the engine has.
+    async fn pull_missing(
+        &self,
+        step: &Step,
+        image: &Image,
+        bases: &Bases,
+    ) -> Result<(), StepError> {
+        let is_missing = |used: &&ImageUse| !bases.contains_key(&used.reference);
         let missing: Vec<&ImageUse> =
             image.external_bases().into_iter().filter(is_missing).collect();
-        self.bases.pull(self.round.component(step), image, &missing).await?;
-        self.build(step, image, &expected.fingerprint).await
+        self.bases.pull(self.round.component(step), image, &missing).await
+    }
+
+    /// Writes what an image would be built from into a folder. Its bases are yet to be built.
+    pub(crate) async fn export(
+        &self,
+        step: &Step,
+        image: &Image,
+        folder: &BakeFolder,
+    ) -> Result<(), StepError> {
+        let (found, _) = self.bases.ids(image).await?;
+        self.pull_missing(step, image, &found).await?;
+        let context = self.context(step, image).await?;
+        let mut expected = self.expected(self.round.component(step), image, &context).await?;
+        self.images.set_fingerprint(&image.name, expected.fingerprint.clone());
+        let digests = self.bases.digests(image).await?;
+        let contents = self.images.contents(&expected.bases);
+        for used in &image.uses {
+            let base = used.local.as_deref().and_then(|name| self.images.fingerprint(name));
+            if let Some(base) = base {
+                expected.bases.insert(used.reference.clone(), engine_images::claim(&base));
+            }
+        }
+        let mut labels = labels(image, &expected, &contents, &self.round.workspace.root);
+        labels.insert(EXPORTED_LABEL.to_owned(), "bake".to_owned());
+        let aliases = self.round.aliases(&image.name).map(String::as_str).collect();
+        let baked = BakedImage { image, context: &context, labels, aliases, digests };
+        folder.add(&baked).map_err(StepError::File)
     }
 
     /// Uses the image that the engine has; if it has none, the reasons to build one.

@@ -126,6 +126,8 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
             let contents_of = |id: &str| self.known.borrow().contents.get(id).cloned();
             match made.is_made_from(&bases, contents_of) {
                 Ok(is_made_from) => return Ok(is_made_from),
+                // Nothing that is not in the engine bears it out.
+                Err(Unknown::Bases(_)) => return Ok(false),
                 Err(Unknown::Origin(id) | Unknown::Contents(id)) => self.read_contents(&id).await?,
             }
         }
@@ -178,6 +180,7 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
         loop {
             match self.compare_known(image, wanted, bases) {
                 Err(Unknown::Contents(id)) => self.read_contents(&id).await?,
+                Err(Unknown::Bases(id)) => self.check_claims(image, &id).await?,
                 Err(Unknown::Origin(id)) => {
                     let is_ours = self.proves_itself(image, &id).await?;
                     self.known.borrow_mut().proved.insert((image.name.clone(), id), is_ours);
@@ -205,7 +208,8 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
                 id.is_some_and(|id| known.gone.contains(&(image.name.clone(), id.to_owned())))
             };
             match (recorded, proved) {
-                (Origin::Foreign, _) if !is_gone() => Origin::Foreign,
+                // Another tool may have built it again.
+                (Origin::Foreign, _) if !is_gone() && !held.is_exported => Origin::Foreign,
                 (Origin::Ours, _) | (_, Some(true)) => Origin::Ours,
                 (_, Some(false)) => Origin::Foreign,
                 (_, None) => Origin::Unknown,
@@ -279,6 +283,41 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
                 Ok(true)
             }
         }
+    }
+
+    /// Finds out whether an image was made from those images that now have the names of its
+    /// bases. Its label has their fingerprints: they have to be the same, the one at the bottom
+    /// has to be in its history, and the others must not be younger.
+    async fn check_claims(&self, image: &Image, id: &str) -> Result<(), EngineError> {
+        let engine = self.round.engine;
+        let made = engine.image(id).await?;
+        let held = made.as_ref().and_then(|made| Some((made.created, made.held.as_ref()?)));
+        let mut bases = Bases::new();
+        for (reference, fingerprint) in held.iter().flat_map(|(_, held)| held.claims()) {
+            let used = image.uses.iter().find(|used| used.reference == reference);
+            let base = match used.and_then(|used| self.id(used.local.as_deref()?)) {
+                Some(id) => engine.image(&id).await?,
+                None => None,
+            };
+            let is_claimed = |base: &FoundImage| {
+                base.held.as_ref().is_some_and(|held| held.fingerprint() == fingerprint)
+            };
+            let base = base.filter(is_claimed);
+            let is_it = match &base {
+                Some(_) if image.provenance.base.as_deref() == Some(reference) => {
+                    self.proves_itself(image, id).await?
+                }
+                Some(base) => {
+                    let created = held.and_then(|(created, _)| created);
+                    created.zip(base.created).is_some_and(|(it, base)| base <= it)
+                }
+                None => false,
+            };
+            let base = base.filter(|_| is_it).map(|base| base.id);
+            bases.insert(reference.to_owned(), base.unwrap_or_default());
+        }
+        self.known.borrow_mut().engine_images.set_bases(id, &bases);
+        Ok(())
     }
 
     /// Whether an image that is not on record is what its Dockerfile makes.

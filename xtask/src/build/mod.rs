@@ -1,6 +1,7 @@
 //! The machine that runs a plan: what is stale is built, and nothing else.
 
 mod ask_ahead;
+pub(crate) mod bake_folder;
 pub(crate) mod base_images;
 pub(crate) mod cancel;
 pub(crate) mod changed_since;

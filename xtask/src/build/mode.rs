@@ -10,6 +10,8 @@ use xtask_core::context::build_context::Context;
 use xtask_core::problem::Problem;
 use xtask_core::workspace::components::Image;
 
+use crate::build::bake_folder::BakeFolder;
+
 /// The purpose of a round.
 #[derive(Clone, Copy, Debug)]
 pub enum Mode<'a> {
@@ -19,6 +21,8 @@ pub enum Mode<'a> {
     Trace(&'a Path),
     /// Capture the contexts of the selected components' images instead of building these.
     Show(&'a ContextCapture),
+    /// Write what all images would be built from into a folder.
+    Export(&'a BakeFolder),
 }
 
 /// The contexts of images, captured while `dependency/` and `generated/` exist.

@@ -58,14 +58,14 @@ pub(crate) async fn get_ready<E: Engine>(
     let both = async { tokio::try_join!(preparing, async { Ok(connect.await) }) };
     let (prepared, connected) = ctx.unless_interrupted(Box::pin(both)).await?;
     let (engine, engine_images) = connected?;
-    if !options.keep_going {
-        check_settings(&prepared, &engine).await?;
-    }
     Ok((prepared, engine, engine_images))
 }
 
 /// Refuses what the engine cannot do, before anything is built.
-async fn check_settings<E: Engine>(prepared: &Prepared, engine: &E) -> Result<(), CommandError> {
+pub(crate) async fn check_settings<E: Engine>(
+    prepared: &Prepared,
+    engine: &E,
+) -> Result<(), CommandError> {
     let Prepared { workspace, plan, .. } = prepared;
     let mut problems = Vec::new();
     for component in plan.steps.iter().map(|step| &workspace.components[step.component]) {

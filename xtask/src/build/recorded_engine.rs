@@ -59,6 +59,8 @@ impl Engine for RecordedEngine {
             labels: BTreeMap::new(),
             layers: Vec::new(),
             contents: String::new(),
+            created: None,
+            digests: Vec::new(),
         }))
     }
 

@@ -115,7 +115,11 @@ impl<'a, E> Round<'a, E> {
 
     /// Whether a step's hooks run even if nothing changed.
     pub(crate) fn runs_hooks_anyway(&self, step: &Step) -> bool {
-        let needs_hooks = !matches!(self.mode, Mode::Build) && step.is_named;
+        let needs_hooks = match self.mode {
+            Mode::Build => false,
+            Mode::Trace(_) | Mode::Show(_) => step.is_named,
+            Mode::Export(_) => true,
+        };
         needs_hooks || self.distrusted.contains(&step.component) || self.forced_by(step).is_some()
     }
 

@@ -18,7 +18,7 @@ use crate::build::image::ImageBuilder;
 use crate::build::image_lookup::ImageLookup;
 use crate::build::mode::Mode;
 use crate::build::options::{BuildOptions, Scope};
-use crate::build::prepare::{Prepared, get_ready};
+use crate::build::prepare::{Prepared, check_settings, get_ready};
 use crate::build::recorded_engine::RecordedEngine;
 use crate::build::round::Round;
 use crate::build::share_prefix;
@@ -59,6 +59,9 @@ pub(crate) async fn run_to_share<E: Engine>(
     let _lock = ctx.lock("build").await?;
     let (prepared, engine, images) =
         get_ready(engine, scope, options, registry, false, ctx).await?;
+    if !options.keep_going && !matches!(mode, Mode::Export(_)) {
+        check_settings(&prepared, &engine).await?;
+    }
     let config = &prepared.workspace.config;
     let prefix = share_prefix::to_ask(&options.from_registry, config, registry);
     let prefix = prefix.map_err(Problems::from)?;
@@ -139,6 +142,9 @@ pub(crate) async fn preview_locked<E: Engine>(
     let registry = scope.reading.registry()?;
     let registry = registry.as_ref();
     let (prepared, engine, images) = get_ready(engine, scope, options, registry, true, ctx).await?;
+    if !options.keep_going {
+        check_settings(&prepared, &engine).await?;
+    }
     let mode = Mode::Build;
     let round = Round::new(&prepared, &engine, registry, &scope.reading, options, mode, ctx);
     let steps = ctx.unless_interrupted(Box::pin(preview_round(&round, images))).await;

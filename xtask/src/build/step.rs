@@ -68,6 +68,7 @@ struct Progress {
     has_restored: bool,
     has_pulled: bool,
     has_left: bool,
+    has_exported: bool,
     /// What the component was made from before its hooks ran.
     key: Option<Key>,
     /// Its folder before its hooks ran.
@@ -77,6 +78,7 @@ struct Progress {
 impl Progress {
     fn outcome(&self) -> Outcome {
         let outcomes = [
+            (self.has_exported, Outcome::Exported),
             (self.has_built, Outcome::Built),
             (self.has_left, Outcome::InRegistry),
             (self.has_pulled, Outcome::Pulled),
@@ -230,12 +232,26 @@ impl<'a, E: Engine> StepRunner<'a, E> {
         }
     }
 
+    /// Whether a step's images are built, if they are stale.
+    fn is_built(&self, step: &Step) -> bool {
+        match self.round.mode {
+            Mode::Build | Mode::Trace(_) => true,
+            Mode::Show(_) => !step.is_named,
+            Mode::Export(_) => false,
+        }
+    }
+
     async fn image(&self, id: StepId, step: &Step, image: ImageId) -> Result<(), StepError> {
         let component = self.round.component(step);
         let image = &component.images[image];
         if self.progress(id).is_cached {
             let (component, image) = (component.name.clone(), image.name.clone());
             self.round.send(Event::ImageUpToDate { component, image });
+            return Ok(());
+        }
+        if let Mode::Export(folder) = self.round.mode {
+            self.builder.export(step, image, folder).await?;
+            self.progress(id).has_exported = true;
             return Ok(());
         }
         if let Some(capture) = self.capture(step) {
@@ -254,7 +270,7 @@ impl<'a, E: Engine> StepRunner<'a, E> {
     async fn end(&self, id: StepId, step: &Step) -> Result<Outcome, StepError> {
         let component = self.round.component(step);
         let is_cached = self.progress(id).is_cached;
-        if component.has_hooks() && !is_cached && self.capture(step).is_none() {
+        if component.has_hooks() && !is_cached && self.is_built(step) {
             let (key, before) = {
                 let mut progress = self.progress(id);
                 (progress.key.take(), progress.before.take())

@@ -86,6 +86,7 @@ pub(crate) fn summarize(
         up_to_date: count(|outcome| *outcome == Outcome::UpToDate),
         pulled: count(|outcome| *outcome == Outcome::Pulled),
         in_registry: count(|outcome| *outcome == Outcome::InRegistry),
+        exported: count(|outcome| *outcome == Outcome::Exported),
         failed: count(|outcome| *outcome == Outcome::Failed),
         cancelled: count(|outcome| *outcome == Outcome::Cancelled),
         outdated: count(|outcome| *outcome == Outcome::Outdated),

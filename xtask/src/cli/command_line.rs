@@ -13,6 +13,7 @@ use crate::build::options::{self, FromRegistry, Scope, Selection};
 use crate::cli::candidates;
 use crate::cli::completion::Shell;
 use crate::cli::examples;
+use crate::cli::export::ExportCommand;
 use crate::cli::graph::GraphArgs;
 use crate::cli::image_args::ImageArgs;
 use crate::cli::lock::LockCommand;
@@ -128,6 +129,9 @@ pub(crate) enum Command {
     /// List the build context that is sent for a component's images
     #[command(after_help = examples::CONTEXT)]
     Context(ContextArgs),
+    /// Write what is built for another tool
+    #[command(subcommand, after_help = examples::EXPORT)]
+    Export(ExportCommand),
     /// Trace what a component's hooks read and print a build/inputs file for it
     #[command(after_help = examples::INPUTS)]
     Inputs(InputsArgs),
@@ -163,6 +167,7 @@ impl Command {
             Self::Push(args) => args.components.words_mut().collect(),
             Self::Graph(args) => args.component_words(),
             Self::Context(args) => args.components.iter_mut().collect(),
+            Self::Export(ExportCommand::Bake(args)) => args.components.words_mut().collect(),
             Self::List(args) => args.components.words_mut().collect(),
             Self::Why(args) => args.words.iter_mut().collect(),
             Self::Logs(args) => vec![&mut args.component],
@@ -259,6 +264,7 @@ impl Cli {
             | Command::Lock(_)
             | Command::Graph(_)
             | Command::List(_)
+            | Command::Export(_)
             | Command::Config(_)
             | Command::Doctor(_)
             | Command::Clean(_)

@@ -64,6 +64,11 @@ Examples:
   cargo xtask config 'web-*'       for some of them
   cargo xtask config --schema      the JSON schema of xtask.toml, for editors";
 
+pub(crate) const EXPORT: &str = "\
+Examples:
+  cargo xtask export bake /tmp/bake   then, there: docker buildx bake
+  cargo xtask export bake out web     web and what it needs";
+
 pub(crate) const DOCTOR: &str = "\
 Examples:
   cargo xtask doctor               what keeps builds from working, or makes them slow

@@ -5,6 +5,7 @@ mod command_line;
 mod completion;
 mod component_path;
 mod examples;
+mod export;
 mod graph;
 mod image_args;
 mod lock;

@@ -23,6 +23,7 @@ use crate::cli::command_line::{
 };
 use crate::cli::completion;
 use crate::cli::component_path;
+use crate::cli::export::{BakeArgs, ExportCommand};
 use crate::cli::graph::GraphArgs;
 use crate::cli::man;
 use crate::cli::trace;
@@ -42,6 +43,7 @@ use crate::engine::{Builder, ChosenBuilder, Environment, GithubJob};
 use crate::event::{Event, Output};
 use crate::event_channel::Events;
 use crate::program;
+use crate::quantity::count;
 use crate::report::config as report_config;
 use crate::report::context as report_context;
 use crate::report::doctor as report_doctor;
@@ -233,6 +235,7 @@ async fn run_command(mut cli: Cli) -> Result<(), CommandError> {
         Command::Push(args) => push(args, &ctx).await,
         Command::Context(args) => Box::pin(context(args, &ctx)).await,
         Command::Graph(args) => graph(args, has_colors, &ctx).await,
+        Command::Export(ExportCommand::Bake(args)) => export_bake(args, &ctx).await,
         Command::List(args) => list(args, &ctx).await,
         Command::Config(args) => config(args, &ctx),
         Command::Doctor(args) => doctor(args, &ctx).await,
@@ -306,6 +309,16 @@ async fn context(args: ContextArgs, ctx: &CommandContext) -> Result<(), CommandE
         Output::Text { text: all.join("\n") }
     };
     ctx.events.send(Event::Output(output));
+    Ok(())
+}
+
+async fn export_bake(args: BakeArgs, ctx: &CommandContext) -> Result<(), CommandError> {
+    let shown = args.folder.display().to_string();
+    let mut options = args.options().map_err(CommandError::Runtime)?;
+    ctx.add_proxies(&mut options.scope.reading);
+    let images = Box::pin(commands::export::run(&options, ctx)).await?;
+    let images = count(images, "image");
+    print_text(format!("{shown}: {images}. There, run docker buildx bake\n"), ctx);
     Ok(())
 }
 

@@ -106,7 +106,7 @@ pub(crate) async fn run(
         let selection = Selection::Named(names(&workspace, &built));
         let scope = Scope { reading: options.reading.clone(), selection };
         let how = BuildOptions::default();
-        build::run_with(ctx.engine(), &scope, &how, Mode::Show(&capture), ctx).await?;
+        Box::pin(build::run_with(ctx.engine(), &scope, &how, Mode::Show(&capture), ctx)).await?;
     } else {
         for (step, image) in &images {
             let context = context_without_generated(&workspace, step, image, &trees);

@@ -49,7 +49,7 @@ pub(crate) async fn run(options: &InputsOptions, ctx: &CommandContext) -> Result
     created.and_then(|()| File::create(&trace)).map_err(|error| trace_error(&error))?;
     let scope = Scope { reading, selection: Selection::Named(vec![component.name.clone()]) };
     let how = BuildOptions::default();
-    build::run_with(ctx.engine(), &scope, &how, Mode::Trace(&trace), ctx).await?;
+    Box::pin(build::run_with(ctx.engine(), &scope, &how, Mode::Trace(&trace), ctx)).await?;
     check_not_truncated(&trace).map_err(|error| trace_error(&error))?;
     let text = fs::read(&trace).map_err(|error| trace_error(&error))?;
     let reads = TracedReads::parse(&String::from_utf8_lossy(&text), &ctx.root, &component.dir);

@@ -6,6 +6,7 @@ pub(crate) mod clean;
 pub(crate) mod config;
 pub mod context;
 pub(crate) mod doctor;
+pub(crate) mod export;
 pub mod graph;
 pub(crate) mod image_lock;
 pub(crate) mod init;

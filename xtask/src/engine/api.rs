@@ -32,6 +32,10 @@ pub struct FoundImage {
     pub layers: Vec<String>,
     /// A digest of what it holds, the same on every engine.
     pub contents: String,
+    /// When its last layer was made.
+    pub created: Option<SystemTime>,
+    /// The names that it has in registries: `REPOSITORY@DIGEST`.
+    pub digests: Vec<String>,
 }
 
 /// How earlier images are found.

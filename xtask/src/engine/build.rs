@@ -108,7 +108,13 @@ impl DockerEngine {
                     "a file's name is not UTF-8, so no builder takes it".to_owned(),
                 )
             })?;
-            let built = build.at_builder(buildx, &served).await;
+            let mut built = build.at_builder(buildx, &served).await;
+            for _ in 1..TRIES {
+                if !built.as_ref().is_err_and(is_cut_off) {
+                    break;
+                }
+                built = build.at_builder(buildx, &served).await;
+            }
             return served.explain(built);
         }
         if let Some(served) = served
@@ -341,6 +347,16 @@ fn is_missing_cached_image(error: &EngineError) -> bool {
         return false;
     };
     message.starts_with("unable to find image \"sha256:")
+}
+
+/// Whether a builder waited for a base that another image's build served, which has ended: it
+/// asks once for what several builds need.
+fn is_cut_off(error: &EngineError) -> bool {
+    let (EngineError::Instruction { message, .. } | EngineError::Refused(message)) = error else {
+        return false;
+    };
+    let copied = message.split("failed to copy: ").nth(1);
+    copied.is_some_and(|cause| cause.starts_with("rpc error: ") || cause == "unsupported offset")
 }
 
 /// An image's context as it is served, and the record of what is.

@@ -391,6 +391,8 @@ pub(super) fn found_image(inspected: ImageInspect) -> FoundImage {
         labels,
         layers,
         contents,
+        created: inspected.created.map(SystemTime::from),
+        digests: inspected.repo_digests.unwrap_or_default(),
         id,
     }
 }

@@ -204,7 +204,7 @@ fn attributes(
     };
     if let Place::Builder { bases, .. } = place {
         for (reference, base) in *bases {
-            add(&format!("context:{}", context_name(reference)), layout(base));
+            add(&format!("context:{}", image_reference::familiar(reference)), layout(base));
         }
     }
     for (name, context) in contexts {
@@ -235,13 +235,6 @@ fn joined(values: &[Sourced<String>]) -> String {
 /// digests lead to all that is served.
 fn layout(image: &SavedImage) -> String {
     format!("oci-layout://xtask@{}", image.digest())
-}
-
-/// The name under which the Dockerfile frontend looks up an image before it asks a registry: the
-/// shortest one.
-fn context_name(reference: &str) -> &str {
-    let name = image_reference::without_hub(reference);
-    name.strip_suffix(":latest").unwrap_or(name)
 }
 
 fn ids_in(response: &SolveResponse) -> Vec<String> {

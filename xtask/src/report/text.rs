@@ -14,6 +14,7 @@ pub(crate) fn summary(summary: &Summary) -> String {
     let Summary { built, up_to_date, failed, .. } = summary;
     let mut text = format!("{built} built, {up_to_date} up to date, ");
     let more = [
+        (summary.exported, "exported"),
         (summary.pulled, "pulled"),
         (summary.in_registry, "left in the registry"),
         (summary.restored, "restored"),
@@ -55,6 +56,7 @@ pub(crate) fn state(outcome: &Outcome) -> (String, Style) {
         Outcome::UpToDate => ("up to date", Style::new().green()),
         Outcome::Pulled => ("pulled", Style::new().green().bold()),
         Outcome::InRegistry => ("left in the registry", Style::new().green()),
+        Outcome::Exported => ("exported", Style::new().green().bold()),
         Outcome::Failed => ("failed", Style::new().red().bold()),
         Outcome::Outdated => ("changed during the build", Style::new().yellow()),
         Outcome::Cancelled => ("cancelled", Style::new().yellow().bold()),

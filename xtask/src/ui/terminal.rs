@@ -96,6 +96,7 @@ impl Terminal {
             Outcome::Restored => "restored".to_owned(),
             Outcome::Pulled => "pulled".to_owned(),
             Outcome::InRegistry => "left in the registry".to_owned(),
+            Outcome::Exported => "exported".to_owned(),
             Outcome::Failed => format!("failed after {}", text::seconds(duration)),
             Outcome::Cancelled => "cancelled".to_owned(),
             Outcome::Outdated => text::outcome(outcome, duration).0,
@@ -313,7 +314,7 @@ impl Terminal {
 
 fn mark(outcome: &Outcome) -> &'static str {
     match outcome {
-        Outcome::Built => "✓",
+        Outcome::Built | Outcome::Exported => "✓",
         Outcome::UpToDate | Outcome::Restored | Outcome::Pulled | Outcome::InRegistry => "=",
         Outcome::Failed => "✗",
         Outcome::Cancelled | Outcome::Outdated | Outcome::NotRun { .. } => "-",

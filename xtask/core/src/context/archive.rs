@@ -60,6 +60,24 @@ pub fn write(context: &Context, out: impl Write) -> io::Result<()> {
     archive.into_inner()?.flush()
 }
 
+/// Writes a context into an empty folder, as a builder would unpack it; all belongs to the user.
+///
+/// # Errors
+/// As of [`write`], or the folder cannot be written.
+pub fn unpack(context: &Context, folder: &Path) -> io::Result<()> {
+    let (reader, writer) = io::pipe()?;
+    thread::scope(|scope| {
+        let writing = scope.spawn(|| write(context, writer));
+        let mut archive = tar::Archive::new(reader);
+        archive.set_preserve_permissions(true);
+        let unpacked = archive.unpack(folder);
+        // Closed, so that the writer ends.
+        drop(archive);
+        let written = writing.join().map_err(|_| io::ErrorKind::Other.into()).flatten();
+        unpacked.and(written)
+    })
+}
+
 /// The ignore file of a context, with one more rule.
 fn rules_with(name: &str, context: &Context) -> io::Result<Vec<u8>> {
     let is_ignore_file = |item: &ContextEntry<'_>| {

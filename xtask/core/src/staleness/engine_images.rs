@@ -3,15 +3,28 @@
 //! An image is made from others, which its label names by their ids. Ids differ from engine to
 //! engine, so another label has what those images held: where an id is another one, the contents
 //! decide, which only the engine can tell.
+//!
+//! What Bake is to build is labelled before any of it has an id: there the label has the
+//! fingerprint of a base, `fingerprint:…`. That is a claim, which the engine has to bear out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dockerfile::provenance::OWN_LABELS;
-use crate::staleness::fingerprint::{BASES_LABEL, CONTENTS_LABEL, Fingerprint, LABEL};
+use crate::staleness::fingerprint::{
+    BASES_LABEL, CONTENTS_LABEL, EXPORTED_LABEL, Fingerprint, LABEL,
+};
 use crate::staleness::reason::Reason;
 
 /// The ids of the images that an image uses, by reference.
 pub type Bases = BTreeMap<String, String>;
+
+/// What a fingerprint in the place of an id begins with.
+const CLAIM: &str = "fingerprint:";
+
+/// What stands for the id of a base that is yet to be built.
+pub fn claim(fingerprint: &Fingerprint) -> String {
+    format!("{CLAIM}{fingerprint}")
+}
 
 /// An image in the engine that has the labels of this tool.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +36,8 @@ pub struct TrackedImage {
     bases: Option<Bases>,
     /// What the bases held, by reference.
     contents: BTreeMap<String, String>,
+    /// Whether another tool built it, from what was exported for it.
+    pub is_exported: bool,
 }
 
 impl TrackedImage {
@@ -31,12 +46,13 @@ impl TrackedImage {
         let fingerprint = label(LABEL)?;
         let bases = Some(pairs(&label(BASES_LABEL).unwrap_or_default()));
         let contents = pairs(&label(CONTENTS_LABEL).unwrap_or_default());
-        Some(Self { id, fingerprint, bases, contents })
+        let is_exported = label(EXPORTED_LABEL).is_some();
+        Some(Self { id, fingerprint, bases, contents, is_exported })
     }
 
     /// An image that the engine cannot be asked about: its bases count as unchanged.
     pub fn on_record(id: String, fingerprint: String) -> Self {
-        Self { id, fingerprint, bases: None, contents: BTreeMap::new() }
+        Self { id, fingerprint, bases: None, contents: BTreeMap::new(), is_exported: false }
     }
 
     /// The fingerprint in its label.
@@ -47,6 +63,12 @@ impl TrackedImage {
     /// The images that it was built from.
     pub fn bases(&self) -> impl Iterator<Item = (&String, &String)> {
         self.bases.iter().flatten()
+    }
+
+    /// The fingerprints of those bases of which it has no ids, by reference.
+    pub fn claims(&self) -> impl Iterator<Item = (&str, &str)> {
+        let bases = self.bases();
+        bases.filter_map(|(reference, id)| Some((reference.as_str(), id.strip_prefix(CLAIM)?)))
     }
 
     /// Whether its label has this fingerprint.
@@ -78,6 +100,9 @@ impl TrackedImage {
             let recorded = recorded_bases.get(reference).map_or("", String::as_str);
             if recorded == now {
                 continue;
+            }
+            if recorded.starts_with(CLAIM) {
+                return Err(Unknown::Bases(self.id.clone()));
             }
             if let Some(contents) = self.contents.get(reference) {
                 let held = contents_of(now).ok_or_else(|| Unknown::Contents(now.clone()))?;
@@ -162,6 +187,8 @@ pub enum Unknown {
     Origin(String),
     /// What the image with this id holds.
     Contents(String),
+    /// The bases of the image with this id, of which its label has fingerprints.
+    Bases(String),
 }
 
 impl EngineImages {
@@ -214,6 +241,15 @@ impl EngineImages {
         }
         if let Some(now) = now {
             self.by_name.insert(with_tag(name), now);
+        }
+    }
+
+    /// Puts the ids of bases in the place of what the image of this id claims.
+    pub fn set_bases(&mut self, id: &str, bases: &Bases) {
+        let all = self.by_name.values_mut().chain(&mut self.untagged);
+        for image in all.filter(|image| image.id == id) {
+            let known = bases.iter().map(|(name, id)| (name.clone(), id.clone()));
+            image.bases.get_or_insert_default().extend(known);
         }
     }
 

@@ -63,6 +63,9 @@ pub(crate) const BASES_LABEL: &str = "org.openpai.build.bases";
 /// every engine.
 pub(crate) const CONTENTS_LABEL: &str = "org.openpai.build.base-contents";
 
+/// The label of an image that another tool built, from what was exported for it.
+pub const EXPORTED_LABEL: &str = "org.openpai.build.exported";
+
 /// The digest of everything that determines an image, or the outputs of hooks.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Fingerprint(String);

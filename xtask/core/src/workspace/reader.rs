@@ -25,7 +25,7 @@ use crate::regular_file;
 use crate::workspace::components::{
     Component, DeclaredDependency, Image, Workspace, WorkspaceOptions, stray_dockerfile,
 };
-use crate::workspace::config::named_context::{NamedContext, familiar};
+use crate::workspace::config::named_context::NamedContext;
 use crate::workspace::config::settings::{ImageSettings, Sourced};
 use crate::workspace::config::{Candidates, Config, Definition};
 use crate::workspace::hook::Hook;
@@ -424,7 +424,9 @@ impl<'a> Reader<'a> {
         parsed: &mut Dockerfile,
     ) {
         for (name, context) in std::mem::take(&mut settings.contexts) {
-            let is_it = |reference: &str| familiar(reference) == familiar(&name);
+            let is_it = |reference: &str| {
+                image_reference::familiar(reference) == image_reference::familiar(&name)
+            };
             let names = parsed.uses.iter().map(|used| used.reference.as_str());
             if names.clone().any(is_it) {
                 let reference = context.value.reference();

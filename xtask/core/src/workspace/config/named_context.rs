@@ -67,12 +67,6 @@ impl NamedContext {
     }
 }
 
-/// A reference as BuildKit compares it with the names of contexts.
-pub(crate) fn familiar(reference: &str) -> &str {
-    let short = image_reference::without_hub(reference);
-    short.strip_suffix(":latest").unwrap_or(short)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,17 +99,6 @@ mod tests {
                 expected.map_err(str::to_owned),
                 "{text}"
             );
-        }
-    }
-
-    #[test]
-    fn names_are_compared_as_people_write_them() {
-        for (reference, expected) in [
-            ("docker.io/library/alpine:latest", "alpine"),
-            ("docker.io/a/b", "a/b"),
-            ("alpine:3", "alpine:3"),
-        ] {
-            assert_eq!(familiar(reference), expected);
         }
     }
 }

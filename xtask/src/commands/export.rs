@@ -1,0 +1,94 @@
+//! `export bake`: what a build would send to a builder, for `docker buildx bake`.
+//!
+//! Hooks that run before builds have run, and what they wrote is in the contexts. Bake runs none, so
+//! what a `build-post.sh` would write for others cannot be there: that is an error.
+
+use std::path::{Path, PathBuf};
+
+use xtask_core::plan::steps::Plan;
+use xtask_core::problem::{Problem, Problems};
+use xtask_core::workspace::components::{Workspace, WorkspaceOptions};
+
+use crate::build::bake_folder::BakeFolder;
+use crate::build::mode::Mode;
+use crate::build::options::{BuildOptions, Scope};
+use crate::build::prepare::read_workspace;
+use crate::build::run as build;
+use crate::command_context::CommandContext;
+use crate::command_error::CommandError;
+use crate::event::Event;
+use crate::event_channel::Events;
+
+#[derive(Clone, Debug)]
+pub(crate) struct ExportOptions {
+    /// An absolute path.
+    pub(crate) folder: PathBuf,
+    pub(crate) scope: Scope,
+}
+
+/// Writes the folder, and returns how many images it is for.
+pub(crate) async fn run(
+    options: &ExportOptions,
+    ctx: &CommandContext,
+) -> Result<usize, CommandError> {
+    let Scope { reading, selection } = &options.scope;
+    check(options, reading, ctx)?;
+    let folder = BakeFolder::new(options.folder.clone(), &ctx.root).map_err(Problems::from)?;
+    let how = BuildOptions::default();
+    let scope = Scope { reading: reading.clone(), selection: selection.clone() };
+    let exported =
+        Box::pin(build::run_with(ctx.engine(), &scope, &how, Mode::Export(&folder), ctx)).await;
+    if let Err(error) = exported {
+        folder.give_up();
+        return Err(error);
+    }
+    Ok(folder.finish().map_err(Problems::from)?)
+}
+
+/// Refuses what Bake could not do, and a folder that would be part of what it is for.
+fn check(
+    options: &ExportOptions,
+    reading: &WorkspaceOptions,
+    ctx: &CommandContext,
+) -> Result<(), CommandError> {
+    let registry = reading.registry()?;
+    // The round warns.
+    let events = Events::unread();
+    let (workspace, graph) = read_workspace(&ctx.root, reading, registry.as_ref(), &events)?;
+    let selected = options.scope.selection.find(&workspace, &graph)?;
+    let plan = Plan::new(&workspace, &graph, selected.as_ref());
+    let mut problems: Vec<Problem> =
+        problem_of_place(&workspace, &options.folder).into_iter().collect();
+    for component in plan.steps.iter().map(|step| &workspace.components[step.component]) {
+        let Some(hook) = &component.post_hook else { continue };
+        let message =
+            format!("runs after the build of '{}', and Bake runs no hooks", component.name);
+        let is_needed = plan.steps.iter().any(|step| {
+            step.received.iter().any(|id| workspace.components[*id].name == component.name)
+        });
+        if is_needed {
+            let message =
+                format!("{message}: what it writes for other components would be missing");
+            problems.push(Problem::of_file(hook.to_string(), message));
+        } else {
+            ctx.events.send(Event::Warning(Problem::of_file(hook.to_string(), message)));
+        }
+    }
+    Ok(Problems::check(problems)?)
+}
+
+/// A folder in a context would be part of it.
+fn problem_of_place(workspace: &Workspace, folder: &Path) -> Option<Problem> {
+    let below = folder.strip_prefix(&workspace.root).ok()?;
+    let is_in = |dir: &&str| below.starts_with(dir);
+    let mut contexts = workspace.images().flat_map(|(id, image)| {
+        let named = image.named_folders().map(|(_, folder)| folder);
+        named.chain([image.context.as_str(), workspace.components[id].dir.as_str()])
+    });
+    let context = match contexts.find(is_in)? {
+        "" => ".",
+        dir => dir,
+    };
+    let message = format!("is in the context {context}, and would be sent: name another folder");
+    Some(Problem::of_file(below.display().to_string(), message))
+}
