@@ -63,7 +63,7 @@ pub fn write(context: &Context, out: impl Write) -> io::Result<()> {
 /// Writes a context into an empty folder, as a builder would unpack it; all belongs to the user.
 ///
 /// # Errors
-/// As of [`write`], or the folder cannot be written.
+/// As of [`write()`], or the folder cannot be written.
 pub fn unpack(context: &Context, folder: &Path) -> io::Result<()> {
     let (reader, writer) = io::pipe()?;
     thread::scope(|scope| {
