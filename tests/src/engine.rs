@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
@@ -161,16 +161,26 @@ pub fn cli_build(context: &Path, dockerfile: &str, name: &str, arguments: &[&str
     let mut docker = Command::new("docker");
     docker.current_dir(context).env("DOCKER_BUILDKIT", "0");
     docker.args(["build", "-q", "-t", name, "-f", dockerfile]).args(arguments).arg(".");
+    let output = output_of_classic_build(&mut docker);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Runs a build by the classic builder, which loses a cached image that another test removes at
+/// that moment: then it is run again.
+///
+/// # Panics
+///
+/// If docker cannot be run.
+pub fn output_of_classic_build(docker: &mut Command) -> Output {
     let mut output = docker.output().expect("docker runs");
-    for _ in 0..4 {
-        // The classic builder loses a cached image that another test removes at that moment.
+    for _ in 0..9 {
         let errors = String::from_utf8_lossy(&output.stderr);
         if output.status.success() || !errors.contains("unable to find image \"sha256:") {
             break;
         }
         output = docker.output().expect("docker runs");
     }
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output
 }
 
 /// The same with BuildKit, by a CLI that has it.

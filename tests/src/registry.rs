@@ -25,7 +25,7 @@ pub struct Registry {
 impl Registry {
     /// One that lets everybody in.
     pub fn start() -> Self {
-        Self::with_auth("")
+        Self::prepared().started("", "")
     }
 
     /// One that lets one user in.
@@ -35,11 +35,12 @@ impl Registry {
         let file = registry.dir.path().join("htpasswd");
         fs::write(&file, format!("{user}:{hash}\n")).expect("a file");
         let auth = format!("auth:\n  htpasswd:\n    realm: tests\n    path: {}\n", file.display());
-        registry.started(&auth)
+        registry.started("", &auth)
     }
 
-    fn with_auth(auth: &str) -> Self {
-        Self::prepared().started(auth)
+    /// One that lets everybody in, and delete.
+    pub fn start_with_deletion() -> Self {
+        Self::prepared().started("  delete: {enabled: true}\n", "")
     }
 
     fn prepared() -> Self {
@@ -49,10 +50,10 @@ impl Registry {
         Self { address, dir, process: None }
     }
 
-    fn started(mut self, auth: &str) -> Self {
+    fn started(mut self, storage: &str, auth: &str) -> Self {
         let data = self.dir.path().join("data");
         let config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem:\n    rootdirectory: {}\n\
+            "version: 0.1\nlog: {{level: error}}\nstorage:\n{storage}  filesystem:\n    rootdirectory: {}\n\
              http:\n  addr: {}\n{auth}",
             data.display(),
             self.address

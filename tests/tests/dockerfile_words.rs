@@ -89,7 +89,7 @@ fn engines(words: &[&str]) -> Option<Vec<String>> {
     fs::write(dir.path().join("Dockerfile"), text).unwrap();
     let mut build = Command::new("docker");
     build.env("DOCKER_BUILDKIT", "0").args(["build", "--quiet"]).arg(dir.path());
-    let built = build.output().expect("docker runs");
+    let built = tests::engine::output_of_classic_build(&mut build);
     if !built.status.success() {
         let said = String::from_utf8_lossy(&built.stderr);
         let is_refused = ["failed to process", "syntax error", "unexpected end", "can't find ="];

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Mutex;
 use tracing::debug;
@@ -29,6 +28,7 @@ use crate::build::hook_cache::HookCache;
 use crate::build::image_lookup::ImageLookup;
 use crate::build::reading;
 use crate::build::round::Round;
+use crate::build::shared_image;
 use crate::build::shared_images::SharedImages;
 use crate::build::step_error::{StepError, image_error, tree_error};
 use crate::engine::{BuildRequest, Engine};
@@ -74,30 +74,12 @@ fn fill_in(label: &str, root: &Path) -> String {
             let value = match word {
                 "commit" => git::head(root).ok().flatten(),
                 "branch" => git::branch(root).ok().flatten(),
-                _ => Some(rfc3339(SystemTime::now())),
+                _ => Some(shared_image::now()),
             };
             text = text.replace(&braced, &value.unwrap_or_default());
         }
     }
     text
-}
-
-/// A time in UTC, to the second.
-fn rfc3339(time: SystemTime) -> String {
-    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
-    // The civil calendar begins its years in March: leap days are last.
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let of_era = shifted % 146_097;
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    let year = year + era * 400 + next;
-    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 impl<'a, E: Engine> ImageBuilder<'a, E> {

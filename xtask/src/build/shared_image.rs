@@ -6,12 +6,19 @@
 
 use std::collections::BTreeMap;
 
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use xtask_core::image_reference;
 use xtask_core::staleness::fingerprint::{Fingerprint, LABEL, Manifest};
 use xtask_core::workspace::components::Image;
 
 use crate::engine::ImageConfig;
 use crate::registry::{ImageIndex, Platform};
+
+/// The annotation with the time at which an index was written first.
+const CREATED: &str = "org.opencontainers.image.created";
+
+const FINGERPRINT_DIGITS: usize = 64;
 
 /// An image in the registry, checked, and not pulled yet.
 #[derive(Debug)]
@@ -67,14 +74,36 @@ pub(crate) fn repository(image: &str) -> &str {
     image_reference::repository_and_tag(image).0
 }
 
-/// An index without an image.
+/// The fingerprint that a tag of ours is for, whether it is that of all platforms or of one.
+pub(crate) fn fingerprint_of(tag: &str) -> Option<&str> {
+    let (digits, rest) = tag.strip_prefix("fp-")?.split_at_checked(FINGERPRINT_DIGITS)?;
+    let is_fingerprint = digits.bytes().all(|it| it.is_ascii_hexdigit());
+    (is_fingerprint && (rest.is_empty() || rest.starts_with('-'))).then_some(digits)
+}
+
+/// An index without an image, made now.
 pub(crate) fn new_index(fingerprint: &Fingerprint) -> ImageIndex {
-    ImageIndex::new(BTreeMap::from([(LABEL.to_owned(), fingerprint.to_string())]))
+    ImageIndex::new(BTreeMap::from([
+        (LABEL.to_owned(), fingerprint.to_string()),
+        (CREATED.to_owned(), now()),
+    ]))
+}
+
+/// When something was shared first, if that is known.
+pub(crate) fn shared_at(index: &ImageIndex) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(index.annotations.get(CREATED)?, &Rfc3339).ok()
+}
+
+/// The time by RFC 3339, in UTC and to the second.
+pub(crate) fn now() -> String {
+    let now = OffsetDateTime::now_utc();
+    let now = now.replace_nanosecond(0).unwrap_or(now);
+    now.format(&Rfc3339).unwrap_or_default()
 }
 
 /// Reads an index that sharing wrote for a fingerprint; none if it is something else.
-pub(crate) fn read_index(bytes: &[u8], fingerprint: &Fingerprint) -> Option<ImageIndex> {
+pub(crate) fn read_index(bytes: &[u8], fingerprint: &str) -> Option<ImageIndex> {
     let index: ImageIndex = serde_json::from_slice(bytes).ok()?;
-    let is_ours = index.annotations.get(LABEL) == Some(&fingerprint.to_string());
+    let is_ours = index.annotations.get(LABEL).is_some_and(|it| it == fingerprint);
     is_ours.then_some(index)
 }

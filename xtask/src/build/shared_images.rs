@@ -159,7 +159,7 @@ impl<'a, E: Engine> SharedImages<'a, E> {
         let Some(stored) = client.manifest(name, &shared_image::tag(fingerprint)).await? else {
             return Ok(None);
         };
-        let index = shared_image::read_index(&stored.bytes, fingerprint)
+        let index = shared_image::read_index(&stored.bytes, &fingerprint.to_string())
             .ok_or(Rejection::Wrong("was not written by --share"))?;
         let Some(entry) = index.find(platform) else { return Ok(None) };
         let gone = Rejection::Wrong("leads to an image that is not there");

@@ -25,6 +25,7 @@ use crate::cli::watch::WatchArgs;
 use crate::commands::build::BuildOptions;
 use crate::commands::build_results::{ResultOptions, check_tag};
 use crate::commands::clean::CleanOptions;
+use crate::commands::clean_shared::SharedOptions;
 use crate::commands::config::ConfigOptions;
 use crate::commands::context::ContextOptions;
 use crate::commands::doctor::DoctorOptions;
@@ -418,11 +419,14 @@ fn from_registry(value: &str) -> Result<FromRegistry, String> {
     match value {
         "" => Ok(FromRegistry::Configured),
         "off" => Ok(FromRegistry::Never),
-        prefix => match image_reference::check(&format!("{prefix}/image")) {
-            Ok(()) => Ok(FromRegistry::At(prefix.to_owned())),
-            Err(error) => Err(error.to_string()),
-        },
+        prefix => share_prefix(prefix).map(FromRegistry::At),
     }
+}
+
+/// Checks what repositories begin with.
+fn share_prefix(prefix: &str) -> Result<String, String> {
+    let checked = image_reference::check(&format!("{prefix}/image"));
+    checked.map(|()| prefix.to_owned()).map_err(|error| error.to_string())
 }
 
 #[derive(Args, Debug)]
@@ -599,14 +603,58 @@ pub(crate) struct CleanArgs {
     #[arg(long)]
     state: bool,
 
+    /// Delete images that --share pushed, if they are old and neither the workspace nor what is to
+    /// be kept would take them [default: those where --share pushes to]
+    #[arg(long, value_name = "PREFIX", num_args = 0..=1, require_equals = true, default_missing_value = "", requires = "older_than", value_parser = prefix_if_given)]
+    shared: Option<String>,
+
+    /// How long ago images of --shared were pushed first: a number of h, d or w
+    #[arg(long, value_name = "AGE", value_parser = age, requires = "shared")]
+    older_than: Option<Duration>,
+
+    /// Branch, or other git revision, whose images of --shared are needed
+    #[arg(long, value_name = "REVISION", requires = "shared")]
+    keep: Vec<String>,
+
     /// Print what would be removed
     #[arg(short = 'n', long)]
     dry_run: bool,
+
+    #[command(flatten)]
+    reading: ReadingArgs,
+}
+
+/// Checks what repositories begin with, unless it is empty.
+fn prefix_if_given(text: &str) -> Result<String, String> {
+    if text.is_empty() { Ok(String::new()) } else { share_prefix(text) }
+}
+
+/// An age, as a number with a unit.
+fn age(text: &str) -> Result<Duration, String> {
+    let expected = || "expected a number of hours, days or weeks: 12h, 30d or 8w".to_owned();
+    let unit = text.chars().last().ok_or_else(expected)?;
+    let hours: u64 = match unit {
+        'h' => 1,
+        'd' => 24,
+        'w' => 24 * 7,
+        _ => return Err(expected()),
+    };
+    let number: u64 = text[..text.len() - 1].parse().map_err(|_| expected())?;
+    let seconds = number.checked_mul(hours * 3600).ok_or_else(expected)?;
+    Ok(Duration::from_secs(seconds))
 }
 
 impl From<CleanArgs> for CleanOptions {
     fn from(args: CleanArgs) -> Self {
-        Self { images: args.images, state: args.state, dry_run: args.dry_run }
+        let CleanArgs { images, state, dry_run, .. } = args;
+        let shared = args.shared.zip(args.older_than).map(|(prefix, older_than)| SharedOptions {
+            prefix: Some(prefix).filter(|prefix| !prefix.is_empty()),
+            older_than,
+            keep: args.keep,
+            reading: args.reading.into(),
+            dry_run,
+        });
+        Self { images, state, shared, dry_run }
     }
 }
 

@@ -31,6 +31,7 @@ use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
 use crate::commands;
 use crate::commands::build::BuildOptions;
+use crate::commands::clean::CleanOptions;
 use crate::commands::config::ConfigOptions;
 use crate::commands::context::ContextOptions;
 use crate::commands::doctor::Status;
@@ -240,7 +241,11 @@ async fn run_command(mut cli: Cli) -> Result<(), CommandError> {
         Command::Config(args) => config(args, &ctx),
         Command::Doctor(args) => doctor(args, &ctx).await,
         Command::Clean(args) => {
-            let cleaned = commands::clean::run(args.into(), &ctx).await;
+            let mut options = CleanOptions::from(args);
+            if let Some(shared) = &mut options.shared {
+                ctx.add_proxies(&mut shared.reading);
+            }
+            let cleaned = commands::clean::run(&options, &ctx).await;
             cleaned.map(|cleaned| print_text(cleaned.lines().join("\n") + "\n", &ctx))
         }
         Command::Init(args) => {

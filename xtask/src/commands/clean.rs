@@ -1,5 +1,5 @@
 //! `clean`: removes what is left of killed builds, and on request images without a name that this
-//! workspace built, and the tool's own state.
+//! workspace built, old ones that were shared, and the tool's own state.
 
 use std::fs;
 use std::io;
@@ -11,16 +11,19 @@ use xtask_core::problem::{Problem, Problems};
 use crate::build::prepare::remove_leftovers;
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
+use crate::commands::clean_shared::{self, CleanedShared, SharedOptions};
 use crate::quantity;
 use crate::system::records::ids_built;
 use crate::system::temp_dirs::TempDirs;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct CleanOptions {
     /// Remove images without a name that this workspace built.
     pub(crate) images: bool,
     /// Remove everything that is kept between runs.
     pub(crate) state: bool,
+    /// Delete old images that were shared.
+    pub(crate) shared: Option<SharedOptions>,
     /// Say what would be removed.
     pub(crate) dry_run: bool,
 }
@@ -34,12 +37,13 @@ pub(crate) struct Cleaned {
     pub(crate) images: Option<(usize, u64)>,
     /// How many are used by containers or other images.
     pub(crate) used: usize,
+    pub(crate) shared: Option<CleanedShared>,
     pub(crate) state: bool,
     pub(crate) dry_run: bool,
 }
 
 pub(crate) async fn run(
-    options: CleanOptions,
+    options: &CleanOptions,
     ctx: &CommandContext,
 ) -> Result<Cleaned, CommandError> {
     let lock = ctx.lock("clean").await?;
@@ -52,6 +56,10 @@ pub(crate) async fn run(
     if options.images {
         let removing = remove_images(&mut cleaned, ctx);
         ctx.unless_interrupted(Box::pin(removing)).await?;
+    }
+    if let Some(shared) = &options.shared {
+        let cleaning = clean_shared::run(shared, ctx);
+        cleaned.shared = Some(ctx.unless_interrupted(Box::pin(cleaning)).await?);
     }
     // The lock is in the folder.
     drop(lock);
@@ -124,6 +132,9 @@ impl Cleaned {
         }
         if self.used > 0 {
             lines.push(format!("left {} that containers or other images use", self.used));
+        }
+        if let Some(shared) = &self.shared {
+            lines.extend(shared.lines(self.dry_run));
         }
         if self.state {
             lines.push(format!("{removed} {STATE}/"));

@@ -83,8 +83,8 @@ pub(crate) async fn run(
     ctx: &CommandContext,
 ) -> Result<Vec<Check>, CommandError> {
     if options.fix {
-        let how = CleanOptions { images: false, state: false, dry_run: false };
-        clean::run(how, ctx).await?;
+        let how = CleanOptions::default();
+        clean::run(&how, ctx).await?;
     }
     let mut checks = vec![git()];
     checks.extend(rust(&ctx.root));
@@ -241,8 +241,8 @@ async fn untagged(
     };
     let mut own = list().await?;
     if options.fix && own.len() > MANY_IMAGES {
-        let how = CleanOptions { images: true, state: false, dry_run: false };
-        clean::run(how, ctx).await?;
+        let how = CleanOptions { images: true, ..CleanOptions::default() };
+        clean::run(&how, ctx).await?;
         own = list().await?;
     }
     let (count, bytes) = (own.len(), own.iter().map(|image| image.bytes).sum());

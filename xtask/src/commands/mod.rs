@@ -3,6 +3,7 @@
 pub mod build;
 pub(crate) mod build_results;
 pub(crate) mod clean;
+pub(crate) mod clean_shared;
 pub(crate) mod config;
 pub mod context;
 pub(crate) mod doctor;

@@ -115,8 +115,8 @@ impl Target<'_> {
     async fn index(&self, image: &BuiltImage) -> Result<ImageIndex, RegistryError> {
         let name = shared_image::repository(&image.name);
         let stored = self.client.manifest(name, &shared_image::tag(&image.fingerprint)).await?;
-        let index =
-            stored.and_then(|stored| shared_image::read_index(&stored.bytes, &image.fingerprint));
+        let fingerprint = image.fingerprint.to_string();
+        let index = stored.and_then(|it| shared_image::read_index(&it.bytes, &fingerprint));
         Ok(index.unwrap_or_else(|| shared_image::new_index(&image.fingerprint)))
     }
 

@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, LINK, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use hyper::{Method, Request, StatusCode};
+use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use xtask_core::workspace::registry_config::DOCKER_HUB;
@@ -26,6 +29,9 @@ const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, \
      application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.v2+json";
+
+/// How many tags are asked for at a time.
+const TAGS: usize = 1000;
 
 /// How many requests are under way at the same time.
 const REQUESTS: usize = 32;
@@ -66,6 +72,12 @@ pub(crate) enum RegistryError {
     /// It has something else than it says.
     #[error("{0}")]
     Invalid(String),
+}
+
+/// A page of a list of tags.
+#[derive(Deserialize)]
+struct Tags {
+    tags: Option<Vec<String>>,
 }
 
 /// A manifest as it is in a registry.
@@ -138,6 +150,39 @@ impl Client {
             Some(_) => Ok(()),
             None => Err(RegistryError::Invalid(format!("{} has no {path}", self.domain))),
         }
+    }
+
+    /// All tags of an image's repository; none if there is no such repository.
+    pub(crate) async fn tags(&self, image: &str) -> Result<Vec<String>, RegistryError> {
+        let mut path = format!("{}/tags/list?n={TAGS}", self.repository(image));
+        let mut tags = Vec::new();
+        loop {
+            let request = || Request::get(self.url(&path)).body(Full::default());
+            let Some(answer) = self.ask(&self.scope(image, "pull"), request).await? else {
+                return Ok(tags);
+            };
+            let page: Tags = serde_json::from_slice(&answer.body)
+                .map_err(|error| RegistryError::Invalid(format!("its list of tags: {error}")))?;
+            let page = page.tags.unwrap_or_default();
+            let Some(next) = answer.header(LINK.as_str()).and_then(next_page) else {
+                tags.extend(page);
+                return Ok(tags);
+            };
+            // It would go on for ever otherwise.
+            if page.is_empty() || path == next {
+                return Err(RegistryError::Invalid("its list of tags has no end".to_owned()));
+            }
+            tags.extend(page);
+            next.clone_into(&mut path);
+        }
+    }
+
+    /// Deletes the manifest of a digest, and with it all tags that lead to it.
+    pub(crate) async fn delete(&self, image: &str, digest: &str) -> Result<(), RegistryError> {
+        let path = format!("{}/manifests/{digest}", self.repository(image));
+        let request = || Request::delete(self.url(&path)).body(Full::default());
+        // What is gone already need not be deleted.
+        self.ask(&self.scope(image, "pull,delete"), request).await.map(drop)
     }
 
     fn repository(&self, image: &str) -> String {
@@ -243,6 +288,12 @@ impl Client {
     }
 }
 
+/// The path of the next page, in `</v2/PATH>; rel="next"`; registries write whole URLs, too.
+fn next_page(link: &str) -> Option<&str> {
+    let (target, _) = link.strip_prefix('<')?.split_once('>')?;
+    target.split_once("/v2/").map(|(_, path)| path)
+}
+
 fn is_busy(status: StatusCode) -> bool {
     status == StatusCode::TOO_MANY_REQUESTS
         || status == StatusCode::REQUEST_TIMEOUT
@@ -288,6 +339,17 @@ mod tests {
         }
         assert_eq!(count.load(Ordering::SeqCst), REQUESTS);
         accepting.abort();
+    }
+
+    #[test]
+    fn the_next_page_is_in_a_header() {
+        for (link, next) in [
+            ("</v2/a/tags/list?n=2&last=x>; rel=\"next\"", Some("a/tags/list?n=2&last=x")),
+            ("<https://r.example/v2/a/tags/list?last=x>; rel=\"next\"", Some("a/tags/list?last=x")),
+            ("", None),
+        ] {
+            assert_eq!(next_page(link), next);
+        }
     }
 
     #[test]
