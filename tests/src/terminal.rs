@@ -64,14 +64,21 @@ impl Terminal {
         Self { child, keys, written, sizes: vec![(0, columns)], prefix: prefix.to_owned() }
     }
 
-    /// What a person sees, without the empty lines below.
+    /// What a person sees, without the empty lines below. A line that goes on in the next row is
+    /// one: where it is broken depends on how long things took.
     pub fn screen(&self) -> String {
         let parser = self.parser();
-        let columns = parser.screen().size().1;
-        let rows: Vec<String> =
-            parser.screen().rows(0, columns).map(|row| row.trim_end().to_owned()).collect();
-        let screen = rows.join("\n").trim_end().replace(&self.prefix, "tt-");
-        replace_times(&(screen + "\n"))
+        let screen = parser.screen();
+        let mut text = String::new();
+        for (row, number) in screen.rows(0, screen.size().1).zip(0..) {
+            if screen.row_wrapped(number) {
+                text.push_str(&row);
+            } else {
+                text.push_str(row.trim_end());
+                text.push('\n');
+            }
+        }
+        replace_times(&(text.trim_end().replace(&self.prefix, "tt-") + "\n"))
     }
 
     /// Waits until the screen shows all of these texts at once, and gives it as an SVG
