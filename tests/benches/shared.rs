@@ -1,6 +1,6 @@
 //! Forty images on an engine that has none of them: built, taken from a registry with
 //! `--from-registry`, and built by `docker buildx bake` from its cache in the same registry, in
-//! turn, in the same run.
+//! turn, in the same run. And what it takes to ask for a thousand images that are not there.
 //!
 //!     eval "$(bash tests/engine start 28.5 --store containerd | tail -1 | sed 's/^/export /')"
 //!     PATH=$PWD/target/test-tools/engines/engine-28.5/usr/bin:$PATH \
@@ -19,6 +19,9 @@ use tests::registry::Registry;
 use tests::{Workspace, median};
 
 const ROUNDS: usize = 3;
+
+/// How many images are asked for in vain.
+const QUESTIONS: usize = 1000;
 
 fn main() -> ExitCode {
     if tests::bench_arguments().is_none() {
@@ -52,7 +55,38 @@ fn main() -> ExitCode {
     ] {
         println!("| {name} | {:.1} s |", time.as_secs_f64());
     }
+    let [alone, asking] = questions(&registry);
+    println!(
+        "\n| {QUESTIONS} stale images that the registry does not have, until the first fails | |"
+    );
+    println!("| --- | ---: |");
+    println!("| xtask build | {:.2} s |", alone.as_secs_f64());
+    println!("| xtask build --from-registry | {:.2} s |", asking.as_secs_f64());
     ExitCode::SUCCESS
+}
+
+/// Asks for images of which none is there. All are asked for before anything is built, and what is
+/// built first fails at once.
+fn questions(registry: &Registry) -> [Duration; 2] {
+    let workspace = Workspace::new();
+    for name in (0..QUESTIONS).map(|number| format!("q{number:04}")) {
+        workspace.write(
+            &format!("src/{name}/build/{}.dockerfile", workspace.own(&format!("tt-{name}"))),
+            "FROM scratch\nCOPY build /\nRUN nothing\n",
+        );
+    }
+    let none = format!("{}/none", registry.address());
+    let mut times = [const { Vec::new() }; 2];
+    for _ in 0..=ROUNDS {
+        let asking = ["build", "--quiet", "--from-registry", &none];
+        for (times, arguments) in times.iter_mut().zip([&asking[..2], &asking]) {
+            let started = Instant::now();
+            let _ = workspace.xtask(arguments).exits_with(1);
+            times.push(started.elapsed());
+        }
+    }
+    // The first of each reads files that nobody has read.
+    times.map(|times| median(times[1..].to_vec()))
 }
 
 /// Measures what is done on an engine that has only the base of all.

@@ -1,7 +1,7 @@
 //! The workspace's images in the engine: which exist, which of them we built, and under
 //! which names.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -27,6 +27,8 @@ pub(crate) struct ImageLookup<'a, E> {
     known: RefCell<Known>,
     /// Set once the engine has listed all images, if it had not before the round.
     listed: OnceCell<()>,
+    /// Whether it is noted by now that the engine takes long to list images.
+    is_slowness_noted: Cell<bool>,
 }
 
 struct Known {
@@ -65,7 +67,7 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
             contents: BTreeMap::new(),
             left: BTreeMap::new(),
         });
-        Self { round, known, listed: OnceCell::new() }
+        Self { round, known, listed: OnceCell::new(), is_slowness_noted: Cell::new(false) }
     }
 
     pub(crate) fn into_engine_images(self) -> EngineImages {
@@ -471,7 +473,8 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
     /// Keeps an image for as long as it is on record, in an engine that would remove it with its
     /// name.
     async fn keep(&self, id: &str, fingerprint: &Fingerprint) -> Result<(), EngineError> {
-        if self.round.engine.keep(id, &fingerprint.to_string()).await? {
+        let takes_name = self.round.engine.keep(id, &fingerprint.to_string()).await?;
+        if takes_name && !self.is_slowness_noted.replace(true) {
             let root = &self.round.workspace.root;
             self.round.warn_unwritable(slow_lists::note(root, &self.round.engine.identity()));
         }

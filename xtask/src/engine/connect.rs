@@ -96,6 +96,7 @@ impl DockerEngine {
             events: events.clone(),
             logins: Arc::default(),
             removes_unnamed: OnceCell::new(),
+            platform: OnceCell::new(),
         };
         Ok(engine)
     }

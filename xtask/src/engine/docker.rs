@@ -67,6 +67,8 @@ pub(crate) struct DockerEngine {
     pub(crate) logins: Arc<Mutex<LoginCache>>,
     /// Whether an image goes with its last name, once that is known.
     pub(crate) removes_unnamed: OnceCell<bool>,
+    /// What it builds for, as `OS/ARCH`.
+    pub(crate) platform: OnceCell<String>,
 }
 
 impl DockerEngine {
@@ -333,9 +335,12 @@ impl Engine for DockerEngine {
     }
 
     async fn platform(&self) -> Result<String, EngineError> {
-        let version = self.call(self.client.version()).await?;
-        let (os, architecture) = (version.os.unwrap_or_default(), version.arch.unwrap_or_default());
-        Ok(format!("{os}/{architecture}"))
+        let ask = async || {
+            let version = self.call(self.client.version()).await?;
+            let (os, architecture) = (version.os, version.arch);
+            Ok(format!("{}/{}", os.unwrap_or_default(), architecture.unwrap_or_default()))
+        };
+        self.platform.get_or_try_init(ask).await.cloned()
     }
 
     async fn untag(&self, reference: &str) -> Result<(), EngineError> {
