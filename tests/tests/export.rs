@@ -113,7 +113,7 @@ fn a_bake_file_has_what_is_set_for_each_image_and_links_them() {
               "labels": {
                 "org.openpai.build.base-contents": "",
                 "org.openpai.build.bases": "",
-                "org.openpai.build.exported": "bake",
+                "org.openpai.build.exported": "[DIGEST]",
                 "org.openpai.build.fingerprint": "[DIGEST]",
                 "who": "$${me}"
               },
@@ -148,7 +148,7 @@ fn a_bake_file_has_what_is_set_for_each_image_and_links_them() {
               "labels": {
                 "org.openpai.build.base-contents": "",
                 "org.openpai.build.bases": "tt-base=fingerprint:[DIGEST] tt-base:latest=fingerprint:[DIGEST]",
-                "org.openpai.build.exported": "bake",
+                "org.openpai.build.exported": "[DIGEST]",
                 "org.openpai.build.fingerprint": "[DIGEST]"
               },
               "no-cache-filter": [
@@ -242,4 +242,25 @@ fn what_cannot_be_exported_is_refused_and_leaves_nothing() {
     assert!(failed.contains("src/c/build/build-pre.sh"), "{failed}");
     assert_eq!(files(&other.path), [] as [&str; 0]);
     assert!(fails(&[other.path(), "nobody"], 2).contains("nobody"));
+}
+
+#[test]
+fn proxies_and_secrets_are_in_no_file_that_is_written() {
+    let proxies = r#"{"proxies": {"default": {"httpProxy": "http://user:hunter2@proxy:3128"}}}"#;
+    let workspace = Workspace::new()
+        .image("a", "FROM scratch\nARG GREETING\nCOPY f /\n")
+        .file("src/a/f", "1")
+        .file("conf/config.json", proxies)
+        .file("key", "hunter2")
+        .file("xtask.toml", "[image.tt-a]\nsecrets = [\"id=key,src=key\"]\n")
+        .secret("hunter2");
+    let config = workspace.root().join("conf").display().to_string();
+    let workspace = workspace.env("DOCKER_CONFIG", &config);
+    let out = Out::new();
+    let export = ["export", "bake", out.path(), "--build-arg", "GREETING=hello"];
+    let _ = workspace.xtask(&export).exits_with(0);
+    let written = out.bake_file(&workspace);
+    assert!(written.contains("\"GREETING\": \"hello\""), "{written}");
+    assert!(!written.contains("hunter2") && !written.contains("proxy"), "{written}");
+    assert_eq!(files(&out.path), ["docker-bake.json", "f", &workspace.own("tt-a.dockerfile")]);
 }

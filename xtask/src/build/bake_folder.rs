@@ -3,9 +3,12 @@
 //!
 //! What Bake makes of it is what a build would have made, and has to count as that afterwards. So
 //! each target has the labels of a build, with fingerprints in the place of ids that no image has
-//! yet; bases of the workspace are targets of the same file; and external ones are those that the
-//! engine has, by their digests. A context's folder is named after what is in it: BuildKit takes a
-//! folder of the same name for the last one, and overlooks a new mode.
+//! yet, and the name of this folder; bases of the workspace are targets of the same file; and
+//! external ones are those that the engine has, by their digests. A context's folder is named after
+//! what is in it: BuildKit takes a folder of the same name for the last one, and overlooks a new
+//! mode.
+//!
+//! The folder may be shown to others. So it has no secrets, and no proxies: Bake has its own.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -23,6 +26,8 @@ use xtask_core::workspace::config::mounts::{Agent, Secret, SecretSource};
 use xtask_core::workspace::config::named_context::NamedContext;
 use xtask_core::workspace::config::settings::Sourced;
 
+use crate::engine::unique_id;
+
 /// The name that Bake looks for.
 const FILE: &str = "docker-bake.json";
 
@@ -37,6 +42,7 @@ const DIGITS: usize = 12;
 pub(crate) struct BakedImage<'a> {
     pub(crate) image: &'a Image,
     pub(crate) context: &'a Context,
+    pub(crate) args: BTreeMap<&'a str, &'a str>,
     pub(crate) labels: BTreeMap<String, String>,
     /// Its other names.
     pub(crate) aliases: Vec<&'a str>,
@@ -51,6 +57,8 @@ pub struct BakeFolder {
     /// The root of the workspace.
     root: PathBuf,
     targets: RefCell<BTreeMap<String, Value>>,
+    /// What tells it from every other.
+    name: String,
 }
 
 impl BakeFolder {
@@ -65,7 +73,14 @@ impl BakeFolder {
         if entries.next().is_some() {
             return Err(problem("is not empty: name a new folder".to_owned()));
         }
-        Ok(Self { path, root: root.to_owned(), targets: RefCell::default() })
+        let (root, targets) = (root.to_owned(), RefCell::default());
+        let name = blake3::hash(unique_id().as_bytes()).to_hex().to_string();
+        Ok(Self { path, root, targets, name })
+    }
+
+    /// A name that no other folder has.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Writes the contexts of an image, and adds its target.
@@ -124,7 +139,7 @@ impl BakeFolder {
         add("context", json!(context));
         add("dockerfile", json!(dockerfile.as_deref().unwrap_or(image.dockerfile_in_context())));
         add("contexts", json!(contexts(baked, named)));
-        add("args", json!(image.build_args));
+        add("args", json!(baked.args));
         add("labels", json!(baked.labels));
         let names = std::iter::once(image.name.as_str()).chain(baked.aliases.iter().copied());
         add("tags", names.collect());
@@ -224,7 +239,7 @@ pub(crate) fn digest_of(reference: &str, digests: &[String]) -> Option<String> {
     let repository = Reference::parse(image_reference::without_hub(reference)).repository();
     let is_it = |digest: &&String| {
         let of = image_reference::without_hub(digest).split('@').next();
-        of == Some(repository.split('@').next().unwrap_or(repository))
+        of == Some(repository)
     };
     digests.iter().find(is_it).cloned()
 }

@@ -159,6 +159,9 @@ impl<'a, E: Engine> BaseImages<'a, E> {
             let Some(found) = self.find(image, used).await? else { continue };
             self.images.note_contents(&found.id, found.contents.clone());
             let reference = &used.reference;
+            if reference.contains('@') {
+                continue;
+            }
             match digest_of(reference, &found.digests) {
                 Some(digest) => drop(digests.insert(reference.clone(), digest)),
                 None => self.round.warn(Problem::of_line(

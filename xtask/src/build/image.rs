@@ -210,9 +210,13 @@ impl<'a, E: Engine> ImageBuilder<'a, E> {
             }
         }
         let mut labels = labels(image, &expected, &contents, &self.round.workspace.root);
-        labels.insert(EXPORTED_LABEL.to_owned(), "bake".to_owned());
+        labels.insert(EXPORTED_LABEL.to_owned(), folder.name().to_owned());
         let aliases = self.round.aliases(&image.name).map(String::as_str).collect();
-        let baked = BakedImage { image, context: &context, labels, aliases, digests };
+        let proxies = &self.round.ctx.proxies;
+        let args =
+            image.build_args.iter().filter(|(name, value)| proxies.get(*name) != Some(value));
+        let args = args.map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let baked = BakedImage { image, context: &context, args, labels, aliases, digests };
         folder.add(&baked).map_err(StepError::File)
     }
 

@@ -211,7 +211,7 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
             };
             match (recorded, proved) {
                 // Another tool may have built it again.
-                (Origin::Foreign, _) if !is_gone() && !held.is_exported => Origin::Foreign,
+                (Origin::Foreign, _) if !is_gone() && held.export.is_none() => Origin::Foreign,
                 (Origin::Ours, _) | (_, Some(true)) => Origin::Ours,
                 (_, Some(false)) => Origin::Foreign,
                 (_, None) => Origin::Unknown,
@@ -288,8 +288,8 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
     }
 
     /// Finds out whether an image was made from those images that now have the names of its
-    /// bases. Its label has their fingerprints: they have to be the same, the one at the bottom
-    /// has to be in its history, and the others must not be younger.
+    /// bases. Its label has their fingerprints: they have to be the same, and built from the same
+    /// export. The one at the bottom has to be in its history; the others must not be younger.
     async fn check_claims(&self, image: &Image, id: &str) -> Result<(), EngineError> {
         let engine = self.round.engine;
         let made = engine.image(id).await?;
@@ -301,8 +301,12 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
                 Some(id) => engine.image(&id).await?,
                 None => None,
             };
+            let export = held.and_then(|(_, held)| held.export.as_ref());
             let is_claimed = |base: &FoundImage| {
-                base.held.as_ref().is_some_and(|held| held.fingerprint() == fingerprint)
+                let base = base.held.as_ref();
+                base.is_some_and(|it| {
+                    it.fingerprint() == fingerprint && it.export.as_ref() == export
+                })
             };
             let base = base.filter(is_claimed);
             let is_it = match &base {

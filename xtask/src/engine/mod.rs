@@ -67,3 +67,4 @@ pub use error::EngineError;
 pub(crate) use housekeeping::EngineFacts;
 pub(crate) use image_config::{ImageConfig, read as read_image_config};
 pub(crate) use push::PushRequest;
+pub(crate) use unique_id::unique_id;

@@ -36,8 +36,8 @@ pub struct TrackedImage {
     bases: Option<Bases>,
     /// What the bases held, by reference.
     contents: BTreeMap<String, String>,
-    /// Whether another tool built it, from what was exported for it.
-    pub is_exported: bool,
+    /// From which export another tool built it, if one did.
+    pub export: Option<String>,
 }
 
 impl TrackedImage {
@@ -46,13 +46,13 @@ impl TrackedImage {
         let fingerprint = label(LABEL)?;
         let bases = Some(pairs(&label(BASES_LABEL).unwrap_or_default()));
         let contents = pairs(&label(CONTENTS_LABEL).unwrap_or_default());
-        let is_exported = label(EXPORTED_LABEL).is_some();
-        Some(Self { id, fingerprint, bases, contents, is_exported })
+        let export = label(EXPORTED_LABEL);
+        Some(Self { id, fingerprint, bases, contents, export })
     }
 
     /// An image that the engine cannot be asked about: its bases count as unchanged.
     pub fn on_record(id: String, fingerprint: String) -> Self {
-        Self { id, fingerprint, bases: None, contents: BTreeMap::new(), is_exported: false }
+        Self { id, fingerprint, bases: None, contents: BTreeMap::new(), export: None }
     }
 
     /// The fingerprint in its label.

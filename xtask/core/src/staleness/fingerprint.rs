@@ -63,7 +63,8 @@ pub(crate) const BASES_LABEL: &str = "org.openpai.build.bases";
 /// every engine.
 pub(crate) const CONTENTS_LABEL: &str = "org.openpai.build.base-contents";
 
-/// The label of an image that another tool built, from what was exported for it.
+/// The label of an image that another tool built: a name of the export that it was built from, which
+/// no other has.
 pub const EXPORTED_LABEL: &str = "org.openpai.build.exported";
 
 /// The digest of everything that determines an image, or the outputs of hooks.
