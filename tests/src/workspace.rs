@@ -276,11 +276,10 @@ impl Workspace {
 impl Drop for Workspace {
     fn drop(&mut self) {
         engine::remove_images_with(&self.prefix);
-        if engine::has_containerd_store() {
-            // The tool keeps earlier ones under names of its own.
-            let built = std::fs::read_to_string(self.root().join("target/xtask/built"));
-            engine::remove_images(built.unwrap_or_default().lines());
-        }
+        // Earlier ones have no name, or one that the tool keeps them by. An engine that is full of
+        // them becomes slow.
+        let built = std::fs::read_to_string(self.root().join("target/xtask/built"));
+        engine::remove_images(built.unwrap_or_default().lines());
     }
 }
 

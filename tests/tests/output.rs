@@ -343,7 +343,12 @@ fn our_own_commands_are_escaped() {
     let name = "src/100%,a:b/build/tt-c.dockerfile";
     workspace.write(name, "FROM scratch\n# ``` ````\nCOPY none /\n");
     let output = workspace.xtask(&["build"]).exits_with(1);
-    let commands: Vec<&str> = output.stderr.lines().filter(|line| line.starts_with("::")).collect();
+    // A busy machine shows the lines of a component as they come, in a group of their own.
+    let commands = output.stderr.lines().filter(|line| line.starts_with("::"));
+    let commands = commands.map(|line| line.replace(": in progress", ": failed in [TIME]"));
+    let mut commands: Vec<String> = commands.collect();
+    let mut seen = BTreeSet::new();
+    commands.retain(|line| seen.insert(line.clone()));
     expect![[r#"
         ::group::100%25,a:b: failed in [TIME]
         ::endgroup::

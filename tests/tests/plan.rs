@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use expect_test::expect;
-use tests::engine::{docker, has_image};
+use tests::engine::{docker, has_image, remove_image};
 use tests::{Output, Workspace};
 
 /// `app` is made from `base` and takes `tool`'s folder; `tool` has a hook.
@@ -73,8 +73,8 @@ fn it_gives_a_reason_for_every_component() {
 fn it_knows_what_happened_in_the_engine_and_on_the_command_line() {
     let workspace = tree().with_box().image("boxed", "FROM tt-box\nLABEL a=b\n");
     let _ = workspace.xtask(&["build"]).exits_with(0);
-    docker(&["rmi", &workspace.own("tt-app")]);
-    docker(&["rmi", &workspace.own("tt-boxed")]);
+    remove_image(&workspace.own("tt-app"));
+    remove_image(&workspace.own("tt-boxed"));
     docker(&["tag", &workspace.own("tt-tool"), &workspace.own("tt-boxed")]);
     expect![[r#"
         base   tt-base   up to date
@@ -258,7 +258,7 @@ fn the_table_is_aligned_by_columns_of_a_terminal_and_names_an_image_where_it_dif
         .file("src/tt-web/build/tt-web.dockerfile", "FROM scratch\nLABEL a=b\n")
         .file("src/tt-web/build/tt-web-debug.dockerfile", "FROM tt-web\nLABEL a=b\n");
     let _ = workspace.xtask(&["build", "-s", "tt-web"]).exits_with(0);
-    docker(&["rmi", &workspace.own("tt-web-debug")]);
+    remove_image(&workspace.own("tt-web-debug"));
     let output = plan(&workspace, &[]);
     let state = |row: &str| {
         let place = row.find("up to date").or(row.find("stale")).unwrap();

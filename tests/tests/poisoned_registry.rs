@@ -4,7 +4,7 @@
 use std::fs;
 
 use serde_json::{Value, json};
-use tests::engine::{docker, has_image, image_files};
+use tests::engine::{docker, has_image, image_files, remove_image};
 use tests::proxy::{Proxy, Rule};
 use tests::registry::Registry;
 use tests::{Output, Workspace};
@@ -40,7 +40,7 @@ fn built_with(builder: &str) -> Setting {
 fn forget(workspace: &Workspace) {
     for image in ["tt-web", "tt-base"].map(|image| workspace.own(image)) {
         if has_image(&image) {
-            docker(&["rmi", &image]);
+            remove_image(&image);
         }
     }
     drop(fs::remove_dir_all(workspace.root().join("target")));

@@ -301,8 +301,22 @@ fn the_reference_has_every_option() {
     let reference = fs::read_to_string(repository().join("docs/reference.md")).unwrap();
     let workspace = Workspace::new();
     let commands = [
-        "build", "watch", "push", "graph", "list", "init", "new", "doctor", "clean", "config",
-        "why", "logs", "context", "inputs", "man",
+        "build",
+        "watch",
+        "push",
+        "graph",
+        "list",
+        "init",
+        "new",
+        "doctor",
+        "clean",
+        "config",
+        "why",
+        "logs",
+        "context",
+        "export bake",
+        "inputs",
+        "man",
     ];
     for command in commands {
         let heading = if command == "man" {
@@ -311,7 +325,8 @@ fn the_reference_has_every_option() {
             format!("`cargo xtask {command}")
         };
         let section = section(&reference, &heading);
-        let help = workspace.xtask(&[command, "--help"]).exits_with(0).stdout;
+        let words: Vec<&str> = command.split(' ').chain(["--help"]).collect();
+        let help = workspace.xtask(&words).exits_with(0).stdout;
         let (help, _) = help.split_once("\nGlobal options:").unwrap();
         let options = help.lines().map(str::trim).filter(|line| line.starts_with('-'));
         for option in options.filter(|option| !option.contains("--help")) {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use tests::engine::{docker, has_image, image_files};
+use tests::engine::{docker, has_image, image_files, remove_image};
 use tests::registry::Registry;
 use tests::{Output, Workspace};
 
@@ -129,7 +129,7 @@ fn an_older_image_of_the_same_name_is_not_taken_for_a_base_in_the_registry() {
     let newer = random(&here, "tt-base");
     assert_ne!(older, newer);
     for image in ["web", "middle", "base"] {
-        docker(&["rmi", &here.own(&format!("tt-{image}"))]);
+        remove_image(&here.own(&format!("tt-{image}")));
     }
     there.xtask(&["build", "base"]).exits_with(0);
     there.write("src/base/build/own", "edited");
@@ -258,7 +258,7 @@ fn hooks_run_and_have_the_images_that_they_need() {
         .script("src/app/build/build-pre.sh", "mkdir -p src/app/generated\ndocker run --rm tt-middle cat /own > src/app/generated/made\n")
         .script("src/app/build/build-post.sh", "docker run --rm tt-app cat /made\n");
     here.xtask(&["build", "--share"]).exits_with(0);
-    docker(&["rmi", &here.own("tt-app")]);
+    remove_image(&here.own("tt-app"));
     let there = other_machine(&here);
     let output = takes(
         &there,
