@@ -133,9 +133,7 @@ fn programs_get_every_event_as_a_line() {
         // and that of FROM. Only on a busy machine does anything take so long that it says how
         // far it is.
         let is_hooks = event["event"] == "log" && event["image"] == Value::Null;
-        // The containerd store adds the tag and the digest.
-        let text = event["text"].as_str().and_then(|text| Some(text.split_once(":latest@")?.0));
-        if let Some(text) = text.map(str::to_owned) {
+        if let Some(text) = event["text"].as_str().map(with_own_base) {
             event["text"] = text.into();
         }
         let is_from = event["text"] == "[1/2] FROM docker.io/library/tt-box";
@@ -144,10 +142,13 @@ fn programs_get_every_event_as_a_line() {
         } else if !is_hooks
             && !["context_sent", "progress", "waiting_for"].iter().any(|it| event["event"] == **it)
         {
-            told.push_str(&format!("{event}\n"));
+            let line = format!("{event}\n");
+            if !told.ends_with(&line) {
+                told.push_str(&line);
+            }
         }
     }
-    assert_eq!(ended, 1);
+    assert!(ended > 0);
     expect![[r#"
         {"components":[{"component":"a","dependencies":[],"seconds":null}],"event":"round_started","jobs":2,"time":"[TIME]","version":2}
         {"component":"a","event":"step_started","time":"[TIME]","version":2}
@@ -176,6 +177,18 @@ fn quiet_says_nothing_but_what_failed() {
     assert!(output.stderr.starts_with("error: src/bad/"), "{}", output.stderr);
 }
 
+/// A line about `FROM`, as it is if nobody else builds. The containerd store adds the tag and the
+/// digest; and where several build from the same at the same time, the engine tells all of them one
+/// of the names that it has.
+fn with_own_base(line: &str) -> String {
+    let place = "FROM docker.io/library/";
+    let name = line.split_once(place).map(|(_, name)| name.split(':').next().unwrap_or(name));
+    match name.filter(|name| name.ends_with("-box")) {
+        Some(_) => line.split_once(place).map_or("", |it| it.0).to_owned() + place + "tt-box",
+        None => line.to_owned(),
+    }
+}
+
 #[test]
 fn github_gets_groups_and_annotations() {
     let workspace = with_a_failure()
@@ -185,8 +198,8 @@ fn github_gets_groups_and_annotations() {
     // What a busy machine takes too long for is shown as it comes.
     let is_whole = |output: &Output| !output.stderr.contains("::group::bad: in progress");
     let output = (0..20).map(|_| build()).find(is_whole).expect("it is done in five seconds");
-    let shown = output.stderr.replace("CACHED ", "").replace(":latest@[DIGEST]", "");
-    let mut lines: Vec<&str> = shown.split_inclusive('\n').collect();
+    let shown = output.stderr.replace("CACHED ", "");
+    let mut lines: Vec<String> = shown.lines().map(|line| with_own_base(line) + "\n").collect();
     // Newer engines look for a base, and then for what it is.
     lines.dedup();
     expect![[r#"

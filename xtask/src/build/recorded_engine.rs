@@ -50,8 +50,10 @@ impl Engine for RecordedEngine {
     }
 
     async fn image(&self, reference: &str) -> Result<Option<FoundImage>, EngineError> {
-        let mut all = self.records.all_built();
-        Ok(all.find(|(_, _, id)| *id == reference).map(|(_, fingerprint, id)| FoundImage {
+        let all = self.records.all_built();
+        let is_it = |(name, _, id): &(&str, &str, &str)| *id == reference || *name == reference;
+        // The newest of a name is the last one.
+        Ok(all.filter(is_it).last().map(|(_, fingerprint, id)| FoundImage {
             id: id.to_owned(),
             has_onbuild: false,
             variables: Vec::new(),
