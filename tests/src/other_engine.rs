@@ -36,6 +36,17 @@ impl OtherEngine {
         String::from_utf8_lossy(&output.expect("docker runs").stdout).into_owned()
     }
 
+    /// Pulls an image.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot.
+    pub fn pull(&self, reference: &str) {
+        let pulled = Command::new("docker").args(["-H", &self.host, "pull", reference]).output();
+        let pulled = pulled.expect("docker runs");
+        assert!(pulled.status.success(), "{}", String::from_utf8_lossy(&pulled.stderr));
+    }
+
     /// Runs the binary with this engine.
     pub fn xtask(&self, workspace: &Workspace, arguments: &[&str]) -> Output {
         let variables = [("DOCKER_HOST".to_owned(), self.host.clone())].into();
@@ -63,7 +74,8 @@ impl OtherEngine {
         docker(&["tag", image, &reference]);
         docker(&["push", &reference]);
         docker(&["rmi", &reference]);
-        for call in [&["pull", &reference][..], &["tag", &reference, image], &["rmi", &reference]] {
+        self.pull(&reference);
+        for call in [&["tag", &reference, image][..], &["rmi", &reference]] {
             let _ = self.docker(call);
         }
     }

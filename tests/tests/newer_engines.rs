@@ -278,7 +278,7 @@ fn of_two_engines_one_has_up_to_date_what_the_other_pushed() {
     other.remove_all();
     for image in ["tt-base", "tt-web"] {
         let reference = workspace.own(&format!("{}/x/{image}:1", registry.address()));
-        let _ = other.docker(&["pull", &reference]);
+        other.pull(&reference);
     }
     std::fs::remove_dir_all(workspace.root().join("target")).unwrap();
     other_builds(&other, &workspace, &[]);

@@ -27,7 +27,9 @@ pub(crate) struct ImageLookup<'a, E> {
     known: RefCell<Known>,
     /// Set once the engine has listed all images, if it had not before the round.
     listed: OnceCell<()>,
-    /// Whether it is noted by now that the engine takes long to list images.
+    /// Whether it was noted before the round that the engine takes long to list images: then one
+    /// is found only by a name that is known.
+    lists_slowly: bool,
     is_slowness_noted: Cell<bool>,
 }
 
@@ -67,7 +69,9 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
             contents: BTreeMap::new(),
             left: BTreeMap::new(),
         });
-        Self { round, known, listed: OnceCell::new(), is_slowness_noted: Cell::new(false) }
+        let lists_slowly = slow_lists::is_noted(&round.workspace.root, &round.engine.identity());
+        let is_slowness_noted = Cell::new(lists_slowly);
+        Self { round, known, listed: OnceCell::new(), lists_slowly, is_slowness_noted }
     }
 
     pub(crate) fn into_engine_images(self) -> EngineImages {
@@ -266,7 +270,7 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
             return Ok(false);
         }
         match self.round.engine.kept(&wanted.to_string()).await? {
-            Kept::Named(held) => {
+            Kept::Named(held) if self.lists_slowly || held.is_some() => {
                 let mut known = self.known.borrow_mut();
                 let held = held.filter(|held| !known.engine_images.contains(&held.id));
                 let is_found = held.is_some();
@@ -275,7 +279,8 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
                 }
                 Ok(is_found)
             }
-            Kept::Unnamed => {
+            // One that was pulled has a name of its registry.
+            Kept::Named(_) | Kept::Unnamed => {
                 let list = async || {
                     let all = self.round.engine.engine_images().await?;
                     self.known.borrow_mut().engine_images.merge(all);
