@@ -25,6 +25,7 @@ pub mod scripted;
 pub mod sink;
 pub mod sites;
 pub mod sized;
+pub mod sshd;
 mod terminal;
 pub mod tls;
 pub mod trees;

@@ -9,6 +9,7 @@ use std::path::Path;
 use expect_test::{Expect, expect};
 use tests::Workspace;
 use tests::detour::{Answer, Detour};
+use tests::sshd::Sshd;
 use tests::tls::TlsEngine;
 
 fn workspace() -> Workspace {
@@ -237,6 +238,23 @@ fn an_engine_behind_ssh_is_reached_as_the_docker_cli_does() {
     let expected = "-T -o ConnectTimeout=30 -o BatchMode=yes -l me -p 2222 -- far docker system \
                     dial-stdio";
     assert!(log.lines().all(|line| line == expected), "{log}");
+}
+
+/// With the `ssh` of a folder, before all others.
+fn with_client(sshd: &Sshd, is_stranger: bool) -> Workspace {
+    let path = std::env::var("PATH").unwrap();
+    let path = format!("{}:{path}", sshd.client(is_stranger).display());
+    workspace().env("PATH", &path).env("DOCKER_HOST", &sshd.host())
+}
+
+#[test]
+fn an_engine_behind_sshd_is_reached_with_the_right_key() {
+    let sshd = Sshd::start();
+    builds(&with_client(&sshd, false));
+    let refused = with_client(&sshd, true).xtask(&["build"]).exits_with(1);
+    let refused = refused.error();
+    assert!(refused.contains("Permission denied (publickey"), "{refused}");
+    assert!(refused.contains(&format!("cannot connect to the engine at {}", sshd.host())));
 }
 
 #[test]
