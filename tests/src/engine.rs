@@ -157,12 +157,21 @@ pub(crate) fn remove_images<'n>(images: impl IntoIterator<Item = &'n str>) {
 }
 
 /// Builds with the docker CLI: what the tool must agree with.
+///
+/// # Panics
+///
+/// If it fails.
 pub fn cli_build(context: &Path, dockerfile: &str, name: &str, arguments: &[&str]) {
+    let output = cli_output(context, dockerfile, name, arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The same, whatever comes of it.
+pub fn cli_output(context: &Path, dockerfile: &str, name: &str, arguments: &[&str]) -> Output {
     let mut docker = Command::new("docker");
     docker.current_dir(context).env("DOCKER_BUILDKIT", "0");
     docker.args(["build", "-q", "-t", name, "-f", dockerfile]).args(arguments).arg(".");
-    let output = output_of_classic_build(&mut docker);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output_of_classic_build(&mut docker)
 }
 
 /// Runs a build by the classic builder, which loses a cached image that another test removes at

@@ -36,6 +36,11 @@ impl OtherEngine {
         String::from_utf8_lossy(&output.expect("docker runs").stdout).into_owned()
     }
 
+    /// Whether it is Podman.
+    pub fn is_podman(&self) -> bool {
+        self.docker(&["version", "--format", "{{json .Server.Components}}"]).contains("Podman")
+    }
+
     /// Pulls an image.
     ///
     /// # Panics
