@@ -184,7 +184,8 @@ pub fn output_of_classic_build(docker: &mut Command) -> Output {
     let mut output = docker.output().expect("docker runs");
     for _ in 0..9 {
         let errors = String::from_utf8_lossy(&output.stderr);
-        if output.status.success() || !errors.contains("unable to find image \"sha256:") {
+        let lost = ["unable to find image \"sha256:", "layer not known"];
+        if output.status.success() || !lost.iter().any(|it| errors.contains(it)) {
             break;
         }
         output = docker.output().expect("docker runs");

@@ -1,5 +1,6 @@
 //! Pushing to a real registry.
 
+use tests::engine::is_podman;
 use tests::registry::Registry;
 use tests::{Output, Workspace};
 
@@ -119,7 +120,8 @@ fn a_wrong_password_is_not_tried_again() {
     let workspace = configured(registry.address(), login).secret("falsch123");
     workspace.xtask(&["build"]).exits_with(0);
     let output = workspace.xtask(&["push", "-c", "config", "-i", "tt-web"]).exits_with(1);
-    assert!(failure(&output).to_lowercase().contains("unauthorized"), "{}", output.stderr);
+    let said = if is_podman() { "authentication required" } else { "unauthorized" };
+    assert!(failure(&output).to_lowercase().contains(said), "{}", output.stderr);
 }
 
 #[test]
@@ -128,7 +130,8 @@ fn a_missing_login_is_said() {
     let workspace = configured(registry.address(), "");
     workspace.xtask(&["build"]).exits_with(0);
     let output = workspace.xtask(&["push", "-c", "config", "-i", "tt-web"]).exits_with(1);
-    assert!(failure(&output).ends_with("no basic auth credentials"), "{}", output.stderr);
+    let said = if is_podman() { "authentication required" } else { "no basic auth credentials" };
+    assert!(failure(&output).ends_with(said), "{}", output.stderr);
 }
 
 #[test]

@@ -340,13 +340,14 @@ fn registry_config(logins: &Logins) -> String {
     URL_SAFE.encode(serde_json::to_vec(&by_server).unwrap_or_default())
 }
 
-/// Whether the classic builder found an image in its cache that was removed before it was used.
-/// A later build does not find it.
+/// Whether the classic builder, or Podman's, found an image in its cache that was removed before it
+/// was used. A later build does not find it.
 fn is_missing_cached_image(error: &EngineError) -> bool {
     let (EngineError::Instruction { message, .. } | EngineError::Refused(message)) = error else {
         return false;
     };
     message.starts_with("unable to find image \"sha256:")
+        || message.starts_with("checking if cached image exists from a previous build: ")
 }
 
 /// Whether a builder waited for a base that another image's build served, which has ended: it
