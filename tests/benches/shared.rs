@@ -30,8 +30,9 @@ fn main() -> ExitCode {
     tests::compile();
     let registry = Registry::start();
     let workspace = tree();
-    let share = format!("{}/shared", registry.address());
-    let _ = workspace.xtask(&["build", "--quiet", "--share", &share]).exits_with(0);
+    let from = format!("--from-registry={}/shared", registry.address());
+    workspace.write("xtask.toml", &format!("registry = \"{}/shared\"\n", registry.address()));
+    let _ = workspace.xtask(&["build", "--quiet", "--share"]).exits_with(0);
     bake(&workspace, &for_each("cache-to", registry.address(), ",mode=max"));
     let from_cache = for_each("cache-from", registry.address(), "");
     let mut times = [const { Vec::new() }; 3];
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
             let _ = workspace.xtask(&["build", "--quiet"]).exits_with(0);
         }));
         times[1].push(on_an_empty_engine(&workspace, || {
-            let _ = workspace.xtask(&["build", "--quiet", "--from-registry", &share]).exits_with(0);
+            let _ = workspace.xtask(&["build", "--quiet", &from]).exits_with(0);
         }));
         times[2].push(on_an_empty_engine(&workspace, || bake(&workspace, &from_cache)));
     }
@@ -75,10 +76,10 @@ fn questions(registry: &Registry) -> [Duration; 2] {
             "FROM scratch\nCOPY build /\nRUN nothing\n",
         );
     }
-    let none = format!("{}/none", registry.address());
+    let none = format!("--from-registry={}/none", registry.address());
     let mut times = [const { Vec::new() }; 2];
     for _ in 0..=ROUNDS {
-        let asking = ["build", "--quiet", "--from-registry", &none];
+        let asking = ["build", "--quiet", &none];
         for (times, arguments) in times.iter_mut().zip([&asking[..2], &asking]) {
             let started = Instant::now();
             let _ = workspace.xtask(arguments).exits_with(1);
