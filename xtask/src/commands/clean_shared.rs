@@ -14,7 +14,7 @@ use futures_util::stream;
 use time::{Duration, OffsetDateTime};
 use xtask_core::paths::STATE;
 use xtask_core::problem::{Problem, Problems};
-use xtask_core::workspace::components::WorkspaceOptions;
+use xtask_core::workspace::components::{Workspace, WorkspaceOptions};
 
 use crate::build::options::{BuildOptions, Scope, Selection};
 use crate::build::prepare::read_workspace;
@@ -65,15 +65,14 @@ pub(crate) async fn run(
 ) -> Result<CleanedShared, CommandError> {
     let registry = options.reading.registry()?;
     let reading = &options.reading;
-    let (workspace, _) = read_workspace(&ctx.root, reading, registry.as_ref(), &Events::unread())?;
+    let engine = ctx.engine().await?;
+    let mut needed = Needed::new();
+    let workspace = add_needed(&mut needed, &engine, reading, ctx).await?;
     let prefix = options
         .prefix
         .clone()
         .map_or_else(|| share_prefix::to_share(&workspace.config, registry.as_ref()), Ok);
     let prefix = prefix.map_err(Problems::from)?;
-    let engine = ctx.engine().await?;
-    let mut needed = Needed::new();
-    add_needed(&mut needed, &engine, reading, ctx).await?;
     for revision in &options.keep {
         let checkout = Checkout::new(&ctx.root, revision).map_err(Problems::from)?;
         let (root, events) = (checkout.root.clone(), Events::unread());
@@ -98,13 +97,13 @@ pub(crate) async fn run(
     Ok(cleaned)
 }
 
-/// Adds what a build of everything in the context's workspace would ask for.
+/// Adds what a build of everything in the context's workspace would ask for; returns the workspace.
 async fn add_needed(
     needed: &mut Needed,
     engine: &DockerEngine,
     reading: &WorkspaceOptions,
     ctx: &CommandContext,
-) -> Result<(), CommandError> {
+) -> Result<Workspace, CommandError> {
     let registry = reading.registry()?;
     let (workspace, _) = read_workspace(&ctx.root, reading, registry.as_ref(), &Events::unread())?;
     let all = workspace.components.iter().map(|component| component.name.clone());
@@ -120,7 +119,7 @@ async fn add_needed(
             _ => *known = None,
         }
     }
-    Ok(())
+    Ok(workspace)
 }
 
 /// A tag, and the manifest that it leads to.

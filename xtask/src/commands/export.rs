@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use xtask_core::plan::steps::Plan;
 use xtask_core::problem::{Problem, Problems};
-use xtask_core::workspace::components::{Workspace, WorkspaceOptions};
+use xtask_core::workspace::components::Workspace;
 
 use crate::build::bake_folder::BakeFolder;
 use crate::build::mode::Mode;
@@ -31,13 +31,11 @@ pub(crate) async fn run(
     options: &ExportOptions,
     ctx: &CommandContext,
 ) -> Result<usize, CommandError> {
-    let Scope { reading, selection } = &options.scope;
-    check(options, reading, ctx)?;
+    check(options, ctx)?;
     let folder = BakeFolder::new(options.folder.clone(), &ctx.root).map_err(Problems::from)?;
     let how = BuildOptions::default();
-    let scope = Scope { reading: reading.clone(), selection: selection.clone() };
-    let exported =
-        Box::pin(build::run_with(ctx.engine(), &scope, &how, Mode::Export(&folder), ctx)).await;
+    let mode = Mode::Export(&folder);
+    let exported = Box::pin(build::run_with(ctx.engine(), &options.scope, &how, mode, ctx)).await;
     if let Err(error) = exported {
         folder.give_up();
         return Err(error);
@@ -46,11 +44,8 @@ pub(crate) async fn run(
 }
 
 /// Refuses what Bake could not do, and a folder that would be part of what it is for.
-fn check(
-    options: &ExportOptions,
-    reading: &WorkspaceOptions,
-    ctx: &CommandContext,
-) -> Result<(), CommandError> {
+fn check(options: &ExportOptions, ctx: &CommandContext) -> Result<(), CommandError> {
+    let reading = &options.scope.reading;
     let registry = reading.registry()?;
     // The round warns.
     let events = Events::unread();
@@ -59,14 +54,12 @@ fn check(
     let plan = Plan::new(&workspace, &graph, selected.as_ref());
     let mut problems: Vec<Problem> =
         problem_of_place(&workspace, &options.folder).into_iter().collect();
-    for component in plan.steps.iter().map(|step| &workspace.components[step.component]) {
+    for id in plan.steps.iter().map(|step| step.component) {
+        let component = &workspace.components[id];
         let Some(hook) = &component.post_hook else { continue };
         let message =
             format!("runs after the build of '{}', and Bake runs no hooks", component.name);
-        let is_needed = plan.steps.iter().any(|step| {
-            step.received.iter().any(|id| workspace.components[*id].name == component.name)
-        });
-        if is_needed {
+        if plan.steps.iter().any(|step| step.received.contains(&id)) {
             let message =
                 format!("{message}: what it writes for other components would be missing");
             problems.push(Problem::of_file(hook.to_string(), message));
