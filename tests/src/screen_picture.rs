@@ -26,16 +26,7 @@ pub(crate) fn svg(screen: &Screen, command: &str, own: impl Fn(&str) -> String) 
         Run { class: "b".into(), text: command.into() },
     ];
     let mut lines = vec![prompt];
-    let mut is_wait = false;
-    for row in 0..rows {
-        let runs = runs(screen, row, columns);
-        let continues = row > 0 && screen.row_wrapped(row - 1);
-        // Only a busy machine lets anybody wait for an engine that answers.
-        is_wait = if continues { is_wait } else { begins_with(&runs, "waiting: ") };
-        if !is_wait {
-            lines.push(runs);
-        }
-    }
+    lines.extend((0..rows).map(|row| runs(screen, row, columns)));
     while lines.last().is_some_and(Vec::is_empty) {
         lines.pop();
     }
@@ -75,10 +66,6 @@ pub(crate) fn svg(screen: &Screen, command: &str, own: impl Fn(&str) -> String) 
         }
     }
     out + "</svg>\n"
-}
-
-fn begins_with(runs: &[Run], text: &str) -> bool {
-    runs.iter().map(|run| run.text.as_str()).collect::<String>().starts_with(text)
 }
 
 fn runs(screen: &Screen, row: u16, columns: u16) -> Vec<Run> {

@@ -13,6 +13,10 @@ use crate::workspace::wait_until;
 
 const ROWS: u16 = 20;
 
+/// How a line begins that announces a wait for the engine, with and without colors.
+const WAITING: [&[u8]; 2] =
+    [b"\x1b[36m\x1b[1mwaiting\x1b[0m: for the engine ", b"waiting: for the engine "];
+
 /// The binary on a terminal of its own, which `script` makes.
 #[derive(Debug)]
 pub struct Terminal {
@@ -133,7 +137,7 @@ impl Terminal {
         let ends = self.sizes.iter().skip(1).map(|(end, _)| *end).chain([written.len()]);
         for ((start, columns), end) in self.sizes.iter().zip(ends) {
             parser.screen_mut().set_size(ROWS, *columns);
-            parser.process(&written[*start..end]);
+            parser.process(&without_waits(&written[*start..end]));
         }
         parser
     }
@@ -194,6 +198,24 @@ impl Terminal {
         wait_until("the last output", || Arc::strong_count(&self.written) == 1);
         (status.code().unwrap_or(-1), self.screen())
     }
+}
+
+/// Without the lines that only a busy machine prints, as it lets anybody wait for an engine that
+/// answers. On the screen they would push others out of sight.
+fn without_waits(written: &[u8]) -> Vec<u8> {
+    let mut out = written.to_vec();
+    for beginning in WAITING {
+        while let Some(start) = place(&out, beginning) {
+            let rest = &out[start..];
+            let end = place(rest, b"\n").map_or(out.len(), |length| start + length + 1);
+            out.drain(start..end);
+        }
+    }
+    out
+}
+
+fn place(bytes: &[u8], part: &[u8]) -> Option<usize> {
+    bytes.windows(part.len()).position(|it| it == part)
 }
 
 /// A line in which an image that is called like its component is named once, as the tool does.
