@@ -350,14 +350,16 @@ fn is_missing_cached_image(error: &EngineError) -> bool {
         || message.starts_with("checking if cached image exists from a previous build: ")
 }
 
-/// Whether a builder waited for a base that another image's build served, which has ended: it
-/// asks once for what several builds need.
+/// Whether a builder waited for a base that another build served, which has ended: it asks once for
+/// what several builds need, be they ours or others'.
 fn is_cut_off(error: &EngineError) -> bool {
     let (EngineError::Instruction { message, .. } | EngineError::Refused(message)) = error else {
         return false;
     };
     let copied = message.split("failed to copy: ").nth(1);
-    copied.is_some_and(|cause| cause.starts_with("rpc error: ") || cause == "unsupported offset")
+    message.contains("no active session for ")
+        || copied
+            .is_some_and(|cause| cause.starts_with("rpc error: ") || cause == "unsupported offset")
 }
 
 /// An image's context as it is served, and the record of what is.
