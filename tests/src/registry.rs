@@ -149,26 +149,40 @@ impl Registry {
         tags.filter_map(|tag| tag.as_str().map(str::to_owned)).collect()
     }
 
-    /// Writes an index of images under a tag.
+    /// Writes a manifest or an index under a tag.
     ///
     /// # Panics
     ///
     /// If the registry does not take it.
-    pub fn put_index(&self, image: &str, tag: &str, index: &Value) {
-        let body = index.to_string();
+    pub fn put_manifest(&self, image: &str, tag: &str, manifest: &Value) {
+        let media_type = manifest["mediaType"].as_str().expect("a media type");
+        let body = manifest.to_string();
+        let head = format!("Content-Type: {media_type}\r\nContent-Length: {}\r\n", body.len());
+        let answer = self.change("PUT", image, tag, &format!("{head}\r\n{body}"));
+        assert!(answer.starts_with("HTTP/1.0 201"), "{answer}");
+    }
+
+    /// Deletes the manifest of a digest.
+    ///
+    /// # Panics
+    ///
+    /// If the registry does not.
+    pub fn delete(&self, image: &str, digest: &str) {
+        let answer = self.change("DELETE", image, digest, "\r\n");
+        assert!(answer.starts_with("HTTP/1.0 202"), "{answer}");
+    }
+
+    fn change(&self, method: &str, image: &str, tag: &str, rest: &str) -> String {
         let mut connection = TcpStream::connect(&self.address).expect("the registry answers");
+        let host = &self.address;
         write!(
             connection,
-            "PUT /v2/{image}/manifests/{tag} HTTP/1.0\r\nHost: {}\r\n\
-             Content-Type: application/vnd.oci.image.index.v1+json\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            self.address,
-            body.len()
+            "{method} /v2/{image}/manifests/{tag} HTTP/1.0\r\nHost: {host}\r\n{rest}"
         )
         .expect("the registry reads");
-        let mut response = String::new();
-        connection.read_to_string(&mut response).expect("the registry answers");
-        assert!(response.starts_with("HTTP/1.0 201"), "{response}");
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).expect("the registry answers");
+        answer
     }
 
     fn request(

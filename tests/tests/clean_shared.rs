@@ -102,7 +102,7 @@ fn what_other_tags_lead_to_stays() {
     let index = registry.index(&name, index.unwrap());
     let mut other = index.clone();
     other["annotations"] = serde_json::json!({});
-    registry.put_index(&name, "v1", &other);
+    registry.put_manifest(&name, "v1", &other);
     let digest = index["manifests"][0]["digest"].as_str().unwrap().to_owned();
     workspace.write("src/web/build/own", "2");
     share(&workspace);
@@ -112,7 +112,7 @@ fn what_other_tags_lead_to_stays() {
     assert_eq!(registry.digest(&name, &digest), Some(digest.clone()));
     assert!(registry.tags(&name).contains(&"v1".to_owned()));
     // And so does what somebody wrote under a tag that looks like ours.
-    registry.put_index(&name, &format!("fp-{}", "0".repeat(64)), &other);
+    registry.put_manifest(&name, &format!("fp-{}", "0".repeat(64)), &other);
     let output = clean(&workspace, &[]).exits_with(0);
     let expected = "deleted 0 of 3 shared images in [REGISTRY]/team/; kept: 2 needed, 1 of \
                     unknown age or used elsewhere\n";

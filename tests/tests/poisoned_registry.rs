@@ -75,7 +75,7 @@ impl Setting {
         index["manifests"][0]["digest"] =
             json!(self.registry.digest(&repository, to).expect("a digest"));
         index["manifests"][0]["size"] = json!(manifest.len());
-        self.registry.put_index(&repository, &tag, &index);
+        self.registry.put_manifest(&repository, &tag, &index);
     }
 
     fn push(&self, name: &str, image: &str, tag: &str) {

@@ -8,14 +8,14 @@
 //! A key is kept only if it was the same before and after the hooks: if something was edited
 //! meanwhile, or a hook changed a file that it did not make, either of the two states may
 //! have been read. What hooks add to their component is no part of the key, but must be
-//! there as they left it.
+//! there as they left it. What they came to on another machine may be in the registry.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tracing::debug;
 use xtask_core::context::build_context::Context;
@@ -33,6 +33,8 @@ use xtask_core::workspace::inputs::Inputs;
 use crate::build::base_images::BaseImages;
 use crate::build::image_lookup::ImageLookup;
 use crate::build::round::Round;
+use crate::build::shared_hooks::{self, HookResult, SettledHooks};
+use crate::build::shared_images::SharedImages;
 use crate::build::step_error::{StepError, tree_error};
 use crate::engine::Engine;
 use crate::system::git;
@@ -43,9 +45,11 @@ pub(crate) struct HookCache<'a, E> {
     round: &'a Round<'a, E>,
     images: &'a ImageLookup<'a, E>,
     bases: &'a BaseImages<'a, E>,
+    shared: &'a SharedImages<'a, E>,
     store: RefCell<Store>,
     /// By component whose hooks were skipped, where its `generated/` is.
     outputs: RefCell<BTreeMap<String, PathBuf>>,
+    settled: RefCell<Vec<SettledHooks>>,
     warned: RefCell<BTreeSet<String>>,
 }
 
@@ -82,6 +86,8 @@ pub(crate) struct Hit<'c> {
     result: StoreEntry,
     /// The images that lost their names, with their ids.
     pub(crate) to_restore: Vec<(&'c Image, String)>,
+    /// The images that the engine does not have, and the registry may have.
+    pub(crate) to_pull: Vec<&'c Image>,
 }
 
 impl<'a, E: Engine> HookCache<'a, E> {
@@ -89,10 +95,11 @@ impl<'a, E: Engine> HookCache<'a, E> {
         round: &'a Round<'a, E>,
         images: &'a ImageLookup<'a, E>,
         bases: &'a BaseImages<'a, E>,
+        shared: &'a SharedImages<'a, E>,
     ) -> Self {
         let store = RefCell::new(Store::new(&round.workspace.root, round.ctx.store_limit));
-        let (outputs, warned) = (RefCell::default(), RefCell::default());
-        Self { round, images, bases, store, outputs, warned }
+        let (outputs, settled, warned) = Default::default();
+        Self { round, images, bases, shared, store, outputs, settled, warned }
     }
 
     /// The folders that a component gets under `dependency/`.
@@ -225,8 +232,8 @@ impl<'a, E: Engine> HookCache<'a, E> {
         facts
     }
 
-    /// What a key came to, if the component's images are still in the engine and its folder
-    /// is as its hooks left it: then nothing of it needs to run.
+    /// What a key came to, if the component's images are still in the engine, or may be in the
+    /// registry, and its folder is as its hooks left it: then nothing of it needs to run.
     pub(crate) async fn find<'c>(
         &self,
         component: &'c Component,
@@ -237,9 +244,11 @@ impl<'a, E: Engine> HookCache<'a, E> {
             debug!(component = component.name, %key, why, "hooks must run");
             Ok(None)
         };
-        let Some(result) = self.store.borrow_mut().find(&key, trees) else {
-            return miss("no result for this key");
-        };
+        let mut found = self.store.borrow_mut().find(&key, trees);
+        if found.is_none() && self.take_result(component, &key).await {
+            found = self.store.borrow_mut().find(&key, trees);
+        }
+        let Some(result) = found else { return miss("no result for this key") };
         let folder = trees.component_files(&component.dir).map_err(StepError::File)?;
         if !result.outputs.is_same(&trees.outputs(&component.dir))
             || !result.outputs.are_unchanged_in(&folder)
@@ -247,6 +256,7 @@ impl<'a, E: Engine> HookCache<'a, E> {
             return miss("their outputs changed");
         }
         let mut to_restore: Vec<(&Image, String)> = Vec::new();
+        let mut to_pull: Vec<&Image> = Vec::new();
         for image in &component.images {
             let Some(fingerprint) = result.fingerprints.get(&image.name) else {
                 return miss("an image is new");
@@ -255,13 +265,38 @@ impl<'a, E: Engine> HookCache<'a, E> {
             match self.images.compare(image, fingerprint, &bases).await? {
                 Comparison::UpToDate => {}
                 Comparison::Tag { id } => to_restore.push((image, id)),
+                Comparison::Stale(_) if self.shared.are_asked_for() => to_pull.push(image),
                 Comparison::Stale(_) => return miss("an image is stale"),
             }
         }
-        Ok(Some(Hit { key, result, to_restore }))
+        Ok(Some(Hit { key, result, to_restore, to_pull }))
     }
 
-    /// Takes a component for what it came to before; false if one of its images is gone.
+    /// Stores what a component's hooks came to elsewhere, if the registry has it.
+    async fn take_result(&self, component: &Component, key: &Fingerprint) -> bool {
+        let Some(image) = shared_hooks::image_of(component) else { return false };
+        let Some((result, archive)) = self.shared.find_hook_result(image, key).await else {
+            return false;
+        };
+        let HookResult { entry, manifests } = result;
+        let mut store = self.store.borrow_mut();
+        if let Err(error) = store.insert_packed(key, entry, &archive, self.round.trees) {
+            let message = format!(
+                "what the hooks of {} came to in the registry cannot be used: {error}: they run here",
+                component.name
+            );
+            self.round.warn(Problem::of_request(message));
+            return false;
+        }
+        self.round.trees.invalidate_path(Path::new(&Store::generated(key)));
+        for (image, manifest) in manifests {
+            self.round.warn_unwritable(self.round.records.borrow().set_manifest(&image, &manifest));
+        }
+        true
+    }
+
+    /// Takes a component for what it came to before; false if one of its images is gone, or the
+    /// registry does not have it.
     pub(crate) async fn apply(
         &self,
         component: &Component,
@@ -272,8 +307,41 @@ impl<'a, E: Engine> HookCache<'a, E> {
                 return Ok(false);
             }
         }
+        // One may be made from another.
+        let mut left = hit.to_pull.clone();
+        while !left.is_empty() {
+            let mut missing = Vec::new();
+            for image in &left {
+                if !self.pull(component, image, &hit.result).await? {
+                    missing.push(*image);
+                }
+            }
+            if missing.len() == left.len() {
+                debug!(component = component.name, "hooks must run: an image is stale");
+                return Ok(false);
+            }
+            left = missing;
+        }
         self.note(component, hit);
         Ok(true)
+    }
+
+    /// Pulls an image that others built with what its component's hooks came to.
+    async fn pull(
+        &self,
+        component: &Component,
+        image: &Image,
+        result: &StoreEntry,
+    ) -> Result<bool, StepError> {
+        let Some(fingerprint) = result.fingerprints.get(&image.name) else { return Ok(false) };
+        let manifest = self.round.records.borrow().manifest(&image.name);
+        let manifest = manifest.filter(|it| it.fingerprint == *fingerprint);
+        let Some(manifest) = manifest else { return Ok(false) };
+        let (bases, _) = self.bases.ids(image).await?;
+        match self.shared.find(image, fingerprint, &bases, || manifest).await? {
+            Some(shared) => self.shared.fetch(component, image, &shared).await,
+            None => Ok(false),
+        }
     }
 
     /// Works on as if a component had been taken for what it came to before.
@@ -292,6 +360,12 @@ impl<'a, E: Engine> HookCache<'a, E> {
         for (image, fingerprint) in hit.result.fingerprints {
             self.images.set_fingerprint(&image, fingerprint);
         }
+        self.settled.borrow_mut().extend(SettledHooks::new(component, hit.key));
+    }
+
+    /// The keys of the components whose hooks ran, or need not run, in this round.
+    pub(crate) fn into_settled(self) -> Vec<SettledHooks> {
+        self.settled.into_inner()
     }
 
     /// Keeps what a key came to.
@@ -302,6 +376,7 @@ impl<'a, E: Engine> HookCache<'a, E> {
             .collect();
         let (fingerprint, dir) = (key.fingerprint(), component.dir.clone());
         self.store.borrow_mut().insert(&fingerprint, &dir, fingerprints, self.round.trees)?;
+        self.settled.borrow_mut().extend(SettledHooks::new(component, fingerprint));
         self.round.records.borrow().set_manifest(&record_name(component), &key.manifest())
     }
 

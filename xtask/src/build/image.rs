@@ -130,7 +130,13 @@ impl<'a, E: Engine> ImageBuilder<'a, E> {
             return Ok(None);
         }
         let component = self.round.component(step);
-        let Some(shared) = self.shared.find(image, expected).await? else { return Ok(None) };
+        let Some(shared) = self
+            .shared
+            .find(image, &expected.fingerprint, &expected.bases, || expected.manifest())
+            .await?
+        else {
+            return Ok(None);
+        };
         if step.is_named || component.has_hooks() {
             let is_here = self.shared.fetch(component, image, &shared).await?;
             return Ok(is_here.then_some(Outcome::Pulled));

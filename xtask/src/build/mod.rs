@@ -23,6 +23,7 @@ mod recorded_engine;
 pub(crate) mod round;
 pub mod run;
 pub(crate) mod share_prefix;
+pub(crate) mod shared_hooks;
 pub(crate) mod shared_image;
 mod shared_images;
 mod step;

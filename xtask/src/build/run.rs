@@ -166,8 +166,8 @@ async fn preview_round<E: Engine>(
 ) -> Result<Vec<PlannedStep>, CommandError> {
     let images = ImageLookup::new(round, engine_images);
     let bases = BaseImages::new(round, &images);
-    let hook_cache = HookCache::new(round, &images, &bases);
     let shared = SharedImages::new(round, &images, None).await;
+    let hook_cache = HookCache::new(round, &images, &bases, &shared);
     let builder = ImageBuilder::new(round, &images, &bases, &hook_cache, &shared);
     DryRun::new(round, &builder, &hook_cache).run().await
 }
@@ -192,6 +192,7 @@ pub(crate) async fn run_round<E: Engine>(
                     inexact: BTreeSet::new(),
                     misread: BTreeSet::new(),
                     results: Vec::new(),
+                    settled: Vec::new(),
                     engine_images,
                 };
             }
@@ -200,8 +201,8 @@ pub(crate) async fn run_round<E: Engine>(
     announce(round, jobs);
     let images = ImageLookup::new(round, engine_images);
     let bases = BaseImages::new(round, &images);
-    let hook_cache = HookCache::new(round, &images, &bases);
     let shared = SharedImages::new(round, &images, from_registry).await;
+    let hook_cache = HookCache::new(round, &images, &bases, &shared);
     let builder = ImageBuilder::new(round, &images, &bases, &hook_cache, &shared);
     if shared.are_asked_for() {
         tokio::select! {
@@ -237,6 +238,7 @@ pub(crate) async fn run_round<E: Engine>(
     let results = plan.steps.iter().zip(&executed.outcomes).filter(|(_, it)| it.is_good());
     let results = results.flat_map(|(step, _)| round.images(step));
     let results = results.filter_map(|image| images.result(image)).collect();
+    let settled = hook_cache.into_settled();
     let engine_images = images.into_engine_images();
-    Completed { result, outcomes, inexact, misread, results, engine_images }
+    Completed { result, outcomes, inexact, misread, results, settled, engine_images }
 }

@@ -16,7 +16,7 @@ use crate::engine::ImageConfig;
 use crate::registry::{ImageIndex, Platform};
 
 /// The annotation with the time at which an index was written first.
-const CREATED: &str = "org.opencontainers.image.created";
+pub(crate) const CREATED: &str = "org.opencontainers.image.created";
 
 const FINGERPRINT_DIGITS: usize = 64;
 

@@ -9,15 +9,17 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use bytes::Bytes;
 use tokio::sync::OnceCell;
 use tracing::debug;
 use xtask_core::problem::Problem;
-use xtask_core::staleness::fingerprint::Fingerprint;
+use xtask_core::staleness::engine_images::Bases;
+use xtask_core::staleness::fingerprint::{Fingerprint, Manifest as Ingredients};
 use xtask_core::workspace::components::{Component, Image};
 
-use crate::build::expected_image::ExpectedImage;
 use crate::build::image_lookup::ImageLookup;
 use crate::build::round::Round;
+use crate::build::shared_hooks::{self, HookResult};
 use crate::build::shared_image::{self, SharedImage};
 use crate::build::step_error::{StepError, image_error};
 use crate::engine::{
@@ -60,6 +62,8 @@ enum Rejection {
     Registry(RegistryError),
     /// It is not what its tag says.
     Wrong(&'static str),
+    /// What is under the key of hooks is not what they came to.
+    Hooks(&'static str),
 }
 
 impl From<RegistryError> for Rejection {
@@ -105,27 +109,65 @@ impl<'a, E: Engine> SharedImages<'a, E> {
         drop(self.answer(image, fingerprint).await);
     }
 
-    /// The image that the registry has for what it would be made from, if it proves to be that.
+    /// The image that the registry has under a fingerprint, if it proves to be that. `manifest`
+    /// gives what is behind the fingerprint.
     pub(crate) async fn find(
         &self,
         image: &Image,
-        expected: &ExpectedImage<'_>,
+        fingerprint: &Fingerprint,
+        bases: &Bases,
+        manifest: impl FnOnce() -> Ingredients,
     ) -> Result<Option<Rc<SharedImage>>, StepError> {
         let Some(source) = &self.source else { return Ok(None) };
-        let answer = self.answer(image, &expected.fingerprint).await;
+        let answer = self.answer(image, fingerprint).await;
         let answer = answer.map_err(|error| image_error(image, error))?;
         let Some(answer) = answer else { return Ok(None) };
-        let usable = self.is_usable(image, expected, &answer).await;
+        let usable = self.is_usable(image, bases, &answer).await;
         if !usable.map_err(|error| image_error(image, error))? {
             return Ok(None);
         }
         let (prefix, name) = (&source.prefix, shared_image::repository(&image.name));
         Ok(Some(Rc::new(SharedImage {
-            fingerprint: expected.fingerprint.clone(),
-            manifest: expected.manifest(),
+            fingerprint: fingerprint.clone(),
+            manifest: manifest(),
             reference: format!("{prefix}/{name}@{}", answer.digest),
             config: answer.config.clone(),
         })))
+    }
+
+    /// What a component's hooks came to elsewhere under a key, with the archive of `generated/`.
+    pub(crate) async fn find_hook_result(
+        &self,
+        image: &Image,
+        key: &Fingerprint,
+    ) -> Option<(HookResult, Bytes)> {
+        let source = self.source.as_ref()?;
+        self.request_hook_result(source, image, key).await.unwrap_or_else(|rejection| {
+            self.say(source, image, &rejection);
+            None
+        })
+    }
+
+    async fn request_hook_result(
+        &self,
+        source: &Source,
+        image: &Image,
+        key: &Fingerprint,
+    ) -> Result<Option<(HookResult, Bytes)>, Rejection> {
+        let (client, name) = (&source.client, shared_image::repository(&image.name));
+        debug!(image = image.name, %key, "ask the registry what its component's hooks come to");
+        let Some(stored) = client.manifest(name, &shared_hooks::tag(key)).await? else {
+            return Ok(None);
+        };
+        let foreign = Rejection::Hooks("was not written by --share");
+        let Some((config, layer)) = shared_hooks::read_artifact(&stored.bytes) else {
+            return Err(foreign);
+        };
+        let gone = Rejection::Hooks("leads to something that is not there");
+        let Some(config) = client.blob(name, &config.digest).await? else { return Err(gone) };
+        let Some(layer) = client.blob(name, &layer.digest).await? else { return Err(gone) };
+        let result = HookResult::decode(&config).ok_or(foreign)?;
+        Ok(Some((result, layer)))
     }
 
     async fn answer(
@@ -186,13 +228,13 @@ impl<'a, E: Engine> SharedImages<'a, E> {
     async fn is_usable(
         &self,
         image: &Image,
-        expected: &ExpectedImage<'_>,
+        bases: &Bases,
         answer: &Answer,
     ) -> Result<bool, EngineError> {
         let (Some(source), Some(held)) = (&self.source, &answer.config.found.held) else {
             return Ok(false);
         };
-        if !self.images.is_made_from(image, held, &expected.bases).await? {
+        if !self.images.is_made_from(image, held, bases).await? {
             debug!(image = image.name, "the registry has one that was made from other bases");
             return Ok(false);
         }
@@ -302,6 +344,10 @@ impl<'a, E: Engine> SharedImages<'a, E> {
             Rejection::Wrong(why) => {
                 let name = shared_image::repository(&image.name);
                 format!("{prefix}/{name}: the tag of its fingerprint {why}: it is built here")
+            }
+            Rejection::Hooks(why) => {
+                let name = shared_image::repository(&image.name);
+                format!("{prefix}/{name}: the tag of its hooks' key {why}: hooks run here")
             }
         };
         self.round.warn(Problem::of_request(message));

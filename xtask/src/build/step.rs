@@ -158,10 +158,11 @@ impl<'a, E: Engine> StepRunner<'a, E> {
         if let Some(key) = key.as_ref().filter(|_| !self.round.runs_hooks_anyway(step))
             && let Some(hit) = self.hook_cache.find(component, key).await?
         {
-            let has_restored = !hit.to_restore.is_empty();
+            let (has_restored, has_pulled) = (!hit.to_restore.is_empty(), !hit.to_pull.is_empty());
             if self.hook_cache.apply(component, hit).await? {
                 let mut progress = self.progress(id);
                 (progress.is_cached, progress.has_restored) = (true, has_restored);
+                progress.has_pulled = has_pulled;
                 return Ok(());
             }
         }

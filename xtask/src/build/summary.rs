@@ -10,6 +10,7 @@ use xtask_core::staleness::engine_images::EngineImages;
 use xtask_core::workspace::components::Workspace;
 
 use crate::build::executor::Executed;
+use crate::build::shared_hooks::SettledHooks;
 use crate::build::shared_image::BuiltImage;
 use crate::command_error::CommandError;
 use crate::outcome::{Outcome, Summary};
@@ -26,6 +27,8 @@ pub(crate) struct Completed {
     pub(crate) misread: BTreeSet<ComponentId>,
     /// The images that are in the engine, and what they were made from.
     pub(crate) results: Vec<BuiltImage>,
+    /// What hooks came to.
+    pub(crate) settled: Vec<SettledHooks>,
     /// What the engine has now.
     pub(crate) engine_images: EngineImages,
 }

@@ -9,7 +9,7 @@ use crate::build::options::Scope;
 use crate::build::prepare::read_workspace;
 use crate::build::run as build;
 use crate::build::share_prefix;
-use crate::build::shared_image::BuiltImage;
+use crate::build::summary::Completed;
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
 use crate::commands::build_results::{BuildResults, ResultOptions};
@@ -49,7 +49,7 @@ pub(crate) async fn run(options: &BuildOptions, ctx: &CommandContext) -> Result<
     let prefix = if *share { Some(share_prefix(scope, ctx)?) } else { None };
     let completed = build::run_to_share(ctx.engine(), scope, how, Mode::Build, ctx).await?;
     if let Some(prefix) = prefix.filter(|_| !ctx.interrupt.is_requested()) {
-        share_results(&completed.results, &prefix, options, ctx).await?;
+        share_results(&completed, &prefix, options, ctx).await?;
     }
     completed.result?;
     match results {
@@ -68,13 +68,14 @@ fn share_prefix(scope: &Scope, ctx: &CommandContext) -> Result<String, CommandEr
 }
 
 async fn share_results(
-    images: &[BuiltImage],
+    completed: &Completed,
     prefix: &str,
     options: &BuildOptions,
     ctx: &CommandContext,
 ) -> Result<(), CommandError> {
     let (registry, retry_for) = (options.scope.reading.registry()?, options.results.retry_for);
     let engine = ctx.engine().await?;
-    let sharing = share_all(images, prefix, registry.as_ref(), &engine, retry_for, ctx);
+    let (images, settled) = (&completed.results, &completed.settled);
+    let sharing = share_all(images, settled, prefix, registry.as_ref(), &engine, retry_for, ctx);
     ctx.unless_interrupted(Box::pin(sharing)).await
 }

@@ -1,5 +1,6 @@
 //! `clean --shared`: deletes images from the registry that `--share` pushed long ago, and that
-//! neither the workspace as it is nor a branch that is named would take.
+//! neither the workspace as it is nor a branch that is named would take; with an image goes what
+//! the hooks of its component came to.
 //!
 //! What is needed is known only by working it out, so each branch is checked out for a moment. Where
 //! hooks must run to know it, nothing of an image is deleted. Registries delete a manifest with all
@@ -19,7 +20,7 @@ use xtask_core::workspace::components::{Workspace, WorkspaceOptions};
 use crate::build::options::{BuildOptions, Scope, Selection};
 use crate::build::prepare::read_workspace;
 use crate::build::run::preview_locked;
-use crate::build::{share_prefix, shared_image};
+use crate::build::{share_prefix, shared_hooks, shared_image};
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
 use crate::engine::{DockerEngine, Engine, digest_of, domains_of};
@@ -127,6 +128,8 @@ struct Tag {
     name: String,
     digest: String,
     index: Option<ImageIndex>,
+    /// The fingerprint of the image with which it goes.
+    fingerprint: Option<String>,
 }
 
 /// Deletes what nobody needs of an image.
@@ -143,7 +146,7 @@ async fn clean(
         .and_then(|age| OffsetDateTime::now_utc().checked_sub(age));
     let mut unneeded = BTreeSet::new();
     for tag in &tags {
-        let Some(fingerprint) = shared_image::fingerprint_of(&tag.name) else { continue };
+        let Some(fingerprint) = tag.fingerprint.as_deref() else { continue };
         let index = tag.index.as_ref().filter(|_| tag.name.ends_with(fingerprint));
         let Some(index) = index else { continue };
         match shared_image::shared_at(index) {
@@ -153,9 +156,8 @@ async fn clean(
             Some(_) => drop(unneeded.insert(fingerprint)),
         }
     }
-    let is_unneeded = |tag: &&Tag| {
-        shared_image::fingerprint_of(&tag.name).is_some_and(|it| unneeded.contains(it))
-    };
+    let is_unneeded =
+        |tag: &&Tag| tag.fingerprint.as_deref().is_some_and(|it| unneeded.contains(it));
     let others = tags.iter().filter(|tag| !is_unneeded(tag));
     let used: BTreeSet<&str> = others.flat_map(Tag::leads_to).collect();
     // The index goes first: what is left without one is taken by nobody.
@@ -191,6 +193,9 @@ async fn read_tags(client: &Client, image: &str) -> Result<Vec<Tag>, RegistryErr
         Ok(stored.map(|stored| Tag {
             digest: digest_of(&stored.bytes),
             index: serde_json::from_slice(&stored.bytes).ok(),
+            fingerprint: shared_image::fingerprint_of(&name)
+                .map(str::to_owned)
+                .or_else(|| shared_hooks::image_fingerprint(&name, &stored.bytes)),
             name,
         }))
     });

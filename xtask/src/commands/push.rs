@@ -89,7 +89,7 @@ pub(crate) async fn run(options: &PushOptions, ctx: &CommandContext) -> Result<(
     if options.share {
         let prefix = share_prefix::to_share(config, registry).map_err(Problems::from)?;
         let current = find_current(&images, &planned, &engine, ctx).await?;
-        let sharing = share_all(&current, &prefix, registry, &engine, options.retry_for, ctx);
+        let sharing = share_all(&current, &[], &prefix, registry, &engine, options.retry_for, ctx);
         ctx.unless_interrupted(Box::pin(sharing)).await?;
     }
     Ok(())

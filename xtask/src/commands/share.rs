@@ -1,14 +1,19 @@
-//! `--share`: pushes images under their fingerprints, where others find them before they build.
+//! `--share`: pushes images under their fingerprints, where others find them before they build, and
+//! what hooks came to.
 //!
 //! An engine pushes an image under a tag of its platform. The index that `fp-FINGERPRINT` leads to
 //! is written by us: it has an image for each platform that was shared.
 
+use std::io;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream;
+use tracing::debug;
+use xtask_core::problem::Problem;
 use xtask_core::workspace::registry_config::RegistryConfig;
 
+use crate::build::shared_hooks::{self, HookResult, SettledHooks};
 use crate::build::shared_image::{self, BuiltImage};
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
@@ -16,7 +21,11 @@ use crate::engine::{
     DockerEngine, Engine, EngineError, Logins, PushRequest, digest_of, domains_of,
 };
 use crate::event::Event;
-use crate::registry::{Client, Descriptor, ImageIndex, Manifest, Platform, RegistryError};
+use crate::registry::{
+    Artifact, Client, Descriptor, ImageIndex, MAX_BODY, Manifest, Platform, RegistryError,
+};
+use crate::system::records::Records;
+use crate::system::store::Store;
 
 /// The maximum number of images that are asked for or pushed in parallel.
 const PARALLEL: usize = 8;
@@ -34,6 +43,8 @@ enum ShareError {
     NoPlatform(String),
     #[error("the registry has an invalid manifest: {0}")]
     Manifest(#[from] serde_json::Error),
+    #[error("{0}")]
+    File(#[from] io::Error),
 }
 
 /// Where images are shared.
@@ -48,9 +59,10 @@ struct Target<'a> {
     ctx: &'a CommandContext,
 }
 
-/// Shares images below `prefix`, except those that are there.
+/// Shares images, and what hooks came to, below `prefix`, except what is there.
 pub(crate) async fn share_all(
     images: &[BuiltImage],
+    settled: &[SettledHooks],
     prefix: &str,
     registry: Option<&RegistryConfig>,
     engine: &DockerEngine,
@@ -61,10 +73,13 @@ pub(crate) async fn share_all(
     let (client, platform) = (Client::new(prefix, &logins), engine.platform().await?);
     let target = Target { prefix, client, engine, logins, platform, retry_for, ctx };
     let sharing = images.iter().map(|image| target.share(image));
-    let shared: Vec<bool> = stream::iter(sharing).buffer_unordered(PARALLEL).collect().await;
+    let mut shared: Vec<bool> = stream::iter(sharing).buffer_unordered(PARALLEL).collect().await;
+    // The images come first: nobody can use what hooks came to without them.
+    let sharing = settled.iter().map(|hooks| target.share_hooks(hooks));
+    shared.extend(stream::iter(sharing).buffer_unordered(PARALLEL).collect::<Vec<bool>>().await);
     match shared.iter().filter(|is_shared| !**is_shared).count() {
         0 => Ok(()),
-        failed => Err(CommandError::NotPushed { failed, total: images.len() }),
+        failed => Err(CommandError::NotPushed { failed, total: shared.len() }),
     }
 }
 
@@ -77,7 +92,18 @@ impl Target<'_> {
         let name = shared_image::repository(&image.name);
         let tag = shared_image::tag(&image.fingerprint);
         let reference = format!("{}/{name}:{tag}", self.prefix);
-        match self.share_unless_there(image, &platform, &reference).await {
+        self.is_done(self.share_unless_there(image, &platform, &reference).await, reference)
+    }
+
+    /// Shares what a component's hooks came to, and says so; false if that failed.
+    async fn share_hooks(&self, hooks: &SettledHooks) -> bool {
+        let name = shared_image::repository(&hooks.image);
+        let reference = format!("{}/{name}:{}", self.prefix, shared_hooks::tag(&hooks.key));
+        self.is_done(self.share_hooks_unless_there(hooks, &reference).await, reference)
+    }
+
+    fn is_done(&self, shared: Result<(), ShareError>, reference: String) -> bool {
+        match shared {
             Ok(()) => true,
             Err(ShareError::Engine(EngineError::Interrupted)) => false,
             Err(error) => {
@@ -86,6 +112,44 @@ impl Target<'_> {
                 false
             }
         }
+    }
+
+    async fn share_hooks_unless_there(
+        &self,
+        hooks: &SettledHooks,
+        reference: &str,
+    ) -> Result<(), ShareError> {
+        let name = shared_image::repository(&hooks.image);
+        let tag = shared_hooks::tag(&hooks.key);
+        let store = Store::new(&self.ctx.root, self.ctx.store_limit);
+        let Some(entry) = store.entry(&hooks.key) else { return Ok(()) };
+        let records = Records::read(&self.ctx.root, "");
+        let Some(result) = HookResult::new(entry, |image| records.manifest(image)) else {
+            debug!(image = hooks.image, "what its hooks left is not all in generated/");
+            return Ok(());
+        };
+        let Some(fingerprint) = result.entry.fingerprints.get(&hooks.image) else { return Ok(()) };
+        if self.client.manifest(name, &tag).await?.is_some() {
+            return Ok(());
+        }
+        let (config, layer) = (result.encode()?, store.pack(&hooks.key)?);
+        if config.len().max(layer.len()) > MAX_BODY {
+            let message = format!(
+                "what the hooks of {} came to is not shared: it is larger than {} MiB",
+                hooks.image,
+                MAX_BODY >> 20
+            );
+            self.ctx.events.send(Event::Warning(Problem::of_request(message)));
+            return Ok(());
+        }
+        self.ctx.events.send(Event::PushStarted { reference: reference.to_owned() });
+        let manifest = serde_json::to_vec(&shared_hooks::artifact(&config, &layer, fingerprint))?;
+        self.client.put_blob(name, config.into()).await?;
+        self.client.put_blob(name, layer.into()).await?;
+        let digest = digest_of(&manifest);
+        self.client.put_manifest(name, &tag, Artifact::MEDIA_TYPE, manifest).await?;
+        self.ctx.events.send(Event::Pushed { reference: reference.to_owned(), digest });
+        Ok(())
     }
 
     async fn share_unless_there(

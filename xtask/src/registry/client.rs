@@ -132,6 +132,25 @@ impl Client {
         Ok(Some(answer.body))
     }
 
+    /// Writes a blob.
+    pub(crate) async fn put_blob(&self, image: &str, bytes: Bytes) -> Result<(), RegistryError> {
+        let path = format!("{}/blobs/uploads/", self.repository(image));
+        let scope = self.scope(image, "pull,push");
+        let begin = || Request::post(self.url(&path)).body(Full::default());
+        let begun = self.ask(&scope, begin).await?;
+        let invalid = |why: &str| RegistryError::Invalid(format!("{why} for an upload"));
+        let begun = begun.ok_or_else(|| invalid("it has no place"))?;
+        let place = begun.header(LOCATION.as_str()).ok_or_else(|| invalid("it names no place"))?;
+        let to = if place.starts_with('/') { self.base() + place } else { place.to_owned() };
+        let mark = if to.contains('?') { '&' } else { '?' };
+        let to = format!("{to}{mark}digest={}", digest_of(&bytes));
+        let put = || {
+            let request = Request::put(&to).header(CONTENT_TYPE, "application/octet-stream");
+            request.body(Full::from(bytes.clone()))
+        };
+        self.ask(&scope, put).await?.map(drop).ok_or_else(|| invalid("it has lost its place"))
+    }
+
     /// Writes a manifest under a tag.
     pub(crate) async fn put_manifest(
         &self,
@@ -194,8 +213,11 @@ impl Client {
     }
 
     fn url(&self, path: &str) -> String {
-        let domain = if self.domain == DOCKER_HUB { HUB_HOST } else { &self.domain };
-        format!("{}/v2/{path}", base_url(domain))
+        format!("{}/v2/{path}", self.base())
+    }
+
+    fn base(&self) -> String {
+        base_url(if self.domain == DOCKER_HUB { HUB_HOST } else { &self.domain })
     }
 
     /// The answer to a request; none if the registry does not have what it is about.

@@ -10,8 +10,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{HOST, USER_AGENT};
 use hyper::{HeaderMap, Request, StatusCode, Uri};
@@ -27,11 +28,14 @@ use tokio_rustls::TlsConnector;
 
 use crate::engine::host_and_port;
 
-/// How long a server may take for a connection, or to answer.
+/// How long a server may take for a connection, to answer, or to go on.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Manifests and configurations are much smaller.
-const MAX_BODY: usize = 8 << 20;
+/// The bytes per second at which a server must at least take what is sent.
+const SLOWEST: u64 = 1 << 20;
+
+/// The largest body that is read or sent, in bytes.
+pub(crate) const MAX_BODY: usize = 32 << 20;
 
 /// A server: whether it needs TLS, and `HOST[:PORT]`.
 type Origin = (bool, String);
@@ -101,18 +105,18 @@ impl Http {
             let value = value.parse().map_err(|_| format!("{value} is no host"))?;
             sent.headers_mut().insert(name, value);
         }
+        let size = sent.body().size_hint().exact().unwrap_or_default();
+        let sending = Duration::from_secs(size / SLOWEST);
         let exchange = async {
             connection.ready().await.map_err(|error| error.to_string())?;
-            let response = connection.send_request(sent).await;
-            let (head, body) = response.map_err(|error| error.to_string())?.into_parts();
-            let body = Limited::new(body, MAX_BODY).collect().await;
-            let body = body.map_err(|error| error.to_string())?.to_bytes();
-            Ok::<_, String>(Answer { status: head.status, headers: head.headers, body })
+            connection.send_request(sent).await.map_err(|error| error.to_string())
         };
-        let answer = timeout(PATIENCE, exchange).await.map_err(|_| slow())??;
+        let response = timeout(PATIENCE + sending, exchange).await.map_err(|_| slow())??;
+        let (head, body) = response.into_parts();
+        let body = read(Limited::new(body, MAX_BODY)).await?;
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.entry(origin.clone()).or_default().push(connection);
-        Ok(answer)
+        Ok(Answer { status: head.status, headers: head.headers, body })
     }
 
     async fn connect(
@@ -142,6 +146,17 @@ impl Http {
         known.insert(authority.to_owned(), Arc::clone(&config));
         Ok(config)
     }
+}
+
+/// A body, which may take as long as it goes on.
+async fn read(mut body: Limited<Incoming>) -> Result<Bytes, String> {
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = timeout(PATIENCE, body.frame()).await.map_err(|_| slow())? {
+        if let Ok(data) = frame.map_err(|error| error.to_string())?.into_data() {
+            bytes.extend_from_slice(&data);
+        }
+    }
+    Ok(bytes.freeze())
 }
 
 fn slow() -> String {

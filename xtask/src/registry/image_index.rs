@@ -1,5 +1,5 @@
-//! The manifests that are read and written: an index of images for several platforms, and the
-//! manifest of one image.
+//! The manifests that are read and written: an index of images for several platforms, the
+//! manifest of one image, and that of an artifact, which is no image.
 
 use std::collections::BTreeMap;
 
@@ -79,4 +79,33 @@ impl Platform {
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Manifest {
     pub(crate) config: Descriptor,
+}
+
+/// The manifest of an artifact.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Artifact {
+    schema_version: u32,
+    media_type: String,
+    artifact_type: String,
+    pub(crate) config: Descriptor,
+    pub(crate) layers: Vec<Descriptor>,
+    #[serde(default)]
+    pub(crate) annotations: BTreeMap<String, String>,
+}
+
+impl Artifact {
+    /// The media type of its manifest.
+    pub(crate) const MEDIA_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+
+    /// What `config` is says what it is.
+    pub(crate) fn new(
+        config: Descriptor,
+        layers: Vec<Descriptor>,
+        annotations: BTreeMap<String, String>,
+    ) -> Self {
+        let media_type = Self::MEDIA_TYPE.to_owned();
+        let artifact_type = config.media_type.clone();
+        Self { schema_version: 2, media_type, artifact_type, config, layers, annotations }
+    }
 }

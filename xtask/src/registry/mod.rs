@@ -7,4 +7,5 @@ mod http;
 mod image_index;
 
 pub(crate) use client::{Client, RegistryError};
-pub(crate) use image_index::{Descriptor, ImageIndex, Manifest, Platform};
+pub(crate) use http::MAX_BODY;
+pub(crate) use image_index::{Artifact, Descriptor, ImageIndex, Manifest, Platform};

@@ -7,12 +7,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
+use tar::{Archive, Builder};
 use xtask_core::context::build_context::{Context, ContextPart};
 use xtask_core::context::hook_outputs::HookOutputs;
 use xtask_core::context::tree::{Tree, Wanted};
@@ -43,6 +47,11 @@ impl StoreEntry {
     pub(crate) fn has_generated(&self) -> bool {
         self.generated.is_some()
     }
+
+    /// Whether its hooks left nothing but `generated/`, so that it is all that they did.
+    pub(crate) fn is_portable(&self) -> bool {
+        self.outputs.is_empty()
+    }
 }
 
 /// The store of a workspace.
@@ -63,7 +72,7 @@ impl Store {
 
     /// The entry of a key, if its contents are unchanged.
     pub(crate) fn find(&mut self, key: &Fingerprint, trees: &TreeCache) -> Option<StoreEntry> {
-        let entry: StoreEntry = state::read(&self.path(key).join(ENTRY))?;
+        let entry = self.entry(key)?;
         if entry.generated.is_some() {
             let contents = trees.folder(&Self::generated(key)).ok()?;
             if Some(digest(&contents)) != entry.generated {
@@ -72,6 +81,11 @@ impl Store {
         }
         self.used.insert(key.to_string());
         Some(entry)
+    }
+
+    /// The entry of a key that was found or inserted in this round.
+    pub(crate) fn entry(&self, key: &Fingerprint) -> Option<StoreEntry> {
+        state::read(&self.path(key).join(ENTRY))
     }
 
     /// The path of a key's `generated/`, relative to the root.
@@ -112,6 +126,49 @@ impl Store {
         }
         self.used.insert(key.to_string());
         state::write(&folder.join(ENTRY), &entry)
+    }
+
+    /// Adds an entry of another machine, with the archive of its `generated/`.
+    ///
+    /// # Errors
+    /// The archive is invalid, has other files than the entry says, or cannot be unpacked.
+    pub(crate) fn insert_packed(
+        &mut self,
+        key: &Fingerprint,
+        mut entry: StoreEntry,
+        archive: &[u8],
+        trees: &TreeCache,
+    ) -> io::Result<()> {
+        let folder = self.path(key);
+        remove(&folder)?;
+        let unfinished = folder.with_extension("new");
+        remove(&unfinished)?;
+        fs::create_dir_all(&unfinished)?;
+        let mut archive = Archive::new(GzDecoder::new(archive).take(self.limit));
+        archive.set_preserve_permissions(true);
+        archive.unpack(&unfinished)?;
+        fs::rename(&unfinished, &folder)?;
+        if entry.has_generated() {
+            let contents = trees.folder(&Self::generated(key));
+            let contents = contents.map_err(|problem| io::Error::other(problem.to_string()))?;
+            if Some(digest(&contents)) != entry.generated {
+                remove(&folder)?;
+                return Err(io::Error::other("it has other files than it says"));
+            }
+            entry.size = contents.size();
+        }
+        state::write(&folder.join(ENTRY), &entry)
+    }
+
+    /// The archive of an entry's `generated/`.
+    pub(crate) fn pack(&self, key: &Fingerprint) -> io::Result<Vec<u8>> {
+        let mut archive = Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+        archive.follow_symlinks(false);
+        let generated = self.path(key).join(GENERATED);
+        if generated.is_dir() {
+            archive.append_dir_all(GENERATED, generated)?;
+        }
+        archive.into_inner()?.finish()
     }
 
     /// Updates the times of used entries, and removes the least recently used ones above the limit.
