@@ -282,7 +282,7 @@ impl<'a, E: Engine> HookCache<'a, E> {
         let mut store = self.store.borrow_mut();
         if let Err(error) = store.insert_packed(key, entry, &archive, self.round.trees) {
             let message = format!(
-                "what the hooks of {} came to in the registry cannot be used: {error}: they run here",
+                "what the registry has of the hooks of {} cannot be used: {error}: they run here",
                 component.name
             );
             self.round.warn(Problem::of_request(message));

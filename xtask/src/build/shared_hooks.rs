@@ -106,7 +106,7 @@ pub(crate) fn artifact(config: &[u8], layer: &[u8], image: &Fingerprint) -> Arti
     Artifact::new(descriptor(CONFIG, config), vec![descriptor(LAYER, layer)], annotations)
 }
 
-/// The fingerprint of the image for which a result is kept; none if the tag leads to something else.
+/// The fingerprint of the image for which a result is kept; none if a tag leads to something else.
 pub(crate) fn image_fingerprint(tag: &str, manifest: &[u8]) -> Option<String> {
     let artifact: Artifact = serde_json::from_slice(manifest).ok()?;
     let is_result = tag.starts_with(TAG) && artifact.config.media_type == CONFIG;

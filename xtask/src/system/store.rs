@@ -27,6 +27,9 @@ use xtask_core::staleness::fingerprint::{Fingerprint, Recipe};
 use crate::system::state::{self, DIR};
 use crate::system::temp_dirs;
 
+/// What is said of an archive that is not that of its entry.
+const OTHER_FILES: &str = "it has other files than it says";
+
 /// The file of an entry, beside its `generated/`.
 const ENTRY: &str = "settled";
 
@@ -153,7 +156,7 @@ impl Store {
             let contents = contents.map_err(|problem| io::Error::other(problem.to_string()))?;
             if Some(digest(&contents)) != entry.generated {
                 remove(&folder)?;
-                return Err(io::Error::other("it has other files than it says"));
+                return Err(io::Error::other(OTHER_FILES));
             }
             entry.size = contents.size();
         }
@@ -221,5 +224,84 @@ fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use xtask_core::context::tree_cache::Memory;
+
+    use super::*;
+
+    /// Adds a hostile entry to a store, and says why that failed.
+    fn refused(root: &Path, limit: u64, add: impl FnOnce(&mut Builder<&mut Vec<u8>>)) -> String {
+        let mut tar = Vec::new();
+        let mut archive = Builder::new(&mut tar);
+        add(&mut archive);
+        archive.into_inner().unwrap();
+        let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+        packed.write_all(&tar).unwrap();
+        let packed = packed.finish().unwrap();
+        let key = Recipe::default().fingerprint();
+        let entry = StoreEntry {
+            fingerprints: BTreeMap::new(),
+            outputs: HookOutputs::default(),
+            generated: Some(key.clone()),
+            size: 0,
+        };
+        let (mut store, trees) = (Store::new(root, limit), TreeCache::new(root, Memory::default()));
+        let error = store.insert_packed(&key, entry, &packed, &trees).unwrap_err();
+        assert!(store.find(&key, &trees).is_none());
+        error.to_string()
+    }
+
+    fn file(archive: &mut Builder<&mut Vec<u8>>, path: &str, contents: &[u8]) {
+        let mut header = tar::Header::new_gnu();
+        // A path that the library would refuse to write.
+        header.as_gnu_mut().unwrap().name[..path.len()].copy_from_slice(path.as_bytes());
+        header.set_size(contents.len() as u64);
+        header.set_mode(0o644);
+        header.set_cksum();
+        archive.append(&header, contents).unwrap();
+    }
+
+    fn link(archive: &mut Builder<&mut Vec<u8>>, path: &str, target: &Path) {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        archive.append_link(&mut header, path, target).unwrap();
+    }
+
+    #[test]
+    fn an_archive_of_another_machine_writes_nothing_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, outside) = (folder.path().join("root"), folder.path().join("outside"));
+        fs::create_dir_all(&outside).unwrap();
+        let up = "../".repeat(5);
+        refused(&root, 1 << 20, |it| file(it, &format!("{up}outside/evil"), b"evil"));
+        let absolute = outside.join("evil");
+        refused(&root, 1 << 20, |it| file(it, absolute.to_str().unwrap(), b"evil"));
+        refused(&root, 1 << 20, |it| {
+            link(it, "generated", &outside);
+            file(it, "generated/evil", b"evil");
+        });
+        refused(&root, 1 << 20, |it| {
+            file(it, "generated/a", b"");
+            link(it, "generated/b", &outside);
+            file(it, "generated/b/evil", b"evil");
+        });
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn an_archive_that_unpacks_to_more_than_the_limit_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let large = vec![0; 1 << 20];
+        for (limit, is_unpacked) in [(2 << 20, true), (1 << 18, false)] {
+            let why = refused(folder.path(), limit, |it| file(it, "generated/zeros", &large));
+            assert_eq!(why == OTHER_FILES, is_unpacked, "{why}");
+        }
     }
 }
