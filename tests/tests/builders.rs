@@ -251,6 +251,22 @@ fn ctrl_c_ends_what_a_builder_runs() {
     it.builds(&["a"]);
 }
 
+#[test]
+#[ignore = "needs a second engine and docker buildx: bash tests/engines builders"]
+fn a_builder_writes_and_reads_a_cache_in_a_folder() {
+    let it = Elsewhere::new(|workspace| {
+        workspace.image("a", "FROM tt-box\nRUN echo 1 > /f\nCOPY f /\n")
+    });
+    it.workspace.write("src/a/f", "1");
+    let _ = it.xtask(&["build", "--cache-to", "type=local,dest=cache,mode=max"]).exits_with(0);
+    let layout = fs::read_to_string(it.workspace.root().join("cache/oci-layout")).unwrap();
+    assert_eq!(layout, "{\"imageLayoutVersion\":\"1.0.0\"}");
+    it.workspace.write("src/a/f", "2");
+    let output = it.xtask(&["build", "--cache-from", "type=local,src=cache"]).exits_with(0);
+    assert!(!output.stderr.contains("warning"), "{}", output.stderr);
+    assert_eq!(output.built(), ["a"], "{}", output.stderr);
+}
+
 /// Whether a process `sleep` has this argument.
 fn is_running(argument: &str) -> bool {
     let processes = fs::read_dir("/proc").unwrap().flatten();

@@ -258,8 +258,8 @@ fn an_image_can_carry_its_build_cache() {
     let _ = workspace.xtask(&["build"]).exits_with(0);
     let inspected = workspace.xtask(&["config", "tt-a"]).exits_with(0);
     assert!(inspected.stdout.contains("cache-to"), "{}", inspected.stdout);
-    let wrong = workspace.xtask(&["build", "--cache-to", "type=local,dest=x"]).exits_with(2);
-    assert!(wrong.stderr.contains("write type=registry"), "{}", wrong.stderr);
+    let wrong = workspace.xtask(&["build", "--cache-to", "type=local,src=x"]).exits_with(2);
+    assert!(wrong.stderr.contains("needs dest=FOLDER"), "{}", wrong.stderr);
 }
 
 #[test]

@@ -9,8 +9,10 @@
 //!
 //! `bash tests/engines pairs` runs those of two engines, with each two of all.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -152,6 +154,37 @@ fn a_cache_of_a_round_is_one_for_each_image() {
     let _ = docker(&["builder", "prune", "-af"]);
     let _ = workspace.xtask(&["build", "--set", &from]).exits_with(0);
     assert_eq!(image_tree(&workspace.own("tt-a")), made);
+}
+
+#[test]
+#[ignore = "needs an engine with the containerd image store"]
+fn a_cache_in_a_folder_has_every_layer() {
+    let workspace = Workspace::new().with_box().image(
+        "a",
+        "FROM tt-box AS one\nRUN cat /proc/sys/kernel/random/uuid > /one\nFROM scratch\n\
+         COPY --from=one /one /\n",
+    );
+    let to = workspace.xtask(&["build", "--cache-to", "type=local,dest=cache,mode=max"]);
+    let _ = to.exits_with(0);
+    let one = image_tree(&workspace.own("tt-a"));
+    for _ in 0..2 {
+        remove_image(&workspace.own("tt-a"));
+        let _ = docker(&["builder", "prune", "-af"]);
+        let output = workspace.xtask(&["build", "--cache-from", "type=local,src=cache"]);
+        let output = output.exits_with(0);
+        assert!(output.stderr.contains("CACHED [one 2/2] RUN"), "{}", output.stderr);
+        assert_eq!(image_tree(&workspace.own("tt-a")), one);
+        // The same as that of Docker's own tools.
+        fs::remove_dir_all(workspace.root().join("cache")).unwrap();
+        let to = workspace.own("build -o type=cacheonly -f src/a/build/tt-a.dockerfile src/a");
+        let mut buildx = Command::new("docker");
+        buildx.arg("buildx").args(to.split(' ')).arg("--cache-to=type=local,dest=cache,mode=max");
+        assert!(buildx.current_dir(workspace.root()).status().unwrap().success());
+    }
+    fs::remove_dir_all(workspace.root().join("cache")).unwrap();
+    remove_image(&workspace.own("tt-a"));
+    let output = workspace.xtask(&["build", "--cache-from", "type=local,src=cache"]);
+    assert!(output.exits_with(0).stderr.contains("cache has no build cache"));
 }
 
 #[test]

@@ -43,11 +43,11 @@ pub(crate) struct ImageArgs {
     ssh: Vec<String>,
 
     /// Image whose layers can be used as cache, or type=TYPE with its attributes
-    #[arg(long = "cache-from", value_name = "CACHE", value_parser = cache)]
+    #[arg(long = "cache-from", value_name = "CACHE", value_parser = cache_to_read)]
     cache_from: Vec<String>,
 
     /// Where to write the build cache to: type=inline, or type=TYPE with its attributes
-    #[arg(long = "cache-to", value_name = "CACHE", value_parser = cache)]
+    #[arg(long = "cache-to", value_name = "CACHE", value_parser = cache_to_write)]
     cache_to: Vec<String>,
 
     /// What stands in the place of an image that the Dockerfiles name: a folder, target:IMAGE, a
@@ -72,8 +72,19 @@ pub(crate) struct ImageArgs {
     sbom: bool,
 }
 
-fn cache(text: &str) -> Result<String, String> {
-    CacheEntry::parse(text).map(|_| text.to_owned())
+fn cache_to_read(text: &str) -> Result<String, String> {
+    cache(CacheEntry::parse_import(text)?, text)
+}
+
+fn cache_to_write(text: &str) -> Result<String, String> {
+    cache(CacheEntry::parse_export(text)?, text)
+}
+
+/// A folder is relative to the current folder, and not to the root.
+fn cache(mut cache: CacheEntry, text: &str) -> Result<String, String> {
+    let Some(folder) = cache.folder() else { return Ok(text.to_owned()) };
+    *folder = absolute(Path::new(folder))?;
+    Ok(cache.to_string())
 }
 
 fn attestation(text: &str) -> Result<String, String> {

@@ -29,12 +29,13 @@ use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use xtask_core::context::archive;
 use xtask_core::context::sync_ledger::SyncLedger;
+use xtask_core::problem::Problem;
 use xtask_core::workspace::config::exports::CacheEntry;
 use xtask_core::workspace::config::settings::ImageSettings;
 
 use crate::engine::address::Address;
 use crate::engine::api::{BuildRequest, Engine};
-use crate::engine::build_caches::parsed;
+use crate::engine::build_caches::{local_caches, missing_caches, parsed};
 use crate::engine::builder::Builder;
 use crate::engine::buildx::Buildx;
 use crate::engine::content::ContentService;
@@ -69,6 +70,11 @@ impl DockerEngine {
         events: &Events,
     ) -> Result<String, EngineError> {
         self.refuse_impossible(request.settings).await?;
+        for folder in missing_caches(request.settings, request.root) {
+            let image = request.image;
+            let message = format!("'cache-from' of {image}: {folder} has no build cache");
+            events.send(Event::Warning(Problem::of_request(message)));
+        }
         let builder = match &self.buildx {
             Some(_) => Builder::BuildKit,
             None => self.builder().await?,
@@ -240,7 +246,8 @@ impl Build<'_> {
         let solve = self.wait.until(buildx.connect()).await??;
         let (export, archive) = ExportedImage::receive();
         let mut services = served.services(request, &self.mounts);
-        services.bases = Some(ContentService::new(bases.values().cloned().collect()));
+        let caches = local_caches(request.settings, request.root);
+        services.content = ContentService::new(bases.values().cloned().collect(), caches);
         services.export = Some(export);
         let session = solve.open_session(&served.key, services);
         let session = session.map_err(|error| EngineError::Lost(error.to_string()))?;
@@ -392,7 +399,8 @@ impl ServedContext {
 
     fn services(&self, request: &BuildRequest<'_>, mounts: &Mounts) -> Services {
         let (files, logins) = (Some(self.files.clone()), request.credentials.clone());
-        Services { files, logins, mounts: mounts.clone(), ..Services::default() }
+        let content = ContentService::new(Vec::new(), local_caches(request.settings, request.root));
+        Services { files, logins, mounts: mounts.clone(), content, ..Services::default() }
     }
 
     /// A session with the engine. None if it or a proxy before it does not support sessions.

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::path::Path;
 
 use xtask_core::workspace::config::exports::{CacheEntry, GITHUB};
-use xtask_core::workspace::config::settings::Sourced;
+use xtask_core::workspace::config::settings::{ImageSettings, Sourced};
+
+use crate::engine::local_cache::LocalCache;
 
 /// What GitHub's cache needs and a job has in its environment: the rules are those of `docker buildx`.
 #[derive(Clone, Default)]
@@ -55,6 +58,57 @@ pub(crate) fn caches(
         let has = |name: &str| cache.attributes.contains_key(name);
         (has("token") && (has("url") || has("url_v2"))).then_some(cache)
     })
+}
+
+/// The caches to read for an image; those of this machine by what is in them, if there is anything.
+pub(crate) fn imports(
+    given: &[Sourced<String>],
+    image: &str,
+    job: &GithubJob,
+    root: &Path,
+) -> impl Iterator<Item = CacheEntry> {
+    caches(given, image, job).filter_map(|mut cache| match LocalCache::of(&mut cache, root) {
+        Some(folder) => {
+            let digest = digest_in(&cache, &folder)?;
+            cache.attributes.insert("digest".to_owned(), digest);
+            Some(cache)
+        }
+        None => Some(cache),
+    })
+}
+
+/// The digest of a cache of this machine: the one that is given, or that of its tag.
+fn digest_in(cache: &CacheEntry, folder: &LocalCache) -> Option<String> {
+    let given = |name: &str| cache.attributes.get(name).map(String::as_str);
+    given("digest").map(str::to_owned).or_else(|| folder.digest(given("tag")))
+}
+
+/// The folders of caches to read that have none.
+pub(crate) fn missing_caches(settings: &ImageSettings, root: &Path) -> Vec<String> {
+    let missing = parsed(&settings.cache_from).filter_map(|mut cache| {
+        let folder = LocalCache::of(&mut cache, root)?;
+        digest_in(&cache, &folder).is_none().then(|| folder.folder().display().to_string())
+    });
+    missing.collect()
+}
+
+/// The caches to write for an image.
+pub(crate) fn exports(
+    given: &[Sourced<String>],
+    image: &str,
+    job: &GithubJob,
+    root: &Path,
+) -> impl Iterator<Item = CacheEntry> {
+    caches(given, image, job).map(|mut cache| {
+        LocalCache::of(&mut cache, root);
+        cache
+    })
+}
+
+/// The caches of this machine that are read from or written to.
+pub(crate) fn local_caches(settings: &ImageSettings, root: &Path) -> Vec<LocalCache> {
+    let all = parsed(&settings.cache_from).chain(parsed(&settings.cache_to));
+    all.filter_map(|mut cache| LocalCache::of(&mut cache, root)).collect()
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ mod housekeeping;
 mod image_config;
 mod image_contents;
 mod kept_images;
+mod local_cache;
 mod meter;
 mod mounts;
 mod ping;

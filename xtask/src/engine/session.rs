@@ -62,8 +62,8 @@ pub(crate) struct Services {
     pub(crate) files: Option<FileSyncService>,
     pub(crate) logins: Logins,
     pub(crate) mounts: Mounts,
-    /// The bases that a builder does not have.
-    pub(super) bases: Option<ContentService>,
+    /// The bases that a builder does not have, and build caches.
+    pub(super) content: Option<ContentService>,
     /// Where a builder sends the image.
     pub(super) export: Option<ExportedImage>,
 }
@@ -82,7 +82,7 @@ impl Services {
                 "/moby.sshforward.v1.SSH/ForwardAgent",
             ]);
         }
-        if self.bases.is_some() {
+        if self.content.is_some() {
             methods.extend(content::METHODS);
         }
         if self.export.is_some() {
@@ -175,7 +175,7 @@ impl Session {
         services: Services,
     ) -> io::Result<Self> {
         let connection = stream.as_fd().try_clone_to_owned()?;
-        let Services { files, logins, mounts, bases, export } = services;
+        let Services { files, logins, mounts, content, export } = services;
         let server = Server::builder()
             .initial_connection_window_size(WINDOW)
             .initial_stream_window_size(WINDOW)
@@ -184,7 +184,7 @@ impl Session {
             .add_optional_service(files.map(FileSyncServer::new))
             .add_service(SecretsServer::new(SecretService(mounts.clone())))
             .add_service(SshServer::new(AgentService(mounts)))
-            .add_optional_service(bases)
+            .add_optional_service(content)
             .add_optional_service(export.map(FileSendServer::new))
             .serve_with_incoming(stream::iter([Ok::<_, io::Error>(stream)]));
         // It ends with the connection. If it ends early, the build returns the engine's error.

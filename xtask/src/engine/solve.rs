@@ -30,15 +30,19 @@ use xtask_core::workspace::config::settings::{ImageSettings, Sourced};
 
 use crate::engine::address::{Address, Socket};
 use crate::engine::api::BuildRequest;
-use crate::engine::build_caches::{GithubJob, caches};
+use crate::engine::build_caches::{GithubJob, caches, exports, imports, parsed};
 use crate::engine::error::EngineError;
 use crate::engine::file_sync::local_name;
+use crate::engine::local_cache::LocalCache;
 use crate::engine::saved_image::SavedImage;
 use crate::engine::session::{Services, Session, upgrade};
 use crate::engine::unique_id::unique_id;
 
 /// A longer message ends the build: logs come in pieces, so none is.
 const MAX_MESSAGE: usize = 16 << 20;
+
+/// The key of the response with what leads to a cache that was written.
+const CACHE_KEY: &str = "cache.manifest";
 
 /// The keys of the response with the ID of an image, the one to prefer first.
 const ID_KEYS: [&str; 2] = ["containerimage.digest", "containerimage.config.digest"];
@@ -103,9 +107,12 @@ impl Solve {
         place: &Place<'_>,
         job: &GithubJob,
     ) -> Result<Vec<String>, EngineError> {
-        let request = self.request(request, session, place, job);
-        let response = self.client.clone().solve(request).await;
+        let solve = self.request(request, session, place, job);
+        let response = self.client.clone().solve(solve).await;
         let response = response.map_err(|status| error_of(&status))?.into_inner();
+        if let Some(written) = response.exporter_response.get(CACHE_KEY) {
+            finish_caches(request, written)?;
+        }
         let ids = ids_in(&response);
         if ids.is_empty() {
             return Err(EngineError::InvalidResponse("it has no image ID".to_owned()));
@@ -128,7 +135,7 @@ impl Solve {
         job: &GithubJob,
     ) -> SolveRequest {
         let settings = request.settings;
-        let exports = caches(&settings.cache_to, request.image, job).map(|cache| {
+        let exports = exports(&settings.cache_to, request.image, job, request.root).map(|cache| {
             CacheOptionsEntry { r#type: cache.kind, attrs: cache.attributes.into_iter().collect() }
         });
         let exporter = [("name".to_owned(), request.image.to_owned())];
@@ -192,9 +199,9 @@ fn attributes(
     } else if !without_cache.is_empty() {
         add("no-cache", joined(without_cache));
     }
-    let imports: Vec<Value> = caches(&request.settings.cache_from, request.image, job)
-        .map(|cache| json!({ "Type": cache.kind, "Attrs": cache.attributes }))
-        .collect();
+    let imports = imports(&request.settings.cache_from, request.image, job, request.root);
+    let imports: Vec<Value> =
+        imports.map(|cache| json!({ "Type": cache.kind, "Attrs": cache.attributes })).collect();
     if !imports.is_empty() {
         add("cache-imports", Value::from(imports).to_string());
     }
@@ -235,6 +242,19 @@ fn joined(values: &[Sourced<String>]) -> String {
 /// digests lead to all that is served.
 fn layout(image: &SavedImage) -> String {
     format!("oci-layout://xtask@{}", image.digest())
+}
+
+/// Makes what was written to folders of this machine their caches.
+fn finish_caches(request: &BuildRequest<'_>, written: &str) -> Result<(), EngineError> {
+    for mut cache in parsed(&request.settings.cache_to) {
+        let Some(folder) = LocalCache::of(&mut cache, request.root) else { continue };
+        let tag = cache.attributes.get("tag").map(String::as_str);
+        folder.finish(written, tag).map_err(|error| {
+            let folder = folder.folder().display();
+            EngineError::Context(format!("the build cache in {folder} cannot be written: {error}"))
+        })?;
+    }
+    Ok(())
 }
 
 fn ids_in(response: &SolveResponse) -> Vec<String> {

@@ -2,9 +2,13 @@
 //! `type=registry,ref=IMAGE`, separated by commas.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// The type of GitHub Actions' cache.
 pub const GITHUB: &str = "gha";
+
+/// The type of a cache in a folder of this machine.
+const LOCAL: &str = "local";
 
 /// A place of the build cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,10 +30,38 @@ impl CacheEntry {
             return Ok(Self { kind: "registry".to_owned(), attributes });
         }
         let (kind, attributes) = typed(text)?;
-        if kind == "local" {
-            return Err("has the type 'local', which is not supported: write type=registry".into());
-        }
         Ok(Self { kind, attributes })
+    }
+
+    /// Parses one that is read from.
+    ///
+    /// # Errors
+    /// What is wrong with it, as the end of a sentence.
+    pub fn parse_import(text: &str) -> Result<Self, String> {
+        Self::parse(text)?.with_folder("src")
+    }
+
+    /// Parses one that is written to.
+    ///
+    /// # Errors
+    /// What is wrong with it, as the end of a sentence.
+    pub fn parse_export(text: &str) -> Result<Self, String> {
+        Self::parse(text)?.with_folder("dest")
+    }
+
+    fn with_folder(self, name: &str) -> Result<Self, String> {
+        let is_complete = self.kind != LOCAL
+            || self.attributes.get(name).is_some_and(|folder| !folder.is_empty());
+        if is_complete { Ok(self) } else { Err(format!("needs {name}=FOLDER")) }
+    }
+
+    /// The attribute with the folder of a cache of this machine: `src` to read it, `dest` to write.
+    pub fn folder(&mut self) -> Option<&mut String> {
+        if self.kind != LOCAL {
+            return None;
+        }
+        let name = if self.attributes.contains_key("dest") { "dest" } else { "src" };
+        self.attributes.get_mut(name)
     }
 
     /// The cache of one image among others: GitHub's keeps one for each scope.
@@ -44,6 +76,13 @@ impl CacheEntry {
     pub fn image(&self) -> Option<&str> {
         let is_image = self.kind == "registry" && self.attributes.len() == 1;
         self.attributes.get("ref").filter(|_| is_image).map(String::as_str)
+    }
+}
+
+impl fmt::Display for CacheEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "type={}", self.kind)?;
+        self.attributes.iter().try_for_each(|(name, value)| write!(f, ",{name}={value}"))
     }
 }
 
@@ -96,10 +135,19 @@ mod tests {
         let max = cache("type=registry,ref=a,mode=max").unwrap();
         assert_eq!((max.image(), max.attributes.len()), (None, 2));
         let expected = "expected type=TYPE, and fields NAME=VALUE after commas";
-        assert!(cache("type=local,dest=a").unwrap_err().contains("not supported"));
         for wrong in ["", "ref=a", "type=", "type=registry,ref"] {
             assert_eq!(cache(wrong), Err(expected.to_owned()), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_cache_of_this_machine_has_a_folder() {
+        let (from, to) = (CacheEntry::parse_import, CacheEntry::parse_export);
+        assert_eq!(from("type=local,src=a").unwrap().folder().unwrap(), "a");
+        assert_eq!(to("type=local,dest=b,mode=max").unwrap().folder().unwrap(), "b");
+        assert_eq!(from("type=registry,ref=a,src=b").unwrap().folder(), None);
+        assert_eq!(from("type=local,dest=a").unwrap_err(), "needs src=FOLDER");
+        assert_eq!(to("type=local,dest=").unwrap_err(), "needs dest=FOLDER");
     }
 
     #[test]
