@@ -28,6 +28,7 @@ pub mod sized;
 pub mod sshd;
 mod terminal;
 pub mod tls;
+mod token_server;
 pub mod trees;
 pub mod versioned;
 mod workspace;

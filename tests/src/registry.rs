@@ -11,6 +11,7 @@ use std::thread;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::token_server::TokenServer;
 use crate::tool;
 use crate::workspace::wait_until;
 
@@ -35,6 +36,13 @@ impl Registry {
         let file = registry.dir.path().join("htpasswd");
         fs::write(&file, format!("{user}:{hash}\n")).expect("a file");
         let auth = format!("auth:\n  htpasswd:\n    realm: tests\n    path: {}\n", file.display());
+        registry.started("", &auth)
+    }
+
+    /// One that lets one user in, for a token of another server, as public registries do.
+    pub fn start_with_tokens(user: &str, password: &str) -> Self {
+        let registry = Self::prepared();
+        let auth = TokenServer::start(registry.dir.path(), user, password);
         registry.started("", &auth)
     }
 

@@ -255,8 +255,17 @@ fn a_registry_that_is_away_is_said_once() {
 
 #[test]
 fn a_login_that_is_refused_is_said_once() {
+    refuses(&Registry::start_with_password("somebody", "secret-word-1"));
+}
+
+#[test]
+fn a_login_that_gives_tokens_and_is_refused_is_said_once() {
+    refuses(&Registry::start_with_tokens("somebody", "secret-word-1"));
+}
+
+/// Shares and takes with the right password, and takes nothing with a wrong one.
+fn refuses(locked: &Registry) {
     let setting = setting();
-    let locked = Registry::start_with_password("somebody", "secret-word-1");
     let config = |password: &str| {
         let auth = docker_auth("somebody", password);
         let config = json!({ "auths": { locked.address(): { "auth": auth } } });

@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,9 @@ const TAG: &str = "org.opencontainers.image.ref.name";
 
 /// The tag of an entry, unless one is given.
 const LATEST: &str = "latest";
+
+/// Images that are built at the same time may have one folder, and tags of their own.
+static INDEX: Mutex<()> = Mutex::new(());
 
 const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 
@@ -87,6 +91,7 @@ impl LocalCache {
     pub(super) fn finish(&self, descriptor: &str, tag: Option<&str>) -> io::Result<()> {
         let mut new: Entry = serde_json::from_str(descriptor)?;
         let tag = tag.unwrap_or(LATEST).to_owned();
+        let _only = INDEX.lock().unwrap_or_else(PoisonError::into_inner);
         let mut index = self.index();
         index.schema_version = 2;
         "application/vnd.oci.image.index.v1+json".clone_into(&mut index.media_type);
