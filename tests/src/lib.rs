@@ -85,6 +85,17 @@ pub fn median(mut times: Vec<Duration>) -> Duration {
     times[times.len() / 2]
 }
 
+/// A library that `tests/run` unpacked, by its path in the folder of the machine's libraries.
+///
+/// # Panics
+///
+/// If it is not there.
+pub fn library(path: &str) -> PathBuf {
+    let triplets = std::fs::read_dir(tool("usr/lib")).expect("a folder").flatten();
+    let mut libraries = triplets.map(|entry| entry.path().join(path));
+    libraries.find(|it| it.exists()).unwrap_or_else(|| panic!("{path} is missing: run tests/run"))
+}
+
 /// The folder that Cargo compiles into. Tests and benchmarks lie in `target/PROFILE/deps/`.
 pub fn target() -> PathBuf {
     let this = std::env::current_exe().expect("a test knows where it is");

@@ -10,8 +10,8 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 use crate::engine::engine_socket;
-use crate::tool;
 use crate::workspace::wait_until;
+use crate::{library, tool};
 
 /// It listens until it is dropped, and lets one key in.
 #[derive(Debug)]
@@ -93,17 +93,15 @@ impl Drop for Sshd {
 /// Where it is not installed there is no user for it, which it wants: it is made to believe so.
 fn sshd(dir: &Path) -> Command {
     let program = tool("usr/sbin/sshd");
-    let triplets = fs::read_dir(tool("usr/lib")).expect("a folder").flatten();
-    let mut folders = triplets.map(|entry| entry.path());
-    let libraries = folders.find(|it| it.join("libnss_wrapper.so").exists());
-    let libraries = libraries.expect("libnss-wrapper");
+    let wrapper = library("libnss_wrapper.so");
+    let libraries = wrapper.parent().expect("a folder");
     let users = output("getent", &["passwd"]) + "sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n";
     fs::write(dir.join("passwd"), users).expect("a file");
     // As root it wants this folder, too.
     drop(fs::create_dir("/run/sshd"));
     let mut sshd = Command::new(program);
     sshd.args(["-D", "-e", "-f"]).arg(dir.join("sshd_config"));
-    sshd.env("LD_LIBRARY_PATH", &libraries).env("LD_PRELOAD", libraries.join("libnss_wrapper.so"));
+    sshd.env("LD_LIBRARY_PATH", libraries).env("LD_PRELOAD", &wrapper);
     sshd.env("NSS_WRAPPER_PASSWD", dir.join("passwd")).env("NSS_WRAPPER_GROUP", "/etc/group");
     sshd.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     sshd

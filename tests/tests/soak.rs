@@ -1,6 +1,6 @@
 //! A workspace that is watched while it is edited in bursts: whenever it is quiet, all
-//! images are what the model says that they contain, none was built without need, and
-//! memory does not grow.
+//! images are what the model says that they contain, none was built without need, and neither
+//! memory nor open files nor threads grow.
 //!
 //!     SOAK_EDITS=1000 cargo test -p tests --test soak -- --nocapture
 //!
@@ -24,8 +24,12 @@ use xtask::event_channel::{Events, TimedEvent};
 use xtask::outcome::Outcome;
 use xtask::system::signals::Interrupt;
 
-/// The memory that a longer life may cost.
+/// The memory that a longer life may cost, in bytes.
 const MORE_MEMORY: u64 = 16 << 20;
+
+/// The open files and the threads that it may cost: there are more of both while a round runs.
+const MORE_FILES: usize = 24;
+const MORE_THREADS: usize = 48;
 
 fn number(name: &str, default: u64) -> u64 {
     env::var(name).map_or(default, |text| text.parse().expect("a number"))
@@ -108,6 +112,11 @@ fn memory() -> u64 {
     kibibytes.expect("a number") << 10
 }
 
+/// What the process has of something, such as `fd`.
+fn count(folder: &str) -> usize {
+    fs::read_dir(Path::new("/proc/self").join(folder)).expect("a process").count()
+}
+
 async fn edit(
     root: &Path,
     model: &mut Model,
@@ -117,7 +126,7 @@ async fn edit(
 ) {
     let mut rng = Rng::with_seed(seed);
     let mut story = vec![format!("SEED={seed}")];
-    let (mut done, mut quiet, mut first_memory) = (0, 0, None);
+    let (mut done, mut quiet, mut first) = (0, 0, None);
     mark(root, 0);
     wait_until_quiet(&mut events).await;
     while done < edits {
@@ -153,12 +162,17 @@ async fn edit(
         assert!(engine.needless().is_empty(), "{}\n{:?}", told(), engine.needless());
         engine.prune();
         if done * 4 > edits {
-            first_memory.get_or_insert_with(memory);
+            first.get_or_insert_with(|| (memory(), count("fd"), count("task")));
         }
-        println!("{done} edits, {quiet} times quiet, {} MiB", memory() >> 20);
+        let (memory, files, threads) = (memory() >> 20, count("fd"), count("task"));
+        println!(
+            "{done} edits, {quiet} times quiet, {memory} MiB, {files} files, {threads} threads"
+        );
     }
-    let first = first_memory.expect("a quarter is over");
-    assert!(memory() < first + MORE_MEMORY, "{first} bytes have become {}", memory());
+    let (bytes, files, threads) = first.expect("a quarter is over");
+    assert!(memory() < bytes + MORE_MEMORY, "{bytes} bytes have become {}", memory());
+    assert!(count("fd") < files + MORE_FILES, "{files} files have become {}", count("fd"));
+    assert!(count("task") < threads + MORE_THREADS, "{threads} threads: {}", count("task"));
 }
 
 #[test]
