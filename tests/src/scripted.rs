@@ -13,7 +13,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use xtask::engine::{BuildRequest, Engine, EngineError, FoundImage, Logins};
+use xtask::engine::{BuildRequest, Built, Engine, EngineError, FoundImage, Logins};
 use xtask::event_channel::Events;
 use xtask_core::context::build_context::ContextEntry;
 use xtask_core::staleness::engine_images::{EngineImages, TrackedImage};
@@ -275,7 +275,7 @@ impl Engine for ScriptedEngine {
         Ok(2)
     }
 
-    async fn build(&self, request: BuildRequest<'_>, _: &Events) -> Result<String, EngineError> {
+    async fn build(&self, request: BuildRequest<'_>, _: &Events) -> Result<Built, EngineError> {
         let sent = read_context(&request).map_err(EngineError::Context)?;
         tokio::time::sleep(self.delay.get()).await;
         match self.builds_left.get() {
@@ -287,7 +287,8 @@ impl Engine for ScriptedEngine {
         if let Some((from, to)) = taken {
             self.retag(&from, &to);
         }
-        self.make(&request, sent).map_err(EngineError::Refused)
+        let id = self.make(&request, sent).map_err(EngineError::Refused)?;
+        Ok(Built { id, bases: BTreeSet::new() })
     }
 }
 

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use tokio::sync::Mutex;
 use xtask_core::dockerfile::parser::{ImageUse, Via};
-use xtask_core::image_reference::Reference;
+use xtask_core::image_reference::{self, Reference};
 use xtask_core::problem::Problem;
 use xtask_core::staleness::engine_images::Bases;
 use xtask_core::workspace::components::{Component, Image};
@@ -18,7 +18,7 @@ use crate::build::bake_folder::digest_of;
 use crate::build::image_lookup::ImageLookup;
 use crate::build::round::Round;
 use crate::build::step_error::{StepError, image_error};
-use crate::engine::{Engine, FoundImage, Logins, domains_of};
+use crate::engine::{Built, Engine, FoundImage, Logins, domains_of};
 use crate::event::Event;
 
 /// By reference, what the engine has; none for an image that it does not have.
@@ -224,15 +224,21 @@ impl<'a, E: Engine> BaseImages<'a, E> {
         Ok(())
     }
 
-    /// Whether an image was made from these bases: their names still lead to them, and its
-    /// layers begin with those of the one that it is made `FROM`.
+    /// Whether an image was made from these bases: the engine said so, or their names still lead
+    /// to them, and its layers begin with those of the one that it is made `FROM`.
     pub(crate) async fn are_those_of(
         &self,
         image: &Image,
         bases: &Bases,
         made: &FoundImage,
+        built: &Built,
     ) -> Result<bool, StepError> {
         for (reference, id) in bases {
+            let name = image_reference::familiar(reference);
+            let mut told = built.bases.iter().filter(|(told, _)| told == name).peekable();
+            if told.peek().is_some() && told.all(|(_, digest)| digest == id) {
+                continue;
+            }
             let found = self.round.engine.image(reference).await;
             let Some(found) = found.map_err(|source| image_error(image, source))? else {
                 return Ok(false);

@@ -300,10 +300,10 @@ impl<'a, E: Engine> ImageBuilder<'a, E> {
             let building = round.engine.build(request, &round.ctx.events);
             let built = round.timed(component, &image.name, building).await;
             round.trees.invalidate_unless_watched();
-            let id = built.map_err(|source| image_error(image, source))?;
-            let made = self.images.inspect_built(image, &id, &expected.fingerprint).await?;
+            let built = built.map_err(|source| image_error(image, source))?;
+            let made = self.images.inspect_built(image, &built.id, &expected.fingerprint).await?;
             let Some(made) = made else { continue };
-            if self.bases.are_those_of(image, &expected.bases, &made).await? {
+            if self.bases.are_those_of(image, &expected.bases, &made, &built).await? {
                 let (fingerprint, manifest) = (&expected.fingerprint, expected.manifest());
                 self.images.record_built(image, fingerprint, &manifest, made.id).await?;
                 let (component, image) = (component.name.clone(), image.name.clone());

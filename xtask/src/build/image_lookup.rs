@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use futures_util::future::join_all;
 use tokio::sync::OnceCell;
 use tracing::debug;
 use xtask_core::dockerfile::provenance::ImageFacts;
@@ -421,9 +422,14 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
         fingerprint: &Fingerprint,
     ) -> Result<Option<FoundImage>, StepError> {
         let (engine, failed) = (self.round.engine, |source| image_error(image, source));
-        let built = engine.image(id).await.map_err(failed)?;
         let named = engine.image(&image.name).await.map_err(failed)?;
+        // Inspecting is slow in the containerd store: once is enough if it has its name.
+        let built = match &named {
+            Some(named) if named.id == id => None,
+            _ => engine.image(id).await.map_err(failed)?,
+        };
         let found = match (built, named) {
+            (None, Some(named)) if named.id == id => named,
             (Some(built), Some(named)) if named.id == built.id => built,
             (Some(built), _) => {
                 if !self.tag_if_there(&built.id, &image.name).await.map_err(failed)? {
@@ -487,11 +493,17 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
             let root = &self.round.workspace.root;
             self.round.warn_unwritable(slow_lists::note(root, &self.round.engine.identity()));
         }
-        let forgotten = self.round.records.borrow_mut().take_forgotten();
-        for fingerprint in forgotten {
-            self.round.engine.release(&fingerprint).await?;
-        }
         Ok(())
+    }
+
+    /// Lets go of the earlier images that are no longer on record. An engine collects garbage
+    /// before it answers, once for all that are let go of at the same time.
+    pub(crate) async fn release_forgotten(&self) {
+        let forgotten = self.round.records.borrow_mut().take_forgotten();
+        let releases = forgotten.iter().map(|fingerprint| self.round.engine.release(fingerprint));
+        for error in join_all(releases).await.into_iter().filter_map(Result::err) {
+            debug!(%error, "an earlier image is kept");
+        }
     }
 
     /// Gives an image a name; false if the engine no longer has the image.

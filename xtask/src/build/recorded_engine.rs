@@ -10,7 +10,7 @@ use std::path::Path;
 use xtask_core::staleness::engine_images::{EngineImages, TrackedImage};
 use xtask_core::workspace::registry_config::RegistryConfig;
 
-use crate::engine::{BuildRequest, Engine, EngineError, FoundImage, Logins};
+use crate::engine::{BuildRequest, Built, Engine, EngineError, FoundImage, Logins};
 use crate::event_channel::Events;
 use crate::system::records::Records;
 
@@ -86,7 +86,7 @@ impl Engine for RecordedEngine {
         Err(self.unreachable())
     }
 
-    async fn build(&self, _: BuildRequest<'_>, _: &Events) -> Result<String, EngineError> {
+    async fn build(&self, _: BuildRequest<'_>, _: &Events) -> Result<Built, EngineError> {
         Err(self.unreachable())
     }
 }

@@ -32,8 +32,9 @@ use crate::event::Event;
 use crate::event_channel::Events;
 use crate::outcome::{ImageState, Outcome, PlannedStep};
 
-/// Even one CPU can work at one build while it waits for another.
-const FEWEST_JOBS: usize = 2;
+/// The jobs beyond one for each CPU, as Ninja has them: a job often waits for the engine's disk, or
+/// for its answers.
+const EXTRA_JOBS: usize = 2;
 
 /// Builds, with an engine that is still to answer.
 pub async fn run_with<E: Engine>(
@@ -184,7 +185,7 @@ pub(crate) async fn run_round<E: Engine>(
     let jobs = match round.options.jobs {
         Some(jobs) => jobs,
         None => match round.engine.cpus().await {
-            Ok(cpus) => cpus.max(FEWEST_JOBS),
+            Ok(cpus) => cpus.saturating_add(EXTRA_JOBS),
             Err(error) => {
                 return Completed {
                     result: Err(error.into()),
@@ -215,6 +216,10 @@ pub(crate) async fn run_round<E: Engine>(
     let tasks = plan.tasks();
     let executed = Executor::new(round, &runner, cancellation, &tasks, jobs).run().await;
     let cleaned = runner.clean_up().map_err(CommandError::Unclean);
+    tokio::select! {
+        () = round.ctx.interrupt.wait() => {}
+        () = images.release_forgotten() => {}
+    }
     let ended = plan.steps.iter().zip(&executed.outcomes);
     for (step, outcome) in ended.clone() {
         let name = &round.component(step).name;

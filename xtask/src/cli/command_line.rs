@@ -314,7 +314,7 @@ pub(crate) struct BuildArgs {
     #[arg(long, conflicts_with_all = ["named", "selected", "since"])]
     failed: bool,
 
-    /// Maximum parallel jobs [default: number of CPUs of the engine's host, at least 2]
+    /// Maximum parallel jobs [default: number of CPUs of the engine's host, and 2]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
 

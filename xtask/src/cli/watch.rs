@@ -14,7 +14,7 @@ pub(crate) struct WatchArgs {
     #[command(flatten)]
     pub(super) components: ComponentArgs,
 
-    /// Maximum parallel jobs [default: number of CPUs of the engine's host, at least 2]
+    /// Maximum parallel jobs [default: number of CPUs of the engine's host, and 2]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
 

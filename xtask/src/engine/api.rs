@@ -1,6 +1,6 @@
 //! The engine calls of a build, and what they take and return.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -158,12 +158,22 @@ pub trait Engine {
         async { Ok(()) }
     }
 
-    /// Builds and tags an image, and returns its ID.
+    /// Builds and tags an image.
     fn build(
         &self,
         request: BuildRequest<'_>,
         events: &Events,
-    ) -> impl Future<Output = Result<String, EngineError>>;
+    ) -> impl Future<Output = Result<Built, EngineError>>;
+}
+
+/// What a build made.
+#[derive(Clone, Debug, Default)]
+pub struct Built {
+    /// The image's ID.
+    pub id: String,
+    /// The bases that it was made from, by their shortest names, each with the digest that
+    /// BuildKit took it by. Not all engines tell them.
+    pub bases: BTreeSet<(String, String)>,
 }
 
 /// A request to build one image.

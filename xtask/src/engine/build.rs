@@ -34,7 +34,7 @@ use xtask_core::workspace::config::exports::CacheEntry;
 use xtask_core::workspace::config::settings::ImageSettings;
 
 use crate::engine::address::Address;
-use crate::engine::api::{BuildRequest, Engine};
+use crate::engine::api::{BuildRequest, Built, Engine};
 use crate::engine::build_caches::{local_caches, missing_caches, parsed};
 use crate::engine::builder::Builder;
 use crate::engine::buildx::Buildx;
@@ -63,12 +63,12 @@ use crate::system::state;
 const CLASSIC_TRIES: usize = 4;
 
 impl DockerEngine {
-    /// Builds and tags an image, and returns its ID.
+    /// Builds and tags an image.
     pub(crate) async fn build_image(
         &self,
         request: BuildRequest<'_>,
         events: &Events,
-    ) -> Result<String, EngineError> {
+    ) -> Result<Built, EngineError> {
         self.refuse_impossible(request.settings).await?;
         for folder in missing_caches(request.settings, request.root) {
             let image = request.image;
@@ -121,7 +121,7 @@ impl DockerEngine {
                 }
                 built = build.at_builder(buildx, &served).await;
             }
-            return served.explain(built);
+            return served.explain(built).map(|id| build.made(id));
         }
         if let Some(served) = served
             && let Some(session) =
@@ -141,7 +141,7 @@ impl DockerEngine {
                     break built;
                 }
             };
-            return served.explain(built);
+            return served.explain(built).map(|id| build.made(id));
         }
         if solve::is_needed(request.settings, job) {
             return Err(self.without_session().await);
@@ -150,10 +150,11 @@ impl DockerEngine {
         for _ in 1..CLASSIC_TRIES {
             match build.build_from_archive(meter(size), on_sent.clone(), request.no_cache).await {
                 Err(error) if builder == Builder::Classic && is_missing_cached_image(&error) => {}
-                built => return built,
+                built => return built.map(|id| build.made(id)),
             }
         }
-        build.build_from_archive(meter(size), on_sent, true).await
+        let built = build.build_from_archive(meter(size), on_sent, true).await;
+        built.map(|id| build.made(id))
     }
 }
 
@@ -169,6 +170,11 @@ struct Build<'a> {
 }
 
 impl Build<'_> {
+    /// An image that was built, with what the engine told of it.
+    fn made(&mut self, id: String) -> Built {
+        Built { id, bases: self.progress.take_bases() }
+    }
+
     async fn build_from_archive(
         &mut self,
         meter: Arc<Meter>,

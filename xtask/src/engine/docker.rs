@@ -24,7 +24,7 @@ use xtask_core::workspace::config::settings::ImageSettings;
 use xtask_core::workspace::registry_config::RegistryConfig;
 
 use crate::engine::address::{Address, DEFAULT_SOCKET};
-use crate::engine::api::{BuildRequest, Engine, FoundImage, ImageDetails, Kept};
+use crate::engine::api::{BuildRequest, Built, Engine, FoundImage, ImageDetails, Kept};
 use crate::engine::builder::{Builder, ChosenBuilder, detect_builder};
 use crate::engine::buildx::Buildx;
 use crate::engine::credentials::{self, LoginCache, Logins};
@@ -366,7 +366,7 @@ impl Engine for DockerEngine {
         &self,
         request: BuildRequest<'_>,
         events: &Events,
-    ) -> Result<String, EngineError> {
+    ) -> Result<Built, EngineError> {
         debug!(image = request.image, "build image");
         self.build_image(request, events).await
     }

@@ -54,7 +54,7 @@ mod waiting;
 mod wording;
 
 pub(crate) use api::ImageDetails;
-pub use api::{BuildRequest, Engine, FoundImage, Kept};
+pub use api::{BuildRequest, Built, Engine, FoundImage, Kept};
 pub(crate) use authority::host_and_port;
 pub(crate) use blob::digest_of;
 pub(crate) use build_caches::GithubJob;

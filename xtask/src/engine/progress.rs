@@ -1,8 +1,9 @@
 //! Turns an engine's progress messages into events: each instruction once, output line by line.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use bollard::moby::buildkit::v1::StatusResponse;
+use xtask_core::image_reference;
 
 use crate::engine::error::EngineError;
 use crate::engine::wording;
@@ -37,6 +38,8 @@ pub(crate) struct BuildProgress<'a> {
     running: BTreeMap<String, String>,
     /// Incomplete lines, by instruction and stream.
     pending: BTreeMap<(String, i64), Lines>,
+    /// The bases by their shortest names, with the digests that BuildKit took them by.
+    bases: BTreeSet<(String, String)>,
 }
 
 /// Whether a line announces an instruction: `Step 2/3 : RUN x`, or Podman's
@@ -52,6 +55,14 @@ fn is_step(line: &str) -> bool {
 fn is_instruction(name: &str) -> bool {
     let place = name.strip_prefix('[').and_then(|rest| rest.split_once(']'));
     place.is_some_and(|(place, _)| !place.ends_with("internal") && !place.starts_with("context "))
+}
+
+/// The base that a vertex takes, by its shortest name, and its digest: those of
+/// `[stage 1/3] FROM docker.io/library/a:latest@sha256:…`. Not all engines have the digest there.
+fn base_in(vertex: &str) -> Option<(String, String)> {
+    let (_, instruction) = vertex.strip_prefix('[')?.split_once("] ")?;
+    let (reference, digest) = instruction.strip_prefix("FROM ")?.rsplit_once('@')?;
+    Some((image_reference::familiar(reference).to_owned(), digest.to_owned()))
 }
 
 /// Whether a line is what a builder of Podman's says in the end: the image's ID, and its names. An
@@ -78,7 +89,13 @@ impl<'a> BuildProgress<'a> {
             is_own: false,
             running,
             pending,
+            bases: BTreeSet::new(),
         }
+    }
+
+    /// The bases that BuildKit told, with their digests.
+    pub(crate) fn take_bases(&mut self) -> BTreeSet<(String, String)> {
+        std::mem::take(&mut self.bases)
     }
 
     pub(crate) fn buildkit(&mut self, status: StatusResponse) {
@@ -86,6 +103,7 @@ impl<'a> BuildProgress<'a> {
             if !is_instruction(&vertex.name) {
                 continue;
             }
+            self.bases.extend(base_in(&vertex.name));
             // A base that the engine has unpacked before is not a cached instruction.
             let is_cached = vertex.cached && !vertex.name.contains("] FROM ");
             let state = match (is_cached, &vertex.started, &vertex.completed) {
@@ -208,6 +226,16 @@ impl<'a> BuildProgress<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_base_is_told_with_its_digest_by_some_engines() {
+        let name = |text: &str| base_in(text).map(|(name, digest)| format!("{name} {digest}"));
+        let from = "[linux/amd64 one 1/3] FROM docker.io/library/a:latest@sha256:12";
+        assert_eq!(name(from).as_deref(), Some("a sha256:12"));
+        assert_eq!(name("[1/2] FROM docker.io/library/a"), None);
+        assert_eq!(name("[2/2] RUN echo FROM a@sha256:12"), None);
+        assert_eq!(name("[2/2] RUN echo '[x] FROM a@sha256:12'"), None);
+    }
 
     #[test]
     fn what_podman_says_in_the_end_is_told_from_what_instructions_write() {
