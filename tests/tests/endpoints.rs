@@ -282,5 +282,5 @@ fn jobs_follow_the_cpus_of_the_engines_machine() {
     let workspace =
         Workspace::new().env("DOCKER_HOST", &way.host()).image("a", "FROM scratch\nLABEL x=1\n");
     let output = workspace.xtask(&["build", "--progress", "json"]).exits_with(0);
-    assert!(output.stdout.contains("\"jobs\":7}"), "{}", output.stdout);
+    assert!(output.stdout.contains("\"jobs\":9}"), "{}", output.stdout);
 }
