@@ -104,11 +104,7 @@ impl Store {
         fingerprints: BTreeMap<String, Fingerprint>,
         trees: &TreeCache,
     ) -> io::Result<()> {
-        let folder = self.path(key);
-        remove(&folder)?;
-        let unfinished = folder.with_extension("new");
-        remove(&unfinished)?;
-        fs::create_dir_all(&unfinished)?;
+        let (folder, unfinished) = self.begin(key)?;
         let component = self.root.join(dir);
         let has_generated = component.join(GENERATED).is_dir();
         if has_generated {
@@ -142,11 +138,7 @@ impl Store {
         archive: &[u8],
         trees: &TreeCache,
     ) -> io::Result<()> {
-        let folder = self.path(key);
-        remove(&folder)?;
-        let unfinished = folder.with_extension("new");
-        remove(&unfinished)?;
-        fs::create_dir_all(&unfinished)?;
+        let (folder, unfinished) = self.begin(key)?;
         let mut archive = Archive::new(GzDecoder::new(archive).take(self.limit));
         archive.set_preserve_permissions(true);
         archive.unpack(&unfinished)?;
@@ -207,6 +199,16 @@ impl Store {
             total -= size;
         }
         Ok(())
+    }
+
+    /// The folder of an entry that is written anew, and the one that is to be renamed to it.
+    fn begin(&self, key: &Fingerprint) -> io::Result<(PathBuf, PathBuf)> {
+        let folder = self.path(key);
+        remove(&folder)?;
+        let unfinished = folder.with_extension("new");
+        remove(&unfinished)?;
+        fs::create_dir_all(&unfinished)?;
+        Ok((folder, unfinished))
     }
 
     fn path(&self, key: &Fingerprint) -> PathBuf {
