@@ -66,6 +66,13 @@ fn another_machine_runs_no_hook_whose_results_were_shared() {
     assert_eq!(image_files(&there.own("tt-web")), made);
     let again = there.xtask(&["build"]).exits_with(0);
     assert!(again.stderr.contains("2 up to date"), "{}", again.stderr);
+    // What was damaged here is taken once more.
+    let store = there.root().join("target/xtask/store");
+    let entry = fs::read_dir(store).unwrap().next().unwrap().unwrap().path();
+    fs::write(entry.join("generated/tool"), "damaged").unwrap();
+    let mended = there.xtask(&["build"]).exits_with(0);
+    assert!(!hook_ran(&mended) && mended.built().is_empty(), "{}", mended.stderr);
+    assert!(!mended.stderr.contains("warning"), "{}", mended.stderr);
     // It is shared already.
     assert!(!share(&there).stderr.contains("pushing"));
 }

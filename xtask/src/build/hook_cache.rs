@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tracing::debug;
 use xtask_core::context::build_context::Context;
@@ -245,8 +245,8 @@ impl<'a, E: Engine> HookCache<'a, E> {
             Ok(None)
         };
         let mut found = self.store.borrow_mut().find(&key, trees);
-        if found.is_none() && self.take_result(component, &key).await {
-            found = self.store.borrow_mut().find(&key, trees);
+        if found.is_none() {
+            found = self.take_result(component, &key).await;
         }
         let Some(result) = found else { return miss("no result for this key") };
         let folder = trees.component_files(&component.dir).map_err(StepError::File)?;
@@ -273,26 +273,24 @@ impl<'a, E: Engine> HookCache<'a, E> {
     }
 
     /// Stores what a component's hooks came to elsewhere, if the registry has it.
-    async fn take_result(&self, component: &Component, key: &Fingerprint) -> bool {
-        let Some(image) = shared_hooks::image_of(component) else { return false };
-        let Some((result, archive)) = self.shared.find_hook_result(image, key).await else {
-            return false;
-        };
-        let HookResult { entry, manifests } = result;
-        let mut store = self.store.borrow_mut();
-        if let Err(error) = store.insert_packed(key, entry, &archive, self.round.trees) {
+    async fn take_result(&self, component: &Component, key: &Fingerprint) -> Option<StoreEntry> {
+        let image = shared_hooks::image_of(component)?;
+        let (HookResult { entry, manifests }, archive) =
+            self.shared.find_hook_result(image, key).await?;
+        let inserted =
+            self.store.borrow_mut().insert_packed(key, entry, &archive, self.round.trees);
+        let warn = |error: &io::Error| {
             let message = format!(
                 "what the registry has of the hooks of {} cannot be used: {error}: they run here",
                 component.name
             );
             self.round.warn(Problem::of_request(message));
-            return false;
-        }
-        self.round.trees.invalidate_path(Path::new(&Store::generated(key)));
+        };
+        let entry = inserted.inspect_err(warn).ok()?;
         for (image, manifest) in manifests {
             self.round.warn_unwritable(self.round.records.borrow().set_manifest(&image, &manifest));
         }
-        true
+        Some(entry)
     }
 
     /// Takes a component for what it came to before; false if one of its images is gone, or the

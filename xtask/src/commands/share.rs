@@ -56,6 +56,7 @@ struct Target<'a> {
     /// The engine's own platform.
     platform: String,
     retry_for: Duration,
+    records: Records,
     ctx: &'a CommandContext,
 }
 
@@ -71,7 +72,9 @@ pub(crate) async fn share_all(
 ) -> Result<(), CommandError> {
     let logins = engine.credentials(domains_of([format!("{prefix}/").as_str()]), registry).await;
     let (client, platform) = (Client::new(prefix, &logins), engine.platform().await?);
-    let target = Target { prefix, client, engine, logins, platform, retry_for, ctx };
+    // Manifests are the same for all engines.
+    let records = Records::read(&ctx.root, "");
+    let target = Target { prefix, client, engine, logins, platform, retry_for, records, ctx };
     let sharing = images.iter().map(|image| target.share(image));
     let mut shared: Vec<bool> = stream::iter(sharing).buffer_unordered(PARALLEL).collect().await;
     // The images come first: nobody can use what hooks came to without them.
@@ -123,8 +126,7 @@ impl Target<'_> {
         let tag = shared_hooks::tag(&hooks.key);
         let store = Store::new(&self.ctx.root, self.ctx.store_limit);
         let Some(entry) = store.entry(&hooks.key) else { return Ok(()) };
-        let records = Records::read(&self.ctx.root, "");
-        let Some(result) = HookResult::new(entry, |image| records.manifest(image)) else {
+        let Some(result) = HookResult::new(entry, |image| self.records.manifest(image)) else {
             debug!(image = hooks.image, "what its hooks left is not all in generated/");
             return Ok(());
         };

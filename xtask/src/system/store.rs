@@ -77,7 +77,7 @@ impl Store {
     pub(crate) fn find(&mut self, key: &Fingerprint, trees: &TreeCache) -> Option<StoreEntry> {
         let entry = self.entry(key)?;
         if entry.generated.is_some() {
-            let contents = trees.folder(&Self::generated(key)).ok()?;
+            let contents = contents(key, trees).ok()?;
             if Some(digest(&contents)) != entry.generated {
                 return None;
             }
@@ -118,8 +118,7 @@ impl Store {
         let outputs = trees.outputs(dir);
         let mut entry = StoreEntry { fingerprints, outputs, generated: None, size: 0 };
         if has_generated {
-            let contents = trees.folder(&Self::generated(key));
-            let contents = contents.map_err(|problem| io::Error::other(problem.to_string()))?;
+            let contents = contents(key, trees)?;
             entry.generated = Some(digest(&contents));
             entry.size = contents.size();
         }
@@ -127,7 +126,7 @@ impl Store {
         state::write(&folder.join(ENTRY), &entry)
     }
 
-    /// Adds an entry of another machine, with the archive of its `generated/`.
+    /// Adds an entry of another machine, with the archive of its `generated/`, and returns it.
     ///
     /// # Errors
     /// The archive is invalid, has other files than the entry says, or cannot be unpacked.
@@ -137,22 +136,25 @@ impl Store {
         mut entry: StoreEntry,
         archive: &[u8],
         trees: &TreeCache,
-    ) -> io::Result<()> {
+    ) -> io::Result<StoreEntry> {
         let (folder, unfinished) = self.begin(key)?;
         let mut archive = Archive::new(GzDecoder::new(archive).take(self.limit));
         archive.set_preserve_permissions(true);
         archive.unpack(&unfinished)?;
         fs::rename(&unfinished, &folder)?;
         if entry.has_generated() {
-            let contents = trees.folder(&Self::generated(key));
-            let contents = contents.map_err(|problem| io::Error::other(problem.to_string()))?;
+            // Of an entry that was there and damaged.
+            trees.invalidate_path(Path::new(&Self::generated(key)));
+            let contents = contents(key, trees)?;
             if Some(digest(&contents)) != entry.generated {
                 remove(&folder)?;
                 return Err(io::Error::other(OTHER_FILES));
             }
             entry.size = contents.size();
         }
-        state::write(&folder.join(ENTRY), &entry)
+        self.used.insert(key.to_string());
+        state::write(&folder.join(ENTRY), &entry)?;
+        Ok(entry)
     }
 
     /// The archive of an entry's `generated/`.
@@ -214,6 +216,12 @@ impl Store {
     fn path(&self, key: &Fingerprint) -> PathBuf {
         self.root.join(DIR).join("store").join(key.to_string())
     }
+}
+
+/// What is in a key's `generated/`.
+fn contents(key: &Fingerprint, trees: &TreeCache) -> io::Result<Context> {
+    let contents = trees.folder(&Store::generated(key));
+    contents.map_err(|problem| io::Error::other(problem.to_string()))
 }
 
 fn digest(contents: &Context) -> Fingerprint {
