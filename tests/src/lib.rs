@@ -58,10 +58,23 @@ pub fn repository() -> PathBuf {
 pub fn compile() -> PathBuf {
     eprintln!("compiling the tool");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let build = ["build", "--quiet", "--package", "xtask"];
-    let status = Command::new(cargo).args(build).current_dir(repository()).status();
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet", "--package", "xtask"]).current_dir(repository());
+    let status = as_outside_of_cargo(&mut build).status();
     assert!(status.expect("cargo starts").success(), "the tool does not compile");
     binary()
+}
+
+/// Removes what Cargo tells tests and benchmarks of their package. For a Cargo that they run,
+/// dependencies whose build scripts ask for it would have changed: it would compile them again,
+/// and so would the next one outside.
+pub fn as_outside_of_cargo(command: &mut Command) -> &mut Command {
+    let is_about_package =
+        |name: &String| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for name in std::env::vars().map(|(name, _)| name).filter(is_about_package) {
+        command.env_remove(name);
+    }
+    command
 }
 
 /// What a benchmark was given; none where `cargo test` runs it, which measures nothing.

@@ -110,6 +110,7 @@ impl Shell {
         let folders =
             [target.join("bin"), installed.join("bin")].map(|it| it.display().to_string());
         bash.env("PATH", format!("{}:{path}", folders.join(":")));
+        tests::as_outside_of_cargo(&mut bash);
         // What the tests were compiled with is there, and nothing is installed for anybody.
         bash.env("CARGO_TARGET_DIR", tests::target()).env("CARGO_INSTALL_ROOT", installed);
         bash.env("tool", repository());

@@ -9,6 +9,9 @@ use std::str::Chars;
 /// A compiled pattern.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pattern {
+    /// The text before the first wildcard: all of most patterns.
+    literal: String,
+    /// What follows it.
     tokens: Vec<Token>,
 }
 
@@ -34,31 +37,45 @@ impl Pattern {
     /// # Errors
     /// The pattern is malformed, or Docker does not match it as written.
     pub(crate) fn parse(path: &str) -> Result<Self, String> {
-        parse_tokens(path).map(|tokens| Self { tokens })
+        let mut tokens = parse_tokens(path)?;
+        let letters = tokens.iter().map_while(|token| match token {
+            Token::Char(letter) => Some(*letter),
+            _ => None,
+        });
+        let literal: String = letters.collect();
+        tokens.drain(..literal.chars().count());
+        Ok(Self { literal, tokens })
     }
 
     /// Whether the last part of the pattern is this name, without wildcards.
     pub(crate) fn ends_in_name(&self, name: &str) -> bool {
-        let letters = self.tokens.iter().rev().zip(name.chars().rev());
-        let is_same = |(token, letter): (&Token, char)| *token == Token::Char(letter);
-        let count = name.chars().count();
-        let before = self.tokens.len().checked_sub(count + 1).map(|last| &self.tokens[last]);
-        self.tokens.len() >= count
-            && letters.into_iter().all(is_same)
-            && before.is_none_or(|token| *token == Token::Char('/'))
+        let tokens = self.tokens.iter().rev().map(|token| match token {
+            Token::Char(letter) => Some(*letter),
+            _ => None,
+        });
+        let mut letters = tokens.chain(self.literal.chars().rev().map(Some));
+        name.chars().rev().all(|letter| letters.next() == Some(Some(letter)))
+            && letters.next().is_none_or(|before| before == Some('/'))
     }
 
     /// Whether the pattern matches the whole path.
     pub(crate) fn matches(&self, path: &str) -> bool {
-        self.states_after(path)[self.tokens.len()]
+        let rest = path.strip_prefix(self.literal.as_str());
+        rest.is_some_and(|rest| match &self.tokens[..] {
+            [] => rest.is_empty(),
+            tokens => self.states_after(rest)[tokens.len()],
+        })
     }
 
     /// Whether the pattern matches any longer path that starts with `start`.
     pub(crate) fn may_match_below(&self, start: &str) -> bool {
-        self.states_after(start)[..self.tokens.len()].contains(&true)
+        match start.strip_prefix(self.literal.as_str()) {
+            None => self.literal.starts_with(start),
+            Some(rest) => self.states_after(rest)[..self.tokens.len()].contains(&true),
+        }
     }
 
-    /// Simulates the pattern as an NFA. State `i` is active if token `i` can match next
+    /// Simulates the tokens as an NFA. State `i` is active if token `i` can match next
     /// after `text`; the last state is active if the whole pattern has matched.
     fn states_after(&self, text: &str) -> Vec<bool> {
         let mut states = vec![false; self.tokens.len() + 1];

@@ -35,7 +35,8 @@ const RACE: &str = "libpod_lock: file exists";
 const TRIES: usize = 5;
 
 /// Runs the service in the folder `$1` until standard input is closed. A `RUN` that goes on then
-/// is killed first, so that Podman can remove its container.
+/// is killed first, and Podman is given the time to remove its container: its service does not wait
+/// for a build whose client is gone.
 const GUARD: &str = r#"
 exec 3<&0
 podman system service --time=0 "unix://$1/socket" </dev/null >/dev/null 2>"$1/log" 3<&- &
@@ -46,12 +47,19 @@ descendants() {
         descendants "$child"
     done
 }
+has_working_containers() {
+    podman ps --external --format '{{.Names}}' </dev/null 2>/dev/null | grep -q -- -working-container
+}
 {
     while read -r _; do :; done
     running=$(descendants "$service")
     if [ -n "$running" ]; then
         kill -KILL $running
-        sleep 1
+        tries=40
+        while [ "$tries" -gt 0 ] && has_working_containers; do
+            tries=$((tries - 1))
+            sleep 0.25
+        done
     fi
     rm -rf "$1"
     kill -TERM "$service"

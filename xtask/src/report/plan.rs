@@ -30,11 +30,11 @@ pub(crate) fn lines(steps: &[PlannedStep], is_verbose: bool) -> Vec<String> {
         }
     }
     let rows = table::align(&rows);
-    let mut lines: Vec<String> = rows
-        .into_iter()
-        .zip(changes)
-        .flat_map(|(row, changes)| [vec![row], changes].concat())
-        .collect();
+    let mut lines: Vec<String> = Vec::new();
+    for (row, changes) in rows.into_iter().zip(changes) {
+        lines.push(row);
+        lines.extend(changes);
+    }
     lines.push(count(steps));
     lines
 }

@@ -11,7 +11,7 @@ pub(crate) fn align<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> Vec<Str
     let mut widths = [0; COLUMNS];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = measure_text_width(cell).max(*width);
+            *width = width_of(cell).max(*width);
         }
     }
     rows.iter().map(|row| line(row, &widths)).collect()
@@ -21,11 +21,17 @@ fn line(row: &[String], widths: &[usize]) -> String {
     let mut line = String::new();
     for (cell, width) in row.iter().zip(widths).filter(|(_, width)| **width > 0) {
         line.push_str(cell);
-        line.push_str(&" ".repeat(width - measure_text_width(cell)));
+        line.push_str(&" ".repeat(width - width_of(cell)));
         line.push_str(GAP);
     }
     line.truncate(line.trim_end_matches(' ').len());
     line
+}
+
+/// How wide a text is on a terminal. Most are plain ASCII, which is as wide as it is long.
+fn width_of(text: &str) -> usize {
+    let is_plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if is_plain { text.len() } else { measure_text_width(text) }
 }
 
 #[cfg(test)]

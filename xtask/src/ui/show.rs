@@ -185,9 +185,8 @@ impl Ui<'_> {
     fn result(&mut self, event: Event) {
         match event {
             Event::Planned { steps } if !self.options.is_json => self.write(|options, results| {
-                for line in plan::lines(&steps, options.is_verbose) {
-                    results.line(options, &line);
-                }
+                let lines = plan::lines(&steps, options.is_verbose).into_iter();
+                results.write(&lines.map(|line| options.shown(&line) + "\n").collect::<String>());
             }),
             Event::Output(Output::Text { text }) => {
                 self.write(|options, results| results.write(&options.shown(&text)));

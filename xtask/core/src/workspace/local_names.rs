@@ -95,6 +95,8 @@ fn only_other_tag(image: &Image, used: &ImageUse, other: &str) -> Problem {
 struct LocalNames<'c> {
     config: &'c Config,
     names: BTreeSet<String>,
+    /// By its repository, the first image whose name has a tag.
+    tagged: BTreeMap<String, String>,
     registries: Vec<RegistryNames>,
     /// The references that images are pushed to, and the name of the image of each.
     pushed: GlobSet,
@@ -120,9 +122,14 @@ impl<'c> LocalNames<'c> {
                 pushed_images.push(image.name.clone());
             }
         }
+        let names: BTreeSet<String> =
+            workspace.images().map(|(_, image)| image.name.clone()).collect();
+        let repository = |name: &String| Reference::parse(name).repository().to_owned();
+        let tagged = names.iter().rev().filter(|name| name.contains(':'));
         Self {
             config,
-            names: workspace.images().map(|(_, image)| image.name.clone()).collect(),
+            tagged: tagged.map(|name| (repository(name), name.clone())).collect(),
+            names,
             registries: own.chain(registry.cloned()).collect(),
             pushed: pushed.build().unwrap_or_default(),
             pushed_images,
@@ -155,11 +162,8 @@ impl<'c> LocalNames<'c> {
             return None;
         }
         let names = Reference::parse(reference).local_names(&self.registries);
-        let repositories: BTreeSet<&str> =
-            names.iter().map(|name| Reference::parse(name).repository()).collect();
-        let mut own = self.names.iter().filter(|name| name.contains(':'));
-        let is_same = |name: &&String| repositories.contains(Reference::parse(name).repository());
-        own.find(is_same).map(String::as_str)
+        let repositories = names.iter().map(|name| Reference::parse(name).repository());
+        repositories.filter_map(|it| self.tagged.get(it)).min().map(String::as_str)
     }
 }
 

@@ -127,23 +127,31 @@ impl<'a> Reader<'a> {
 
     /// The folders directly under `src/`.
     fn folders_of_src(&mut self) -> Vec<Folder> {
-        let mut folders = Vec::new();
         if self.config.exists && !self.root.join(SRC).exists() {
-            return folders;
+            return Vec::new();
         }
-        for name in self.list(SRC) {
-            let dir = join(SRC, &name);
-            if !self.root.join(&dir).is_dir() {
-                self.warnings.extend(stray_dockerfile(&dir));
-            } else if !name.starts_with('.') {
-                let images = self.images_in_build(&name, &dir);
-                if images.is_empty() {
-                    self.warnings.extend(misplaced(self.root, &dir));
-                }
-                folders.push(Folder { name, dir, images });
-            }
+        let names = self.list(SRC);
+        let read: Vec<_> = names.into_par_iter().map(|name| self.folder_of_src(name)).collect();
+        let mut folders = Vec::new();
+        for (folder, warning) in read {
+            folders.extend(folder);
+            self.warnings.extend(warning);
         }
         folders
+    }
+
+    /// A folder that is a component, and what is to be said of a name that makes no image.
+    fn folder_of_src(&self, name: String) -> (Option<Folder>, Option<Problem>) {
+        let dir = join(SRC, &name);
+        if !self.root.join(&dir).is_dir() {
+            return (None, stray_dockerfile(&dir));
+        }
+        if name.starts_with('.') {
+            return (None, None);
+        }
+        let images = self.images_in_build(&name, &dir);
+        let warning = if images.is_empty() { misplaced(self.root, &dir) } else { None };
+        (Some(Folder { name, dir, images }), warning)
     }
 
     /// The images that a component's `build/` has Dockerfiles of. An unreadable folder is a

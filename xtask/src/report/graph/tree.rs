@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use console::Style;
+use xtask_core::plan::graph::EdgeKind;
 
 use crate::commands::graph::{Chart, Mark, Node};
 use crate::outcome::PlannedStep;
@@ -12,9 +13,11 @@ use crate::report::graph::node_style::{Staleness, duration, other_images};
 use crate::report::{plan, table};
 
 pub(crate) fn draw(chart: &Chart, has_colors: bool) -> String {
-    let mut drawing = TreePrinter { chart, has_colors, rows: Vec::new(), seen: BTreeSet::new() };
+    let children = &children(chart);
+    let mut drawing =
+        TreePrinter { chart, has_colors, children, rows: Vec::new(), seen: BTreeSet::new() };
     for root in chart.roots() {
-        drawing.add(root, "", "", None);
+        drawing.add(root, "", "", &[]);
     }
     let mut lines = table::align(&drawing.rows);
     let steps: Vec<&PlannedStep> =
@@ -25,23 +28,47 @@ pub(crate) fn draw(chart: &Chart, has_colors: bool) -> String {
     lines.into_iter().map(|line| line + "\n").collect()
 }
 
+/// A node as one of another's children, and the kinds of the links between the two.
+struct Child {
+    index: usize,
+    kinds: Vec<EdgeKind>,
+}
+
+/// The children of all nodes.
+fn children(chart: &Chart) -> Vec<Vec<Child>> {
+    let mut found: Vec<Vec<Child>> = chart.nodes.iter().map(|_| Vec::new()).collect();
+    for link in &chart.links {
+        let (from, to) = chart.ends(link);
+        match found[from].last_mut() {
+            // Links are sorted by their ends.
+            Some(last) if last.index == to => last.kinds.push(link.kind),
+            _ => found[from].push(Child { index: to, kinds: vec![link.kind] }),
+        }
+    }
+    found
+}
+
 struct TreePrinter<'a> {
     chart: &'a Chart,
     has_colors: bool,
+    /// By node, in the order of the chart.
+    children: &'a [Vec<Child>],
     /// The branch of the tree, the state, and why.
     rows: Vec<[String; 3]>,
     seen: BTreeSet<usize>,
 }
 
 impl TreePrinter<'_> {
-    fn add(&mut self, index: usize, branch: &str, indent: &str, kinds: Option<&str>) {
+    fn add(&mut self, index: usize, branch: &str, indent: &str, kinds: &[EdgeKind]) {
         let node = &self.chart.nodes[index];
-        let children = self.children(index);
+        let children = &self.children[index];
         let is_shown = !self.seen.insert(index);
         let mark = if is_shown && !children.is_empty() { " (*)" } else { "" };
         let (style, dim) = (style(node), Style::new().dim());
         let name = self.styled(&style, &node.name);
-        let details = format!("{}{}", details(node), kinds.unwrap_or_default());
+        let kinds = kinds.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let gap = if kinds.is_empty() { "" } else { "  " };
+        let details = format!("{}{gap}{kinds}", details(node));
         let details = self.styled(&dim, &details);
         let (state, why) = node.expected.as_ref().map(plan::state).unwrap_or_default();
         let (state, why) = (self.styled(&style, state), self.styled(&dim, &why));
@@ -49,31 +76,15 @@ impl TreePrinter<'_> {
         if is_shown {
             return;
         }
-        for (position, (child, kinds)) in children.iter().enumerate() {
+        for (position, child) in children.iter().enumerate() {
             let (fork, line) = if position + 1 == children.len() {
                 ("└── ", "    ")
             } else {
                 ("├── ", "│   ")
             };
             let branch = format!("{indent}{fork}");
-            self.add(*child, &branch, &format!("{indent}{line}"), Some(kinds));
+            self.add(child.index, &branch, &format!("{indent}{line}"), &child.kinds);
         }
-    }
-
-    /// The children of a node, each with the kinds of its links.
-    fn children(&self, index: usize) -> Vec<(usize, String)> {
-        let mut found: Vec<(usize, String)> = Vec::new();
-        for link in &self.chart.links {
-            let (from, to) = self.chart.ends(link);
-            if from != index {
-                continue;
-            }
-            match found.iter_mut().find(|(other, _)| *other == to) {
-                Some((_, kinds)) => kinds.push_str(&format!(", {}", link.kind)),
-                None => found.push((to, format!("  {}", link.kind))),
-            }
-        }
-        found
     }
 
     fn styled(&self, style: &Style, text: &str) -> String {
