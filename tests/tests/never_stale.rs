@@ -13,11 +13,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fmt;
+use std::sync::Mutex;
+use std::thread;
 
 use fastrand::Rng;
 use tests::model::{Action, Edit, Kind, Model, State, kinds_of_environment};
 use tests::reference;
 use tests::sites::{Done, Played, Real, Site};
+
+/// How many stories are followed at the same time.
+const AT_ONCE: usize = 5;
 
 fn number(name: &str, default: impl FnOnce() -> u64) -> u64 {
     env::var(name).map_or_else(|_| default(), |text| text.parse().expect("a number"))
@@ -255,9 +260,17 @@ fn follow<S: Site>(site: &S, seed: u64, steps: u64) -> Figures {
 #[test]
 fn every_image_is_what_the_model_says_and_none_is_built_in_vain() {
     let (first, steps) = (seed(), number("STEPS", || 60));
-    for seed in first..first + number("SEEDS", || 5) {
-        follow(&Played::new(), seed, steps);
-    }
+    let seeds = Mutex::new(first..first + number("SEEDS", || 5));
+    let next = || seeds.lock().expect("no story fails with it").next();
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some(seed) = next() {
+                    follow(&Played::new(), seed, steps);
+                }
+            });
+        }
+    });
 }
 
 #[test]
