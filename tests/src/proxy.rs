@@ -15,6 +15,9 @@ pub struct Rule {
     /// How many of them are passed on before, and how many are answered.
     passed: usize,
     answered: usize,
+    /// Of those, only each one with a number that this divides.
+    nth: usize,
+    seen: usize,
     /// Status, headers and body; none for no answer at all.
     answer: Option<(String, Vec<u8>)>,
 }
@@ -23,7 +26,14 @@ impl Rule {
     /// Answers all requests with a text in their first line.
     pub fn new(request: &str, head: &str, body: &[u8]) -> Self {
         let answer = Some((head.to_owned(), body.to_vec()));
-        Self { request: request.to_owned(), passed: 0, answered: usize::MAX, answer }
+        Self {
+            request: request.to_owned(),
+            passed: 0,
+            answered: usize::MAX,
+            nth: 1,
+            seen: 0,
+            answer,
+        }
     }
 
     /// Never answers them.
@@ -43,6 +53,12 @@ impl Rule {
         Self { passed, ..self }
     }
 
+    /// Answers every second, third or fourth of them, and so on.
+    #[must_use]
+    pub fn every(self, nth: usize) -> Self {
+        Self { nth, ..self }
+    }
+
     /// Whether it is about a request, which is counted.
     fn takes(&mut self, request: &str) -> bool {
         if !request.contains(&self.request) {
@@ -50,6 +66,10 @@ impl Rule {
         }
         if self.passed > 0 {
             self.passed -= 1;
+            return false;
+        }
+        self.seen += 1;
+        if !self.seen.is_multiple_of(self.nth) {
             return false;
         }
         let is_answered = self.answered > 0;

@@ -9,7 +9,7 @@ use std::process::Command;
 use expect_test::expect;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tests::detour::Piece;
-use tests::engine::{docker, has_containerd_store, image_config, major_version};
+use tests::engine::{docker, has_containerd_store, image_config, image_files, major_version};
 use tests::registry::{Refusing, Registry};
 use tests::{Answer, Detour, Workspace, wait_until};
 
@@ -200,6 +200,28 @@ fn what_an_engine_answers_in_place_of_a_build_is_said() {
     said("200 OK", "<html>", &format!("{invalid}expected value at line 1"));
     let error = r#"{"errorDetail":{"message":"not today"},"error":"not today"}"#;
     said("200 OK", error, "build: not today");
+}
+
+#[test]
+fn an_image_that_an_engine_only_says_it_built_is_an_error_and_never_up_to_date() {
+    let workspace = Workspace::new().image("a", "FROM scratch\nCOPY f /\n").file("src/a/f", "1");
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    let earlier = String::from_utf8(docker(&["inspect", "-f", "{{.Id}}", &workspace.own("tt-a")]));
+    let earlier = earlier.expect("an ID").trim().to_owned();
+    workspace.write("src/a/f", "2");
+    for id in [format!("sha256:{}", "0".repeat(64)), earlier] {
+        let body = format!("{{\"id\":\"moby.image.id\",\"aux\":{{\"ID\":\"{id}\"}}}}\r\n");
+        let detour = Detour::start("/build?", Answer::Whole("200 OK", body));
+        let lying = [("DOCKER_HOST".to_owned(), detour.host())].into();
+        let output = workspace.xtask_with(&lying, &["build"]).exits_with(1);
+        let message = "reported image 'tt-a' as built, but has no image [DIGEST]";
+        assert!(output.stderr.contains(message), "{}", output.stderr);
+        let planned = workspace.xtask(&["build", "-n"]).exits_with(0);
+        assert!(planned.stdout.contains("stale"), "{}", planned.stdout);
+    }
+    assert_eq!(workspace.xtask(&["build"]).exits_with(0).built(), ["a"]);
+    assert!(image_files(&workspace.own("tt-a"))["f"].ends_with(" 2"));
+    assert!(workspace.xtask(&["build"]).exits_with(0).built().is_empty());
 }
 
 /// Whether a push to a registry that answers so is tried again.

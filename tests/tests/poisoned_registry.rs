@@ -227,6 +227,26 @@ fn a_registry_that_is_busy_is_asked_again() {
 }
 
 #[test]
+fn a_registry_that_fails_every_few_requests_leaves_nothing_wrong() {
+    let setting = setting();
+    for nth in [2, 3, 5, 7] {
+        forget(&setting.workspace);
+        let fails = Rule::new("/v2/", "503 Service Unavailable", b"").every(nth);
+        setting.proxy.set([fails]);
+        let share = ["build", "--from-registry=off", "--share"];
+        let shared = setting.workspace.xtask(&share);
+        assert!(shared.code == 0 || shared.error().contains("503"), "{nth}: {}", shared.stderr);
+        forget(&setting.workspace);
+        // What is not pulled is built.
+        let _ = setting.workspace.xtask(&["build"]).exits_with(0);
+        assert_eq!(setting.builds(&[]), [""; 0], "{nth}");
+    }
+    forget(&setting.workspace);
+    setting.proxy.set([]);
+    assert_eq!(setting.builds(&[]), [""; 0]);
+}
+
+#[test]
 fn a_registry_that_does_not_answer_is_waited_for_once() {
     let setting = setting();
     for (rule, why) in [

@@ -406,6 +406,21 @@ fn a_checkout_is_one_round() {
 }
 
 #[test]
+fn what_git_changes_in_a_worktree_is_one_round() {
+    let workspace = three().file(".git", "gitdir: repository/worktrees/one\n");
+    let mut running = watch(&workspace, &[]);
+    let lock = workspace.write("repository/worktrees/one/index.lock", "");
+    workspace.write("src/c/app/x", "2");
+    // Longer than changes that belong together may be apart.
+    thread::sleep(Duration::from_millis(600));
+    workspace.write("src/c/app/y", "2");
+    fs::remove_file(lock).unwrap();
+    running.wait_for("changed: src/c/app/x (+1 more)");
+    running.wait_for("watching: ");
+    assert_eq!(built(running), ["a", "b", "c", "c"]);
+}
+
+#[test]
 fn lost_news_are_looked_for() {
     let workspace = three();
     let mut running = watch(&workspace, &[]);

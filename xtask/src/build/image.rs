@@ -271,6 +271,7 @@ impl<'a, E: Engine> ImageBuilder<'a, E> {
         decided: &Fingerprint,
     ) -> Result<Outcome, StepError> {
         let (round, component) = (self.round, self.round.component(step));
+        let mut not_there = None;
         for _ in 0..TRIES {
             self.bases.pin(image).await?;
             let context = self.context(step, image).await?;
@@ -302,6 +303,7 @@ impl<'a, E: Engine> ImageBuilder<'a, E> {
             round.trees.invalidate_unless_watched();
             let built = built.map_err(|source| image_error(image, source))?;
             let made = self.images.inspect_built(image, &built.id, &expected.fingerprint).await?;
+            not_there = made.is_none().then(|| built.id.clone());
             let Some(made) = made else { continue };
             if self.bases.are_those_of(image, &expected.bases, &made, &built).await? {
                 let (fingerprint, manifest) = (&expected.fingerprint, expected.manifest());
@@ -312,7 +314,10 @@ impl<'a, E: Engine> ImageBuilder<'a, E> {
             }
         }
         let (dockerfile, image) = (image.dockerfile.clone(), image.name.clone());
-        Err(StepError::BasesMove { dockerfile, image })
+        Err(match not_there {
+            Some(id) => StepError::NotThere { dockerfile, image, id },
+            None => StepError::BasesMove { dockerfile, image },
+        })
     }
 
     /// What is done about an image, with the reasons.

@@ -414,7 +414,7 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
 
     /// Inspects an image that was just built, and sees to it that it has its name: another
     /// checkout may have taken that since. None if the image is gone with its name, as in the
-    /// containerd store.
+    /// containerd store, or the engine has another one in its place.
     pub(crate) async fn inspect_built(
         &self,
         image: &Image,
@@ -422,6 +422,9 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
         fingerprint: &Fingerprint,
     ) -> Result<Option<FoundImage>, StepError> {
         let (engine, failed) = (self.round.engine, |source| image_error(image, source));
+        let is_it = |found: &FoundImage| {
+            found.held.as_ref().is_some_and(|held| held.has_fingerprint(fingerprint))
+        };
         let named = engine.image(&image.name).await.map_err(failed)?;
         // Inspecting is slow in the containerd store: once is enough if it has its name.
         let built = match &named {
@@ -429,22 +432,20 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
             _ => engine.image(id).await.map_err(failed)?,
         };
         let found = match (built, named) {
-            (None, Some(named)) if named.id == id => named,
             (Some(built), Some(named)) if named.id == built.id => built,
-            (Some(built), _) => {
+            (Some(built), _) if is_it(&built) => {
                 if !self.tag_if_there(&built.id, &image.name).await.map_err(failed)? {
                     return Ok(None);
                 }
                 built
             }
             // An engine may tell another ID of it than the one that it is inspected by.
-            (None, Some(named))
-                if named.held.as_ref().is_some_and(|held| held.has_fingerprint(fingerprint)) =>
-            {
-                named
-            }
-            (None, _) => return Ok(None),
+            (_, Some(named)) => named,
+            (_, None) => return Ok(None),
         };
+        if !is_it(&found) {
+            return Ok(None);
+        }
         self.known.borrow_mut().engine_images.set_latest(&image.name, found.held.clone());
         Ok(Some(found))
     }

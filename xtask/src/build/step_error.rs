@@ -63,6 +63,13 @@ pub(crate) enum StepError {
          each"
     )]
     BasesMove { dockerfile: String, image: String },
+    /// The engine says that it built an image that it does not have.
+    #[error(
+        "{dockerfile}: the engine reported image '{image}' as built, but has no image {}. \
+         Something may remove images while they are built, such as 'docker image prune'",
+        escape::line(id)
+    )]
+    NotThere { dockerfile: String, image: String, id: String },
     #[error("{}: image '{image}' failed to build: {source}", escape::line(dockerfile))]
     Image { dockerfile: String, image: String, source: EngineError },
     #[error("interrupted")]
@@ -130,7 +137,9 @@ impl StepError {
             Self::Base { file, line, .. } | Self::BaseGone { file, line, .. } => {
                 Location { line: Some(*line), ..of_file(file) }
             }
-            Self::BasesMove { dockerfile, .. } => of_file(dockerfile),
+            Self::BasesMove { dockerfile, .. } | Self::NotThere { dockerfile, .. } => {
+                of_file(dockerfile)
+            }
             Self::Image { dockerfile, image, source } => {
                 let contents = regular_file::read(&root.join(dockerfile)).unwrap_or_default();
                 let named = match source {

@@ -14,6 +14,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use xtask_core::regular_file;
+
 /// Variables that select another repository or pathspec syntax.
 const REMOVED_VARIABLES: [&str; 18] = [
     "GIT_DIR",
@@ -146,6 +148,16 @@ pub(crate) fn paths(listed: &[u8]) -> impl Iterator<Item = PathBuf> {
 pub(crate) fn tracked_below(folder: &Path) -> Result<BTreeSet<PathBuf>, GitError> {
     let Some(repository) = Repository::of(folder) else { return Ok(BTreeSet::new()) };
     Ok(paths(&repository.run(folder, &["ls-files", "-z"])?).collect())
+}
+
+/// The lock that git holds while it changes the files of a checkout; none outside of a repository.
+pub(crate) fn index_lock(root: &Path) -> Option<PathBuf> {
+    let top = Repository::of(root)?.top;
+    let dot_git = top.join(".git");
+    // In worktrees and submodules it is a file that names the folder.
+    let text = regular_file::read_to_string(&dot_git).unwrap_or_default();
+    let folder = text.strip_prefix("gitdir:").map_or(dot_git, |path| top.join(path.trim()));
+    Some(folder.join("index.lock"))
 }
 
 /// The branch that is checked out; none outside of a repository, or on a commit without one.

@@ -110,6 +110,22 @@ struct Folder {
     name: String,
     dir: String,
     images: Vec<Definition>,
+    build: Listing,
+}
+
+/// What is in a folder, sorted by name; empty if there is no such folder.
+#[derive(Default)]
+struct Listing {
+    entries: Vec<Listed>,
+    problems: Vec<Problem>,
+}
+
+/// A name in a folder, with what the folder itself tells of it.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Listed {
+    name: String,
+    is_folder: bool,
+    is_link: bool,
 }
 
 struct Reader<'a> {
@@ -130,8 +146,10 @@ impl<'a> Reader<'a> {
         if self.config.exists && !self.root.join(SRC).exists() {
             return Vec::new();
         }
-        let names = self.list(SRC);
-        let read: Vec<_> = names.into_par_iter().map(|name| self.folder_of_src(name)).collect();
+        let Listing { entries, problems } = self.list(SRC);
+        self.problems.extend(problems);
+        let entries = entries.into_par_iter();
+        let read: Vec<_> = entries.map(|listed| self.folder_of_src(listed)).collect();
         let mut folders = Vec::new();
         for (folder, warning) in read {
             folders.extend(folder);
@@ -141,29 +159,35 @@ impl<'a> Reader<'a> {
     }
 
     /// A folder that is a component, and what is to be said of a name that makes no image.
-    fn folder_of_src(&self, name: String) -> (Option<Folder>, Option<Problem>) {
+    fn folder_of_src(&self, listed: Listed) -> (Option<Folder>, Option<Problem>) {
+        let Listed { name, is_folder, is_link } = listed;
         let dir = join(SRC, &name);
-        if !self.root.join(&dir).is_dir() {
+        let leads_to_folder = || is_link && self.root.join(&dir).is_dir();
+        if !(is_folder || leads_to_folder()) {
             return (None, stray_dockerfile(&dir));
         }
         if name.starts_with('.') {
             return (None, None);
         }
-        let images = self.images_in_build(&name, &dir);
+        let build = self.build_files(&dir);
+        let images = self.images_in_build(&name, &dir, &build);
         let warning = if images.is_empty() { misplaced(self.root, &dir) } else { None };
-        (Some(Folder { name, dir, images }), warning)
+        (Some(Folder { name, dir, images, build }), warning)
     }
 
-    /// The images that a component's `build/` has Dockerfiles of. An unreadable folder is a
-    /// problem of the component, and found when its files are read.
-    fn images_in_build(&self, component: &str, dir: &str) -> Vec<Definition> {
+    /// What is in a component's `build/`.
+    fn build_files(&self, dir: &str) -> Listing {
         let build = join(dir, BUILD);
+        if self.root.join(&build).is_dir() { self.list(&build) } else { Listing::default() }
+    }
+
+    /// The images that a component's `build/` has Dockerfiles of.
+    fn images_in_build(&self, component: &str, dir: &str, build: &Listing) -> Vec<Definition> {
         let mut images: BTreeMap<String, Candidates> = BTreeMap::new();
-        let entries = fs::read_dir(self.root.join(&build)).into_iter().flatten().flatten();
-        for file in entries.filter_map(|entry| entry.file_name().into_string().ok()) {
+        for Listed { name: file, .. } in &build.entries {
             if let Some(stem) = file.strip_suffix(".dockerfile") {
                 let (image, flavor) = self.split_flavor(stem);
-                images.entry(image).or_default().insert(flavor, join(&build, &file));
+                images.entry(image).or_default().insert(flavor, join(&join(dir, BUILD), file));
             }
         }
         let definition = |(name, dockerfiles)| Definition {
@@ -210,11 +234,15 @@ impl<'a> Reader<'a> {
         }
         let names = component_names(&by_dir.keys().map(String::as_str).collect::<Vec<_>>());
         let folders = by_dir.into_iter().zip(names);
-        folders.map(|((dir, images), name)| Folder { name, dir, images }).collect()
+        let folder = |((dir, images), name): ((String, _), _)| {
+            let build = self.build_files(&dir);
+            Folder { name, dir, images, build }
+        };
+        folders.map(folder).collect()
     }
 
     fn component(&mut self, folder: Folder, shared: &BTreeMap<String, usize>) -> Component {
-        let Folder { name, dir, images: definitions } = folder;
+        let Folder { name, dir, images: definitions, build: files } = folder;
         let build = join(&dir, BUILD);
         let is_in_build =
             |image: &Definition| image.dockerfiles.values().all(|path| path.starts_with(&build));
@@ -224,9 +252,7 @@ impl<'a> Reader<'a> {
             dir,
             ..Component::default()
         };
-        if self.root.join(&build).is_dir() {
-            self.build_folder(&mut component, &build);
-        }
+        self.build_folder(&mut component, &build, files);
         let (mut images, mut inputs) = (Vec::new(), Vec::new());
         for definition in definitions {
             let Some(image) = self.image(&component.name, definition, shared) else { continue };
@@ -290,12 +316,15 @@ impl<'a> Reader<'a> {
     }
 
     /// The hooks and dependencies of a component.
-    fn build_folder(&mut self, component: &mut Component, build: &str) {
+    fn build_folder(&mut self, component: &mut Component, build: &str, files: Listing) {
+        self.problems.extend(files.problems);
         component.build_links.extend(self.follow(build));
-        for file in self.list(build) {
-            let path = join(build, &file);
-            component.build_links.extend(self.follow(&path));
-            match file.as_str() {
+        for Listed { name, is_link, .. } in files.entries {
+            let path = join(build, &name);
+            if is_link {
+                component.build_links.extend(self.follow(&path));
+            }
+            match name.as_str() {
                 PRE_HOOK => component.pre_hook = self.hook(path),
                 POST_HOOK => component.post_hook = self.hook(path),
                 "component.dep" | "components.dep" => {
@@ -338,12 +367,12 @@ impl<'a> Reader<'a> {
 
     fn read(&mut self, path: &str) -> Option<Vec<u8>> {
         let read = regular_file::read(&self.root.join(path));
-        read.map_err(|error| self.unreadable(path, &error)).ok()
+        read.map_err(|error| self.problems.push(self.unreadable(path, &error))).ok()
     }
 
     fn inputs(&mut self, path: String) -> Option<(String, Inputs)> {
         let text = regular_file::read_to_string(&self.root.join(&path))
-            .map_err(|error| self.unreadable(&path, &error))
+            .map_err(|error| self.problems.push(self.unreadable(&path, &error)))
             .ok()?;
         match Inputs::parse(&text, &path) {
             Ok(inputs) => Some((path, inputs)),
@@ -566,7 +595,7 @@ impl<'a> Reader<'a> {
         let text = match regular_file::read_to_string(&self.root.join(path)) {
             Ok(text) => text,
             Err(error) => {
-                self.unreadable(path, &error);
+                self.problems.push(self.unreadable(path, &error));
                 return Vec::new();
             }
         };
@@ -586,34 +615,38 @@ impl<'a> Reader<'a> {
             .collect()
     }
 
-    /// The names in a folder, sorted. A name that is not UTF-8 is a problem.
-    fn list(&mut self, dir: &str) -> Vec<String> {
+    /// What is in a folder. A name that is not UTF-8 is a problem.
+    fn list(&self, dir: &str) -> Listing {
+        let mut listing = Listing::default();
         let entries = match fs::read_dir(self.root.join(dir)) {
             Ok(entries) => entries,
             Err(error) => {
-                self.unreadable(dir, &error);
-                return Vec::new();
+                listing.problems.push(self.unreadable(dir, &error));
+                return listing;
             }
         };
-        let mut names = Vec::new();
         for entry in entries {
-            match entry.map(|entry| entry.file_name().into_string()) {
-                Ok(Ok(name)) => names.push(name),
-                Ok(Err(name)) => {
+            let read = entry.and_then(|entry| Ok((entry.file_type()?, entry.file_name())));
+            match read.map(|(kind, name)| (kind, name.into_string())) {
+                Ok((kind, Ok(name))) => {
+                    let (is_folder, is_link) = (kind.is_dir(), kind.is_symlink());
+                    listing.entries.push(Listed { name, is_folder, is_link });
+                }
+                Ok((_, Err(name))) => {
                     let message =
                         format!("the name {} is not UTF-8: rename the file", name.display());
-                    self.problems.push(Problem::of_file(dir, message));
+                    listing.problems.push(Problem::of_file(dir, message));
                 }
-                Err(error) => self.unreadable(dir, &error),
+                Err(error) => listing.problems.push(self.unreadable(dir, &error)),
             }
         }
-        names.sort();
-        names
+        listing.entries.sort();
+        listing
     }
 
-    fn unreadable(&mut self, path: &str, error: &io::Error) {
+    fn unreadable(&self, path: &str, error: &io::Error) -> Problem {
         let message = regular_file::explain(&self.root.join(path), error);
-        self.problems.push(Problem::of_file(path, message));
+        Problem::of_file(path, message)
     }
 }
 

@@ -15,8 +15,12 @@ use crate::system::watcher::{FsChange, FsEvent};
 /// A batch is complete after this many debounce periods, even if files still change.
 const MAX_DEBOUNCES: u32 = 10;
 
-/// How long a batch waits for the removal of git's lock, which a killed git leaves behind.
+/// A git that is killed leaves its lock behind, but changes nothing more: a batch waits for the
+/// removal of the lock for so long after the last change.
 const GIT_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The same, if others change files all the time.
+const GIT_LOCK_LIMIT: Duration = Duration::from_mins(5);
 
 /// The changes since the last round.
 #[derive(Debug, Default)]
@@ -28,8 +32,8 @@ pub(crate) struct ChangeBatch {
     is_recheck: bool,
     /// The times of the first and the last change that belong together.
     window: Option<(Instant, Instant)>,
-    /// Since when git's lock is there.
-    locked_since: Option<Instant>,
+    /// When git's lock was seen first and last.
+    locked: Option<(Instant, Instant)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -108,7 +112,7 @@ impl ChangeBatch {
     /// Ends the collection: later changes do not belong to this group.
     pub(crate) fn close(&mut self) {
         self.window = None;
-        self.locked_since = None;
+        self.locked = None;
     }
 
     /// Removes and returns the changes that affect only these components, and were not caused by
@@ -126,23 +130,25 @@ impl ChangeBatch {
 
     /// Whether no file changed during the debounce period, or changes have been collected for too
     /// long.
-    pub(crate) fn is_complete(&mut self, root: &Path, debounce: Duration) -> bool {
+    pub(crate) fn is_complete(&mut self, git_lock: Option<&Path>, debounce: Duration) -> bool {
         let Some((first, last)) = self.window else { return true };
-        if root.join(".git/index.lock").exists() {
+        if git_lock.is_some_and(Path::exists) {
             let now = Instant::now();
-            if self.locked_since.get_or_insert(now).elapsed() < GIT_LOCK_TIMEOUT {
-                // The last changes may still be on their way when git is done.
-                self.window = Some((now, last));
-                return false;
-            }
+            let (since, _) = self.locked.unwrap_or((now, now));
+            self.locked = Some((since, now));
+            return last.elapsed() >= GIT_LOCK_TIMEOUT || since.elapsed() >= GIT_LOCK_LIMIT;
         }
-        last.elapsed() >= debounce || first.elapsed() >= debounce * MAX_DEBOUNCES
+        // The last changes may still be on their way when git is done.
+        let done = self.locked.map_or(first, |(_, done)| done);
+        last.max(done).elapsed() >= debounce
+            || first.max(done).elapsed() >= debounce * MAX_DEBOUNCES
     }
 
     /// When to call [`Self::is_complete`] again.
     pub(crate) fn next_check(&self, debounce: Duration) -> tokio::time::Instant {
-        let quiet = self.window.map_or_else(Instant::now, |(_, last)| last) + debounce;
+        let last = self.window.map_or_else(Instant::now, |(_, last)| last);
         // Git's lock is polled.
+        let quiet = self.locked.map_or(last, |(_, seen)| last.max(seen)) + debounce;
         let soon = Instant::now() + Duration::from_millis(1);
         quiet.max(soon).into()
     }

@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until};
 use xtask_core::context::tree_cache::TreeCache;
 use xtask_core::problem::Problem;
 
 use crate::commands::watch::change_batch::ChangeBatch;
+use crate::system::git;
 use crate::system::watcher::filter::WatchFilter;
 use crate::system::watcher::{FsEvent, Watcher};
 
@@ -20,6 +23,7 @@ pub(crate) struct Changes {
     filter: WatchFilter,
     trees: Arc<TreeCache>,
     root: PathBuf,
+    git_lock: Option<PathBuf>,
     debounce: Duration,
     scratch: BTreeSet<PathBuf>,
 }
@@ -35,6 +39,7 @@ impl Changes {
             watcher,
             filter: WatchFilter::default(),
             trees,
+            git_lock: git::index_lock(&root),
             root,
             debounce,
             scratch: BTreeSet::new(),
@@ -49,13 +54,29 @@ impl Changes {
             self.note(batch, event);
         }
         loop {
+            self.note_waiting(batch);
             let now = Instant::now();
-            if batch.is_complete(&self.root, self.debounce) && now >= not_before {
+            if batch.is_complete(self.git_lock.as_deref(), self.debounce) && now >= not_before {
                 return batch.close();
             }
             tokio::select! {
                 event = self.watcher.next_event(&self.filter) => self.note(batch, event),
                 () = sleep_until(batch.next_check(self.debounce).max(not_before)) => {}
+            }
+        }
+    }
+
+    /// Adds the changes that wait: on a busy machine those of a checkout can take longer to be
+    /// noted than they took to be made. What changes meanwhile has to wait for the next time.
+    fn note_waiting(&mut self, batch: &mut ChangeBatch) {
+        let started = std::time::Instant::now();
+        // Tokio would say after some hundred that there is none.
+        while let Some(event) = unconstrained(self.watcher.next_event(&self.filter)).now_or_never()
+        {
+            let is_later = matches!(&event, FsEvent::Changed(change) if change.at > started);
+            self.note(batch, event);
+            if is_later {
+                return;
             }
         }
     }
