@@ -2,8 +2,8 @@
 
 use console::measure_text_width;
 
-/// The gap between two columns.
-const GAP: &str = "  ";
+/// The spaces between two columns.
+const GAP: usize = 2;
 
 /// One line per row. A column that is empty in all rows is left out, and so are spaces at the
 /// end of a line.
@@ -18,13 +18,15 @@ pub(crate) fn align<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> Vec<Str
 }
 
 fn line(row: &[String], widths: &[usize]) -> String {
-    let mut line = String::new();
+    let (mut line, mut gap) = (String::new(), 0);
     for (cell, width) in row.iter().zip(widths).filter(|(_, width)| **width > 0) {
-        line.push_str(cell);
-        line.push_str(&" ".repeat(width - width_of(cell)));
-        line.push_str(GAP);
+        if !cell.is_empty() {
+            line.push_str(&" ".repeat(gap));
+            line.push_str(cell);
+            gap = 0;
+        }
+        gap += width - width_of(cell) + GAP;
     }
-    line.truncate(line.trim_end_matches(' ').len());
     line
 }
 
