@@ -22,6 +22,9 @@ use xtask_core::workspace::registry_config::RegistryConfig;
 use crate::model::{Node, with_parents};
 use crate::reference::{Contents, copy};
 
+/// How long a build goes on after the name of its base was taken.
+const AFTER_TAKING: Duration = Duration::from_millis(500);
+
 /// An engine in memory; its clones are the same engine.
 #[derive(Clone, Debug, Default)]
 pub struct ScriptedEngine {
@@ -284,10 +287,15 @@ impl Engine for ScriptedEngine {
             None => {}
         }
         let taken = self.before_builds.borrow_mut().remove(request.image);
+        let was_taken = taken.is_some();
         if let Some((from, to)) = taken {
             self.retag(&from, &to);
         }
         let id = self.make(&request, sent).map_err(EngineError::Refused)?;
+        // It takes a while, in which another build may put the name right.
+        if was_taken {
+            tokio::time::sleep(AFTER_TAKING).await;
+        }
         Ok(Built { id, bases: BTreeSet::new() })
     }
 }

@@ -13,13 +13,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fmt;
+use std::fs;
 use std::sync::Mutex;
 use std::thread;
 
 use fastrand::Rng;
 use tests::model::{Action, Edit, Kind, Model, State, kinds_of_environment};
 use tests::reference;
-use tests::sites::{Done, Played, Real, Site};
+use tests::scripted::ScriptedEngine;
+use tests::sites::{Done, Played, Real, Site, setting};
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+use xtask::build::mode::Mode;
+use xtask::build::options::{BuildOptions, Scope, Selection};
+use xtask::build::run as build;
+use xtask::event_channel::Events;
+use xtask::system::signals::Interrupt;
+use xtask_core::workspace::components::WorkspaceOptions;
 
 /// How many stories are followed at the same time.
 const AT_ONCE: usize = 5;
@@ -277,6 +287,48 @@ fn every_image_is_what_the_model_says_and_none_is_built_in_vain() {
 fn and_so_it_is_with_a_real_engine() {
     let figures = follow(&Real::new(), seed(), number("REAL_STEPS", || 24));
     assert!(figures.compared > 0, "{figures}");
+}
+
+/// While `b` is built from a foreign image that took the name of its base, `c` begins, which has the
+/// same base, and puts the name right.
+#[test]
+fn a_name_that_another_build_puts_right_proves_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let write = |path: &str, text: &str| {
+        let path = dir.path().join(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, text).expect("a file");
+    };
+    for (name, base) in [("a", "scratch"), ("b", "tt-a"), ("c", "tt-a")] {
+        write(
+            &format!("src/{name}/build/tt-{name}.dockerfile"),
+            &format!("FROM {base}\nCOPY text /{name}\n"),
+        );
+        write(&format!("src/{name}/text"), "first");
+    }
+    write("src/c/build/build-pre.sh", "#!/bin/sh\nsleep 0.2\n");
+    let engine = ScriptedEngine::default();
+    let build = || {
+        let state = Model::new(0, BTreeSet::new()).state;
+        let (sender, _events) = mpsc::unbounded_channel();
+        let (_keep, interrupt) = Interrupt::manual();
+        let setting = setting(dir.path(), &state, Events::new(sender), interrupt);
+        let scope = Scope { reading: WorkspaceOptions::default(), selection: Selection::All };
+        let (how, engine) = (BuildOptions::default(), engine.clone());
+        let round = build::run_with(async { Ok(engine) }, &scope, &how, Mode::Build, &setting);
+        Runtime::new().expect("a runtime").block_on(round).expect("a build");
+    };
+    build();
+    engine.derive("tt-a", "tt-taker");
+    engine.retag_before_build_of("tt-b", "tt-taker", "tt-a");
+    for name in ["b", "c"] {
+        write(&format!("src/{name}/text"), "second");
+    }
+    build();
+    let names = engine.names();
+    assert_ne!(names["tt-a"], names["tt-taker"]);
+    let image = engine.contents("tt-b").expect("an image");
+    assert!(image.contains_key("b") && !image.contains_key("derived"), "{image:?}");
 }
 
 #[test]

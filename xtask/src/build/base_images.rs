@@ -4,7 +4,7 @@
 //! bases are checked before a build, and what the image was really made from after it.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 use tokio::sync::Mutex;
@@ -48,11 +48,23 @@ pub(crate) struct BaseImages<'a, E> {
     external: RefCell<ExternalBases>,
     /// By reference, whether it was pulled; whoever pulls holds the lock.
     pulls: RefCell<BTreeMap<String, Rc<Mutex<bool>>>>,
+    /// By image of the workspace, how often a name of it was found not to lead to it.
+    moves: RefCell<BTreeMap<String, u64>>,
 }
+
+/// How often the names of an image's bases had to be put right until a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moves(u64);
 
 impl<'a, E: Engine> BaseImages<'a, E> {
     pub(crate) fn new(round: &'a Round<'a, E>, images: &'a ImageLookup<'a, E>) -> Self {
-        Self { round, images, external: RefCell::default(), pulls: RefCell::default() }
+        Self {
+            round,
+            images,
+            external: RefCell::default(),
+            pulls: RefCell::default(),
+            moves: RefCell::default(),
+        }
     }
 
     /// The ids of all bases of an image that the engine has, and whether an external one has
@@ -185,9 +197,11 @@ impl<'a, E: Engine> BaseImages<'a, E> {
     }
 
     /// Makes the names by which a Dockerfile calls our images lead to the ones that were
-    /// decided upon, and inspects the external ones again.
-    pub(crate) async fn pin(&self, image: &Image) -> Result<(), StepError> {
+    /// decided upon, and inspects the external ones again. Returns how often that had to be done
+    /// before the build that follows, by it and by others.
+    pub(crate) async fn pin(&self, image: &Image) -> Result<Moves, StepError> {
         let failed = |source| image_error(image, source);
+        let mut pinned = self.moves(image);
         for used in &image.uses {
             let found = self.round.engine.image(&used.reference).await.map_err(failed)?;
             if let Some(found) = &found {
@@ -207,6 +221,8 @@ impl<'a, E: Engine> BaseImages<'a, E> {
                 reference: used.reference.clone(),
                 image: name.clone(),
             };
+            *self.moves.borrow_mut().entry(name.clone()).or_default() += 1;
+            pinned.0 += 1;
             let ours = self.round.engine.image(&id).await.map_err(failed)?.ok_or_else(gone)?;
             self.images.note_contents(&ours.id, ours.contents);
             if found.is_some() {
@@ -221,15 +237,25 @@ impl<'a, E: Engine> BaseImages<'a, E> {
                 return Err(gone());
             }
         }
-        Ok(())
+        Ok(pinned)
     }
 
-    /// Whether an image was made from these bases: the engine said so, or their names still lead
-    /// to them, and its layers begin with those of the one that it is made `FROM`.
+    fn moves(&self, image: &Image) -> Moves {
+        let moves = self.moves.borrow();
+        let names: BTreeSet<&str> =
+            image.uses.iter().filter_map(|used| used.local.as_deref()).collect();
+        Moves(names.into_iter().filter_map(|name| moves.get(name)).sum())
+    }
+
+    /// Whether an image was made from these bases: the engine said so, or their names lead to them
+    /// as they did when it was `pinned`, and its layers begin with those of the one that it is
+    /// made `FROM`. Another build of this round may have put a name right meanwhile, too late for
+    /// this one.
     pub(crate) async fn are_those_of(
         &self,
         image: &Image,
         bases: &Bases,
+        pinned: Moves,
         made: &FoundImage,
         built: &Built,
     ) -> Result<bool, StepError> {
@@ -243,6 +269,9 @@ impl<'a, E: Engine> BaseImages<'a, E> {
             let Some(found) = found.map_err(|source| image_error(image, source))? else {
                 return Ok(false);
             };
+            if self.moves(image) != pinned {
+                return Ok(false);
+            }
             let is_bottom = image.provenance.base.as_ref() == Some(reference);
             if found.id != *id || is_bottom && !made.layers.starts_with(&found.layers) {
                 return Ok(false);

@@ -273,7 +273,7 @@ impl<'a, E: Engine> ImageBuilder<'a, E> {
         let (round, component) = (self.round, self.round.component(step));
         let mut not_there = None;
         for _ in 0..TRIES {
-            self.bases.pin(image).await?;
+            let pinned = self.bases.pin(image).await?;
             let context = self.context(step, image).await?;
             let expected = self.expected(component, image, &context).await?;
             if expected.fingerprint != *decided
@@ -305,7 +305,7 @@ impl<'a, E: Engine> ImageBuilder<'a, E> {
             let made = self.images.inspect_built(image, &built.id, &expected.fingerprint).await?;
             not_there = made.is_none().then(|| built.id.clone());
             let Some(made) = made else { continue };
-            if self.bases.are_those_of(image, &expected.bases, &made, &built).await? {
+            if self.bases.are_those_of(image, &expected.bases, pinned, &made, &built).await? {
                 let (fingerprint, manifest) = (&expected.fingerprint, expected.manifest());
                 self.images.record_built(image, fingerprint, &manifest, made.id).await?;
                 let (component, image) = (component.name.clone(), image.name.clone());
