@@ -287,13 +287,12 @@ impl Engine for ScriptedEngine {
             None => {}
         }
         let taken = self.before_builds.borrow_mut().remove(request.image);
-        let was_taken = taken.is_some();
-        if let Some((from, to)) = taken {
-            self.retag(&from, &to);
+        if let Some((from, to)) = &taken {
+            self.retag(from, to);
         }
         let id = self.make(&request, sent).map_err(EngineError::Refused)?;
         // It takes a while, in which another build may put the name right.
-        if was_taken {
+        if taken.is_some() {
             tokio::time::sleep(AFTER_TAKING).await;
         }
         Ok(Built { id, bases: BTreeSet::new() })

@@ -242,17 +242,17 @@ fn with_leftovers() -> Workspace {
 fn left_overs_are_found_and_removed() {
     let workspace = with_leftovers();
     let output = doctor(&workspace, &[], &[]).exits_with(0);
-    says(&output, "left-overs", "warn", &["src/a", "→ cargo xtask clean"]);
+    says(&output, "leftovers", "warn", &["src/a", "→ cargo xtask clean"]);
     let shown = workspace.xtask(&["clean", "-n"]).exits_with(0);
     assert_eq!(shown.stdout, "would remove what a killed build left in src/a/\n");
     assert!(workspace.root().join("src/a/generated").exists());
     let cleaned = workspace.xtask(&["clean"]).exits_with(0);
     assert_eq!(cleaned.stdout, "removed what a killed build left in src/a/\n");
     assert!(!workspace.root().join("src/a/generated").exists());
-    says(&doctor(&workspace, &[], &[]), "left-overs", "ok", &[]);
+    says(&doctor(&workspace, &[], &[]), "leftovers", "ok", &[]);
     assert_eq!(workspace.xtask(&["clean"]).exits_with(0).stdout, "nothing to clean\n");
     let workspace = with_leftovers();
-    says(&doctor(&workspace, &[], &["--fix"]), "left-overs", "ok", &[]);
+    says(&doctor(&workspace, &[], &["--fix"]), "leftovers", "ok", &[]);
     assert!(!workspace.root().join("src/a/generated").exists());
 }
 

@@ -55,6 +55,7 @@ pub(crate) fn changed(
                 && trees
                     .link_targets(&component.dir)
                     .into_iter()
+                    .chain(inputs.iter().flat_map(|inputs| inputs.link_targets(root)))
                     .chain(component.build_links.iter().cloned())
                     .any(leads_to)
     };

@@ -5,6 +5,7 @@
 //! undecided unless something else makes it stale.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use xtask_core::ids::ComponentId;
 use xtask_core::plan::steps::Step;
@@ -265,9 +266,9 @@ impl<'a, E: Engine> DryRun<'a, E> {
         let Some(before) = before.filter(|_| !component.has_hooks()) else { return Ok(None) };
         let context = self.builder.context(step, image).await?;
         let expected = self.builder.expected(component, image, &context).await?;
-        let own = format!("{}/", component.dir.clone());
         let is_own = |change: &Change| {
-            change.ingredient != IngredientKind::Base && change.name.starts_with(&own)
+            change.ingredient != IngredientKind::Base
+                && Path::new(&change.name).starts_with(&component.dir)
         };
         let changes: Vec<Change> =
             expected.manifest().changes_since(&before).into_iter().filter(is_own).collect();

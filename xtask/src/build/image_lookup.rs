@@ -426,24 +426,18 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
             found.held.as_ref().is_some_and(|held| held.has_fingerprint(fingerprint))
         };
         let named = engine.image(&image.name).await.map_err(failed)?;
-        // Inspecting is slow in the containerd store: once is enough if it has its name.
-        let built = match &named {
-            Some(named) if named.id == id => None,
-            _ => engine.image(id).await.map_err(failed)?,
+        let named_id = named.as_ref().map(|named| named.id.clone());
+        // Inspecting is slow in the containerd store: once is enough if it has its name. An engine
+        // may tell another ID of it than the one that it is inspected by.
+        let found = if named_id.as_deref() == Some(id) {
+            named
+        } else {
+            engine.image(id).await.map_err(failed)?.filter(is_it).or(named)
         };
-        let found = match (built, named) {
-            (Some(built), Some(named)) if named.id == built.id => built,
-            (Some(built), _) if is_it(&built) => {
-                if !self.tag_if_there(&built.id, &image.name).await.map_err(failed)? {
-                    return Ok(None);
-                }
-                built
-            }
-            // An engine may tell another ID of it than the one that it is inspected by.
-            (_, Some(named)) => named,
-            (_, None) => return Ok(None),
-        };
-        if !is_it(&found) {
+        let Some(found) = found.filter(is_it) else { return Ok(None) };
+        if named_id.as_ref() != Some(&found.id)
+            && !self.tag_if_there(&found.id, &image.name).await.map_err(failed)?
+        {
             return Ok(None);
         }
         self.known.borrow_mut().engine_images.set_latest(&image.name, found.held.clone());

@@ -139,6 +139,7 @@ async fn prepare(
         let trees =
             TreeCache::new(&workspace.root, memory).without_temporary(temp_dirs.made().clone());
         let trees = Arc::new(trees);
+        trees.set_components(&workspace);
         hook_outputs::load(&workspace, &trees);
         read_contexts(&workspace, &plan, &trees, &events);
         Ok(Prepared {

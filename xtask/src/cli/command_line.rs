@@ -578,8 +578,8 @@ pub(crate) struct DoctorArgs {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Mend what can be mended safely: remove left-overs, and images without a name if there are
-    /// many
+    /// Fix what can be fixed safely: remove leftovers, and images without a name if there
+    /// are many
     #[arg(long)]
     fix: bool,
 
@@ -595,7 +595,7 @@ impl From<DoctorArgs> for DoctorOptions {
 
 #[derive(Args, Debug)]
 pub(crate) struct CleanArgs {
-    /// Remove images without a name that this workspace built: undoing an edit builds them again
+    /// Remove images without a name that this workspace built; undoing an edit builds them again
     #[arg(long)]
     images: bool,
 
@@ -603,16 +603,16 @@ pub(crate) struct CleanArgs {
     #[arg(long)]
     state: bool,
 
-    /// Delete images that --share pushed, if they are old and neither the workspace nor what is to
-    /// be kept would take them [default: those where --share pushes to]
+    /// Delete images that --share pushed, if they are old and neither the workspace nor a revision
+    /// of --keep would use them [default: where --share pushes to]
     #[arg(long, value_name = "PREFIX", num_args = 0..=1, require_equals = true, default_missing_value = "", requires = "older_than", value_parser = prefix_if_given)]
     shared: Option<String>,
 
-    /// How long ago images of --shared were pushed first: a number of h, d or w
+    /// With --shared: minimum age of what is deleted, as 12h, 30d or 8w
     #[arg(long, value_name = "AGE", value_parser = age, requires = "shared")]
     older_than: Option<Duration>,
 
-    /// Branch, or other git revision, whose images of --shared are needed
+    /// With --shared: also keep what a build of this branch, tag or commit would use
     #[arg(long, value_name = "REVISION", requires = "shared")]
     keep: Vec<String>,
 

@@ -52,7 +52,7 @@ use crate::report::graph::draw as report_graph;
 use crate::report::graph::simulation as report_simulation;
 use crate::report::list as report_list;
 use crate::report::why as report_why;
-use crate::system::hooks;
+use crate::system::process_group;
 use crate::system::signals::{self, Interrupt};
 use crate::ui::keyboard::{self, Keyboard};
 use crate::ui::keymap;
@@ -182,7 +182,7 @@ async fn run_command(mut cli: Cli) -> Result<(), CommandError> {
         .map_err(Problems::from)?;
     let root = root_of(&mut cli, &here)?;
     let on_second_interrupt = || {
-        hooks::kill_all();
+        process_group::kill_all();
         keyboard::restore();
     };
     let interrupt = Interrupt::install(on_second_interrupt)

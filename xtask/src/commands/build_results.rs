@@ -23,7 +23,7 @@ use crate::commands::push_references::PushReferences;
 use crate::engine::{Engine, PushRequest};
 use crate::event::Event;
 use crate::event_channel::Events;
-use crate::system::state;
+use crate::system::named_file;
 
 /// What to do with the images.
 #[derive(Clone, Debug, Default)]
@@ -100,7 +100,7 @@ impl BuildResults {
             }
         }
         let text = format!("{:#}\n", Value::from(metadata));
-        state::replace(file, text.as_bytes())
+        named_file::write(file, text.as_bytes())
             .map_err(|error| CommandError::unwritten(&file.display().to_string(), &error))
     }
 

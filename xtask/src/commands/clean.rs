@@ -50,6 +50,7 @@ pub(crate) async fn run(
     let mut cleaned = Cleaned { dry_run: options.dry_run, ..Cleaned::default() };
     let mut temp_dirs = TempDirs::read(&ctx.root);
     cleaned.folders = temp_dirs.made().iter().cloned().collect();
+    temp_dirs.check_made()?;
     if !options.dry_run {
         remove_leftovers(&mut temp_dirs, &ctx.events)?;
     }
@@ -61,11 +62,11 @@ pub(crate) async fn run(
         let cleaning = clean_shared::run(shared, ctx);
         cleaned.shared = Some(ctx.unless_interrupted(Box::pin(cleaning)).await?);
     }
-    // The lock is in the folder.
-    drop(lock);
     if options.state {
         cleaned.state = remove_state(&ctx.root, options.dry_run)?;
     }
+    // Whoever waits for it finds that its file is gone.
+    drop(lock);
     Ok(cleaned)
 }
 
@@ -121,6 +122,7 @@ impl Cleaned {
         let removed = if self.dry_run { "would remove" } else { "removed" };
         let mut lines = Vec::new();
         for folder in &self.folders {
+            let folder = if folder.is_empty() { "." } else { folder };
             lines.push(format!("{removed} what a killed build left in {folder}/"));
         }
         if let Some((count, bytes)) = self.images {

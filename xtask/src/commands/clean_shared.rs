@@ -265,10 +265,12 @@ impl Drop for Checkout {
     }
 }
 
-/// Removes a checked-out revision, if there is one.
+/// Removes a checked-out revision, if there is one. Only this one: others may be on disks that are
+/// not mounted now, which git would take for removed (`worktree prune`).
 fn remove(repository: &Repository, folder: &Path) {
+    let worktree = folder.to_string_lossy();
+    drop(repository.run(&repository.top, &["worktree", "remove", "--force", &worktree]));
     drop(fs::remove_dir_all(folder));
-    drop(repository.run(&repository.top, &["worktree", "prune"]));
 }
 
 impl CleanedShared {

@@ -268,10 +268,10 @@ async fn login(engine: &DockerEngine, domain: &str, configured: Option<&Registry
 fn leftovers(ctx: &CommandContext) -> Check {
     let folders: Vec<String> = TempDirs::read(&ctx.root).made().iter().cloned().collect();
     if folders.is_empty() {
-        return Check::ok("left-overs", "there are none");
+        return Check::ok("leftovers", "there are none");
     }
     let message = format!("a killed build left its folders in {}", folders.join(", "));
-    Check::warn("left-overs", message, format!("{} clean", program::name()))
+    Check::warn("leftovers", message, format!("{} clean", program::name()))
 }
 
 fn workspace_checks(workspace: &Workspace, graph: &Graph) -> Vec<Check> {
@@ -331,8 +331,8 @@ fn undeclared(workspace: &Workspace) -> Option<Check> {
         "run in every build, as no build/inputs declares what they read: {}",
         names.join(", ")
     );
-    let (program, name, dir) = (program::name(), &first.name, &first.dir);
-    let remedy = format!("{program} inputs {name} > {dir}/build/inputs");
+    let file = join(&first.dir, "build/inputs");
+    let remedy = format!("{} inputs {} > {file}", program::name(), first.name);
     Some(Check::warn("hooks", message, remedy))
 }
 

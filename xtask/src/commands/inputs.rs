@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use xtask_core::paths::join;
 use xtask_core::problem::{Problem, Problems};
 use xtask_core::regular_file;
 use xtask_core::workspace::components::{Component, WorkspaceOptions};
@@ -86,7 +87,7 @@ fn check_tracer() -> Result<(), Problems> {
 }
 
 fn check(component: &Component, reads: &TracedReads) -> Result<(), CommandError> {
-    let file = format!("{}/build/inputs", component.dir.clone());
+    let file = join(&component.dir, "build/inputs");
     let Some((_, inputs)) = &component.inputs else {
         let message = format!(
             "does not exist: create it from the output of '{} inputs {}'",

@@ -12,7 +12,7 @@ use xtask_core::staleness::engine_images::TrackedImage;
 use crate::command_error::CommandError;
 use crate::commands::image_lock::{ImageLock, LockedImage};
 use crate::engine::{FoundImage, PushRequest};
-use crate::system::{git, state};
+use crate::system::{git, named_file};
 
 /// A lock file, and what is the same for all images of a push.
 pub(crate) struct PushLock {
@@ -59,7 +59,7 @@ impl PushLock {
             };
             self.lock.images.insert(name.clone(), locked);
         }
-        state::replace(&self.file, self.lock.text().as_bytes())
+        named_file::write(&self.file, self.lock.text().as_bytes())
             .map_err(|error| CommandError::unwritten(&self.file.display().to_string(), &error))
     }
 }

@@ -96,7 +96,6 @@ impl DockerEngine {
             Some(buildx) => format!("builder {}", buildx.name()),
             None => format!("the engine at {endpoint}"),
         };
-        let job = &self.environment.github_job;
         let mut build = Build {
             engine: self,
             request: &request,
@@ -106,55 +105,19 @@ impl DockerEngine {
             progress: BuildProgress::new(request.component, request.image, events),
         };
         let served = (builder == Builder::BuildKit)
-            .then(|| ServedContext::new(&request, meter(None), on_sent.clone()));
-        let served = served.flatten();
-        if let Some(buildx) = &self.buildx {
-            let served = served.ok_or_else(|| {
-                EngineError::Context(
-                    "a file's name is not UTF-8, so no builder takes it".to_owned(),
-                )
-            })?;
-            let mut built = build.at_builder(buildx, &served).await;
-            for _ in 1..TRIES {
-                if !built.as_ref().is_err_and(is_cut_off) {
-                    break;
-                }
-                built = build.at_builder(buildx, &served).await;
-            }
-            return served.explain(built).map(|id| build.made(id));
-        }
-        if let Some(served) = served
-            && let Some(session) =
-                build.wait.until(served.open(&self.address, &request, &build.mounts)).await?
-        {
-            let mut tries = 0;
-            let built = loop {
-                let built = if solve::is_needed(request.settings, job) {
-                    build.solve(session.id()).await
-                } else {
-                    let options = options(&request).version(BuilderVersion::BuilderBuildKit);
-                    let options = options.remote("client-session").session(session.id()).build();
-                    build.post(&options, Full::new(Bytes::new())).await
-                };
-                tries += 1;
-                if tries == TRIES || !built.as_ref().is_err_and(is_vanished) {
-                    break built;
-                }
-            };
-            return served.explain(built).map(|id| build.made(id));
-        }
-        if solve::is_needed(request.settings, job) {
+            .then(|| ServedContext::new(&request, meter(None), on_sent.clone()))
+            .flatten();
+        let id = if let Some(buildx) = &self.buildx {
+            build.by_buildx(buildx, served).await?
+        } else if let Some(id) = build.over_session(served).await? {
+            id
+        } else if solve::is_needed(request.settings, &self.environment.github_job) {
             return Err(self.without_session().await);
-        }
-        let size = Some(request.context.size());
-        for _ in 1..CLASSIC_TRIES {
-            match build.build_from_archive(meter(size), on_sent.clone(), request.no_cache).await {
-                Err(error) if builder == Builder::Classic && is_missing_cached_image(&error) => {}
-                built => return built.map(|id| build.made(id)),
-            }
-        }
-        let built = build.build_from_archive(meter(size), on_sent, true).await;
-        built.map(|id| build.made(id))
+        } else {
+            let size = Some(request.context.size());
+            build.from_archive(|| meter(size), on_sent).await?
+        };
+        Ok(Built { id, bases: build.progress.take_bases() })
     }
 }
 
@@ -170,12 +133,71 @@ struct Build<'a> {
 }
 
 impl Build<'_> {
-    /// An image that was built, with what the engine told of it.
-    fn made(&mut self, id: String) -> Built {
-        Built { id, bases: self.progress.take_bases() }
+    /// Builds at a builder, and asks again where it only waited for a build that has ended.
+    async fn by_buildx(
+        &mut self,
+        buildx: &Buildx,
+        served: Option<ServedContext>,
+    ) -> Result<String, EngineError> {
+        let served = served.ok_or_else(|| {
+            EngineError::Context("a file's name is not UTF-8, so no builder takes it".to_owned())
+        })?;
+        let mut built = self.at_builder(buildx, &served).await;
+        for _ in 1..TRIES {
+            if !built.as_ref().is_err_and(is_cut_off) {
+                break;
+            }
+            built = self.at_builder(buildx, &served).await;
+        }
+        served.explain(built)
     }
 
-    async fn build_from_archive(
+    /// Builds from the files that a session serves. None if no session can be opened.
+    async fn over_session(
+        &mut self,
+        served: Option<ServedContext>,
+    ) -> Result<Option<String>, EngineError> {
+        let Some(served) = served else { return Ok(None) };
+        let (engine, request) = (self.engine, self.request);
+        let opening = served.open(&engine.address, request, &self.mounts);
+        let Some(session) = self.wait.until(opening).await? else { return Ok(None) };
+        let mut built = self.from_session(&session).await;
+        for _ in 1..TRIES {
+            if !built.as_ref().is_err_and(is_vanished) {
+                break;
+            }
+            built = self.from_session(&session).await;
+        }
+        served.explain(built).map(Some)
+    }
+
+    async fn from_session(&mut self, session: &Session) -> Result<String, EngineError> {
+        if solve::is_needed(self.request.settings, &self.engine.environment.github_job) {
+            return self.solve(session.id()).await;
+        }
+        let options = options(self.request).version(BuilderVersion::BuilderBuildKit);
+        let options = options.remote("client-session").session(session.id()).build();
+        self.post(&options, Full::new(Bytes::new())).await
+    }
+
+    /// Builds from an archive of the context, again if the classic builder's cache misleads it.
+    async fn from_archive(
+        &mut self,
+        meter: impl Fn() -> Arc<Meter>,
+        on_sent: impl Fn() + Send + Clone + 'static,
+    ) -> Result<String, EngineError> {
+        for _ in 1..CLASSIC_TRIES {
+            let no_cache = self.request.no_cache;
+            match self.send_archive(meter(), on_sent.clone(), no_cache).await {
+                Err(error)
+                    if self.builder == Builder::Classic && is_missing_cached_image(&error) => {}
+                built => return built,
+            }
+        }
+        self.send_archive(meter(), on_sent, true).await
+    }
+
+    async fn send_archive(
         &mut self,
         meter: Arc<Meter>,
         on_sent: impl Fn() + Send + 'static,

@@ -99,7 +99,9 @@ pub(crate) fn load(workspace: &Workspace, trees: &TreeCache) {
 }
 
 fn state_path(root: &Path, kind: &str, component: &str) -> PathBuf {
-    root.join(DIR).join(kind).join(component)
+    // Names can be parts of paths, of which one can be the beginning of another; the root's is `.`.
+    let name = component.replace('%', "%25").replace('/', "%2f");
+    root.join(DIR).join(kind).join(if name == "." { "%2e" } else { &name })
 }
 
 /// Moves the files that hooks left out of a component's folder, whose contents are `found`. A file

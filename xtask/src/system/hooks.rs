@@ -2,20 +2,17 @@
 //!
 //! A hook's working directory is the workspace root, and its `$0` is relative to it. A script is run
 //! with the interpreter of its `#!` line even if it is not executable, so that no mode in the tree
-//! needs to change; a text without one is run with `/bin/sh`, as a shell does. It leads a process
-//! group of its own, so that its children end with it when the round is cancelled.
+//! needs to change; a text without one is run with `/bin/sh`, as a shell does. Its children end
+//! with it when the round is cancelled.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::Path;
-use std::process::{ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::process::ExitStatus;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, BufReader};
-use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use xtask_core::regular_file;
 use xtask_core::workspace::hook::Hook;
@@ -24,10 +21,9 @@ use xtask_core::workspace::hook_script::{self, HookScriptError};
 use crate::event::{Event, Stream};
 use crate::event_channel::Events;
 use crate::system::output_lines::next_line;
+use crate::system::process_group::ProcessGroup;
 use crate::system::strace::TRACER;
 
-/// The time between SIGTERM and SIGKILL for a cancelled hook.
-const GRACE_PERIOD: Duration = Duration::from_secs(3);
 /// How long to read the output of processes that a finished hook left running.
 const DRAIN: Duration = Duration::from_millis(500);
 
@@ -110,11 +106,11 @@ pub(crate) async fn run(
         }
         error => error,
     })?;
-    let _registration = RunningHook::register(&child);
     // After the exit little output is left, so it no longer waits for readers.
     let (has_exited, exited) = watch::channel(false);
-    let output = forward(child.stdout.take(), Stream::Stdout, component, events, exited.clone());
-    let errors = forward(child.stderr.take(), Stream::Stderr, component, events, exited);
+    let (stdout, stderr) = child.take_output();
+    let output = forward(stdout, Stream::Stdout, component, events, exited.clone());
+    let errors = forward(stderr, Stream::Stderr, component, events, exited);
     let output = async { tokio::join!(output, errors) };
     tokio::pin!(output, cancelled);
     let mut is_drained = false;
@@ -122,7 +118,7 @@ pub(crate) async fn run(
         tokio::select! {
             status = child.wait() => break status,
             _ = &mut output, if !is_drained => is_drained = true,
-            () = &mut cancelled => break stop(&mut child).await,
+            () = &mut cancelled => break child.stop().await,
         }
     };
     has_exited.send_replace(true);
@@ -148,69 +144,14 @@ fn interpreter_of(root: &Path, hook: &str) -> Result<Vec<String>, HookError> {
         .map_err(|source| HookError::InvalidScript { hook: hook.to_owned(), source })
 }
 
-fn start<'c>(run: &HookRun<'c>, command: impl Iterator<Item = &'c OsStr>) -> io::Result<Child> {
+fn start<'c>(
+    run: &HookRun<'c>,
+    command: impl Iterator<Item = &'c OsStr>,
+) -> io::Result<ProcessGroup> {
     let tracer = run.trace.map(|trace| TRACER.iter().map(AsRef::as_ref).chain([trace.as_os_str()]));
-    let mut words = tracer.into_iter().flatten().chain(command);
-    Command::new(words.next().unwrap_or_default())
-        .args(words)
-        .current_dir(run.root)
-        .env_clear()
-        .envs(run.variables)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
-}
-
-/// Terminates the process group, and kills it after the grace period.
-async fn stop(child: &mut Child) -> io::Result<ExitStatus> {
-    signal_group(child, Signal::TERM);
-    if let Ok(status) = tokio::time::timeout(GRACE_PERIOD, child.wait()).await {
-        return status;
-    }
-    signal_group(child, Signal::KILL);
-    child.wait().await
-}
-
-fn signal_group(child: &Child, signal: Signal) {
-    if let Some(group) = group_of(child) {
-        // It fails only if the group has exited.
-        let _ = kill_process_group(group, signal);
-    }
-}
-
-fn group_of(child: &Child) -> Option<Pid> {
-    child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
-}
-
-/// The process groups of running hooks.
-static GROUPS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
-
-/// An entry in [`GROUPS`], which is removed when this is dropped.
-struct RunningHook(Option<Pid>);
-
-impl RunningHook {
-    fn register(child: &Child) -> Self {
-        let group = group_of(child);
-        GROUPS.lock().unwrap_or_else(PoisonError::into_inner).extend(group);
-        Self(group)
-    }
-}
-
-impl Drop for RunningHook {
-    fn drop(&mut self) {
-        let mut groups = GROUPS.lock().unwrap_or_else(PoisonError::into_inner);
-        groups.retain(|group| Some(*group) != self.0);
-    }
-}
-
-/// Kills all running hooks, before the process exits.
-pub(crate) fn kill_all() {
-    for group in GROUPS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-        let _ = kill_process_group(*group, Signal::KILL);
-    }
+    let words = tracer.into_iter().flatten().chain(command);
+    let variables = run.variables.iter().map(|(name, value)| (name.clone(), value.clone()));
+    ProcessGroup::start(words, run.root, variables)
 }
 
 async fn forward(

@@ -7,8 +7,9 @@
 //! If the file cannot be opened or locked, as on a read-only file system, commands run without a
 //! lock, with a warning.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::system::state::{self, DIR};
@@ -28,6 +29,15 @@ pub enum LockError {
         "the workspace is locked by {holder}: wait until it finishes, or run without --no-wait"
     )]
     Busy {
+        /// The command and its process ID.
+        holder: String,
+    },
+    /// A hook of the command that holds the lock runs this one.
+    #[error(
+        "the workspace is locked by {holder}, which runs this command: a hook cannot use the \
+         workspace that is being built"
+    )]
+    Nested {
         /// The command and its process ID.
         holder: String,
     },
@@ -59,22 +69,34 @@ impl Lock {
             events.send(Event::Warning(Problem::of_file(format!("{DIR}/{FILE}"), message)));
             Ok(Self { file: None })
         };
-        let mut file = match open(root) {
-            Ok(file) => file,
-            Err(error) => return without("cannot be opened", &error),
-        };
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let holder = read_holder(&mut file);
-                if no_wait {
-                    return Err(LockError::Busy { holder });
+        let mut is_said = false;
+        let mut file = loop {
+            let mut file = match open(root) {
+                Ok(file) => file,
+                Err(error) => return without("cannot be opened", &error),
+            };
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    let holder = Holder::read(&mut file);
+                    if holder.runs_this() {
+                        return Err(LockError::Nested { holder: holder.0 });
+                    }
+                    if no_wait {
+                        return Err(LockError::Busy { holder: holder.0 });
+                    }
+                    if !std::mem::replace(&mut is_said, true) {
+                        events.send(Event::WaitingForLock { holder: holder.0 });
+                    }
+                    file = wait_for_lock(file).await?;
                 }
-                events.send(Event::WaitingForLock { holder });
-                file = wait_for_lock(file).await?;
+                Err(TryLockError::Error(error)) => return without("cannot be locked", &error),
             }
-            Err(TryLockError::Error(error)) => return without("cannot be locked", &error),
-        }
+            // `clean --state` removes the file, while other commands may wait for it.
+            if is_at(&file, &root.join(DIR).join(FILE)) {
+                break file;
+            }
+        };
         // The lock works without the text: on a full disk, or in another user's file.
         drop(write_holder(&mut file, command));
         Ok(Self { file: Some(file) })
@@ -105,10 +127,41 @@ fn write_holder(file: &mut File, command: &str) -> io::Result<()> {
     write!(file, "'{command}' (process {})", std::process::id())
 }
 
-fn read_holder(file: &mut File) -> String {
-    let mut text = String::new();
-    let is_read = file.read_to_string(&mut text).is_ok();
-    if is_read && !text.is_empty() { text } else { "another command".to_owned() }
+fn is_at(file: &File, path: &Path) -> bool {
+    let identity = |found: &Metadata| (found.dev(), found.ino());
+    let (open, found) = (file.metadata().ok(), fs::metadata(path).ok());
+    open.is_some() && open.as_ref().map(identity) == found.as_ref().map(identity)
+}
+
+/// The command that holds the lock, as it is shown.
+struct Holder(String);
+
+impl Holder {
+    fn read(file: &mut File) -> Self {
+        let mut text = String::new();
+        let is_read = file.read_to_string(&mut text).is_ok();
+        Self(if is_read && !text.is_empty() { text } else { "another command".to_owned() })
+    }
+
+    /// Whether it is a parent of this process, or one of theirs: then it waits for this one.
+    fn runs_this(&self) -> bool {
+        let id =
+            self.0.rsplit_once("(process ").and_then(|(_, id)| id.strip_suffix(')')?.parse().ok());
+        let mut parent = Some(std::process::id());
+        while let Some(process) = parent.filter(|process| *process > 1) {
+            if Some(process) == id {
+                return true;
+            }
+            parent = parent_of(process);
+        }
+        false
+    }
+}
+
+/// The parent of a process: `PPid` in proc(5).
+fn parent_of(process: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
 async fn wait_for_lock(file: File) -> io::Result<File> {

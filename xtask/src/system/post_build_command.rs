@@ -2,22 +2,19 @@
 //! round. What it writes is shown like everything else, as it would be overwritten by what is
 //! updated in place on a terminal.
 
+use std::env;
+use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, BufReader};
-use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
 use crate::event::{Event, Stream};
 use crate::event_channel::Events;
 use crate::system::output_lines::next_line;
-
-/// The time between SIGTERM and SIGKILL.
-const GRACE_PERIOD: Duration = Duration::from_secs(3);
+use crate::system::process_group::ProcessGroup;
 
 /// The names of the components that a round built, and of their images.
 #[derive(Debug, Default)]
@@ -35,7 +32,7 @@ pub(crate) struct PostBuildCommand(Option<Running>);
 
 #[derive(Debug)]
 struct Running {
-    child: Child,
+    program: ProcessGroup,
     /// The tasks that read what it writes.
     readers: JoinSet<()>,
 }
@@ -50,36 +47,22 @@ impl PostBuildCommand {
         built: &Built,
         events: &Events,
     ) -> io::Result<()> {
-        let mut child = Command::new("/bin/sh")
-            .args(["-c", command])
-            .current_dir(root)
-            .env("XTASK_COMPONENTS", built.components.join(" "))
-            .env("XTASK_IMAGES", built.images.join(" "))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()?;
+        let names = [("XTASK_COMPONENTS", &built.components), ("XTASK_IMAGES", &built.images)];
+        let names = names.map(|(name, value)| (name.into(), value.join(" ").into()));
+        let words = ["/bin/sh", "-c", command].map(OsStr::new);
+        let mut program = ProcessGroup::start(words, root, env::vars_os().chain(names))?;
+        let (stdout, stderr) = program.take_output();
         let mut readers = JoinSet::new();
-        readers.spawn(forward(child.stdout.take(), Stream::Stdout, events.clone()));
-        readers.spawn(forward(child.stderr.take(), Stream::Stderr, events.clone()));
-        self.0 = Some(Running { child, readers });
+        readers.spawn(forward(stdout, Stream::Stdout, events.clone()));
+        readers.spawn(forward(stderr, Stream::Stderr, events.clone()));
+        self.0 = Some(Running { program, readers });
         Ok(())
     }
 
     /// Stops the command and its children.
     pub(crate) async fn stop(&mut self) {
-        let Some(Running { mut child, mut readers }) = self.0.take() else { return };
-        let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        if let Some(group) = group {
-            // It fails only if the group has exited.
-            let _ = kill_process_group(group, Signal::TERM);
-            if tokio::time::timeout(GRACE_PERIOD, child.wait()).await.is_err() {
-                let _ = kill_process_group(group, Signal::KILL);
-                drop(child.wait().await);
-            }
-        }
+        let Some(Running { mut program, mut readers }) = self.0.take() else { return };
+        drop(program.stop().await);
         let all_read = async { while readers.join_next().await.is_some() {} };
         drop(tokio::time::timeout(DRAIN, all_read).await);
     }

@@ -18,7 +18,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use xtask_core::context::build_context::ContextPart;
 use xtask_core::context::tree::{Entry, Kind, Tree};
 use xtask_core::ids::ComponentId;
-use xtask_core::paths::{GENERATED, TEMPORARY};
+use xtask_core::paths::{self, GENERATED, TEMPORARY};
 use xtask_core::problem::{Problem, Problems};
 use xtask_core::workspace::components::{Component, Workspace};
 
@@ -78,7 +78,15 @@ impl TempDirs {
         taking_part: &BTreeSet<ComponentId>,
     ) -> Result<(), Problems> {
         let taking_part = taking_part.iter().map(|id| workspace.components[*id].dir.clone());
-        let dirs: BTreeSet<String> = taking_part.chain(self.made.iter().cloned()).collect();
+        self.check_all(taking_part.chain(self.made.iter().cloned()).collect())
+    }
+
+    /// Fails on tracked files in the folders that are on record.
+    pub(crate) fn check_made(&self) -> Result<(), Problems> {
+        self.check_all(self.made.clone())
+    }
+
+    fn check_all(&self, dirs: BTreeSet<String>) -> Result<(), Problems> {
         let found: Vec<Existing> = dirs.par_iter().flat_map_iter(|dir| self.find(dir)).collect();
         let (tracked, mut problems) = self.tracked(&found);
         for folder in found {
@@ -274,7 +282,7 @@ struct Existing {
 impl Existing {
     /// Relative to the root.
     fn path(&self) -> String {
-        format!("{}/{}", self.dir, self.name)
+        paths::join(&self.dir, self.name)
     }
 }
 

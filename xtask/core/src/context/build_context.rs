@@ -254,6 +254,18 @@ impl ContextPart {
         self.included.retain(|_| wanted.next() == Some(&true));
     }
 
+    /// Excludes what is at and below these paths of the tree.
+    pub(crate) fn leave_out(&mut self, paths: &[PathBuf]) {
+        if !paths.is_empty() {
+            let entries = self.tree.entries();
+            let is_kept = |index: &u32| {
+                let path = &entries[*index as usize].path;
+                !paths.iter().any(|left_out| path.starts_with(left_out))
+            };
+            self.included.retain(is_kept);
+        }
+    }
+
     /// Digests all entries, and excludes those that the user has no permission to read.
     pub(crate) fn retain_readable(&mut self) -> io::Result<()> {
         self.included = self.tree.digest_readable(&self.included)?;
@@ -312,8 +324,14 @@ impl Context {
         let mut fields = FieldHasher::default();
         for item in context.items() {
             let path = item.entry.path.as_os_str().as_bytes();
-            let slash = if path.is_empty() { "" } else { "/" };
-            fields.add_joined(&[item.part.shown.as_bytes(), slash.as_bytes(), path]);
+            let slash = if path.is_empty() { &b""[..] } else { b"/" };
+            let (shown, at) = (item.part.shown.as_bytes(), item.part.at.as_os_str().as_bytes());
+            if at.is_empty() {
+                fields.add_joined(&[shown, slash, path]);
+            } else {
+                // A dependency has another path in the context once its name is another.
+                fields.add_joined(&[shown, slash, path, b"\0", at, slash, path]);
+            }
             fields.add(&item.value());
         }
         context.digest = fields.finish();
@@ -356,6 +374,13 @@ impl Context {
     /// Whether it contains anything under `dependency/`.
     pub fn has_dependencies(&self) -> bool {
         self.parts.iter().any(|part| part.at.starts_with(DEPENDENCY) && !part.included.is_empty())
+    }
+
+    /// The paths in the context of the folders of dependencies, with those that are shown.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (&Path, &str)> {
+        let parts = self.parts.iter().filter(|part| !part.included.is_empty());
+        let places = parts.map(|part| (part.at.as_path(), part.shown.as_str()));
+        places.filter(|(at, _)| !at.as_os_str().is_empty() && !at.ends_with(GENERATED))
     }
 
     /// All entries, part by part, each part sorted by path.
@@ -448,10 +473,23 @@ mod tests {
             let part =
                 ContextPart::generated("b", "src/b".into(), tree(folder), is_cached, &ignore);
             let context = Context::read(vec![part]).unwrap();
-            context.items().map(|item| (item.shown(), item.digest)).collect::<Vec<_>>()
+            let items = context.items().map(|item| (item.shown(), item.digest));
+            (items.collect::<Vec<_>>(), context.digest())
         };
-        assert_eq!(items(own.path(), false).len(), 2);
+        assert_eq!(items(own.path(), false).0.len(), 2);
         assert_eq!(items(own.path(), false), items(cache.path(), true));
+    }
+
+    #[test]
+    fn the_digest_depends_on_where_a_dependency_is_in_the_context() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("file"), "x").unwrap();
+        let [one, other] = ["web", "services/web"].map(|name| {
+            let (shown, ignore) = ("services/web".to_owned(), Dockerignore::default());
+            let part = ContextPart::dependency(name, shown, tree(dir.path()), &ignore);
+            Context::read(vec![part]).unwrap()
+        });
+        assert_ne!(one.digest(), other.digest());
     }
 
     #[test]

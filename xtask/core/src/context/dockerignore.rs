@@ -40,7 +40,7 @@
 use crate::path_pattern::Pattern;
 
 /// The rules of a `.dockerignore`. The default ignores nothing.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Dockerignore {
     rules: Vec<Rule>,
 }
@@ -56,7 +56,7 @@ pub struct DockerignoreError {
 }
 
 /// One line of the file.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Rule {
     /// Starting at 1.
     line: usize,

@@ -4,6 +4,10 @@
 //! Dockerfile can read only a part of its component's folder, only that part is walked. If
 //! links leave the folder, dependents get a separate tree, in which the links are followed.
 //!
+//! A folder can contain components whose hooks fill `dependency/` and `generated/` during a round.
+//! Only the component itself gets these, and its dependents below their own `dependency/`: for all
+//! others, it would depend on what runs at the same time.
+//!
 //! Cached trees are valid until files may have changed. Call [`TreeCache::invalidate`] after
 //! a hook ran, and [`TreeCache::invalidate_unless_watched`] after an image was built. Folders
 //! are then walked again, but digests of unchanged files are reused. If a watcher reports all
@@ -26,7 +30,7 @@ use crate::paths::{BUILD, IGNORE_FILE, SRC, STATE, TEMPORARY, join};
 use crate::problem::Problem;
 use crate::regular_file::{self, with_path};
 use crate::saved;
-use crate::workspace::components::stray_dockerfile;
+use crate::workspace::components::{Workspace, stray_dockerfile};
 
 /// The suffix of cache keys for lists of files.
 const INPUTS: &str = "inputs";
@@ -62,16 +66,41 @@ struct CacheState {
     /// How often anything was dropped. What was read meanwhile may be from before the change,
     /// and is not cached.
     version: u64,
-    trees: HashMap<String, Arc<Tree>>,
+    trees: HashMap<TreeKey, Arc<Tree>>,
     contexts: HashMap<ContextSpec, Context>,
     /// The contexts that are read as a whole because of the bases of their Dockerfiles.
     reads_all: HashSet<ReadsKey>,
+    /// The components, by folder, and whether they have hooks.
+    components: BTreeMap<String, bool>,
     /// The outputs of hooks in components, by folder.
     outputs: HashMap<String, HookOutputs>,
     /// Outputs that a dry run excludes, because a build would move them away, by folder.
     hidden: HashMap<String, HookOutputs>,
     memory: HashMap<String, Arc<Vec<Remembered>>>,
     is_dirty: bool,
+}
+
+/// What a cached tree was read from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct TreeKey {
+    /// The folder, and what its digests are saved under.
+    name: String,
+    /// None if all of the folder was walked.
+    filter: Option<Filter>,
+}
+
+impl TreeKey {
+    fn whole(name: impl Into<String>) -> Self {
+        Self { name: name.into(), filter: None }
+    }
+}
+
+/// Which part of a context's folder is walked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Filter {
+    reads: ContextReads,
+    dockerfile: PathBuf,
+    ignore: Dockerignore,
 }
 
 impl TreeCache {
@@ -83,6 +112,7 @@ impl TreeCache {
             trees: HashMap::new(),
             contexts: HashMap::new(),
             reads_all: HashSet::new(),
+            components: BTreeMap::new(),
             outputs: HashMap::new(),
             hidden: HashMap::new(),
             memory,
@@ -105,6 +135,39 @@ impl TreeCache {
     /// For callers that report all changes.
     pub fn watched(self) -> Self {
         Self { is_watched: true, ..self }
+    }
+
+    /// Sets the components of the workspace.
+    pub fn set_components(&self, workspace: &Workspace) {
+        let components = workspace.components.iter();
+        let components = components.map(|it| (it.dir.clone(), it.has_hooks())).collect();
+        let mut state = self.state();
+        if state.components != components {
+            state.components = components;
+            state.contexts.clear();
+            state.version += 1;
+        }
+    }
+
+    /// The folders below a folder, and relative to it, that hooks fill during a round, except
+    /// for those of the component at `owner`.
+    fn filled_by_others(&self, dir: &str, owner: &str) -> Vec<PathBuf> {
+        let state = self.state();
+        let from = state.components.range(dir.to_owned()..);
+        let with_hooks = from.take_while(|(it, _)| it.starts_with(dir));
+        let others = with_hooks.filter(|(it, has_hooks)| **has_hooks && *it != owner);
+        let filled = others.flat_map(|(it, _)| TEMPORARY.map(|name| join(it, name)));
+        let below = |path: String| Some(Path::new(&path).strip_prefix(dir).ok()?.to_owned());
+        filled.filter_map(below).collect()
+    }
+
+    /// The folder of the component that a Dockerfile, relative to the root, belongs to.
+    fn owner(&self, dockerfile: &Path) -> String {
+        let state = self.state();
+        let is_component =
+            |dir: &&Path| dir.to_str().is_some_and(|dir| state.components.contains_key(dir));
+        let dir = dockerfile.ancestors().skip(1).find(is_component);
+        dir.unwrap_or(Path::new("")).to_string_lossy().into_owned()
     }
 
     /// A number that changes whenever anything is dropped.
@@ -160,13 +223,14 @@ impl TreeCache {
         };
         let mut context = read().map_err(|error| self.problem(&error))?;
         for (name, dir) in &of.named {
-            context = context.with_named(name, self.named(dir)?);
+            context =
+                context.with_named(name, self.named(dir, &self.owner(&of.dockerfile_path()))?);
         }
         Ok(context)
     }
 
     /// A folder that Dockerfiles call by a name, without what its `.dockerignore` excludes.
-    fn named(&self, dir: &str) -> Result<Context, Problem> {
+    fn named(&self, dir: &str, owner: &str) -> Result<Context, Problem> {
         let file = join(dir, IGNORE_FILE);
         let path = self.root.join(&file);
         let ignore = match regular_file::read_to_string(&path) {
@@ -176,7 +240,8 @@ impl TreeCache {
             Err(error) => return Err(Problem::of_file(file, regular_file::explain(&path, &error))),
         };
         let read = || {
-            let part = ContextPart::own(dir.to_owned(), self.whole(dir)?, &ignore, None);
+            let mut part = ContextPart::own(dir.to_owned(), self.whole(dir)?, &ignore, None);
+            part.leave_out(&self.filled_by_others(dir, owner));
             Context::read(vec![part])
         };
         read().map_err(|error| self.problem(&error))
@@ -284,6 +349,7 @@ impl TreeCache {
         let part = |DependencyFolder { name, dir, .. }: &DependencyFolder| {
             let tree = self.tree_for_dependents(dir)?;
             let mut part = ContextPart::dependency(name, dir.clone(), tree, ignore);
+            part.leave_out(&self.filled_by_others(dir, dir));
             self.outputs(dir).exclude_from(&mut part)?;
             Ok(part)
         };
@@ -306,6 +372,7 @@ impl TreeCache {
     /// read what is unreadable here.
     fn for_hooks(&self, dir: &str, dependencies: Vec<ContextPart>) -> io::Result<Context> {
         let mut own = ContextPart::without(dir.to_owned(), self.whole(dir)?, &TEMPORARY);
+        own.leave_out(&self.filled_by_others(dir, dir));
         self.outputs(dir).exclude_from(&mut own)?;
         let mut parts = vec![own];
         parts.extend(dependencies);
@@ -317,6 +384,7 @@ impl TreeCache {
     pub fn component_files(&self, dir: &str) -> Result<Context, Problem> {
         let read = || {
             let mut part = ContextPart::without(dir.to_owned(), self.whole(dir)?, &TEMPORARY);
+            part.leave_out(&self.filled_by_others(dir, dir));
             part.retain_readable()?;
             Context::read(vec![part])
         };
@@ -350,6 +418,7 @@ impl TreeCache {
     ) -> io::Result<ContextPart> {
         let dockerfile = of.elsewhere.is_none().then_some(of.dockerfile.as_path());
         let mut part = ContextPart::own(of.dir.clone(), tree, ignore, dockerfile);
+        part.leave_out(&self.filled_by_others(&of.dir, &self.owner(&of.dockerfile_path())));
         let hidden = self.state().hidden.get(&of.dir).cloned();
         hidden.map_or(Ok(()), |hidden| hidden.exclude_from(&mut part))?;
         Ok(part)
@@ -370,9 +439,10 @@ impl TreeCache {
         paths: impl IntoIterator<Item = PathBuf>,
     ) -> Result<Context, Problem> {
         let name = format!("{dir}#{INPUTS}");
-        let tree = |known: &[Remembered]| Tree::of_files(&self.root, paths, known);
         let read = || {
-            let mut part = ContextPart::without(String::new(), self.tree(&name, tree)?, &[]);
+            let tree = |known: &[Remembered]| Tree::of_files(&self.root, paths, known);
+            let tree = self.tree(TreeKey::whole(name), tree)?;
+            let mut part = ContextPart::without(String::new(), tree, &[]);
             part.retain_readable()?;
             Context::read(vec![part])
         };
@@ -388,7 +458,9 @@ impl TreeCache {
         let mut parts = Vec::new();
         for DependencyFolder { name, dir, generated } in dependencies {
             let tree = self.tree_for_dependents(dir)?;
-            parts.push(ContextPart::dependency(name, dir.clone(), Arc::clone(&tree), ignore));
+            let mut part = ContextPart::dependency(name, dir.clone(), Arc::clone(&tree), ignore);
+            part.leave_out(&self.filled_by_others(dir, dir));
+            parts.push(part);
             let tree = match generated {
                 Some(cached) => self.whole(&cached.to_string_lossy())?,
                 None => tree,
@@ -444,10 +516,10 @@ impl TreeCache {
     pub fn warnings(&self) -> Vec<Problem> {
         let state = self.state();
         let is_own = |name: &str| name.starts_with(&format!("{SRC}/")) && !name.ends_with(FOLLOWED);
-        let components = state.trees.iter().filter(|(name, _)| is_own(name));
+        let components = state.trees.iter().filter(|(key, _)| is_own(&key.name));
         let mut warnings: Vec<Problem> = components
-            .flat_map(|(name, tree)| {
-                let dir = name.split('#').next().unwrap_or_default();
+            .flat_map(|(key, tree)| {
+                let dir = key.name.split('#').next().unwrap_or_default();
                 let is_file = |entry: &&Entry| entry.kind == Kind::File;
                 let files = tree.entries().iter().filter(is_file);
                 let named = files.filter(|entry| is_dockerfile(&entry.path));
@@ -466,8 +538,8 @@ impl TreeCache {
         state.version += 1;
         state.contexts.clear();
         let trees = std::mem::take(&mut state.trees);
-        for (name, tree) in trees {
-            state.remember(name, &tree);
+        for (key, tree) in trees {
+            state.remember(key.name, &tree);
         }
     }
 
@@ -492,18 +564,20 @@ impl TreeCache {
         contexts.retain(|of, _| {
             let is_affected = |dependency: &DependencyFolder| {
                 let dir = &dependency.dir;
-                is_touched(dir) || trees.contains_key(&format!("{dir}#{FOLLOWED}"))
+                is_touched(dir) || trees.contains_key(&TreeKey::whole(format!("{dir}#{FOLLOWED}")))
             };
             let mut named = of.named.iter();
             !of.dependencies.iter().any(is_affected)
                 && !is_touched(&of.dir)
+                // The ignore file of a Dockerfile that is elsewhere is there, too.
+                && !of.elsewhere.as_deref().is_some_and(is_touched)
                 && !named.any(|(_, dir)| is_touched(dir))
         });
-        let stale: Vec<String> =
-            state.trees.keys().filter(|name| is_stale(name)).cloned().collect();
-        for name in stale {
-            if let Some(tree) = state.trees.remove(&name) {
-                state.remember(name, &tree);
+        let stale: Vec<TreeKey> =
+            state.trees.keys().filter(|key| is_stale(&key.name)).cloned().collect();
+        for key in stale {
+            if let Some(tree) = state.trees.remove(&key) {
+                state.remember(key.name, &tree);
             }
         }
     }
@@ -534,7 +608,7 @@ impl TreeCache {
         ignore_file: Option<&Path>,
     ) -> io::Result<Arc<Tree>> {
         let Some(file) = ignore_file else { return self.whole(&of.dir) };
-        self.partial(of, file, |path| {
+        self.partial(of, file, ContextReads::All, ignore, |path| {
             let is_build_file = path.starts_with(BUILD) || of.dockerfile.starts_with(path);
             Wanted::itself_if(is_build_file || ignore.may_keep(&path.to_string_lossy()))
         })
@@ -547,7 +621,7 @@ impl TreeCache {
         ignore: &Dockerignore,
         always: &[PathBuf],
     ) -> io::Result<Arc<Tree>> {
-        self.partial(of, &of.dockerfile_path(), |path| {
+        self.partial(of, &of.dockerfile_path(), of.context_reads.clone(), ignore, |path| {
             let is_parent = |always: &PathBuf| always.starts_with(path);
             if always.iter().any(is_parent) || is_dockerfile(path) {
                 return Wanted::Itself;
@@ -561,28 +635,33 @@ impl TreeCache {
         })
     }
 
-    /// The part of a context's folder that is `wanted`, or all of it, if that is cached. `file`,
-    /// relative to the root, is the file that the filter depends on: it makes the cache key,
-    /// with the image if others share that file.
+    /// The part of a context's folder that is `wanted`, or all of it, if that is cached. What is
+    /// wanted depends on the Dockerfile, what it `reads`, and the ignore rules. The digests are
+    /// saved under the name of the `file`, relative to the root, that says most of it, with the
+    /// image if others share that file.
     fn partial(
         &self,
         of: &ContextSpec,
         file: &Path,
+        reads: ContextReads,
+        ignore: &Dockerignore,
         wanted: impl Fn(&Path) -> Wanted,
     ) -> io::Result<Arc<Tree>> {
         let dir = &of.dir;
-        if let Some(whole) = self.state().trees.get(dir) {
+        if let Some(whole) = self.state().trees.get(&TreeKey::whole(dir)) {
             return Ok(Arc::clone(whole));
         }
         let mut name = format!("{dir}#{}", file.display());
         if let Some(variant) = &of.variant {
             name.push_str(&format!("#{variant}"));
         }
-        self.tree(&name, |known| self.walk(dir, wanted, known))
+        let filter = Filter { reads, dockerfile: of.dockerfile.clone(), ignore: ignore.clone() };
+        let key = TreeKey { name, filter: Some(filter) };
+        self.tree(key, |known| self.walk(dir, wanted, known))
     }
 
     fn whole(&self, dir: &str) -> io::Result<Arc<Tree>> {
-        self.tree(dir, |known| self.walk(dir, |_| Wanted::All, known))
+        self.tree(TreeKey::whole(dir), |known| self.walk(dir, |_| Wanted::All, known))
     }
 
     fn walk(
@@ -620,7 +699,8 @@ impl TreeCache {
         }
         let folder = self.root.join(dir);
         let name = format!("{dir}#{FOLLOWED}");
-        self.tree(&name, |known| Tree::read_following_links(&folder, |_| Wanted::All, known))
+        let read = |known: &[_]| Tree::read_following_links(&folder, |_| Wanted::All, known);
+        self.tree(TreeKey::whole(name), read)
     }
 
     /// The targets of links that leave a component's folder, relative to the root. Targets
@@ -634,22 +714,22 @@ impl TreeCache {
 
     fn tree(
         &self,
-        name: &str,
+        key: TreeKey,
         read: impl FnOnce(&[Remembered]) -> io::Result<Tree>,
     ) -> io::Result<Arc<Tree>> {
         let (version, known) = {
             let state = self.state();
-            if let Some(tree) = state.trees.get(name) {
+            if let Some(tree) = state.trees.get(&key) {
                 return Ok(Arc::clone(tree));
             }
-            (state.version, state.memory.get(name).cloned().unwrap_or_default())
+            (state.version, state.memory.get(&key.name).cloned().unwrap_or_default())
         };
         let tree = Arc::new(read(&known)?);
         let mut state = self.state();
         if state.version != version {
             return Ok(tree);
         }
-        Ok(Arc::clone(state.trees.entry(name.to_owned()).or_insert(tree)))
+        Ok(Arc::clone(state.trees.entry(key).or_insert(tree)))
     }
 
     /// The ignore rules for a Dockerfile, and the path of their file, relative to the root.
@@ -787,7 +867,7 @@ mod tests {
         let trees = TreeCache::new(dir.path(), Memory::new());
         trees.context(&spec(text)).unwrap();
         let state = trees.state();
-        let walked = state.trees["src/a#src/a/Dockerfile"].entries().iter();
+        let walked = state.trees.values().next().unwrap().entries().iter();
         let walked: Vec<String> = walked.map(|entry| entry.path.display().to_string()).collect();
         assert_eq!(walked, ["", "Dockerfile", "d", "d/e", "d/e/z"]);
         assert_eq!(state.trees.len(), 1);

@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dockerfile::provenance::OWN_LABELS;
+use crate::image_reference;
 use crate::staleness::fingerprint::{
     BASES_LABEL, CONTENTS_LABEL, EXPORTED_LABEL, Fingerprint, LABEL,
 };
@@ -97,20 +98,29 @@ impl TrackedImage {
     ) -> Result<Option<Reason>, Unknown> {
         let Some(recorded_bases) = &self.bases else { return Ok(None) };
         for (reference, now) in bases {
-            let recorded = recorded_bases.get(reference).map_or("", String::as_str);
-            if recorded == now {
+            // A build arg may call the same image by another name than it did.
+            let is_it = |name: &&String| match recorded_bases.contains_key(reference) {
+                true => *name == reference,
+                false => !bases.contains_key(*name),
+            };
+            let recorded: Vec<(&String, &String)> =
+                recorded_bases.iter().filter(|(name, _)| is_it(name)).collect();
+            if recorded.iter().any(|(_, id)| *id == now) {
                 continue;
             }
-            if recorded.starts_with(CLAIM) {
+            if recorded.iter().any(|(_, id)| id.starts_with(CLAIM)) {
                 return Err(Unknown::Bases(self.id.clone()));
             }
-            if let Some(contents) = self.contents.get(reference) {
+            let mut contents =
+                recorded.iter().filter_map(|(name, _)| self.contents.get(*name)).peekable();
+            if contents.peek().is_some() {
                 let held = contents_of(now).ok_or_else(|| Unknown::Contents(now.clone()))?;
-                if held == *contents {
+                if contents.any(|contents| *contents == held) {
                     continue;
                 }
             }
-            let (reference, then, now) = (reference.clone(), recorded.to_owned(), now.clone());
+            let then = recorded_bases.get(reference).cloned().unwrap_or_default();
+            let (reference, now) = (reference.clone(), now.clone());
             return Ok(Some(Reason::BaseMoved { reference, then, now }));
         }
         Ok(None)
@@ -320,8 +330,9 @@ impl EngineImages {
     }
 }
 
-/// A reference with its tag, which defaults to `latest`.
+/// A reference as an engine lists it: without Docker Hub's prefix, and with a tag.
 fn with_tag(reference: &str) -> String {
+    let reference = image_reference::without_hub(reference);
     let name = reference.rsplit('/').next().unwrap_or(reference);
     if name.contains(':') { reference.to_owned() } else { format!("{reference}:latest") }
 }

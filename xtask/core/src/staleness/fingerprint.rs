@@ -147,13 +147,18 @@ impl<'a> Recipe<'a> {
             .map(|(kind, name, value)| (*kind, name.clone(), Value::of(*kind, name, value)));
         let named = |context: &&'a Context| context.named().map(|(_, named)| named);
         let contexts = self.contexts.iter().flat_map(|it| std::iter::once(*it).chain(named(it)));
-        let items = contexts.flat_map(Context::items);
+        let contexts: Vec<&Context> = contexts.collect();
+        let items = contexts.iter().flat_map(|context| context.items());
         let paths = items.map(|item| {
             let (kind, name) = (IngredientKind::Path, item.shown());
             let value = Value::of(kind, &name, &item.value());
             (kind, name, value)
         });
-        let ingredients = ingredients.chain(paths).map(|(kind, name, value)| ((kind, name), value));
+        let places = contexts.iter().flat_map(|context| context.places()).map(|(at, shown)| {
+            (IngredientKind::Path, at.to_string_lossy().into_owned(), Value::Text(shown.to_owned()))
+        });
+        let ingredients =
+            ingredients.chain(paths).chain(places).map(|(kind, name, value)| ((kind, name), value));
         Manifest { fingerprint: self.fingerprint(), ingredients: ingredients.collect() }
     }
 }

@@ -16,8 +16,12 @@
 //! Globs have the syntax of `globset`: `*` and `?` do not match a slash, `**` does, and
 //! `{a,b}` matches either. `.git/`, `target/` and the temporary folders of components are
 //! never inputs.
+//!
+//! Hooks read through symbolic links. So a link that is declared is an input itself, and so is
+//! what it leads to: a file, or what the glob matches in a folder, below the link's own path.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -49,6 +53,18 @@ struct DeclaredGlob {
     base: PathBuf,
     /// Whether a change runs the hook again: it has no `~`.
     is_key: bool,
+}
+
+/// What a glob matches.
+struct Matches<'a> {
+    root: &'a Path,
+    declared: &'a DeclaredGlob,
+    /// Relative to the root.
+    files: BTreeSet<PathBuf>,
+    /// The canonical paths of what links lead to that are declared, or in which a file is.
+    targets: BTreeSet<PathBuf>,
+    /// The canonical paths of the folders that links lead to.
+    followed: BTreeSet<PathBuf>,
 }
 
 impl Inputs {
@@ -119,17 +135,44 @@ impl Inputs {
     ) -> io::Result<BTreeSet<PathBuf>> {
         let mut files = BTreeSet::new();
         for declared in &self.globs {
-            let mut found = BTreeSet::new();
-            self.find(root, &declared.base, declared, &mut found)?;
-            if found.is_empty() {
+            let found = self.matches(root, declared)?;
+            if found.files.is_empty() {
                 let message = "matches nothing: fix or remove it";
                 warnings.push(Problem::of_line(shown, declared.line, message));
             }
             if declared.is_key {
-                files.append(&mut found);
+                files.extend(found.files);
             }
         }
         Ok(files)
+    }
+
+    /// What links among the inputs lead to, relative to the root. What is outside of it, or cannot
+    /// be read, is omitted.
+    pub fn link_targets(&self, root: &Path) -> Vec<PathBuf> {
+        let Ok(canonical) = root.canonicalize() else { return Vec::new() };
+        let keys = self.globs.iter().filter(|declared| declared.is_key);
+        let targets = keys.filter_map(|declared| self.matches(root, declared).ok());
+        let targets = targets.flat_map(|found| found.targets);
+        targets.filter_map(|it| Some(it.strip_prefix(&canonical).ok()?.to_owned())).collect()
+    }
+
+    fn matches<'a>(&self, root: &'a Path, declared: &'a DeclaredGlob) -> io::Result<Matches<'a>> {
+        let mut found = Matches {
+            root,
+            declared,
+            files: BTreeSet::new(),
+            targets: BTreeSet::new(),
+            followed: BTreeSet::new(),
+        };
+        let base = root.join(&declared.base);
+        if let (Ok(base), Ok(root)) = (base.canonicalize(), root.canonicalize())
+            && base != root.join(&declared.base)
+        {
+            found.targets.insert(base);
+        }
+        self.find(&declared.base, false, &mut found)?;
+        Ok(found)
     }
 
     /// Folders or files, relative to the root, that contain all files whose changes run the
@@ -144,40 +187,83 @@ impl Inputs {
         !is_never_input(path) && !self.excluded.is_match(path) && is_declared()
     }
 
-    fn find(
-        &self,
-        root: &Path,
-        at: &Path,
-        declared: &DeclaredGlob,
-        found: &mut BTreeSet<PathBuf>,
-    ) -> io::Result<()> {
+    /// Finds the matches at or below a path, which may be `linked`: in a folder to which a link
+    /// leads.
+    fn find(&self, at: &Path, linked: bool, found: &mut Matches<'_>) -> io::Result<()> {
         if is_never_input(at) || self.excluded.is_match(at) {
             return Ok(());
         }
-        let full = root.join(at);
-        // Hooks run as the same user, so they cannot read these either.
-        let is_hidden = |error: &io::Error| {
-            matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
-        };
+        let full = found.root.join(at);
         let metadata = match fs::symlink_metadata(&full) {
             Err(error) if is_hidden(&error) => return Ok(()),
             metadata => metadata.map_err(with_path(&full))?,
         };
-        if !metadata.is_dir() {
-            if declared.matcher.is_match(at) {
-                found.insert(at.to_owned());
+        if metadata.is_dir() {
+            return self.find_below(at, linked, found);
+        }
+        if found.declared.matcher.is_match(at) {
+            found.files.insert(at.to_owned());
+        }
+        if metadata.is_symlink() { self.follow(at, linked, found) } else { Ok(()) }
+    }
+
+    fn find_below(&self, at: &Path, linked: bool, found: &mut Matches<'_>) -> io::Result<()> {
+        let full = found.root.join(at);
+        let children = match fs::read_dir(&full) {
+            Err(error) if is_hidden(&error) => return Ok(()),
+            children => children.map_err(with_path(&full))?,
+        };
+        let names = children.map(|child| Ok(child?.file_name())).collect::<io::Result<Vec<_>>>();
+        let mut names = names.map_err(with_path(&full))?;
+        names.sort();
+        names.iter().try_for_each(|name| self.find(&at.join(name), linked, found))
+    }
+
+    /// Finds what a link leads to. In folders that are `linked`, each folder is followed once:
+    /// links can lead in circles, and to the same from everywhere.
+    fn follow(&self, link: &Path, linked: bool, found: &mut Matches<'_>) -> io::Result<()> {
+        let full = found.root.join(link);
+        let (Ok(target), Ok(root)) = (full.canonicalize(), found.root.canonicalize()) else {
+            return Ok(());
+        };
+        let path = relative_to(&root, &target);
+        if is_never_input(&path) {
+            return Ok(());
+        }
+        if !target.is_dir() {
+            if found.declared.matcher.is_match(link) {
+                found.files.insert(path);
+                found.targets.insert(target);
             }
             return Ok(());
         }
-        let listed = match fs::read_dir(&full) {
-            Err(error) if is_hidden(&error) => return Ok(()),
-            listed => listed.map_err(with_path(&full))?,
-        };
-        for child in listed {
-            self.find(root, &at.join(child?.file_name()), declared, found)?;
+        let is_new = found.followed.insert(target.clone());
+        let parent = full.parent().and_then(|parent| parent.canonicalize().ok());
+        let is_above = parent.is_none_or(|parent| parent.starts_with(&target));
+        if is_above || linked && !is_new {
+            return Ok(());
+        }
+        let files = found.files.len();
+        self.find_below(link, true, found)?;
+        if found.files.len() > files {
+            found.targets.insert(target);
         }
         Ok(())
     }
+}
+
+/// Whether a file or folder is not there for hooks, which run as the same user.
+fn is_hidden(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
+}
+
+/// A path relative to a folder, which need not contain it; both are canonical.
+fn relative_to(folder: &Path, path: &Path) -> PathBuf {
+    if let Ok(inside) = path.strip_prefix(folder) {
+        return inside.to_owned();
+    }
+    let up = folder.iter().skip(1).map(|_| "..");
+    up.map(OsStr::new).chain(path.iter().skip(1)).collect()
 }
 
 /// Compiles a glob, and another one for everything below a folder that it matches.

@@ -129,23 +129,30 @@ impl<E: Engine> Loader<'_, E> {
         let failed =
             |error: tokio::task::JoinError| Problems::from(Problem::of_request(error.to_string()));
         let (mut workspace, graph) = reading.await.map_err(failed)??;
+        self.setup.trees.set_components(&workspace);
         hook_outputs::load(&workspace, &self.setup.trees);
         changes.watch(WatchFilter::new(&workspace, &graph, &self.setup.trees));
         self.watch_links(changes, &mut workspace, &graph);
         Loaded::new(workspace, graph, &self.setup.options.components)
     }
 
-    /// Watches what links lead to that leave a component which others depend on. Where they
-    /// lead is known once the component is walked, after it is watched; what is there is read
-    /// again once it is watched, too.
+    /// Watches what links lead to that leave a component which others depend on, and those that are
+    /// inputs of hooks. Where the first lead is known once the component is walked, after it is
+    /// watched; what is there is read again once it is watched, too.
     fn watch_links(&self, changes: &mut Changes, workspace: &mut Workspace, graph: &Graph) {
         let trees = &self.setup.trees;
         let components = workspace.components.ids().zip(&mut workspace.components);
         let has_dependents = |id| !graph.neighbors(id, Direction::Dependents).is_empty();
-        let needed: Vec<_> = components.filter(|(id, _)| has_dependents(*id)).collect();
+        let needed = components.filter(|(id, it)| has_dependents(*id) || it.inputs.is_some());
+        let needed: Vec<_> = needed.collect();
+        let root = &workspace.root;
         tokio::task::block_in_place(|| {
-            needed.into_par_iter().for_each(|(_, component)| {
-                component.link_targets = trees.link_targets(&component.dir);
+            needed.into_par_iter().for_each(|(id, component)| {
+                if has_dependents(id) {
+                    component.link_targets = trees.link_targets(&component.dir);
+                }
+                let inputs = component.inputs.iter();
+                component.link_targets.extend(inputs.flat_map(|(_, it)| it.link_targets(root)));
             });
         });
         let components = workspace.components.iter();
