@@ -95,6 +95,11 @@ impl<'a, E: Engine> BaseImages<'a, E> {
         Ok(read_all(image, &bases, &self.external.borrow()))
     }
 
+    /// Inspects external bases again once they are asked for: a hook may have made or removed one.
+    pub(crate) fn forget_external(&self) {
+        self.external.borrow_mut().clear();
+    }
+
     /// Inspects a base, once a round however many images use it.
     async fn find(&self, image: &Image, used: &ImageUse) -> Result<Option<FoundImage>, StepError> {
         let reference = &used.reference;

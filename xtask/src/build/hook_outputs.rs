@@ -20,7 +20,7 @@ use xtask_core::context::hook_outputs::HookOutputs;
 use xtask_core::context::spec::ContextSpec;
 use xtask_core::context::tree::Kind;
 use xtask_core::digest::Digest;
-use xtask_core::paths::TEMPORARY;
+use xtask_core::paths::{BUILD, TEMPORARY, join};
 use xtask_core::problem::Problem;
 use xtask_core::regular_file;
 use xtask_core::staleness::fingerprint::{Manifest, Recipe};
@@ -50,6 +50,23 @@ pub(crate) struct BeforeHooks {
     started: SystemTime,
 }
 
+impl BeforeHooks {
+    /// The path of a Dockerfile in a component's `build/`, relative to the root, that is new since
+    /// its Dockerfiles were read.
+    pub(crate) fn new_dockerfile(&self, root: &Path, component: &Component) -> Option<String> {
+        let build = root.join(&component.dir).join(BUILD);
+        let names = fs::read_dir(build).into_iter().flatten().flatten().map(|it| it.file_name());
+        let paths = names.map(|name| Path::new(BUILD).join(name));
+        let is_new = |path: &PathBuf| {
+            path.extension().is_some_and(|extension| extension == "dockerfile")
+                && !self.paths.contains(path)
+                && !self.earlier.contains(path)
+        };
+        let new = paths.into_iter().find(is_new)?;
+        Some(join(&component.dir, &new.to_string_lossy()))
+    }
+}
+
 /// Distinguishes files that hooks wrote from files of the user, and restores the latter.
 pub(crate) struct OutputTracker<'a, E> {
     pub(crate) round: &'a Round<'a, E>,
@@ -64,11 +81,11 @@ impl<E> OutputTracker<'_, E> {
         self.put_back(component, |_| true);
         let found = self.folder(component)?;
         let as_found = manifest(&found);
-        let record = hook_outputs::read(root, &component.name);
+        let record = hook_outputs::read(root, component);
         // Files that were added after a build was killed may be the user's.
         let earlier = match record.before.as_ref().filter(|_| component.pre_hook.is_some()) {
             Some(before) => {
-                let end = hook_outputs::last_heartbeat(root, &component.name);
+                let end = hook_outputs::last_heartbeat(root, component);
                 let outputs =
                     self.interrupted_outputs(component, before, &found, end, &record.outputs);
                 outputs.certain().merge(record.outputs.unchanged_in(&found))
@@ -140,6 +157,18 @@ impl<E> OutputTracker<'_, E> {
         back
     }
 
+    /// Whether earlier outputs that hooks did not write again are certainly theirs.
+    fn is_certainly_gone<'e>(
+        &self,
+        component: &Component,
+        earlier: &'e HookOutputs,
+    ) -> impl Fn(&Path) -> bool + use<'e, E> {
+        let folder = self.round.workspace.root.join(&component.dir);
+        move |path| {
+            earlier.is_certainly_gone(path, |top| folder.join(top).symlink_metadata().is_ok())
+        }
+    }
+
     fn folder(&self, component: &Component) -> Result<Context, StepError> {
         self.round.trees.component_files(&component.dir).map_err(StepError::File)
     }
@@ -171,7 +200,18 @@ impl<E> OutputTracker<'_, E> {
         let (_, untracked) = outputs.partition(|path| tracked.contains(path));
         let (kept, others) = self.split_caches(component, found, untracked)?;
         let above: BTreeSet<&Path> = tracked.iter().flat_map(|path| path.ancestors()).collect();
-        let mixed = others.mixed_folders(found, |path| above.contains(path));
+        let mut mixed = others.mixed_folders(found, |path| above.contains(path));
+        // A repository that a hook checked out, such as a submodule, has edits of the user's: git
+        // would lose them if it had to check it out again.
+        for item in found.items().filter(|item| !others.matches(&item.entry.path, &item.value())) {
+            let path = &item.entry.path;
+            let is_checked_out = |top: &&Path| others.contains(&top.join(".git"));
+            if item.entry.kind != Kind::Folder
+                && let Some(top) = path.ancestors().skip(1).find(is_checked_out)
+            {
+                mixed.entry(top.to_owned()).or_insert_with(|| path.clone());
+            }
+        }
         for (folder, other) in &mixed {
             let folder = Path::new(&dir).join(folder);
             let message = format!(
@@ -238,13 +278,14 @@ impl<E> OutputTracker<'_, E> {
     ) -> Result<Vec<PathBuf>, StepError> {
         let after = self.folder(component)?;
         let mut outputs = HookOutputs::added_between(&before.cleaned, &after, &before.moved);
-        self.mark_certain(component, &mut outputs, &after);
+        self.mark_copies(component, &mut outputs, &after);
         outputs.add_existing(before.kept.clone(), &after);
         let earlier = &before.earlier;
         // build-post.sh has not run yet, and may still write its outputs again.
         let is_from_post_hook =
             |path: &Path| component.post_hook.is_some() && earlier.is_from_post_hook(path);
-        let is_wanted = |path: &Path| !earlier.is_certain(path) && !is_from_post_hook(path);
+        let is_theirs = self.is_certainly_gone(component, earlier);
+        let is_wanted = |path: &Path| !is_theirs(path) && !is_from_post_hook(path);
         let back = self.put_back_uncertain(component, is_wanted);
         before.paths.extend(back.iter().cloned());
         before.cleaned = self.folder(component)?;
@@ -256,7 +297,7 @@ impl<E> OutputTracker<'_, E> {
     /// Puts back files that may be the user's after a `build-pre.sh` failed, and returns them: the
     /// hook may have failed because they were missing. They no longer count as outputs.
     pub(crate) fn recover_failed_pre_hook(&self, component: &Component) -> Vec<PathBuf> {
-        let earlier = hook_outputs::read(&self.round.workspace.root, &component.name).outputs;
+        let earlier = hook_outputs::read(&self.round.workspace.root, component).outputs;
         let mut back = self.recover_interrupted(component);
         back.retain(|path| !earlier.is_certain(path) && !earlier.is_from_post_hook(path));
         let outputs = self.round.trees.outputs(&component.dir);
@@ -275,7 +316,7 @@ impl<E> OutputTracker<'_, E> {
         let record = Record { outputs, before };
         self.round.warn_unwritable(hook_outputs::write(
             &self.round.workspace.root,
-            &component.name,
+            component,
             &record,
         ));
     }
@@ -290,7 +331,7 @@ impl<E> OutputTracker<'_, E> {
         earlier: &HookOutputs,
     ) -> HookOutputs {
         let mut outputs = HookOutputs::of_interrupted(before, found, end, earlier);
-        self.mark_certain(component, &mut outputs, found);
+        self.mark_copies(component, &mut outputs, found);
         outputs
     }
 
@@ -298,7 +339,7 @@ impl<E> OutputTracker<'_, E> {
     /// hooks' outputs: later files are the user's. Returns the restored files.
     pub(crate) fn recover_interrupted(&self, component: &Component) -> Vec<PathBuf> {
         let back = self.put_back(component, |_| true);
-        let record = hook_outputs::read(&self.round.workspace.root, &component.name);
+        let record = hook_outputs::read(&self.round.workspace.root, component);
         if let Some(before) = record.before.filter(|_| component.pre_hook.is_some())
             && let Ok(found) = self.folder(component)
         {
@@ -322,12 +363,13 @@ impl<E> OutputTracker<'_, E> {
         if component.post_hook.is_some() {
             let after = self.folder(component)?;
             let mut outputs = HookOutputs::added_between(&before.cleaned, &after, &before.moved);
-            self.mark_certain(component, &mut outputs, &after);
+            self.mark_copies(component, &mut outputs, &after);
             let is_first = component.pre_hook.is_none();
             let mut all =
                 if is_first { before.kept.clone() } else { self.round.trees.outputs(&dir) };
             all.add_existing(outputs.mark_from_post_hook(), &after);
-            self.put_back_uncertain(component, |path| !before.earlier.is_certain(path));
+            let is_theirs = self.is_certainly_gone(component, &before.earlier);
+            self.put_back_uncertain(component, |path| !is_theirs(path));
             self.round.trees.set_outputs(&dir, all);
         }
         self.record(component, self.round.trees.outputs(&dir), None);
@@ -343,8 +385,8 @@ impl<E> OutputTracker<'_, E> {
         Ok(manifest(&self.folder(component)?) == before.found)
     }
 
-    /// Marks outputs as certain that are copies of files elsewhere in the workspace.
-    fn mark_certain(&self, component: &Component, outputs: &mut HookOutputs, after: &Context) {
+    /// Marks outputs that are copies of files elsewhere in the workspace.
+    fn mark_copies(&self, component: &Component, outputs: &mut HookOutputs, after: &Context) {
         if outputs.uncertain().next().is_none() {
             return;
         }
@@ -369,7 +411,7 @@ impl<E> OutputTracker<'_, E> {
             true
         });
         drop(uncertain);
-        outputs.mark_certain(|path| copies.contains(path));
+        outputs.mark_copies(|path| copies.contains(path));
     }
 
     /// Visits the files of the workspace that are not generated, until `visit` returns false.

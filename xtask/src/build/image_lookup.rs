@@ -400,6 +400,16 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
         Ok(true)
     }
 
+    /// Asks the engine for an image by its name again: a hook may have made another one, or removed
+    /// it.
+    pub(crate) async fn refresh(&self, image: &Image) -> Result<(), StepError> {
+        let found = self.round.engine.image(&image.name).await;
+        let found = found.map_err(|source| image_error(image, source))?;
+        let held = found.and_then(|found| found.held);
+        self.known.borrow_mut().engine_images.set_latest(&image.name, held);
+        Ok(())
+    }
+
     /// Takes an image for one that the engine no longer has.
     pub(crate) fn forget(&self, name: &str) {
         if let Some(id) = self.id(name) {

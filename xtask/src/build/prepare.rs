@@ -33,7 +33,7 @@ use crate::event::Event;
 use crate::event_channel::Events;
 use crate::system::records::read_memory;
 use crate::system::temp_dirs::TempDirs;
-use crate::system::{git, hook_outputs, state};
+use crate::system::{git, hook_outputs, process_group, state};
 
 /// The time after which the user is informed that the workspace is still being read.
 const SLOW_READ: Duration = Duration::from_secs(2);
@@ -180,6 +180,10 @@ pub(crate) fn remove_leftovers(
     temp_dirs: &mut TempDirs,
     events: &Events,
 ) -> Result<BTreeSet<String>, CommandError> {
+    if process_group::end_left(temp_dirs.root()) > 0 {
+        let message = "hooks of a killed build were still running: they were ended";
+        events.send(Event::Warning(Problem::of_request(message)));
+    }
     for warning in temp_dirs.keep_leftovers() {
         events.send(Event::Warning(warning));
     }

@@ -8,19 +8,22 @@
 //! nothing to do in any of its tasks.
 
 use std::cell::{RefCell, RefMut};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::debug;
 use xtask_core::context::spec::ContextSpec;
+use xtask_core::dockerfile::parser::ImageUse;
 use xtask_core::ids::{ComponentId, IdVec, ImageId, StepId};
 use xtask_core::paths::{POST_HOOK, PRE_HOOK};
 use xtask_core::plan::steps::{Step, Task, TaskKind};
-use xtask_core::problem::Problems;
-use xtask_core::workspace::components::Component;
+use xtask_core::problem::{Problem, Problems};
+use xtask_core::regular_file;
+use xtask_core::workspace::components::{Component, Image};
 use xtask_core::workspace::hook::Hook;
 
 use crate::build::cancel::Cancellation;
@@ -29,10 +32,12 @@ use crate::build::hook_cache::{HookCache, Key};
 use crate::build::hook_outputs::{BeforeHooks, OutputTracker};
 use crate::build::image::ImageBuilder;
 use crate::build::mode::{ContextCapture, Mode};
+use crate::build::prepare::read_workspace;
 use crate::build::round::Round;
 use crate::build::step_error::{StepError, tree_error};
 use crate::engine::Engine;
 use crate::event::Event;
+use crate::event_channel::Events;
 use crate::outcome::Outcome;
 use crate::system::hook_outputs;
 use crate::system::hooks::{self, HookRun};
@@ -54,6 +59,8 @@ pub(crate) struct StepRunner<'a, E> {
     hook_activity: &'a HookActivity,
     temp_dirs: &'a RefCell<TempDirs>,
     progress: RefCell<IdVec<StepId, Progress>>,
+    /// By name, the images whose Dockerfiles hooks changed, as these are now.
+    reread: RefCell<BTreeMap<String, Rc<Image>>>,
     /// The components whose images were made from what was there only briefly.
     pub(crate) inexact: RefCell<BTreeSet<ComponentId>>,
     /// The components that failed because a file could not be read or had changed.
@@ -108,6 +115,7 @@ impl<'a, E: Engine> StepRunner<'a, E> {
             hook_activity,
             temp_dirs,
             progress: RefCell::new(progress),
+            reread: RefCell::default(),
             inexact: RefCell::default(),
             misread: RefCell::default(),
         }
@@ -169,6 +177,13 @@ impl<'a, E: Engine> StepRunner<'a, E> {
         if component.has_hooks() {
             // Boxed, as every task would be as large as this.
             let before = Box::pin(self.begin_hooks(step, component)).await?;
+            self.reread_dockerfiles(step, component, &before)?;
+            if component.pre_hook.is_some() {
+                self.builder.bases.forget_external();
+                for image in self.round.images(step) {
+                    self.builder.images.refresh(image).await?;
+                }
+            }
             let mut progress = self.progress(id);
             (progress.key, progress.before) = (key, Some(before));
         }
@@ -216,6 +231,61 @@ impl<'a, E: Engine> StepRunner<'a, E> {
         }
     }
 
+    /// Reads the Dockerfiles again that a component's `build-pre.sh` changed: it may write the name
+    /// of a base into one.
+    ///
+    /// # Errors
+    /// An image needs a component that need not have been built yet, or is new.
+    fn reread_dockerfiles(
+        &self,
+        step: &Step,
+        component: &Component,
+        before: &BeforeHooks,
+    ) -> Result<(), StepError> {
+        let Round { workspace, reading, registry, .. } = *self.round;
+        let hook = component.pre_hook.as_ref().map(ToString::to_string).unwrap_or_default();
+        if let Some(new) = before.new_dockerfile(&workspace.root, component) {
+            let message = format!("was made by {hook} during the build: run the build again");
+            return Err(StepError::File(Problem::of_file(new, message)));
+        }
+        let is_changed = |image: &Image| {
+            let now = regular_file::read_whole(&workspace.root.join(&image.dockerfile));
+            now.map(|text| blake3::hash(&text)).ok() != Some(image.dockerfile_digest)
+        };
+        if !self.round.images(step).any(is_changed) {
+            return Ok(());
+        }
+        let (now, _) = read_workspace(&workspace.root, reading, registry, &Events::unread())?;
+        let found = now.components.into_iter().find(|it| it.dir == component.dir);
+        let found = found.map(|component| (component.images, component.problems));
+        let (images, problems) = found.unwrap_or_default();
+        Problems::check(problems)?;
+        let known: BTreeSet<&str> = step
+            .dependencies
+            .iter()
+            .chain([&step.component])
+            .flat_map(|id| &workspace.components[*id].images)
+            .map(|image| image.name.as_str())
+            .collect();
+        for image in images {
+            let is_unknown =
+                |used: &&ImageUse| used.local.as_deref().is_some_and(|name| !known.contains(name));
+            if let Some(used) = image.uses.iter().find(is_unknown) {
+                let message =
+                    format!("'{}' is needed since {hook} ran: run the build again", used.reference);
+                let problem = Problem::of_line(&image.dockerfile, used.line, message);
+                return Err(StepError::File(problem));
+            }
+            self.reread.borrow_mut().insert(image.name.clone(), Rc::new(image));
+        }
+        Ok(())
+    }
+
+    /// An image whose Dockerfile was read again.
+    fn reread(&self, image: &Image) -> Option<Rc<Image>> {
+        self.reread.borrow().get(&image.name).cloned()
+    }
+
     /// Hooks may run the images of what their component depends on.
     async fn bring_dependencies(&self, step: &Step) -> Result<(), StepError> {
         let needed = step.dependencies.iter().map(|id| &self.round.workspace.components[*id]);
@@ -245,6 +315,8 @@ impl<'a, E: Engine> StepRunner<'a, E> {
     async fn image(&self, id: StepId, step: &Step, image: ImageId) -> Result<(), StepError> {
         let component = self.round.component(step);
         let image = &component.images[image];
+        let reread = self.reread(image);
+        let image = reread.as_deref().unwrap_or(image);
         if self.progress(id).is_cached {
             let (component, image) = (component.name.clone(), image.name.clone());
             self.round.send(Event::ImageUpToDate { component, image });
@@ -325,6 +397,8 @@ impl<'a, E: Engine> StepRunner<'a, E> {
     /// Whether a component's images would be made from the same now.
     async fn are_images_exact(&self, step: &Step) -> Result<bool, StepError> {
         for image in self.round.images(step) {
+            let reread = self.reread(image);
+            let image = reread.as_deref().unwrap_or(image);
             if !self.builder.is_as_recorded(step, image).await? {
                 debug!(image = image.name, "made from files that were there only briefly");
                 return Ok(false);
@@ -372,7 +446,7 @@ impl<'a, E: Engine> StepRunner<'a, E> {
         self.hook_activity.started(step.component);
         let ended = tokio::select! {
             ended = self.round.timed(component, name, running) => ended,
-            never = hook_outputs::heartbeat(root, &component.name) => match never {},
+            never = hook_outputs::heartbeat(root, component) => match never {},
         };
         self.hook_activity.ended(step.component);
         self.round.trees.invalidate();
@@ -384,6 +458,9 @@ impl<'a, E: Engine> StepRunner<'a, E> {
     pub(crate) fn reset(&self, step: StepId, was_started: bool) {
         *self.progress(step) = Progress::default();
         let component = self.round.component(&self.round.plan.steps[step]);
+        for image in &component.images {
+            self.reread.borrow_mut().remove(&image.name);
+        }
         if component.has_hooks() && was_started {
             for problem in self.temp_dirs.borrow_mut().remove(&component.dir) {
                 self.round.warn(problem);

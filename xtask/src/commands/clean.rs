@@ -14,6 +14,7 @@ use crate::command_error::CommandError;
 use crate::commands::clean_shared::{self, CleanedShared, SharedOptions};
 use crate::quantity;
 use crate::system::records::ids_built;
+use crate::system::removal::remove;
 use crate::system::temp_dirs::TempDirs;
 
 #[derive(Clone, Debug, Default)]
@@ -63,7 +64,8 @@ pub(crate) async fn run(
         cleaned.shared = Some(ctx.unless_interrupted(Box::pin(cleaning)).await?);
     }
     if options.state {
-        cleaned.state = remove_state(&ctx.root, options.dry_run)?;
+        let keeps_removed = !cleaned.folders.is_empty();
+        cleaned.state = remove_state(&ctx.root, options.dry_run, keeps_removed)?;
     }
     // Whoever waits for it finds that its file is gone.
     drop(lock);
@@ -101,19 +103,41 @@ async fn remove_images(cleaned: &mut Cleaned, ctx: &CommandContext) -> Result<()
     Ok(())
 }
 
-fn remove_state(root: &Path, is_dry: bool) -> Result<bool, CommandError> {
+/// Removes the state, except for what was moved there from components a moment ago.
+///
+/// # Errors
+/// A killed build set files of components aside, which the next build puts back.
+fn remove_state(root: &Path, is_dry: bool, keeps_removed: bool) -> Result<bool, CommandError> {
     let folder = root.join(STATE);
+    let failed = |path: &str, message: String| {
+        CommandError::from(Problems::from(Problem::of_file(path, message)))
+    };
+    let aside = format!("{STATE}/aside");
+    if root.join(&aside).exists() {
+        let message = "has files of components, which a killed build set aside: run a build, which \
+                       puts them back";
+        return Err(failed(&aside, message.to_owned()));
+    }
     if is_dry {
         return Ok(folder.exists());
     }
-    match fs::remove_dir_all(&folder) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => {
-            let message = format!("cannot be removed: {error}");
-            Err(Problems::from(Problem::of_file(STATE, message)).into())
+    // At once, as another command may make a new one while this one is emptied.
+    let old = root.join(format!("{STATE}.{}.removed", std::process::id()));
+    let removed = || -> io::Result<bool> {
+        match fs::rename(&folder, &old) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            renamed => renamed?,
         }
-    }
+        if keeps_removed {
+            fs::create_dir_all(&folder)?;
+            match fs::rename(old.join("removed"), folder.join("removed")) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        remove(&old).map(|()| true)
+    };
+    removed().map_err(|error| failed(STATE, format!("cannot be removed: {error}")))
 }
 
 impl Cleaned {

@@ -304,7 +304,7 @@ fn workspace_checks(workspace: &Workspace, graph: &Graph) -> Vec<Check> {
 fn hooks(workspace: &Workspace) -> Vec<Check> {
     let mut checks: Vec<Check> = undeclared(workspace).into_iter().collect();
     for component in workspace.components.iter().filter(|it| it.has_hooks()) {
-        let record = hook_outputs::read(&workspace.root, &component.name);
+        let record = hook_outputs::read(&workspace.root, component);
         if let Some(path) = record.outputs.first() {
             let message = format!(
                 "write among the sources of {}, such as {}",

@@ -413,13 +413,18 @@ impl ServedContext {
         on_sent: impl Fn() + Send + Sync + 'static,
     ) -> Option<Self> {
         let files = FileSyncService::new(&request.context, request.dockerfile, meter, on_sent)?;
-        let folder = request.root.join(state::DIR).join("offers");
-        let record = folder.join(request.image.replace('/', "%"));
+        let (state, name) = (request.root.join(state::DIR), request.image.replace('/', "%"));
+        let (folder, stamp) = (state.join("offers"), state.join("offered").join(&name));
+        let record = folder.join(name);
         let new_key = unique_id();
-        let last = state::read_bytes(&record).and_then(|bytes| SyncLedger::decode(&bytes));
+        // One that was put back from a copy lacks what was served since.
+        let is_latest = state::read(&stamp) == state::version(&record).ok();
+        let last = state::read_bytes(&record).filter(|_| is_latest);
+        let last = last.and_then(|bytes| SyncLedger::decode(&bytes));
         let ledger = SyncLedger::extend_or_restart(last, &new_key, files.entries());
         // What cannot be recorded is served under a key that is never used again.
         let written = ledger.encode().and_then(|bytes| state::write_bytes(&record, &bytes));
+        let written = written.and_then(|()| state::write(&stamp, &state::version(&record)?));
         let written = written.and_then(|()| state::identity(&folder));
         let key = written.map_or(new_key, |folder| format!("{}-{folder}", ledger.key()));
         Some(Self { files, key, record })

@@ -23,9 +23,11 @@ use xtask_core::context::build_context::{Context, ContextEntry};
 use xtask_core::context::hook_outputs::HookOutputs;
 use xtask_core::context::tree::Kind;
 use xtask_core::context::tree_cache::TreeCache;
+use xtask_core::paths::SRC;
 use xtask_core::regular_file::with_path;
 use xtask_core::workspace::components::{Component, Workspace};
 
+use crate::system::removal::remove;
 use crate::system::state::{self, DIR};
 
 /// The interval at which a build updates the time of the record while a hook runs.
@@ -63,18 +65,18 @@ fn read_paths<'d, D: Deserializer<'d>>(
 }
 
 /// Reads a component's record; an empty one if there is none.
-pub(crate) fn read(root: &Path, component: &str) -> Record {
+pub(crate) fn read(root: &Path, component: &Component) -> Record {
     state::read(&state_path(root, "outputs", component)).unwrap_or_default()
 }
 
 /// Writes a component's record.
-pub(crate) fn write(root: &Path, component: &str, record: &Record) -> io::Result<()> {
+pub(crate) fn write(root: &Path, component: &Component, record: &Record) -> io::Result<()> {
     state::write(&state_path(root, "outputs", component), record)
 }
 
 /// Updates the time of a component's record while its hook runs, so that the next build knows when
 /// this one was killed. Never completes.
-pub(crate) async fn heartbeat(root: &Path, component: &str) -> Infallible {
+pub(crate) async fn heartbeat(root: &Path, component: &Component) -> Infallible {
     let record = state_path(root, "outputs", component);
     loop {
         tokio::time::sleep(HEARTBEAT).await;
@@ -85,7 +87,7 @@ pub(crate) async fn heartbeat(root: &Path, component: &str) -> Infallible {
 }
 
 /// A time shortly after the last heartbeat of the build that wrote a component's record.
-pub(crate) fn last_heartbeat(root: &Path, component: &str) -> SystemTime {
+pub(crate) fn last_heartbeat(root: &Path, component: &Component) -> SystemTime {
     let record = fs::metadata(state_path(root, "outputs", component));
     record.and_then(|it| it.modified()).map_or(UNIX_EPOCH, |last| last + HEARTBEAT * 5)
 }
@@ -94,14 +96,16 @@ pub(crate) fn last_heartbeat(root: &Path, component: &str) -> SystemTime {
 pub(crate) fn load(workspace: &Workspace, trees: &TreeCache) {
     let with_hooks = workspace.components.iter().filter(|component| component.has_hooks());
     for component in with_hooks {
-        trees.set_outputs(&component.dir, read(&workspace.root, &component.name).outputs);
+        trees.set_outputs(&component.dir, read(&workspace.root, component).outputs);
     }
 }
 
-fn state_path(root: &Path, kind: &str, component: &str) -> PathBuf {
-    // Names can be parts of paths, of which one can be the beginning of another; the root's is `.`.
-    let name = component.replace('%', "%25").replace('/', "%2f");
-    root.join(DIR).join(kind).join(if name == "." { "%2e" } else { &name })
+/// A component's state, by its folder: its name changes when another component gets the same.
+fn state_path(root: &Path, kind: &str, component: &Component) -> PathBuf {
+    let dir = Path::new(&component.dir).strip_prefix(SRC).unwrap_or(Path::new(&component.dir));
+    // One can be the beginning of another one, and the root's is empty.
+    let name = dir.to_string_lossy().replace('%', "%25").replace('/', "%2f");
+    root.join(DIR).join(kind).join(if name.is_empty() { "%2e" } else { &name })
 }
 
 /// Moves the files that hooks left out of a component's folder, whose contents are `found`. A file
@@ -115,7 +119,7 @@ pub(crate) fn put_aside(
     found: &Context,
     outputs: &HookOutputs,
 ) -> io::Result<()> {
-    let aside = state_path(root, "aside", &component.name);
+    let aside = state_path(root, "aside", component);
     if aside.symlink_metadata().is_ok() {
         // An earlier build could not put its files back, and they may be the user's.
         return Err(with_path(&aside)(io::Error::from(ErrorKind::AlreadyExists)));
@@ -169,9 +173,17 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
     if metadata.is_symlink() {
         symlink(fs::read_link(from)?, to)?;
     } else if metadata.is_file() {
-        fs::copy(from, to)?;
+        // Never half of it, as on a full disk: the other half would be lost with `from`.
+        let mut unfinished = to.to_owned().into_os_string();
+        unfinished.push(".xtask-new");
         let times = fs::FileTimes::new().set_modified(metadata.modified()?);
-        File::open(to)?.set_times(times)?;
+        let copied = fs::copy(from, &unfinished)
+            .and_then(|_| File::open(&unfinished)?.set_times(times))
+            .and_then(|()| fs::rename(&unfinished, to));
+        if copied.is_err() {
+            drop(fs::remove_file(&unfinished));
+        }
+        copied?;
     } else {
         return Err(ErrorKind::CrossesDevices.into());
     }
@@ -187,7 +199,7 @@ pub(crate) fn put_back(
     is_wanted: impl Fn(&Path) -> bool,
 ) -> io::Result<Option<Vec<PathBuf>>> {
     let mut back = Vec::new();
-    let aside = state_path(root, "aside", &component.name);
+    let aside = state_path(root, "aside", component);
     let folder = root.join(component.dir.clone());
     let mut open = vec![PathBuf::new()];
     let mut folders = Vec::new();
@@ -227,7 +239,7 @@ pub(crate) fn put_back(
         }
         fs::set_permissions(&to, fs::metadata(aside.join(at))?.permissions())?;
     }
-    let removed = state_path(root, "removed", &component.name);
+    let removed = state_path(root, "removed", component);
     remove(&removed)?;
     fs::create_dir_all(removed.parent().unwrap_or(root))?;
     fs::rename(aside, removed).map(|()| Some(back))
@@ -243,11 +255,4 @@ fn is_free(folder: &Path, path: &Path) -> bool {
         })
     });
     is_there(path).is_err() && there.next().is_some_and(|at| at.is_ok_and(|it| it.is_dir()))
-}
-
-fn remove(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }

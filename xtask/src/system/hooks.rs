@@ -151,7 +151,7 @@ fn start<'c>(
     let tracer = run.trace.map(|trace| TRACER.iter().map(AsRef::as_ref).chain([trace.as_os_str()]));
     let words = tracer.into_iter().flatten().chain(command);
     let variables = run.variables.iter().map(|(name, value)| (name.clone(), value.clone()));
-    ProcessGroup::start(words, run.root, variables)
+    ProcessGroup::start(words, run.root, variables, true)
 }
 
 async fn forward(

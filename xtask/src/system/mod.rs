@@ -12,6 +12,7 @@ mod output_lines;
 pub(crate) mod post_build_command;
 pub(crate) mod process_group;
 pub(crate) mod records;
+pub(crate) mod removal;
 pub mod signals;
 pub(crate) mod slow_lists;
 pub(crate) mod state;

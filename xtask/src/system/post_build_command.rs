@@ -50,7 +50,7 @@ impl PostBuildCommand {
         let names = [("XTASK_COMPONENTS", &built.components), ("XTASK_IMAGES", &built.images)];
         let names = names.map(|(name, value)| (name.into(), value.join(" ").into()));
         let words = ["/bin/sh", "-c", command].map(OsStr::new);
-        let mut program = ProcessGroup::start(words, root, env::vars_os().chain(names))?;
+        let mut program = ProcessGroup::start(words, root, env::vars_os().chain(names), false)?;
         let (stdout, stderr) = program.take_output();
         let mut readers = JoinSet::new();
         readers.spawn(forward(stdout, Stream::Stdout, events.clone()));

@@ -11,10 +11,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+
+use crate::system::state;
 
 /// The time between SIGTERM and SIGKILL.
 const GRACE_PERIOD: Duration = Duration::from_secs(3);
@@ -32,22 +35,88 @@ pub(crate) struct ProcessGroup {
     has_ended: bool,
 }
 
-/// The groups of running programs.
-static GROUPS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+/// A running program's group.
+#[derive(Debug)]
+struct Group {
+    id: Pid,
+    /// When its leader started, in the system's ticks.
+    started: u64,
+    /// The root of the workspace whose next command ends it, if this one is killed.
+    root: Option<PathBuf>,
+}
+
+static GROUPS: Mutex<Vec<Group>> = Mutex::new(Vec::new());
 
 /// Kills all running programs, before the process exits.
 pub(crate) fn kill_all() {
     for group in GROUPS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-        let _ = kill_process_group(*group, Signal::KILL);
+        let _ = kill_process_group(group.id, Signal::KILL);
     }
 }
 
+/// The record of the programs that run for a workspace: this system, and each group with the start
+/// of its leader.
+type Record = (String, Vec<(i32, u64)>);
+
+fn record(root: &Path) -> PathBuf {
+    root.join(state::DIR).join("processes")
+}
+
+/// Writes the record of a workspace. Without it, what a killed command leaves running goes on.
+fn save(root: &Path, groups: &[Group]) {
+    let of_root = groups.iter().filter(|group| group.root.as_deref() == Some(root));
+    let running: Vec<(i32, u64)> =
+        of_root.map(|group| (group.id.as_raw_nonzero().get(), group.started)).collect();
+    let file = record(root);
+    if running.is_empty() {
+        drop(fs::remove_file(file));
+    } else {
+        drop(state::write::<Record>(&file, &(system(), running)));
+    }
+}
+
+/// Ends the programs that a killed command left running in a workspace: they would go on writing.
+/// Returns how many there were.
+pub(crate) fn end_left(root: &Path) -> usize {
+    let Some((system, left)) = state::read::<Record>(&record(root)) else { return 0 };
+    let is_here = system == self::system();
+    let groups = GROUPS.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_left = |(id, started): &(i32, u64)| {
+        let id = Pid::from_raw(*id)?;
+        let is_own = groups.iter().any(|group| group.id == id);
+        let leader = Stat::read(Path::new(&format!("/proc/{}/stat", id.as_raw_nonzero())));
+        // Another process can have the number of one that has ended, but not of one whose group
+        // has members.
+        let is_another = leader.is_some_and(|leader| leader.started != *started);
+        (is_here && !is_own && !is_another && !members(id).is_empty()).then_some(id)
+    };
+    let left: Vec<Pid> = left.iter().filter_map(is_left).collect();
+    for group in &left {
+        let _ = kill_process_group(*group, Signal::KILL);
+        let started = Instant::now();
+        while !members(*group).is_empty() && started.elapsed() < GRACE_PERIOD {
+            thread::sleep(POLL);
+        }
+    }
+    save(root, &groups);
+    left.len()
+}
+
+/// Identifies the running system, and the numbers by which this process knows others.
+fn system() -> String {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let numbers = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    format!("{} {}", boot.trim(), numbers.display())
+}
+
 impl ProcessGroup {
-    /// Starts a program in a folder with this environment, and its output in pipes.
+    /// Starts a program in a folder with this environment, and its output in pipes. A hook is ended
+    /// by the next command in that folder, if this process is killed.
     pub(crate) fn start<'a>(
         words: impl IntoIterator<Item = &'a OsStr>,
         folder: &Path,
         variables: impl IntoIterator<Item = (OsString, OsString)>,
+        is_hook: bool,
     ) -> io::Result<Self> {
         let words: Vec<&OsStr> = words.into_iter().collect();
         let variables: Vec<(OsString, OsString)> = variables.into_iter().collect();
@@ -78,7 +147,16 @@ impl ProcessGroup {
             .kill_on_drop(true)
             .spawn()?;
         let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        GROUPS.lock().unwrap_or_else(PoisonError::into_inner).extend(id);
+        if let Some(id) = id {
+            let stat = Stat::read(Path::new(&format!("/proc/{}/stat", id.as_raw_nonzero())));
+            let started = stat.map_or(0, |stat| stat.started);
+            let root = is_hook.then(|| folder.to_owned());
+            let mut groups = GROUPS.lock().unwrap_or_else(PoisonError::into_inner);
+            groups.push(Group { id, started, root });
+            if is_hook {
+                save(folder, &groups);
+            }
+        }
         Ok(Self { child, id, has_ended: false })
     }
 
@@ -106,7 +184,7 @@ impl ProcessGroup {
 
     async fn until_empty(&mut self) {
         drop(self.child.wait().await);
-        while self.id.is_some_and(|group| test_kill_process_group(group).is_ok()) {
+        while self.id.is_some_and(|group| !members(group).is_empty()) {
             tokio::time::sleep(POLL).await;
         }
     }
@@ -123,7 +201,11 @@ impl Drop for ProcessGroup {
             self.signal(Signal::KILL);
         }
         let mut groups = GROUPS.lock().unwrap_or_else(PoisonError::into_inner);
-        groups.retain(|group| Some(*group) != self.id);
+        let own = groups.iter().position(|group| Some(group.id) == self.id);
+        let root = own.and_then(|own| groups.swap_remove(own).root);
+        if let Some(root) = root {
+            save(&root, &groups);
+        }
     }
 }
 
@@ -147,4 +229,33 @@ fn find(program: &OsStr, path: &OsStr, folder: &Path) -> io::Result<PathBuf> {
         }
     }
     Err(failed)
+}
+
+/// The processes of a group that have not ended: fields of `stat` in proc(5).
+fn members(group: Pid) -> Vec<Stat> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let stats = processes.filter_map(|process| Stat::read(&process.path().join("stat")));
+    // One that has ended is there until its parent looks at it.
+    stats.filter(|stat| stat.group == group.as_raw_nonzero().get() && stat.state != "Z").collect()
+}
+
+struct Stat {
+    state: String,
+    group: i32,
+    /// When it started, in the system's ticks.
+    started: u64,
+}
+
+impl Stat {
+    fn read(file: &Path) -> Option<Self> {
+        let text = fs::read_to_string(file).ok()?;
+        // A program's name can contain anything.
+        let (_, fields) = text.rsplit_once(") ")?;
+        let fields: Vec<&str> = fields.split(' ').collect();
+        Some(Self {
+            state: (*fields.first()?).to_owned(),
+            group: fields.get(2)?.parse().ok()?,
+            started: fields.get(19)?.parse().ok()?,
+        })
+    }
 }

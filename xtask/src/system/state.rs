@@ -80,6 +80,12 @@ pub(crate) fn identity(folder: &Path) -> io::Result<String> {
     Ok(format!("{}-{}", metadata.ino(), created.unwrap_or_default().as_nanos()))
 }
 
+/// Identifies a file as it is now: its inode, and when it changed last, which no program can set.
+pub(crate) fn version(file: &Path) -> io::Result<(u64, i64, i64)> {
+    let metadata = fs::metadata(file)?;
+    Ok((metadata.ino(), metadata.ctime(), metadata.ctime_nsec()))
+}
+
 /// Replaces a file atomically.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     static COUNT: AtomicU32 = AtomicU32::new(0);

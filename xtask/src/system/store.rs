@@ -24,6 +24,7 @@ use xtask_core::context::tree_cache::TreeCache;
 use xtask_core::paths::GENERATED;
 use xtask_core::staleness::fingerprint::{Fingerprint, Recipe};
 
+use crate::system::removal::remove;
 use crate::system::state::{self, DIR};
 use crate::system::temp_dirs;
 
@@ -228,13 +229,6 @@ fn digest(contents: &Context) -> Fingerprint {
     let mut recipe = Recipe::default();
     recipe.add_context(contents);
     recipe.fingerprint()
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
 }
 
 #[cfg(test)]

@@ -153,7 +153,10 @@ impl Parser<'_> {
                     let path = PathBuf::from(unescaped(path));
                     let is_written = name == "creat"
                         || ["O_WRONLY", "O_TRUNC", "O_CREAT"].iter().any(|f| arguments.contains(f));
-                    self.record_open(&path, is_written);
+                    match self.link(process, arguments, &path).filter(|_| !is_written) {
+                        Some(link) if !self.is_written(&path) => self.record_open(&link, false),
+                        _ => self.record_open(&path, is_written),
+                    }
                 }
             }
             "execve" | "execveat" => self.record_exec(process, arguments),
@@ -191,6 +194,25 @@ impl Parser<'_> {
         {
             self.reads.files.insert(file);
         }
+    }
+
+    /// The path by which a file was opened, if it leads through a link. An input that is a link
+    /// includes what it leads to, now and once it leads elsewhere.
+    fn link(&self, process: &str, arguments: &str, opened: &Path) -> Option<PathBuf> {
+        let text = unescaped(between(arguments, "\"", '"')?);
+        let folder = between(arguments.split('"').next()?, "<", '>').map(unescaped);
+        let path = match folder {
+            Some(folder) => {
+                self.absolute(process, &Path::new(&folder).join(text).to_string_lossy())
+            }
+            None => self.absolute(process, &text),
+        };
+        let is_it = path != opened && path.canonicalize().is_ok_and(|path| path == opened);
+        (is_it && self.input_path(&path).is_some()).then_some(path)
+    }
+
+    fn is_written(&self, path: &Path) -> bool {
+        path.strip_prefix(self.root).is_ok_and(|inside| self.written.contains(inside))
     }
 
     fn record_exec(&mut self, process: &str, arguments: &str) {

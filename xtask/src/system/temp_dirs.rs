@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -18,11 +18,12 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use xtask_core::context::build_context::ContextPart;
 use xtask_core::context::tree::{Entry, Kind, Tree};
 use xtask_core::ids::ComponentId;
-use xtask_core::paths::{self, GENERATED, TEMPORARY};
+use xtask_core::paths::{self, TEMPORARY};
 use xtask_core::problem::{Problem, Problems};
 use xtask_core::workspace::components::{Component, Workspace};
 
 use crate::system::git::Repository;
+use crate::system::removal::remove;
 use crate::system::state::{self, DIR};
 
 /// The number of files of a folder that an error names.
@@ -63,6 +64,11 @@ impl TempDirs {
             drop(fs::remove_file(file));
         }
         written
+    }
+
+    /// The root of the workspace.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
     }
 
     /// The components' folders that are on record, relative to the root.
@@ -117,12 +123,12 @@ impl TempDirs {
         Ok(left)
     }
 
-    /// Moves the `generated/` folders of a killed round aside, where they are kept until the next
-    /// time: the user may have put files there since. Returns a warning for each.
+    /// Moves the folders of a killed round aside, where they are kept until the next time: the user
+    /// may have put files there since, or made others in their place. Returns a warning for each.
     pub(crate) fn keep_leftovers(&self) -> Vec<Problem> {
         let left = self.made.iter().flat_map(|dir| self.find(dir));
-        let moved = left.filter(|folder| folder.name == GENERATED).filter_map(|folder| {
-            let to = Path::new(DIR).join("removed").join(&folder.dir).join(GENERATED);
+        let moved = left.filter_map(|folder| {
+            let to = Path::new(DIR).join("removed").join(&folder.dir).join(folder.name);
             let full = self.root.join(&to);
             let parent = full.parent()?;
             // A folder that cannot be moved is removed with the others.
@@ -293,20 +299,18 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
     files.map(|entry| entry.path.clone()).collect()
 }
 
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-    }
-}
-
 /// Copies a component's dependencies to where its hooks read them.
 pub(crate) fn copy_parts(parts: &[ContextPart], to: &Path) -> io::Result<()> {
+    let mut folders: Vec<(PathBuf, fs::Metadata)> = Vec::new();
     for part in parts {
         let copies = part.entries().map(|entry| (entry, part.source_path(entry), part.path(entry)));
-        copy(copies, to)?;
+        copy(copies, to, &mut folders)?;
+    }
+    // Last, and subfolders first: a folder may be read-only.
+    for (target, metadata) in folders.into_iter().rev() {
+        let times = fs::FileTimes::new().set_modified(metadata.modified()?);
+        fs::File::open(&target)?.set_times(times)?;
+        fs::set_permissions(&target, metadata.permissions())?;
     }
     Ok(())
 }
@@ -319,8 +323,8 @@ fn make(target: &Path, kind: FileType, mode: u32, number: u64) -> io::Result<()>
 fn copy<'a>(
     entries: impl Iterator<Item = (&'a Entry, PathBuf, PathBuf)>,
     to: &Path,
+    folders: &mut Vec<(PathBuf, fs::Metadata)>,
 ) -> io::Result<()> {
-    let mut folders: Vec<(PathBuf, fs::Metadata)> = Vec::new();
     for (entry, source, path) in entries {
         let target = to.join(path);
         match entry.kind {
@@ -342,13 +346,6 @@ fn copy<'a>(
             }
             Kind::BlockDevice(number) => make(&target, FileType::BlockDevice, entry.mode, number)?,
         }
-    }
-    // Last, and subfolders first: a folder may be read-only.
-    for (target, metadata) in folders.into_iter().rev() {
-        let mode = fs::Permissions::from_mode(metadata.permissions().mode() | 0o700);
-        fs::set_permissions(&target, mode)?;
-        let times = fs::FileTimes::new().set_modified(metadata.modified()?);
-        fs::File::open(&target)?.set_times(times)?;
     }
     Ok(())
 }

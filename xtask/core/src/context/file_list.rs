@@ -171,10 +171,12 @@ fn stat(
         ..FileStat::default()
     };
     match entry.kind {
-        Kind::File => match hard_links.first_path(item) {
-            Some(first) => stat.link = text(first.as_os_str()),
-            None => stat.size = entry.size().try_into().map_err(io::Error::other)?,
-        },
+        Kind::File => {
+            if let Some(first) = hard_links.first_path(item) {
+                stat.link = text(first.as_os_str());
+            }
+            stat.size = entry.size().try_into().map_err(io::Error::other)?;
+        }
         Kind::Folder => stat.mode |= MODE_DIR,
         Kind::Fifo => stat.mode |= MODE_NAMED_PIPE,
         Kind::Link => {

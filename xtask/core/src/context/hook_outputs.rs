@@ -7,9 +7,9 @@
 //!
 //! A file that appears while a hook runs may also have been saved by the user. It is certain
 //! to be an output if it is a copy of another file of the workspace in a folder that appeared
-//! with it, or if the hook wrote the same again twice after it was moved away: who saves a file
-//! in one run may well save it in the next. Other files are moved back if the hook does not
-//! write them again.
+//! with it, and of which the hook writes something again; or if the hook wrote the same again
+//! twice after it was moved away: who saves a file in one run may well save it in the next. Other
+//! files are moved back if the hook does not write them again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -25,6 +25,9 @@ use crate::context::build_context::{Context, ContextPart};
 /// An output is certain if this many runs in a row wrote the same.
 const CERTAIN_RUNS: u8 = 3;
 
+/// What is added to the number of runs that wrote a copy of another file.
+const COPY: u8 = CERTAIN_RUNS;
+
 /// The files, folders and links that hooks added, by path relative to the component's folder.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(from = "Vec<Serialized>", into = "Vec<Serialized>")]
@@ -34,8 +37,8 @@ pub struct HookOutputs(BTreeMap<PathBuf, Output>);
 struct Output {
     /// Its type, mode and digest: see `ContextEntry::value`.
     value: Vec<u8>,
-    /// How many runs in a row wrote it, up to [`CERTAIN_RUNS`].
-    runs: u8,
+    /// How many runs in a row wrote it, up to [`CERTAIN_RUNS`], and [`COPY`] more if it is a copy.
+    evidence: u8,
     /// Whether `build-post.sh` wrote it.
     is_from_post_hook: bool,
 }
@@ -46,7 +49,16 @@ type Serialized = (Vec<u8>, Output);
 impl Output {
     /// Whether it was certainly written by a hook, and not by the user.
     fn is_certain(&self) -> bool {
-        self.runs >= CERTAIN_RUNS
+        self.evidence >= CERTAIN_RUNS
+    }
+
+    /// How many runs in a row wrote it, up to [`CERTAIN_RUNS`].
+    fn runs(&self) -> u8 {
+        if self.evidence > COPY { self.evidence - COPY } else { self.evidence }
+    }
+
+    fn mark_copy(&mut self) {
+        self.evidence = self.runs() + COPY;
     }
 }
 
@@ -74,9 +86,9 @@ impl HookOutputs {
         let outputs = added.map(|item| {
             let (path, value) = (item.entry.path.clone(), item.value().to_vec());
             let earlier = moved.0.get(&path).filter(|earlier| earlier.value == value);
-            let runs = earlier.map_or(0, |earlier| earlier.runs).saturating_add(1);
-            let runs = runs.min(CERTAIN_RUNS);
-            (path, Output { value, runs, is_from_post_hook: false })
+            let runs = earlier.map_or(0, Output::runs) + 1;
+            let evidence = runs.min(CERTAIN_RUNS);
+            (path, Output { value, evidence, is_from_post_hook: false })
         });
         Self(outputs.collect())
     }
@@ -97,9 +109,10 @@ impl HookOutputs {
         });
         let outputs = new.map(|item| {
             let path = item.entry.path.clone();
-            let runs = if earlier.is_certain(&path) { CERTAIN_RUNS } else { 1 };
+            let earlier_output = earlier.0.get(&path).filter(|output| output.is_certain());
+            let evidence = earlier_output.map_or(1, |output| output.evidence);
             let is_from_post_hook = earlier.is_from_post_hook(&path);
-            (path, Output { value: item.value().to_vec(), runs, is_from_post_hook })
+            (path, Output { value: item.value().to_vec(), evidence, is_from_post_hook })
         });
         Self(outputs.collect())
     }
@@ -116,14 +129,14 @@ impl HookOutputs {
         }
     }
 
-    /// Marks the outputs in other outputs that satisfy a condition as certain, and the folders
-    /// that contain no other outputs.
-    pub fn mark_certain(&mut self, condition: impl Fn(&Path) -> bool) {
+    /// Marks the outputs in other outputs that satisfy a condition as copies, and the folders that
+    /// contain nothing that is uncertain.
+    pub fn mark_copies(&mut self, condition: impl Fn(&Path) -> bool) {
         let folders: BTreeSet<PathBuf> = self.0.keys().cloned().collect();
         let is_inside = |path: &Path| path.parent().is_some_and(|above| folders.contains(above));
         for (path, output) in &mut self.0 {
             if is_inside(path) && condition(path) {
-                output.runs = CERTAIN_RUNS;
+                output.mark_copy();
             }
         }
         let paths: Vec<PathBuf> = self.0.keys().rev().cloned().collect();
@@ -134,8 +147,9 @@ impl HookOutputs {
             if first.is_some_and(|(_, output)| output.is_certain())
                 && below.all(|(_, output)| output.is_certain())
                 && let Some(output) = self.0.get_mut(&folder)
+                && !output.is_certain()
             {
-                output.runs = CERTAIN_RUNS;
+                output.mark_copy();
             }
         }
     }
@@ -225,6 +239,16 @@ impl HookOutputs {
     /// Whether the output at a path is certain.
     pub fn is_certain(&self, path: &Path) -> bool {
         self.0.get(path).is_some_and(Output::is_certain)
+    }
+
+    /// Whether the output at a path, which hooks did not write again, is certainly theirs: three runs
+    /// in a row wrote it, or it is a copy in a folder that `exists` again. If nothing of that folder
+    /// was written again, the user may have copied it there while a hook ran.
+    pub fn is_certainly_gone(&self, path: &Path, exists: impl Fn(&Path) -> bool) -> bool {
+        self.0.get(path).is_some_and(|output| {
+            output.runs() >= CERTAIN_RUNS
+                || output.is_certain() && self.topmost(path).is_some_and(|top| exists(top))
+        })
     }
 
     /// Whether the paths and contents are the same.

@@ -3,10 +3,12 @@
 //! Walking a folder is cheap and hashing is not, so they are separate: a walk only records
 //! each file's stat, and files are digested on demand. A digest from an earlier run is
 //! reused if the file still has the same stat: size, inode, modification time (mtime) and
-//! change time (ctime), which programs cannot set. There is one gap: a file that is written
+//! change time (ctime), which programs cannot set. There are two gaps. A file that is written
 //! twice within one tick of the file system's clock keeps its times (git calls this "racily
 //! clean"). So a digest is saved only if the file was last changed at least `SETTLED` before
-//! it was read.
+//! it was read. And a file that is written through a shared memory map, as some databases are,
+//! changes its times only at the first write after the system has stored its pages; nothing
+//! tells of later ones until then.
 //!
 //! Symbolic links are not followed, except for the folder itself and in
 //! [`Tree::read_following_links`]. Sockets are skipped, because archives cannot contain them.

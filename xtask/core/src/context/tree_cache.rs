@@ -32,6 +32,9 @@ use crate::regular_file::{self, with_path};
 use crate::saved;
 use crate::workspace::components::{Workspace, stray_dockerfile};
 
+/// Separates the parts of cache keys: no path has it.
+const SEPARATOR: char = '\0';
+
 /// The suffix of cache keys for lists of files.
 const INPUTS: &str = "inputs";
 
@@ -438,7 +441,7 @@ impl TreeCache {
         dir: &str,
         paths: impl IntoIterator<Item = PathBuf>,
     ) -> Result<Context, Problem> {
-        let name = format!("{dir}#{INPUTS}");
+        let name = format!("{dir}{SEPARATOR}{INPUTS}");
         let read = || {
             let tree = |known: &[Remembered]| Tree::of_files(&self.root, paths, known);
             let tree = self.tree(TreeKey::whole(name), tree)?;
@@ -519,7 +522,7 @@ impl TreeCache {
         let components = state.trees.iter().filter(|(key, _)| is_own(&key.name));
         let mut warnings: Vec<Problem> = components
             .flat_map(|(key, tree)| {
-                let dir = key.name.split('#').next().unwrap_or_default();
+                let dir = key.name.split(SEPARATOR).next().unwrap_or_default();
                 let is_file = |entry: &&Entry| entry.kind == Kind::File;
                 let files = tree.entries().iter().filter(is_file);
                 let named = files.filter(|entry| is_dockerfile(&entry.path));
@@ -555,7 +558,7 @@ impl TreeCache {
         let mut state = self.state();
         state.version += 1;
         let is_touched = |dir: &str| path.starts_with(dir) || Path::new(dir).starts_with(path);
-        let is_stale = |name: &str| match name.split_once('#') {
+        let is_stale = |name: &str| match name.split_once(SEPARATOR) {
             Some((_, INPUTS | FOLLOWED)) => true,
             Some((dir, _)) => is_touched(dir),
             None => is_touched(name),
@@ -564,7 +567,8 @@ impl TreeCache {
         contexts.retain(|of, _| {
             let is_affected = |dependency: &DependencyFolder| {
                 let dir = &dependency.dir;
-                is_touched(dir) || trees.contains_key(&TreeKey::whole(format!("{dir}#{FOLLOWED}")))
+                is_touched(dir)
+                    || trees.contains_key(&TreeKey::whole(format!("{dir}{SEPARATOR}{FOLLOWED}")))
             };
             let mut named = of.named.iter();
             !of.dependencies.iter().any(is_affected)
@@ -586,10 +590,10 @@ impl TreeCache {
     pub fn memory_to_save(&self) -> Option<Memory> {
         self.invalidate();
         let state = self.state();
-        let exists = |name: &&String| match name.split_once('#') {
+        let exists = |name: &&String| match name.split_once(SEPARATOR) {
             Some((dir, INPUTS | FOLLOWED)) => self.root.join(dir).exists(),
             Some((_, file)) => {
-                let file = file.split_once('#').map_or(file, |(file, _)| file);
+                let file = file.split_once(SEPARATOR).map_or(file, |(file, _)| file);
                 self.root.join(file).exists()
             }
             None => self.root.join(name).exists(),
@@ -651,9 +655,9 @@ impl TreeCache {
         if let Some(whole) = self.state().trees.get(&TreeKey::whole(dir)) {
             return Ok(Arc::clone(whole));
         }
-        let mut name = format!("{dir}#{}", file.display());
+        let mut name = format!("{dir}{SEPARATOR}{}", file.display());
         if let Some(variant) = &of.variant {
-            name.push_str(&format!("#{variant}"));
+            name.push_str(&format!("{SEPARATOR}{variant}"));
         }
         let filter = Filter { reads, dockerfile: of.dockerfile.clone(), ignore: ignore.clone() };
         let key = TreeKey { name, filter: Some(filter) };
@@ -698,7 +702,7 @@ impl TreeCache {
             return Ok(whole);
         }
         let folder = self.root.join(dir);
-        let name = format!("{dir}#{FOLLOWED}");
+        let name = format!("{dir}{SEPARATOR}{FOLLOWED}");
         let read = |known: &[_]| Tree::read_following_links(&folder, |_| Wanted::All, known);
         self.tree(TreeKey::whole(name), read)
     }

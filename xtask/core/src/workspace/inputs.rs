@@ -25,6 +25,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 
@@ -37,6 +38,8 @@ use crate::regular_file::with_path;
 pub struct Inputs {
     globs: Vec<DeclaredGlob>,
     excluded: GlobSet,
+    /// The folders that hooks fill during a round, relative to the root.
+    temporary: Arc<BTreeSet<PathBuf>>,
     /// The names of environment variables that run the hook again when they change.
     pub variables: BTreeSet<String>,
     /// Whether the hook runs again when another commit is checked out.
@@ -70,11 +73,18 @@ struct Matches<'a> {
 impl Inputs {
     /// Parses a file. `shown` is its name in problems, one for each invalid line.
     pub fn parse(text: &str, shown: &str) -> Result<Self, Vec<Problem>> {
+        Self::of_lines((1..).zip(text.lines()), shown)
+    }
+
+    /// Parses lines with their numbers in the file `shown`.
+    pub fn of_lines<'l>(
+        lines: impl Iterator<Item = (usize, &'l str)>,
+        shown: &str,
+    ) -> Result<Self, Vec<Problem>> {
         let mut inputs = Self::default();
         let mut excluded = GlobSetBuilder::new();
         let mut problems = Vec::new();
-        for (index, line) in text.lines().enumerate() {
-            let line_number = index + 1;
+        for (line_number, line) in lines {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;
@@ -84,17 +94,20 @@ impl Inputs {
                 None => (true, line),
             };
             let parsed = if let Some(name) = declared.strip_prefix("env:") {
-                if is_key {
-                    inputs.variables.insert(name.to_owned());
-                }
-                Ok(())
+                variable(name).map(|name| {
+                    if is_key {
+                        inputs.variables.insert(name);
+                    }
+                })
+            } else if let Some(("ENV" | "Env" | "GIT" | "Git", _)) = declared.split_once(':') {
+                Err("'env:' and 'git:' are written in lower case".to_owned())
             } else if declared.starts_with("git:") {
                 inputs.head |= is_key;
                 inputs.mentions_head = true;
                 if declared == "git:HEAD" {
                     Ok(())
                 } else {
-                    Err("unknown git input: the only one is git:HEAD".into())
+                    Err("unknown git input: the only one is git:HEAD".to_owned())
                 }
             } else if let Some(glob) = declared.strip_prefix('!') {
                 globs(glob).map(|globs| {
@@ -111,6 +124,15 @@ impl Inputs {
         }
         inputs.excluded = excluded.build().unwrap_or_default();
         if problems.is_empty() { Ok(inputs) } else { Err(problems) }
+    }
+
+    /// Sets the folders of the workspace that hooks fill during a round: they are never inputs.
+    pub(crate) fn set_temporary(&mut self, folders: Arc<BTreeSet<PathBuf>>) {
+        self.temporary = folders;
+    }
+
+    fn is_excluded(&self, path: &Path) -> bool {
+        is_never_input(path) || self.temporary.contains(path) || self.excluded.is_match(path)
     }
 
     fn declare(&mut self, glob: &str, line: usize, is_key: bool) -> Result<(), String> {
@@ -184,13 +206,14 @@ impl Inputs {
     /// Whether a file is declared as an input, with or without `~`.
     pub fn declares(&self, path: &Path) -> bool {
         let is_declared = || self.globs.iter().any(|declared| declared.matcher.is_match(path));
-        !is_never_input(path) && !self.excluded.is_match(path) && is_declared()
+        let is_temporary = || path.ancestors().any(|above| self.temporary.contains(above));
+        !self.is_excluded(path) && !is_temporary() && is_declared()
     }
 
     /// Finds the matches at or below a path, which may be `linked`: in a folder to which a link
     /// leads.
     fn find(&self, at: &Path, linked: bool, found: &mut Matches<'_>) -> io::Result<()> {
-        if is_never_input(at) || self.excluded.is_match(at) {
+        if self.is_excluded(at) {
             return Ok(());
         }
         let full = found.root.join(at);
@@ -227,7 +250,7 @@ impl Inputs {
             return Ok(());
         };
         let path = relative_to(&root, &target);
-        if is_never_input(&path) {
+        if is_never_input(&path) || path.ancestors().any(|above| self.temporary.contains(above)) {
             return Ok(());
         }
         if !target.is_dir() {
@@ -252,9 +275,22 @@ impl Inputs {
     }
 }
 
+/// The name of an environment variable, which can be any text without `=`, but is not meant to be.
+fn variable(text: &str) -> Result<String, String> {
+    let name = text.trim();
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    if !name.is_empty() && name.bytes().all(is_name) {
+        return Ok(name.to_owned());
+    }
+    Err(format!("'{name}' is not the name of an environment variable: write env:NAME"))
+}
+
 /// Whether a file or folder is not there for hooks, which run as the same user.
 fn is_hidden(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::PermissionDenied
+    )
 }
 
 /// A path relative to a folder, which need not contain it; both are canonical.

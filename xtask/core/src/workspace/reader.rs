@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
@@ -19,7 +20,7 @@ use crate::dockerfile::platform_args::is_predefined;
 use crate::escape;
 use crate::ids::{ComponentId, IdVec};
 use crate::image_reference;
-use crate::paths::{BUILD, CONFIG_FILE, POST_HOOK, PRE_HOOK, SRC, join};
+use crate::paths::{BUILD, CONFIG_FILE, POST_HOOK, PRE_HOOK, SRC, TEMPORARY, join};
 use crate::problem::{Problem, did_you_mean};
 use crate::regular_file;
 use crate::workspace::components::{
@@ -50,8 +51,21 @@ impl Workspace {
         problems.extend(read.problems);
         let (root, components, warnings) = (root.to_owned(), read.components, read.warnings);
         let mut workspace = Self { root, config, components, warnings };
+        workspace.exclude_temporary();
         workspace.check(options, problems);
         workspace
+    }
+
+    /// The folders that hooks fill during a round are no inputs of other hooks.
+    fn exclude_temporary(&mut self) {
+        let with_hooks = self.components.iter().filter(|component| component.has_hooks());
+        let folders = with_hooks.flat_map(|it| TEMPORARY.map(|name| join(&it.dir, name).into()));
+        let folders: Arc<BTreeSet<PathBuf>> = Arc::new(folders.collect());
+        for component in &mut self.components {
+            if let Some((_, inputs)) = &mut component.inputs {
+                inputs.set_temporary(Arc::clone(&folders));
+            }
+        }
     }
 }
 
@@ -273,6 +287,17 @@ impl<'a> Reader<'a> {
         if let Some(inputs) = self.configured_inputs(&inputs) {
             component.inputs = Some(inputs);
         }
+        // Without hooks, nobody reads them.
+        if let Some((file, _)) = component
+            .inputs
+            .take_if(|_| component.pre_hook.is_none() && component.post_hook.is_none())
+        {
+            let message = format!(
+                "'{}' has no hooks, which these would be the inputs of: remove them",
+                component.name
+            );
+            self.warnings.push(Problem::of_file(file, message));
+        }
         images.sort_by(|one, other| one.name.cmp(&other.name));
         component.images = images.into_iter().collect();
         component
@@ -301,13 +326,15 @@ impl<'a> Reader<'a> {
     /// What the hooks of a component read, from all its images.
     fn configured_inputs(&mut self, given: &[Sourced<String>]) -> Option<(String, Inputs)> {
         let first = given.first()?;
-        let lines: Vec<&str> = given.iter().map(|line| line.value.as_str()).collect();
-        match Inputs::parse(&lines.join("\n"), CONFIG_FILE) {
+        let line =
+            |input: &Sourced<String>| input.at.line().or(first.at.line()).unwrap_or_default();
+        let lines = given.iter().map(|input| (line(input), input.value.as_str()));
+        match Inputs::of_lines(lines, CONFIG_FILE) {
             Ok(inputs) => return Some((CONFIG_FILE.to_owned(), inputs)),
             Err(problems) => {
                 for problem in problems {
-                    let line = problem.line.and_then(|line| given.get(line.checked_sub(1)?));
-                    let at = line.unwrap_or(first).at;
+                    let input = given.iter().find(|input| Some(line(input)) == problem.line);
+                    let at = input.unwrap_or(first).at;
                     self.problems.push(at.problem(format!("'inputs': {}", problem.message)));
                 }
             }

@@ -32,8 +32,17 @@ pub(crate) struct ChangeBatch {
     is_recheck: bool,
     /// The times of the first and the last change that belong together.
     window: Option<(Instant, Instant)>,
-    /// When git's lock was seen first and last.
-    locked: Option<(Instant, Instant)>,
+    lock: Option<GitLock>,
+}
+
+/// Git's lock, if it was there while changes were collected.
+#[derive(Clone, Copy, Debug)]
+struct GitLock {
+    /// When it was seen first.
+    first: Instant,
+    /// When it was seen last, or first found to be gone.
+    last: Instant,
+    is_gone: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -112,7 +121,7 @@ impl ChangeBatch {
     /// Ends the collection: later changes do not belong to this group.
     pub(crate) fn close(&mut self) {
         self.window = None;
-        self.locked = None;
+        self.lock = None;
     }
 
     /// Removes and returns the changes that affect only these components, and were not caused by
@@ -134,12 +143,15 @@ impl ChangeBatch {
         let Some((first, last)) = self.window else { return true };
         if git_lock.is_some_and(Path::exists) {
             let now = Instant::now();
-            let (since, _) = self.locked.unwrap_or((now, now));
-            self.locked = Some((since, now));
-            return last.elapsed() >= GIT_LOCK_TIMEOUT || since.elapsed() >= GIT_LOCK_LIMIT;
+            let first = self.lock.map_or(now, |lock| lock.first);
+            self.lock = Some(GitLock { first, last: now, is_gone: false });
+            return last.elapsed() >= GIT_LOCK_TIMEOUT || first.elapsed() >= GIT_LOCK_LIMIT;
         }
         // The last changes may still be on their way when git is done.
-        let done = self.locked.map_or(first, |(_, done)| done);
+        if let Some(lock) = self.lock.as_mut().filter(|lock| !lock.is_gone) {
+            (lock.last, lock.is_gone) = (Instant::now(), true);
+        }
+        let done = self.lock.map_or(first, |lock| lock.last);
         last.max(done).elapsed() >= debounce
             || first.max(done).elapsed() >= debounce * MAX_DEBOUNCES
     }
@@ -148,7 +160,7 @@ impl ChangeBatch {
     pub(crate) fn next_check(&self, debounce: Duration) -> tokio::time::Instant {
         let last = self.window.map_or_else(Instant::now, |(_, last)| last);
         // Git's lock is polled.
-        let quiet = self.locked.map_or(last, |(_, seen)| last.max(seen)) + debounce;
+        let quiet = self.lock.map_or(last, |lock| last.max(lock.last)) + debounce;
         let soon = Instant::now() + Duration::from_millis(1);
         quiet.max(soon).into()
     }
