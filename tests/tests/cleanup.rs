@@ -3,9 +3,11 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use expect_test::expect;
+use rustix::process::Signal;
 use tests::Workspace;
 
 const BASE: &str = "FROM scratch\nCOPY build /build\n";
@@ -96,6 +98,8 @@ fn the_second_ctrl_c_does_not_wait() {
     let mut running = workspace.start(&["build"]);
     running.wait_for("| ready");
     running.interrupt();
+    // Two at once are one.
+    thread::sleep(Duration::from_millis(150));
     running.interrupt();
     let _ = running.finish().exits_with(130);
     while runs("sleep\u{0}974") {}
@@ -103,6 +107,129 @@ fn the_second_ctrl_c_does_not_wait() {
     let _ = workspace.xtask(&["build"]).exits_with(0);
     workspace.write("src/a/build/build-pre.sh", stubborn);
     assert_eq!(workspace.tree(), before);
+}
+
+/// `timeout` sends its signal to the process, and then to its group.
+#[test]
+fn two_signals_at_once_are_one() {
+    let hook = "#!/bin/sh\ntrap 'rm target/there; exit 1' TERM\ntouch target/there\necho ready\n\
+                while true; do sleep 0.1; done\n";
+    let workspace = Workspace::new().image("a", BASE).script("src/a/build/build-pre.sh", hook);
+    let mut running = workspace.start(&["build"]);
+    running.wait_for("| ready");
+    running.signal(Signal::TERM);
+    running.signal(Signal::TERM);
+    let _ = running.finish().exits_with(130);
+    assert!(!workspace.root().join("target/there").exists(), "the hook was killed at once");
+}
+
+#[test]
+fn a_signal_that_is_ignored_from_the_start_stays_ignored() {
+    let hook = "#!/bin/sh\necho ready\nwhile [ ! -e target/go ]; do sleep 0.1; done\n";
+    let workspace = Workspace::new().image("a", BASE).script("src/a/build/build-pre.sh", hook);
+    let mut command = workspace.command_below(&["sh", "-c", "trap '' HUP INT; exec \"$@\"", "sh"]);
+    let mut running = workspace.run(command.arg("build"));
+    running.wait_for("| ready");
+    running.signal(Signal::HUP);
+    running.signal(Signal::INT);
+    workspace.write("target/go", "");
+    let _ = running.finish().exits_with(0);
+}
+
+/// The hook's own process ends at once, and what it started a moment later.
+#[test]
+fn ctrl_c_waits_for_all_that_a_hook_started() {
+    let child = "trap 'sleep 0.5; mkdir -p src/a/generated; echo late > src/a/generated/late; exit' TERM; \
+                 echo ready; while true; do sleep 0.1; done";
+    let hook = format!("#!/bin/sh\nsh -c '{}' &\nwait\n", child.replace('\'', "'\\''"));
+    let workspace = Workspace::new().image("a", BASE).script("src/a/build/build-pre.sh", &hook);
+    let before = workspace.tree();
+    let mut running = workspace.start(&["build"]);
+    running.wait_for("| ready");
+    running.interrupt();
+    let _ = running.finish().exits_with(130);
+    assert_eq!(workspace.tree(), before);
+    workspace.write("src/a/build/build-pre.sh", "#!/bin/sh\n");
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+}
+
+/// The hook of a killed build would write what it read before, once the next one has built.
+#[test]
+fn the_hooks_of_a_killed_build_are_ended_by_the_next_one() {
+    let hook = "#!/bin/sh\nread=$(cat src/a/text)\necho began\n\
+                while [ -e target/wait ]; do sleep 0.1; done\n\
+                mkdir -p src/a/generated\necho $read > src/a/generated/text\n";
+    let workspace = Workspace::new()
+        .file("src/a/text", "old")
+        .file("target/wait", "")
+        .file("src/a/build/inputs", "# none\n")
+        .script("src/a/build/build-pre.sh", hook)
+        .image("a", "FROM scratch\nCOPY generated /\n");
+    let mut killed = workspace.start(&["build"]);
+    killed.wait_for("| began");
+    killed.signal(Signal::KILL);
+    let _ = killed.finish().exits_with(-1);
+    workspace.write("src/a/text", "new");
+    let mut next = workspace.start(&["build"]);
+    next.wait_for("hooks of a killed build were still running: they were ended");
+    fs::remove_file(workspace.root().join("target/wait")).unwrap();
+    let _ = next.finish().exits_with(0);
+    let image = tests::engine::image_tree(&workspace.own("tt-a"));
+    assert!(image["text"].ends_with("new\n"), "{image:?}");
+    assert!(!workspace.root().join("src/a/generated").exists());
+}
+
+/// In a group that is not the terminal's own, the system would stop whoever reads from it.
+#[test]
+fn a_hook_that_asks_at_the_terminal_fails() {
+    let hook = "#!/bin/sh\necho asks\nread answer < /dev/tty && echo answered\n";
+    let workspace = Workspace::new().image("a", BASE).script("src/a/build/build-pre.sh", hook);
+    let terminal = workspace.start_on_terminal(80, &["build"]);
+    let (code, screen) = terminal.finish();
+    assert_eq!(code, 1, "{screen}");
+    assert!(screen.contains("/dev/tty") && !screen.contains("answered"), "{screen}");
+}
+
+#[test]
+fn a_hook_cannot_wait_for_the_build_that_runs_it() {
+    let workspace = Workspace::new().image("a", BASE);
+    let binary = tests::compile().display().to_string();
+    let hook = format!("#!/bin/sh\n{binary} build -n && {binary} build b\n");
+    let workspace = workspace.image("b", BASE).script("src/a/build/build-pre.sh", &hook);
+    let output = workspace.xtask(&["build", "a"]).exits_with(1);
+    let error = "is locked by 'build' (process ";
+    assert!(output.stderr.contains(error), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("which runs this command: a hook cannot use"),
+        "{}",
+        output.stderr
+    );
+}
+
+/// The lock's file goes with `clean --state`.
+#[test]
+fn who_waits_while_the_state_is_removed_still_excludes_others() {
+    let hook = "#!/bin/sh\necho began\nwhile [ ! -e go ]; do sleep 0.1; done\n";
+    let workspace = Workspace::new()
+        .script("src/a/build/build-pre.sh", hook)
+        .image("a", "FROM scratch\nCOPY build /build\n");
+    let mut first = workspace.start(&["build"]);
+    first.wait_for("| began");
+    let mut clean = workspace.start(&["clean", "--state"]);
+    clean.wait_for("waiting: for 'build' (process ");
+    let mut second = workspace.start(&["build"]);
+    second.wait_for("waiting: for 'build' (process ");
+    workspace.write("go", "");
+    let _ = first.finish().exits_with(0);
+    let _ = clean.finish().exits_with(0);
+    let _ = second.finish().exits_with(0);
+    fs::remove_file(workspace.root().join("go")).unwrap();
+    let mut third = workspace.start(&["build"]);
+    third.wait_for("| began");
+    let refused = workspace.xtask(&["build", "--no-wait"]).exits_with(1);
+    assert!(refused.error().contains("the workspace is locked by"), "{}", refused.error());
+    workspace.write("go", "");
+    let _ = third.finish().exits_with(0);
 }
 
 /// Whether a process of this machine, the engine's included, has such a command line.

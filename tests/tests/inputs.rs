@@ -80,3 +80,140 @@ fn without_hooks_or_a_tracer_it_says_so() {
     "#]]
     .assert_eq(output.error());
 }
+
+/// What an image holds at `text`.
+fn text(workspace: &Workspace) -> String {
+    let files = tests::engine::image_files(&workspace.own("tt-a"));
+    files["text"].rsplit(' ').next().unwrap_or_default().trim().to_owned()
+}
+
+/// A hook that reads through links: of a file, of a folder, of one in a folder, and out of the
+/// workspace.
+#[test]
+fn what_a_declared_link_leads_to_is_an_input() {
+    for (read, declared) in [
+        ("link", "link"),
+        ("config/version", "config/version"),
+        ("config/dir/x", "config/dir/**"),
+        ("config/dir/x", "config"),
+        ("real-dir/inner/x", "real-dir/**"),
+        ("outside", "*"),
+    ] {
+        let hook =
+            format!("#!/bin/sh\nmkdir -p src/a/generated\ncat {read} > src/a/generated/text\n");
+        let workspace = Workspace::new()
+            .file("VERSION", "1")
+            .file("real/x", "1")
+            .file("real-dir/own", "")
+            .file("config/own", "")
+            .file("src/a/build/inputs", &format!("{declared}\n"))
+            .script("src/a/build/build-pre.sh", &hook)
+            .image("a", "FROM scratch\nCOPY generated/text /\n");
+        let beside = tempfile::tempdir().unwrap();
+        std::fs::write(beside.path().join("file"), "1").unwrap();
+        for (target, link) in [
+            ("VERSION", "link"),
+            ("../VERSION", "config/version"),
+            ("../real", "config/dir"),
+            // Links can lead in circles.
+            ("..", "config/up"),
+            ("../config", "real/back"),
+            ("../real", "real-dir/inner"),
+            (beside.path().join("file").to_str().unwrap(), "outside"),
+        ] {
+            std::os::unix::fs::symlink(target, workspace.root().join(link)).unwrap();
+        }
+        let build = || workspace.xtask(&["build"]).exits_with(0);
+        let _ = build();
+        assert_eq!(build().built(), [""; 0], "{declared}");
+        for path in ["VERSION", "real/x"] {
+            workspace.write(path, "2");
+        }
+        std::fs::write(beside.path().join("file"), "2").unwrap();
+        let _ = build();
+        assert_eq!(text(&workspace), "2", "{declared}");
+    }
+}
+
+#[test]
+fn a_link_that_leads_elsewhere_now_is_another_input() {
+    let hook = "#!/bin/sh\nmkdir -p src/a/generated\ncat current/n > src/a/generated/text\n";
+    let workspace = Workspace::new()
+        .file("v1/n", "1")
+        .file("v2/n", "2")
+        .script("src/a/build/build-pre.sh", hook)
+        .image("a", "FROM scratch\nCOPY generated/text /\n");
+    let link = workspace.root().join("current");
+    std::os::unix::fs::symlink("v1", &link).unwrap();
+    let proposal = inputs(&workspace, &[]).exits_with(0).stdout;
+    assert_eq!(proposal, "current/n\n");
+    workspace.write("src/a/build/inputs", &proposal);
+    let _ = inputs(&workspace, &["--check"]).exits_with(0);
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    std::fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink("v2", &link).unwrap();
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    assert_eq!(text(&workspace), "2");
+}
+
+#[test]
+fn a_hook_that_is_a_link_counts_by_the_script() {
+    let write = |text: &str| {
+        format!("#!/bin/sh\nmkdir -p src/a/generated\necho {text} > src/a/generated/text\n")
+    };
+    let workspace = Workspace::new()
+        .script("scripts/common.sh", &write("1"))
+        .file("src/a/build/inputs", "# none\n")
+        .image("a", "FROM scratch\nCOPY generated/text /\n");
+    let link = workspace.root().join("src/a/build/build-pre.sh");
+    std::os::unix::fs::symlink("../../../scripts/common.sh", link).unwrap();
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    workspace.write("scripts/common.sh", &write("2"));
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    assert_eq!(text(&workspace), "2");
+}
+
+#[test]
+fn what_is_no_name_of_a_variable_is_an_error() {
+    let workspace = tree();
+    for line in ["env:", "env:A=B", "env: A B", "ENV:WORD", "Git:HEAD"] {
+        workspace.write("src/a/build/inputs", &format!("version/**\n{line}\n"));
+        let output = workspace.xtask(&["build", "-n"]).exits_with(2);
+        assert!(output.error().contains("src/a/build/inputs:2: "), "{line}: {}", output.error());
+    }
+    workspace.write("src/a/build/inputs", "env: WORD\n~env: OTHER\n");
+    let _ = workspace.xtask(&["build", "-n"]).exits_with(0);
+}
+
+#[test]
+fn inputs_without_hooks_are_named() {
+    let workspace = Workspace::new()
+        .file("src/a/text", "")
+        .file("src/a/build/inputs", "src/a/text\n")
+        .image("a", "FROM scratch\nCOPY text /\n");
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    let output = workspace.xtask(&["build", "-n", "--exit-code"]).exits_with(0);
+    let warning = "src/a/build/inputs: 'a' has no hooks, which these would be the inputs of";
+    assert!(output.stderr.contains(warning), "{}", output.stderr);
+}
+
+#[test]
+fn what_other_hooks_fill_during_a_round_is_no_input() {
+    let hook = |name: &str| {
+        format!(
+            "#!/bin/sh\necho {name} runs\nmkdir -p images/{name}/generated\n\
+             date +%N > images/{name}/generated/text\n"
+        )
+    };
+    let toml = "[image.\"tt-{n}\"]\ndockerfile = \"images/{n}/Dockerfile\"\n";
+    let workspace = Workspace::new()
+        .file("xtask.toml", toml)
+        .file("images/b/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")
+        .file("images/a/Dockerfile", "FROM tt-b\nCOPY Dockerfile /\n")
+        .file("images/a/build/inputs", "images/**/*\n")
+        .script("images/a/build/build-pre.sh", &hook("a"))
+        .script("images/b/build/build-pre.sh", &hook("b"));
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    let output = workspace.xtask(&["build"]).exits_with(0);
+    assert!(!output.stderr.contains("a runs"), "{}", output.stderr);
+}

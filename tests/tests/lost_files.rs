@@ -294,6 +294,7 @@ fn since_sees_what_changed_in_other_repositories_below() {
         .file(".gitignore", "src/d\n")
         .image("e", BASE)
         .file("src/e/build/inputs", "lib/src/a/*\n")
+        .script("src/e/build/build-pre.sh", "#!/bin/sh\n")
         .git();
     let library = library.root().to_str().unwrap();
     git(workspace.root(), &["submodule", "--quiet", "add", library, "lib"]);
@@ -484,4 +485,155 @@ fn what_the_user_puts_beside_what_a_killed_build_left_is_kept() {
     assert!(output.stderr.contains(warning), "{}", output.stderr);
     let kept = workspace.root().join("target/xtask/removed/src/a/generated/mine");
     assert_eq!(std::fs::read_to_string(kept).unwrap(), "mine");
+}
+
+/// Some save a file while a hook runs, others start a component as a copy of another one.
+#[test]
+fn a_folder_that_is_copied_while_a_hook_runs_is_kept() {
+    let hook = "#!/bin/sh\n\
+                if [ -e copies ]; then mkdir -p src/a/plugin; cp src/b/LICENSE src/b/code src/a/plugin; rm copies; fi\n\
+                echo 1 > src/a/out\n";
+    let workspace = Workspace::new()
+        .file("src/b/LICENSE", "MIT License")
+        .file("src/b/code", "code")
+        .file("copies", "")
+        .script("src/a/build/build-pre.sh", hook)
+        .image("a", "FROM scratch\nCOPY . /\n");
+    for _ in 0..4 {
+        let _ = workspace.xtask(&["build"]).exits_with(0);
+        for file in ["LICENSE", "code"] {
+            assert!(workspace.root().join("src/a/plugin").join(file).exists(), "{file} is gone");
+        }
+    }
+    assert!(image_tree(&workspace.own("tt-a")).contains_key("plugin/code"));
+}
+
+/// Of a folder that the hook copies, what it no longer copies goes.
+#[test]
+fn what_a_copy_no_longer_has_goes() {
+    let workspace = Workspace::new()
+        .file("vendor/one", "1")
+        .file("vendor/two", "2")
+        .script("src/a/build/build-pre.sh", "#!/bin/sh\ncp -a vendor src/a/lib\n")
+        .image("a", "FROM scratch\nCOPY lib /\n");
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    fs::remove_file(workspace.root().join("vendor/two")).unwrap();
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    let tree = image_tree(&workspace.own("tt-a"));
+    assert!(tree.contains_key("one") && !tree.contains_key("two"), "{tree:?}");
+}
+
+#[test]
+fn edits_in_a_submodule_that_a_hook_checks_out_stay() {
+    let library = tempfile::tempdir().unwrap();
+    fs::create_dir(library.path().join("src")).unwrap();
+    fs::write(library.path().join("src/code"), "1\n").unwrap();
+    fs::write(library.path().join("README"), "2\n").unwrap();
+    git(library.path(), &["init", "-q"]);
+    git(library.path(), &["add", "."]);
+    git(library.path(), &["commit", "-q", "-m", "1"]);
+    let hook =
+        "#!/bin/sh\ngit -c protocol.file.allow=always submodule update --init src/a/vendor\n";
+    let workspace = Workspace::new()
+        .file(".gitignore", "/target\n")
+        .script("src/a/build/build-pre.sh", hook)
+        .image("a", "FROM scratch\nCOPY . /\n");
+    git(workspace.root(), &["init", "-q"]);
+    let from = library.path().to_str().unwrap();
+    git(workspace.root(), &["submodule", "-q", "add", from, "src/a/vendor"]);
+    git(workspace.root(), &["add", "."]);
+    git(workspace.root(), &["commit", "-q", "-m", "1"]);
+    git(workspace.root(), &["submodule", "-q", "deinit", "-f", "src/a/vendor"]);
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    let code = workspace.write("src/a/vendor/src/code", "edited\n");
+    for _ in 0..2 {
+        let _ = workspace.xtask(&["build"]).exits_with(0);
+        assert_eq!(fs::read_to_string(&code).unwrap(), "edited\n");
+        assert!(workspace.root().join("src/a/vendor/.git").exists());
+    }
+}
+
+#[test]
+fn clean_refuses_what_git_tracks_and_what_is_aside() {
+    let workspace = killed();
+    fs::create_dir_all(workspace.root().join("src/a/dependency")).unwrap();
+    workspace.write("src/a/dependency/mine", "mine");
+    git(workspace.root(), &["init", "-q"]);
+    git(workspace.root(), &["add", "-f", "src/a/dependency/mine"]);
+    for arguments in [&["clean"][..], &["clean", "--state"], &["doctor", "--fix"]] {
+        let output = workspace.xtask(arguments);
+        assert_ne!(output.code, 0, "{arguments:?}");
+        assert!(workspace.root().join("src/a/dependency/mine").exists(), "{arguments:?}");
+    }
+    let workspace = Workspace::new().image("a", BASE);
+    workspace.write("target/xtask/aside/a/notes", "mine");
+    let output = workspace.xtask(&["clean", "--state"]).exits_with(2);
+    assert!(output.error().contains("target/xtask/aside: has files of components"), "{output:?}");
+    assert!(workspace.root().join("target/xtask/aside/a/notes").exists());
+}
+
+#[test]
+fn what_clean_just_moved_is_kept_when_it_removes_the_state() {
+    let workspace = killed();
+    workspace.write("src/a/generated/mine", "mine");
+    let output = workspace.xtask(&["clean", "--state"]).exits_with(0);
+    assert!(output.stderr.contains("it was moved to target/xtask/removed/"), "{}", output.stderr);
+    let moved = workspace.root().join("target/xtask/removed/src/a/generated/mine");
+    assert_eq!(fs::read_to_string(moved).unwrap(), "mine");
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+}
+
+/// As after `git clean -fd`, which leaves the record of a killed build.
+#[test]
+fn a_dependency_folder_of_the_users_is_not_lost_with_a_killed_build() {
+    let workspace = killed();
+    fs::remove_dir_all(workspace.root().join("src/a/dependency")).unwrap();
+    workspace.write("src/a/dependency/mine", "mine");
+    let output = workspace.xtask(&["build"]).exits_with(0);
+    assert!(output.stderr.contains("src/a/dependency: was left by a killed build"), "{output:?}");
+    let moved = workspace.root().join("target/xtask/removed/src/a/dependency/mine");
+    assert_eq!(fs::read_to_string(moved).unwrap(), "mine");
+}
+
+#[test]
+fn what_is_mounted_in_a_temporary_folder_is_not_emptied() {
+    let hook = "#!/bin/sh -e\nmkdir -p src/a/generated/cache\n\
+                mount --bind precious src/a/generated/cache\n";
+    let workspace = Workspace::new()
+        .file("precious/file", "mine")
+        .script("src/a/build/build-pre.sh", hook)
+        .image("a", BASE);
+    let Some(output) = with_mounts(&workspace, "true", "build") else { return };
+    assert_ne!(output.code, 0);
+    assert!(output.stderr.contains("src/a/generated/cache is a mount point"), "{output:?}");
+    assert!(workspace.root().join("precious/file").exists());
+}
+
+/// Its temporary folders are in the root, and not in that of the machine.
+#[test]
+fn the_root_can_be_a_component_with_hooks() {
+    let toml = "[image.tt-root]\ndockerfile = \"Dockerfile\"\ndepends-on = [\"lib\"]\n\
+                pre-build = [\"sh\", \"-c\", \"mkdir generated; cp dependency/lib/f generated/\"]\n\
+                [image.tt-web]\ndockerfile = \"services/web/Dockerfile\"\n\
+                [image.tt-lib]\ndockerfile = \"lib/Dockerfile\"\n";
+    let workspace = Workspace::new()
+        .file("xtask.toml", toml)
+        .file("Dockerfile", "FROM scratch\nCOPY generated dependency/lib/f /\n")
+        .file("lib/f", "of lib")
+        .file("lib/Dockerfile", "FROM scratch\nCOPY f /\n")
+        .file("services/web/f", "of web")
+        .file("services/web/Dockerfile", "FROM scratch\nCOPY f out /\n")
+        .script("services/web/build/build-pre.sh", "#!/bin/sh\necho out > services/web/out\n");
+    for _ in 0..2 {
+        let _ = workspace.xtask(&["build"]).exits_with(0);
+    }
+    assert!(image_tree(&workspace.own("tt-root"))["f"].ends_with("of lib"));
+    for name in ["generated", "dependency", "out"] {
+        assert!(!workspace.root().join(name).exists(), "{name}");
+    }
+    workspace.write("dependency/lib/f", "mine");
+    let output = workspace.xtask(&["build"]).exits_with(2);
+    assert!(output.error().contains("dependency: contains 1 file that no build created"));
+    assert_eq!(fs::read_to_string(workspace.root().join("dependency/lib/f")).unwrap(), "mine");
 }

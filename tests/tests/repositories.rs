@@ -603,3 +603,188 @@ fn components_are_named_by_paths_and_by_the_ends_of_paths() {
     let wrong = workspace.xtask(&["build", "-n", "minimal"]).exits_with(2);
     assert!(wrong.error().contains("no component or image 'minimal'"), "{}", wrong.error());
 }
+
+/// Its name has as many folders in front as make it unique.
+#[test]
+fn a_dependency_that_gets_another_name_makes_its_dependents_stale() {
+    let rest = "[image.tt-app]\ndockerfile = \"services/app/Dockerfile\"\n\
+                depends-on = [\"services/web\"]\n\
+                [image.tt-web]\ndockerfile = \"services/web/Dockerfile\"\n";
+    let workspace = Workspace::new()
+        .file("xtask.toml", rest)
+        .file("services/web/w", "w")
+        .file("services/web/Dockerfile", "FROM scratch\nCOPY w /\n")
+        .file("services/app/Dockerfile", "FROM scratch\nCOPY . /\n")
+        .file("admin/web/w", "w")
+        .file("admin/web/Dockerfile", "FROM scratch\nCOPY w /\n");
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    let files = || image_files(&workspace.own("tt-app"));
+    assert!(files().contains_key("dependency/web/w"));
+    let more = "[image.tt-admin]\ndockerfile = \"admin/web/Dockerfile\"\n";
+    workspace.write("xtask.toml", &format!("{rest}{more}"));
+    let planned = workspace.xtask(&["build", "-n", "app"]).exits_with(0);
+    assert!(planned.stdout.contains("dependency/services/web added"), "{}", planned.stdout);
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    assert!(files().contains_key("dependency/services/web/w"), "{:?}", files());
+    assert_eq!(workspace.xtask(&["build"]).exits_with(0).built(), [""; 0]);
+}
+
+/// It has them only for as long as a build takes, and only if it runs at that time.
+#[test]
+fn a_context_does_not_contain_what_other_hooks_fill_during_a_build() {
+    let hook = "#!/bin/sh\nmkdir -p a/generated\necho g > a/generated/g\n";
+    let toml = "[image.\"tt-{n}\"]\ndockerfile = \"{n}/Dockerfile\"\n\
+                [image.tt-b]\ncontext = \".\"\n";
+    let workspace = Workspace::new()
+        .file("xtask.toml", toml)
+        .file(".dockerignore", "target\n")
+        .file("a/Dockerfile", "FROM scratch\nCOPY . /\n")
+        .file("b/Dockerfile", "FROM tt-a\nCOPY . /srv/\n")
+        .file("a/build/inputs", "env:NONE\n")
+        .script("a/build/build-pre.sh", hook);
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    let files = image_files(&workspace.own("tt-b"));
+    assert!(files.contains_key("generated/g") && files.contains_key("srv/a/Dockerfile"));
+    assert!(!files.contains_key("srv/a/generated/g"), "{files:?}");
+    for arguments in [&["build"][..], &["build", "-j1"], &["build", "b"]] {
+        let output = workspace.xtask(arguments).exits_with(0);
+        assert_eq!(output.built(), [""; 0], "{arguments:?}");
+    }
+}
+
+/// Here a component can be a folder in another one, of which one name is the beginning.
+#[test]
+fn components_in_others_have_records_of_their_own() {
+    let toml = "[image.tt-x]\ndockerfile = \"x/Dockerfile\"\n\
+                [image.tt-xw]\ndockerfile = \"x/web/Dockerfile\"\n\
+                [image.tt-yw]\ndockerfile = \"y/c#/Dockerfile\"\n";
+    let mut workspace = Workspace::new().file("xtask.toml", toml).file("version/number", "1");
+    for dir in ["x", "x/web", "y/c#"] {
+        let hook = format!("#!/bin/sh\ncp -r version '{dir}/version'\n");
+        workspace = workspace
+            .file(&format!("{dir}/Dockerfile"), "FROM scratch\nCOPY version /version\n")
+            .script(&format!("{dir}/build/build-pre.sh"), &hook);
+    }
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    workspace.write("version/number", "2");
+    for _ in 0..2 {
+        let output = workspace.xtask(&["build"]).exits_with(0);
+        assert!(!output.stderr.contains("warning"), "{}", output.stderr);
+    }
+    for image in ["tt-x", "tt-xw", "tt-yw"] {
+        let files = image_files(&workspace.own(image));
+        assert!(files["version/number"].ends_with(" 2"), "{image}: {files:?}");
+        assert!(!files.contains_key("version/version/number"), "{image}");
+    }
+}
+
+#[test]
+fn a_name_of_docker_hub_written_out_is_the_short_one() {
+    let toml = "[image.\"docker.io/library/tt-{n}\"]\ndockerfile = \"{n}/Dockerfile\"\n";
+    let workspace = Workspace::new()
+        .file("xtask.toml", toml)
+        .file("a/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    let output = workspace.xtask(&["build", "-n", "--exit-code"]).exits_with(0);
+    assert!(output.stdout.contains("up to date"), "{}", output.stdout);
+}
+
+#[test]
+fn another_reference_to_the_same_base_makes_nothing_stale() {
+    let toml = "registry = \"registry.example/team\"\n\
+                tags = [\"{registry}/{image}:sha-{commit}\"]\n\
+                [image.\"tt-{n}\"]\ndockerfile = \"{n}/Dockerfile\"\n\
+                [image.tt-a]\nargs.BASE = \"{registry}/tt-b:sha-${SHA}\"\n";
+    let workspace = Workspace::new()
+        .file("xtask.toml", toml)
+        .file("b/f", "1")
+        .file("b/Dockerfile", "FROM scratch\nCOPY f /\n")
+        .file("a/f", "1")
+        .file("a/Dockerfile", "ARG BASE\nFROM ${BASE}\nCOPY f /g\n")
+        .git();
+    let build = |sha: &str| {
+        let variables = [("SHA".to_owned(), sha.to_owned())].into();
+        workspace.xtask_with(&variables, &["build"]).exits_with(0)
+    };
+    assert_eq!(build("0123").built().len(), 2);
+    assert_eq!(build("0124").built(), [""; 0]);
+    workspace.write("b/f", "2");
+    assert_eq!(build("0125").built().len(), 2);
+    assert!(image_files(&workspace.own("tt-a"))["f"].ends_with(" 2"));
+}
+
+#[test]
+fn watch_sees_what_an_arg_in_the_configuration_makes_readable() {
+    let toml = |value: &str| format!("[image.\"tt-a\"]\nargs.D = \"{value}\"\n");
+    let workspace = Workspace::new()
+        .file("xtask.toml", &toml("a"))
+        .file("src/a/a1", "")
+        .file("src/a/b1", "")
+        .file("src/a/b2", "")
+        .image("a", "FROM scratch\nARG D=a\nCOPY build $D* /\n");
+    let mut running = workspace.start(&["watch"]);
+    running.wait_for("watching: ");
+    workspace.save("xtask.toml", &toml("b"));
+    running.wait_for("| built in ");
+    running.wait_for("watching: ");
+    let files = image_files(&workspace.own("tt-a"));
+    assert!(files.contains_key("b1") && files.contains_key("b2"), "{files:?}");
+    running.interrupt();
+    let _ = running.finish().exits_with(0);
+}
+
+/// The ignore file of a Dockerfile that is elsewhere, and the Dockerfile itself.
+#[test]
+fn watch_sees_changes_of_a_dockerfile_outside_of_the_context() {
+    let workspace = Workspace::new()
+        .file(
+            "xtask.toml",
+            "[image.tt-a]\ndockerfile = \"files/a.Dockerfile\"\ncontext = \"context\"\n",
+        )
+        .file("files/a.Dockerfile", "FROM scratch\nCOPY a* /\n")
+        .file("files/a.Dockerfile.dockerignore", "a2\n")
+        .file("context/a1", "")
+        .file("context/a2", "")
+        .file("context/c1", "");
+    let mut running = workspace.start(&["watch"]);
+    running.wait_for("watching: ");
+    let mut built = |path: &str, text: &str| {
+        workspace.save(path, text);
+        running.wait_for("| built in ");
+        running.wait_for("watching: ");
+        image_files(&workspace.own("tt-a"))
+    };
+    assert!(built("files/a.Dockerfile", "FROM scratch\nCOPY a* c* /\n").contains_key("c1"));
+    assert!(built("files/a.Dockerfile.dockerignore", "nothing\n").contains_key("a2"));
+    running.interrupt();
+    let _ = running.finish().exits_with(0);
+}
+
+/// As others do by `sed`: the build is of the Dockerfile that the hook leaves.
+#[test]
+fn a_hook_can_write_its_components_dockerfile() {
+    let hook = "#!/bin/sh\nread n < src/a/n\n\
+                printf 'FROM tt-base%s\\nCOPY f%s /f\\n' $n $n > src/a/build/tt-a.dockerfile\n";
+    let workspace = Workspace::new()
+        .image("base1", "FROM scratch\nCOPY f /base\n")
+        .file("src/base1/f", "one")
+        .image("base2", "FROM scratch\nCOPY f /base\n")
+        .file("src/base2/f", "two")
+        .file("src/a/f1", "1")
+        .file("src/a/f2", "2")
+        .file("src/a/n", "1\n")
+        .file("src/a/build/component.dep", "base1\nbase2\n")
+        .image("a", "FROM tt-base1\nCOPY f1 /f\n");
+    let hook = hook.replace("tt-", &workspace.own("tt-"));
+    let workspace = workspace.script("src/a/build/build-pre.sh", &hook);
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    workspace.write("src/a/n", "2\n");
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    let files = image_files(&workspace.own("tt-a"));
+    assert!(files["f"].ends_with(" 2") && files["base"].ends_with(" two"), "{files:?}");
+    assert_eq!(workspace.xtask(&["build"]).exits_with(0).built(), [""; 0]);
+    let new = hook.replace("-a.dockerfile", "-b.dockerfile");
+    workspace.write("src/a/build/build-pre.sh", &new);
+    let output = workspace.xtask(&["build"]).exits_with(1);
+    assert!(output.stderr.contains("was made by src/a/build/build-pre.sh during the build"));
+}

@@ -164,9 +164,11 @@ impl<E> OutputTracker<'_, E> {
         earlier: &'e HookOutputs,
     ) -> impl Fn(&Path) -> bool + use<'e, E> {
         let folder = self.round.workspace.root.join(&component.dir);
-        move |path| {
-            earlier.is_certainly_gone(path, |top| folder.join(top).symlink_metadata().is_ok())
-        }
+        // As it is now: what is put back makes folders, too.
+        let exists = |top: &&Path| folder.join(top).symlink_metadata().is_ok();
+        let existing: BTreeSet<PathBuf> =
+            earlier.tops().filter(exists).map(Path::to_owned).collect();
+        move |path| earlier.is_certainly_gone(path, |top| existing.contains(top))
     }
 
     fn folder(&self, component: &Component) -> Result<Context, StepError> {

@@ -182,6 +182,12 @@ impl HookOutputs {
         path.ancestors().filter(|above| self.contains(above)).last()
     }
 
+    /// The outputs that no other output contains.
+    pub fn tops(&self) -> impl Iterator<Item = &Path> {
+        let paths = self.0.keys().map(PathBuf::as_path);
+        paths.filter(|path| self.topmost(path) == Some(*path))
+    }
+
     /// The topmost output folders that also contain other entries, each with the first such
     /// entry. Entries that satisfy `is_source` are ignored.
     pub fn mixed_folders(

@@ -155,13 +155,20 @@ impl TreeCache {
     /// The folders below a folder, and relative to it, that hooks fill during a round, except
     /// for those of the component at `owner`.
     fn filled_by_others(&self, dir: &str, owner: &str) -> Vec<PathBuf> {
+        let others = self.others(dir, owner);
+        let filled = others.iter().flat_map(|it| TEMPORARY.map(|name| it.join(name)));
+        filled.collect()
+    }
+
+    /// The components with hooks at a folder or below it, and relative to it, except for the one at
+    /// `owner`.
+    fn others(&self, dir: &str, owner: &str) -> Vec<PathBuf> {
         let state = self.state();
         let from = state.components.range(dir.to_owned()..);
         let with_hooks = from.take_while(|(it, _)| it.starts_with(dir));
         let others = with_hooks.filter(|(it, has_hooks)| **has_hooks && *it != owner);
-        let filled = others.flat_map(|(it, _)| TEMPORARY.map(|name| join(it, name)));
-        let below = |path: String| Some(Path::new(&path).strip_prefix(dir).ok()?.to_owned());
-        filled.filter_map(below).collect()
+        let below = |(it, _): (&String, _)| Some(Path::new(it).strip_prefix(dir).ok()?.to_owned());
+        others.filter_map(below).collect()
     }
 
     /// The folder of the component that a Dockerfile, relative to the root, belongs to.
@@ -377,17 +384,26 @@ impl TreeCache {
         let mut own = ContextPart::without(dir.to_owned(), self.whole(dir)?, &TEMPORARY);
         own.leave_out(&self.filled_by_others(dir, dir));
         self.outputs(dir).exclude_from(&mut own)?;
+        for other in self.others(dir, dir) {
+            let outputs = self.outputs(&join(dir, &other.to_string_lossy()));
+            let in_other = |path: &Path| path.strip_prefix(&other).ok().map(Path::to_owned);
+            own.exclude(
+                |path| in_other(path).is_some_and(|path| outputs.contains(&path)),
+                |path, value| in_other(path).is_some_and(|path| outputs.matches(&path, value)),
+            )?;
+        }
         let mut parts = vec![own];
         parts.extend(dependencies);
         parts.iter_mut().try_for_each(ContextPart::retain_readable)?;
         Context::read(parts)
     }
 
-    /// The readable files of a component's folder, without temporary folders.
+    /// The readable files of a component's folder, without temporary folders, and without other
+    /// components in it whose hooks write as well.
     pub fn component_files(&self, dir: &str) -> Result<Context, Problem> {
         let read = || {
             let mut part = ContextPart::without(dir.to_owned(), self.whole(dir)?, &TEMPORARY);
-            part.leave_out(&self.filled_by_others(dir, dir));
+            part.leave_out(&self.others(dir, dir));
             part.retain_readable()?;
             Context::read(vec![part])
         };
