@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 
 use fastrand::Rng;
 use tests::Workspace;
-use tests::engine::{cli_build, docker, has_image, image_tree};
+use tests::engine::{builders, cli_build, docker, has_image, image_tree};
 
 const NOTHING: [&str; 0] = [];
 
@@ -330,4 +330,27 @@ fn where_a_base_sets_the_variable_too_everything_is_sent() {
         assert_eq!(built(&workspace, &[]), ["a"]);
     }
     assert_eq!(built(&workspace, &[]), NOTHING);
+}
+
+#[test]
+fn the_ignore_file_is_copied_like_any_other() {
+    for dockerfile in [
+        "FROM scratch\nCOPY f .dockerignore /\n",
+        "FROM scratch\nCOPY f /\nCOPY *.dockerignore /\n",
+        "FROM scratch\nCOPY [\"f\", \"web.dockerignore\", \".dockerignore\", \"/\"]\n",
+        "FROM scratch\nCOPY .dockerignore /\n",
+    ] {
+        let workspace = Workspace::new()
+            .image("a", dockerfile)
+            .file("src/a/f", "1")
+            .file("src/a/web.dockerignore", "1")
+            .file("src/a/.dockerignore", "none\n");
+        for builder in builders() {
+            assert_eq!(built(&workspace, &["--force", "--builder", builder]), ["a"]);
+            let tree = image_tree(&workspace.own("tt-a"));
+            assert!(tree.contains_key(".dockerignore"), "{builder}: {dockerfile}");
+            let copies_f = [" f ", "\"f\""].iter().any(|f| dockerfile.contains(f));
+            assert_eq!(tree.contains_key("f"), copies_f, "{builder}: {dockerfile}");
+        }
+    }
 }

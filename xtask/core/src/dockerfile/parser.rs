@@ -2,7 +2,7 @@
 //!
 //! The rules are those of Docker's Dockerfile reference. Images are named by `FROM` in
 //! every stage, by `COPY --from=` and by `RUN --mount=…,from=`. Those in `ONBUILD`
-//! instructions count too, because builds `FROM` this image need them. Only `FROM` expands
+//! instructions are for the builds `FROM` this image, whose stages they can mean. Only `FROM` expands
 //! variables: those of `ARG`s before the first `FROM`, and the predefined platform
 //! arguments (such as `TARGETARCH`), which a build arg overrides whether or not an `ARG`
 //! declares them. The name or number of an earlier stage refers to that stage and not to an
@@ -69,12 +69,29 @@ pub struct ImageUse {
     pub args: BTreeSet<String>,
     /// Whether the stage that is built depends on it.
     pub is_reached: bool,
+    /// Whether an `ONBUILD` instruction names it: builds `FROM` this image need it, unless they
+    /// have a stage of that name.
+    pub is_trigger: bool,
     /// The image of the workspace that it is. A Dockerfile alone does not tell: reading the
     /// workspace sets it.
     pub local: Option<String>,
 }
 
 impl ImageUse {
+    /// A use of which nothing more is known.
+    pub fn of(reference: String, line: usize, via: Via) -> Self {
+        Self {
+            reference,
+            line,
+            via,
+            platform: None,
+            args: BTreeSet::new(),
+            is_reached: false,
+            is_trigger: false,
+            local: None,
+        }
+    }
+
     /// The reference without the default tag `latest`.
     pub fn repository(&self) -> &str {
         self.reference.strip_suffix(":latest").unwrap_or(&self.reference)
@@ -289,11 +306,45 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<String, ParseError> {
     Ok(text.strip_suffix('\r').unwrap_or(&text).to_owned())
 }
 
+/// What `COPY` and mounts take files from, as written.
+fn sources(instruction: &Instruction) -> Vec<(String, Via)> {
+    let via = match instruction.keyword {
+        Keyword::Copy => Via::CopyFrom,
+        Keyword::Run => Via::MountFrom,
+        _ => return Vec::new(),
+    };
+    let mounts = instruction.flag("mount").flat_map(mount_fields);
+    let mounts = mounts.filter(|(key, _)| key == "from").map(|(_, source)| source);
+    let found: Vec<String> = match via {
+        Via::MountFrom => mounts.collect(),
+        _ => instruction.flag("from").map(str::to_owned).collect(),
+    };
+    found.into_iter().map(|source| (source, via)).collect()
+}
+
+/// The images or stages that the `ONBUILD` instruction of a base names, where it is run.
+pub fn sources_of_trigger(text: &str) -> Vec<(String, Via)> {
+    let instructions = Syntax::parse(text).map(|syntax| syntax.instructions).unwrap_or_default();
+    let found = instructions.iter().flat_map(sources);
+    found.filter(|(source, _)| may_be_image(source)).collect()
+}
+
+/// Whether a source is neither a stage's number nor something that no builder takes.
+fn may_be_image(source: &str) -> bool {
+    !is_number(source) && source != "scratch" && image_reference::check(source).is_ok()
+}
+
+fn is_number(source: &str) -> bool {
+    !source.is_empty() && source.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// The images and other stages that one stage depends on.
 #[derive(Default)]
 struct StageImages {
     name: Option<String>,
     uses: Vec<ImageUse>,
+    /// The lines of its `ONBUILD` instructions, and what these name.
+    triggers: Vec<(usize, String, Via)>,
     /// The indices of earlier stages.
     needs: BTreeSet<usize>,
     provenance: Provenance,
@@ -335,25 +386,19 @@ impl DockerfileReader {
                 }
             }
             Keyword::From => self.from(instruction)?,
-            Keyword::Copy => {
-                for source in instruction.flag("from") {
-                    self.source(source, line, Via::CopyFrom)?;
-                }
-            }
-            Keyword::Run => {
-                for mount in instruction.flag("mount") {
-                    let fields = mount_fields(mount);
-                    for (_, source) in fields.iter().filter(|(key, _)| key == "from") {
-                        self.source(source, line, Via::MountFrom)?;
-                    }
+            Keyword::Copy | Keyword::Run => {
+                for (source, via) in sources(instruction) {
+                    self.source(&source, line, via)?;
                 }
             }
             Keyword::Onbuild => {
-                // What is wrong with it is for the builds to report that run it.
-                if let Some(trigger) = &instruction.trigger
-                    && trigger.keyword != Keyword::From
-                {
-                    drop(self.instruction(trigger, build_args));
+                let Some(trigger) = &instruction.trigger else { return Ok(()) };
+                if trigger.keyword == Keyword::Arg {
+                    self.instruction(trigger, build_args)?;
+                }
+                let named = sources(trigger).into_iter().map(|(source, via)| (line, source, via));
+                if let Some(stage) = self.stages.last_mut() {
+                    stage.triggers.extend(named);
                 }
             }
             _ => {}
@@ -418,11 +463,13 @@ impl DockerfileReader {
             platform
         });
         let mut stage = StageImages { name: name.map(str::to_lowercase), ..StageImages::default() };
+        let mut triggers = Vec::new();
         match self.stage_named(&reference) {
             Some(base) => {
                 self.not_naming.extend(args);
                 stage.needs.insert(base);
                 stage.provenance = self.stages[base].provenance.clone();
+                triggers.clone_from(&self.stages[base].triggers);
             }
             None if reference == "scratch" => {
                 self.not_naming.extend(args);
@@ -432,17 +479,16 @@ impl DockerfileReader {
                 check_reference(&reference, line)?;
                 stage.provenance = Provenance::of_base(Some(reference.clone()));
                 stage.uses.push(ImageUse {
-                    reference,
-                    line,
-                    via: Via::From,
                     platform: platform.filter(|platform| !platform.is_empty()),
                     args,
-                    is_reached: false,
-                    local: None,
+                    ..ImageUse::of(reference, line, Via::From)
                 });
             }
         }
         self.stages.push(stage);
+        for (line, source, via) in triggers {
+            self.source(&source, line, via)?;
+        }
         Ok(())
     }
 
@@ -450,27 +496,18 @@ impl DockerfileReader {
     fn source(&mut self, source: &str, line: usize, via: Via) -> Result<(), ParseError> {
         let number = source.parse().ok().filter(|number| *number < self.stages.len());
         let stage = self.stage_named(source).or(number);
-        let is_number = !source.is_empty() && source.bytes().all(|byte| byte.is_ascii_digit());
         let Some(current) = self.stages.last_mut() else { return Ok(()) };
         match stage {
             Some(stage) => {
                 current.needs.insert(stage);
             }
-            None if is_number || source.is_empty() || source == "scratch" => {}
+            None if is_number(source) || source.is_empty() || source == "scratch" => {}
             None if source.contains('$') => {
                 return Err(ParseError::Variable { line, via, written: source.to_owned() });
             }
             None => {
                 check_reference(source, line)?;
-                current.uses.push(ImageUse {
-                    reference: source.to_owned(),
-                    line,
-                    via,
-                    platform: None,
-                    args: BTreeSet::new(),
-                    is_reached: false,
-                    local: None,
-                });
+                current.uses.push(ImageUse::of(source.to_owned(), line, via));
             }
         }
         Ok(())
@@ -490,7 +527,16 @@ impl DockerfileReader {
                 self.stages[stage].uses.iter_mut().for_each(|used| used.is_reached = true);
             }
         }
-        self.stages.into_iter().flat_map(|stage| stage.uses).collect()
+        let triggers = self.stages.last_mut().map(|last| std::mem::take(&mut last.triggers));
+        let triggers = triggers.into_iter().flatten().filter(|(_, source, _)| may_be_image(source));
+        let triggers = triggers.map(|(line, reference, via)| ImageUse {
+            is_trigger: true,
+            ..ImageUse::of(reference, line, via)
+        });
+        let mut uses: Vec<ImageUse> =
+            self.stages.into_iter().flat_map(|stage| stage.uses).chain(triggers).collect();
+        uses.sort_by_key(|used| used.line);
+        uses
     }
 }
 

@@ -92,7 +92,18 @@ const CASES: &[Case] = &[
         "a trigger is for the builds that run it",
         "FROM a\nONBUILD COPY --from=$X f f\nONBUILD COPY --from=b// f f\nONBUILD COPY --from=c f f\n",
         &[],
-        &[("a", 1, From, true), ("c", 4, CopyFrom, true)],
+        &[("a", 1, From, true), ("c", 4, CopyFrom, false)],
+    ),
+    (
+        "a trigger runs in a stage of the same file",
+        "FROM a AS x\nFROM b AS y\nONBUILD COPY --from=x f f\nONBUILD RUN --mount=from=c ls\nONBUILD COPY --from=1 f f\nFROM y\nFROM y AS z\n",
+        &[],
+        &[
+            ("a", 1, From, true),
+            ("b", 2, From, true),
+            ("c", 4, MountFrom, false),
+            ("c", 4, MountFrom, true),
+        ],
     ),
     (
         "mounts",
@@ -113,9 +124,9 @@ const CASES: &[Case] = &[
     ),
     (
         "onbuild",
-        "FROM a\nONBUILD COPY --from=b f f\n",
+        "FROM a\nONBUILD COPY --from=b f f\nCOPY --from=c f f\n",
         &[],
-        &[("a", 1, From, true), ("b", 2, CopyFrom, true)],
+        &[("a", 1, From, true), ("b", 2, CopyFrom, false), ("c", 3, CopyFrom, true)],
     ),
     ("arg default", "ARG BASE=a\nFROM $BASE\n", &[], &[("a", 2, From, true)]),
     (
