@@ -17,7 +17,7 @@ use crate::dockerfile::context_reads::ContextReads;
 use crate::dockerfile::lexer::{self, LexError, Value};
 use crate::dockerfile::platform_args::{is_predefined, platform_variables};
 use crate::dockerfile::provenance::Provenance;
-use crate::dockerfile::syntax::{Instruction, Keyword, Syntax, mount_fields};
+use crate::dockerfile::syntax::{Instruction, Keyword, Syntax, mount_fields, split};
 use crate::image_reference::{self, ReferenceError};
 use crate::problem::did_you_mean;
 
@@ -51,6 +51,18 @@ impl Dockerfile {
         if self.context_reads != other.context_reads {
             self.context_reads = ContextReads::All;
         }
+    }
+
+    /// Adds what it says to other engines. It is not known which one builds it, so the images that
+    /// only others use must be there if they are ours, and need not be if they are not.
+    fn add_reading(&mut self, other: Self) {
+        for used in other.uses {
+            if !self.uses.iter().any(|own| own.reference == used.reference) {
+                self.uses.push(ImageUse { is_reached: false, ..used });
+            }
+        }
+        self.uses.sort_by_key(|used| used.line);
+        self.naming_args.retain(|name| other.naming_args.contains(name));
     }
 }
 
@@ -231,9 +243,52 @@ pub(crate) fn parse_for(
     if let Some(target) = target {
         end_with(&mut syntax, target)?;
     }
+    let variables = platform_variables(build_args, target, platform);
+    let read = |unset| read(&syntax, &text, build_args, variables.clone(), unset);
+    let newer = read(Unset::Keeps);
+    if !declares_without_value(&syntax, build_args) {
+        return newer;
+    }
+    match (newer, read(Unset::Empties)) {
+        (Ok(mut newer), Ok(older)) => {
+            newer.add_reading(older);
+            Ok(newer)
+        }
+        (Err(_), Ok(older)) => Ok(older),
+        (newer, Err(_)) => newer,
+    }
+}
+
+/// What an `ARG` without a value does to the variable of its name, if it stands before the first
+/// `FROM`.
+#[derive(Clone, Copy)]
+enum Unset {
+    /// It leaves it as it is, which may be a platform argument: since BuildKit 0.17, of Docker 27.4.
+    Keeps,
+    /// It makes it empty.
+    Empties,
+}
+
+/// Whether an `ARG` before the first `FROM` has no value.
+fn declares_without_value(syntax: &Syntax, build_args: &BTreeMap<String, String>) -> bool {
+    let mut globals = syntax.instructions.iter().take_while(|it| it.keyword != Keyword::From);
+    globals.any(|arg| {
+        let words = lexer::words(&arg.arguments, syntax.escape);
+        words.iter().any(|word| !word.contains('=') && !build_args.contains_key(word))
+    })
+}
+
+fn read(
+    syntax: &Syntax,
+    text: &str,
+    build_args: &BTreeMap<String, String>,
+    variables: BTreeMap<String, String>,
+    unset: Unset,
+) -> Result<Dockerfile, ParseError> {
     let mut reader = DockerfileReader {
         escape: syntax.escape,
-        variables: platform_variables(build_args, target, platform),
+        unset,
+        variables,
         stages: Vec::new(),
         args: Vec::new(),
         global_args: BTreeMap::new(),
@@ -253,7 +308,7 @@ pub(crate) fn parse_for(
     };
     let provenance = stage.provenance.clone();
     let args = std::mem::take(&mut reader.args);
-    let context_reads = ContextReads::of(&syntax, &text, build_args);
+    let context_reads = ContextReads::of(syntax, text, build_args);
     let has_onbuild = syntax.instructions.iter().any(|it| it.trigger.is_some());
     let naming_args = reader.naming_args();
     let stages = reader.stages.iter().filter_map(|stage| stage.name.clone()).collect();
@@ -266,7 +321,7 @@ pub(crate) fn parse_for(
 fn end_with(syntax: &mut Syntax, target: &str) -> Result<(), ParseError> {
     let is_from = |instruction: &&Instruction| instruction.keyword == Keyword::From;
     let stages = syntax.instructions.iter().filter(is_from).map(|from| {
-        let words: Vec<&str> = from.arguments.split_whitespace().collect();
+        let words: Vec<&str> = split(&from.arguments).collect();
         words.get(2).map(|name| name.to_lowercase()).unwrap_or_default()
     });
     let stages: Vec<String> = stages.collect();
@@ -352,6 +407,7 @@ struct StageImages {
 
 struct DockerfileReader {
     escape: char,
+    unset: Unset,
     variables: BTreeMap<String, String>,
     stages: Vec<StageImages>,
     args: Vec<String>,
@@ -375,7 +431,10 @@ impl DockerfileReader {
         match instruction.keyword {
             Keyword::Arg => {
                 for word in lexer::words(&instruction.arguments, self.escape) {
-                    let (name, default) = word.split_once('=').unwrap_or((&word, ""));
+                    let (name, default) = match word.split_once('=') {
+                        Some((name, default)) => (name, Some(default)),
+                        None => (word.as_str(), None),
+                    };
                     if self.stages.is_empty() {
                         self.global_arg(name, default, build_args)
                             .map_err(|source| ParseError::Word { line, source })?;
@@ -406,17 +465,20 @@ impl DockerfileReader {
         Ok(())
     }
 
-    /// An `ARG` without a default hides a platform argument of the same name, as in
-    /// both builders.
     fn global_arg(
         &mut self,
         name: &str,
-        default: &str,
+        default: Option<&str>,
         build_args: &BTreeMap<String, String>,
     ) -> Result<(), LexError> {
-        let (value, mut needs) = match build_args.get(name) {
-            Some(given) => (given.clone(), BTreeSet::new()),
-            None => self.expand(default)?,
+        let (value, mut needs) = match (build_args.get(name), default, self.unset) {
+            (Some(given), ..) => (given.clone(), BTreeSet::new()),
+            (None, Some(default), _) => self.expand(default)?,
+            (None, None, Unset::Empties) => (String::new(), BTreeSet::new()),
+            (None, None, Unset::Keeps) => {
+                self.global_args.entry(name.to_owned()).or_default().insert(name.to_owned());
+                return Ok(());
+            }
         };
         needs.insert(name.to_owned());
         self.variables.insert(name.to_owned(), value);
@@ -442,7 +504,7 @@ impl DockerfileReader {
 
     fn from(&mut self, from: &Instruction) -> Result<(), ParseError> {
         let line = from.line;
-        let words: Vec<&str> = from.arguments.split_whitespace().collect();
+        let words: Vec<&str> = split(&from.arguments).collect();
         let (image, name) = match *words {
             [image] => (image, None),
             [image, keyword, name] if keyword.eq_ignore_ascii_case("as") => (image, Some(name)),

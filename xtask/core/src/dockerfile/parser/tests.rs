@@ -186,6 +186,30 @@ const CASES: &[Case] = &[
         &[],
         &[("a", 1, From, true), ("b", 2, MountFrom, true)],
     ),
+    (
+        "a shift that looks like a here-document",
+        "FROM a\nRUN echo $((1 <<3))\nCOPY --from=b x y\n",
+        &[],
+        &[("a", 1, From, true), ("b", 3, CopyFrom, true)],
+    ),
+    (
+        "an arg without a value, as older and as newer engines read it",
+        "ARG TARGETOS\nARG X\nFROM a$TARGETOS AS x\nFROM ${X-b}${X:+no}\n",
+        &[],
+        &[("alinux", 3, From, false), ("b", 4, From, true)],
+    ),
+    (
+        "both of which are possible",
+        "ARG TARGETOS\nFROM a$TARGETOS\n",
+        &[],
+        &[("alinux", 2, From, true), ("a", 2, From, false)],
+    ),
+    (
+        "an arg without a value after one with it",
+        "ARG X=a\nARG X\nFROM $X\n",
+        &[],
+        &[("a", 3, From, true)],
+    ),
     ("several spaces and tabs", "  FROM \t a   AS   b\n", &[], &[("a", 1, From, true)]),
 ];
 
@@ -252,7 +276,7 @@ fn parse_errors_say_what_is_wrong_and_where() {
     };
     for (text, expected) in [
         (
-            "FROM a\nRUN <<E\n",
+            "FROM a\nRUN <<E\nls /\n",
             "2: is not a Dockerfile: the here-document 'E' has no end: add a line with it",
         ),
         (
