@@ -239,6 +239,7 @@ impl Engine for ScriptedEngine {
             held: held(&image),
             id: image.id,
             has_onbuild: false,
+            triggers: Vec::new(),
             variables: Vec::new(),
             labels: image.labels,
             contents: image.layers.join(" "),

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
 use fastrand::Rng;
 use tests::Workspace;
-use tests::engine::{cli_build, docker, has_image, image_tree};
+use tests::engine::{builders, cli_build, docker, has_image, image_tree};
 
 const NOTHING: [&str; 0] = [];
 
@@ -330,4 +330,102 @@ fn where_a_base_sets_the_variable_too_everything_is_sent() {
         assert_eq!(built(&workspace, &[]), ["a"]);
     }
     assert_eq!(built(&workspace, &[]), NOTHING);
+}
+
+#[test]
+fn the_ignore_file_is_copied_like_any_other() {
+    for dockerfile in [
+        "FROM scratch\nCOPY f .dockerignore /\n",
+        "FROM scratch\nCOPY f /\nCOPY *.dockerignore /\n",
+        "FROM scratch\nCOPY [\"f\", \"web.dockerignore\", \".dockerignore\", \"/\"]\n",
+        "FROM scratch\nCOPY .dockerignore /\n",
+    ] {
+        let workspace = Workspace::new()
+            .image("a", dockerfile)
+            .file("src/a/f", "1")
+            .file("src/a/web.dockerignore", "1")
+            .file("src/a/.dockerignore", "none\n");
+        for builder in builders() {
+            assert_eq!(built(&workspace, &["--force", "--builder", builder]), ["a"]);
+            let tree = image_tree(&workspace.own("tt-a"));
+            assert!(tree.contains_key(".dockerignore"), "{builder}: {dockerfile}");
+            let copies_f = [" f ", "\"f\""].iter().any(|f| dockerfile.contains(f));
+            assert_eq!(tree.contains_key("f"), copies_f, "{builder}: {dockerfile}");
+        }
+    }
+}
+
+#[test]
+fn folders_above_what_is_read_count_for_nothing() {
+    let workspace = Workspace::new()
+        .image("a", "FROM scratch\nCOPY */f /x/\nCOPY d/e/g /\n")
+        .file("src/a/d/f", "1")
+        .file("src/a/d/e/g", "1");
+    for builder in builders() {
+        assert_eq!(built(&workspace, &["--force", "--builder", builder]), ["a"]);
+        let tree = image_tree(&workspace.own("tt-a"));
+        assert!(tree.contains_key("x/f") && tree.contains_key("g"), "{builder}: {tree:?}");
+    }
+    workspace.write("src/a/other/file", "1");
+    for folder in ["d", "d/e"] {
+        let folder = workspace.root().join("src/a").join(folder);
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    assert_eq!(built(&workspace, &[]), NOTHING);
+    workspace.write("src/a/other/f", "1");
+    assert_eq!(built(&workspace, &[]), ["a"]);
+}
+
+#[test]
+fn a_link_back_out_of_what_another_leads_to_is_the_file_that_the_builder_finds() {
+    let workspace = Workspace::new()
+        .image("a", "FROM scratch\nCOPY l sub/f /\n")
+        .file("src/a/other/f", "by folders")
+        .file("src/a/other/deep/f", "1")
+        .file("src/a/sub/f", "by names");
+    let dir = workspace.root().join("src/a");
+    symlink("../other/deep", dir.join("sub/k")).unwrap();
+    symlink("sub/k/../f", dir.join("l")).unwrap();
+    for builder in builders() {
+        let made = [&["--whole-context"][..], &[]].map(|options| {
+            let arguments = [&["--force", "--builder", builder], options].concat();
+            assert_eq!(built(&workspace, &arguments), ["a"]);
+            image_tree(&workspace.own("tt-a"))
+        });
+        assert_eq!(made[0], made[1], "{builder}");
+    }
+}
+
+#[test]
+fn names_with_other_spaces_than_those_of_ascii_are_whole() {
+    let name = "x\u{3000}at_10\u{202f}AM\u{a0}.png";
+    let workspace = Workspace::new()
+        .image("a", &format!("FROM scratch\nCOPY {name} /d/\n"))
+        .file(&format!("src/a/{name}"), "1")
+        .file("src/a/other", "1");
+    for builder in builders() {
+        assert_eq!(built(&workspace, &["--force", "--builder", builder]), ["a"]);
+        assert!(image_tree(&workspace.own("tt-a")).contains_key(&format!("d/{name}")), "{builder}");
+    }
+    workspace.write("src/a/other", "2");
+    assert_eq!(built(&workspace, &[]), NOTHING);
+}
+
+#[test]
+fn an_ignored_dockerfile_is_in_no_image() {
+    for (file, rules) in [
+        ("src/a/.dockerignore", ".dockerignore\nbuild\n"),
+        ("src/a/build/tt-a.dockerfile.dockerignore", "build\n"),
+    ] {
+        let workspace = Workspace::new()
+            .image("a", "FROM scratch\nCOPY . /x/\n")
+            .file("src/a/f", "1")
+            .file(file, rules);
+        for builder in builders() {
+            assert_eq!(built(&workspace, &["--force", "--builder", builder]), ["a"]);
+            let paths = image_tree(&workspace.own("tt-a")).into_keys();
+            let copied: Vec<String> = paths.filter(|path| path.starts_with('x')).collect();
+            assert_eq!(copied, ["x", "x/f"], "{builder}: {file}");
+        }
+    }
 }

@@ -10,7 +10,8 @@
 use std::fmt;
 
 /// The prefixes that Docker Hub's references have where they are written out.
-const HUB: [&str; 2] = ["docker.io/library/", "docker.io/"];
+const HUB: [&str; 4] =
+    ["docker.io/library/", "docker.io/", "index.docker.io/library/", "index.docker.io/"];
 
 /// A reference as BuildKit compares it with the names of contexts, before it asks a registry: the
 /// shortest one.
@@ -59,9 +60,8 @@ impl<'a> Reference<'a> {
             let name = self.name_in_registry(registry)?;
             Some((name, self.tag.is_some() && self.tag == registry.tag.as_deref()))
         });
-        let plain = ["docker.io/library/", "index.docker.io/library/", "library/", "docker.io/"]
-            .iter()
-            .find_map(|prefix| self.repository.strip_prefix(prefix));
+        let mut prefixes = HUB.into_iter().chain(["library/"]);
+        let plain = prefixes.find_map(|prefix| self.repository.strip_prefix(prefix));
         let plain = plain.into_iter().chain([self.repository]).map(|name| (name, false));
         let names: Vec<(&str, bool)> = pushed.chain(plain).collect();
         let tag = self.tag.unwrap_or("latest");
@@ -74,8 +74,11 @@ impl<'a> Reference<'a> {
     /// The name after the registry's prefix.
     fn name_in_registry(&self, registry: &RegistryNames) -> Option<&'a str> {
         let prefix = registry.prefix.as_str();
-        let hub = || self.repository.strip_prefix(prefix.strip_prefix("docker.io/")?);
-        self.repository.strip_prefix(prefix).or_else(hub)?.strip_prefix('/')
+        let index = self.repository.strip_prefix("index.");
+        let index = index.filter(|repository| repository.starts_with("docker.io/"));
+        let repository = index.unwrap_or(self.repository);
+        let hub = || repository.strip_prefix(prefix.strip_prefix("docker.io/")?);
+        repository.strip_prefix(prefix).or_else(hub)?.strip_prefix('/')
     }
 
     /// The repository, without the tag.
@@ -315,6 +318,10 @@ mod tests {
             ("base:1", None, None),
             ("base@sha256:00", None, None),
             ("docker.io/library/base", None, Some("base")),
+            ("index.docker.io/library/base", None, Some("base")),
+            ("index.docker.io/base", None, Some("base")),
+            ("index.docker.io/ns/base", Some("docker.io/ns"), Some("base")),
+            ("index.r.io/ns/base", Some("r.io/ns"), None),
             ("library/base", None, Some("base")),
             ("other/base", None, None),
             ("r:5000/ns/base", None, None),
@@ -418,6 +425,7 @@ mod tests {
         for (reference, expected) in [
             ("docker.io/library/alpine:latest", "alpine"),
             ("docker.io/a/b", "a/b"),
+            ("index.docker.io/a", "a"),
             ("alpine:3", "alpine:3"),
         ] {
             assert_eq!(familiar(reference), expected);

@@ -4,7 +4,7 @@
 pub const CONFIG_FILE: &str = "xtask.toml";
 
 /// The file with what a context leaves out, in the context's folder.
-pub(crate) const IGNORE_FILE: &str = ".dockerignore";
+pub const IGNORE_FILE: &str = ".dockerignore";
 
 /// The folder that holds the components, relative to the workspace root.
 pub const SRC: &str = "src";

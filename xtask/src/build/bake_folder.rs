@@ -123,7 +123,7 @@ impl BakeFolder {
     ) -> Value {
         let image = baked.image;
         let settings = &image.settings;
-        let dockerfile = archive::linked_dockerfile(baked.context);
+        let dockerfile = archive::dockerfile_apart(baked.context);
         let mut target = Map::new();
         let mut add = |key: &str, value: Value| {
             let is_empty = match &value {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 use tokio::sync::Mutex;
-use xtask_core::dockerfile::parser::{ImageUse, Via};
+use xtask_core::dockerfile::parser::{self, ImageUse, Via};
 use xtask_core::image_reference::{self, Reference};
 use xtask_core::problem::Problem;
 use xtask_core::staleness::engine_images::Bases;
@@ -72,10 +72,10 @@ impl<'a, E: Engine> BaseImages<'a, E> {
     pub(crate) async fn ids(&self, image: &Image) -> Result<(Bases, bool), StepError> {
         let mut ids = Bases::new();
         let mut has_onbuild = false;
-        for used in image.external_bases() {
-            if let Some(base) = self.find(image, used).await? {
+        for used in self.external(image).await? {
+            if let Some(base) = self.find(image, &used).await? {
                 has_onbuild |= base.has_onbuild;
-                ids.insert(used.reference.clone(), base.id);
+                ids.insert(used.reference, base.id);
             }
         }
         for used in &image.uses {
@@ -84,6 +84,63 @@ impl<'a, E: Engine> BaseImages<'a, E> {
             }
         }
         Ok((ids, has_onbuild))
+    }
+
+    /// The images that a build needs and the workspace does not make. The `ONBUILD` instructions of
+    /// a base are run as the Dockerfile's own: they can read any of its stages, and images that it
+    /// does not name.
+    async fn external(&self, image: &Image) -> Result<Vec<ImageUse>, StepError> {
+        let mut needed: Vec<ImageUse> = image.external_bases().into_iter().cloned().collect();
+        let mut next = 0;
+        while let Some(used) = needed.get(next).cloned() {
+            next += 1;
+            if used.via != Via::From {
+                continue;
+            }
+            let Some(base) = self.find(image, &used).await? else { continue };
+            if base.has_onbuild {
+                let external = image.uses.iter().filter(|used| used.local.is_none());
+                let unreached: Vec<&ImageUse> =
+                    external.filter(|used| !needed.contains(used)).collect();
+                needed.extend(unreached.into_iter().cloned());
+            }
+            for (reference, via) in
+                base.triggers.iter().flat_map(|it| parser::sources_of_trigger(it))
+            {
+                let is_known = image.uses.iter().chain(&needed).any(|it| it.reference == reference);
+                if !is_known && !image.has_stage(&reference) {
+                    self.is_not_built_later(image, &used, &reference)?;
+                    needed.push(ImageUse::of(reference, used.line, via));
+                }
+            }
+        }
+        Ok(needed)
+    }
+
+    /// Rejects an image of the workspace that only a base's `ONBUILD` instruction names: before a
+    /// round, nothing says that it is to be built first.
+    fn is_not_built_later(
+        &self,
+        image: &Image,
+        base: &ImageUse,
+        reference: &str,
+    ) -> Result<(), StepError> {
+        let names = Reference::parse(reference).local_names(&[]);
+        let mut ours = self.round.workspace.images().map(|(_, image)| &image.name);
+        let is_known =
+            |name: &String| image.uses.iter().any(|used| used.local.as_ref() == Some(name));
+        match ours.find(|name| names.contains(name)) {
+            Some(name) if !is_known(name) => {
+                let message = format!(
+                    "an ONBUILD instruction of {} reads '{reference}', an image of this workspace \
+                     that the Dockerfile does not name, so it may be built later: put a line \
+                     'FROM {reference}' before this one",
+                    base.reference
+                );
+                Err(StepError::File(Problem::of_line(&image.dockerfile, base.line, message)))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether an image's bases make its build read the whole context.
@@ -131,15 +188,38 @@ impl<'a, E: Engine> BaseImages<'a, E> {
         }
     }
 
-    /// Pulls external bases. Builders would pull them themselves, but say less about it and
-    /// wait longer.
+    /// Pulls the external images that a build needs, or those of them that the engine does not
+    /// have. Builders would pull them themselves, but say less about it and wait longer.
     pub(crate) async fn pull(
         &self,
         component: &Component,
         image: &Image,
-        bases: &[&ImageUse],
+        is_missing_only: bool,
     ) -> Result<(), StepError> {
-        let credentials = self.credentials(image).await;
+        let mut seen = BTreeSet::new();
+        // What was pulled can need more.
+        loop {
+            let mut bases = Vec::new();
+            for used in self.external(image).await? {
+                let is_wanted = !is_missing_only || self.find(image, &used).await?.is_none();
+                if is_wanted && seen.insert(used.reference.clone()) {
+                    bases.push(used);
+                }
+            }
+            if bases.is_empty() {
+                return Ok(());
+            }
+            self.pull_all(component, image, &bases).await?;
+        }
+    }
+
+    async fn pull_all(
+        &self,
+        component: &Component,
+        image: &Image,
+        bases: &[ImageUse],
+    ) -> Result<(), StepError> {
+        let credentials = self.credentials(image).await?;
         for used in bases {
             let reference = &used.reference;
             let pull = Rc::clone(self.pulls.borrow_mut().entry(reference.clone()).or_default());
@@ -172,8 +252,8 @@ impl<'a, E: Engine> BaseImages<'a, E> {
         image: &Image,
     ) -> Result<BTreeMap<String, String>, StepError> {
         let mut digests = BTreeMap::new();
-        for used in image.external_bases() {
-            let Some(found) = self.find(image, used).await? else { continue };
+        for used in self.external(image).await? {
+            let Some(found) = self.find(image, &used).await? else { continue };
             self.images.note_contents(&found.id, found.contents.clone());
             let reference = &used.reference;
             if reference.contains('@') {
@@ -195,10 +275,10 @@ impl<'a, E: Engine> BaseImages<'a, E> {
     }
 
     /// The credentials for the registries of an image's external bases.
-    pub(crate) async fn credentials(&self, image: &Image) -> Logins {
-        let external = image.external_bases();
+    pub(crate) async fn credentials(&self, image: &Image) -> Result<Logins, StepError> {
+        let external = self.external(image).await?;
         let domains = domains_of(external.iter().map(|used| used.reference.as_str()));
-        self.round.engine.credentials(domains, self.round.registry).await
+        Ok(self.round.engine.credentials(domains, self.round.registry).await)
     }
 
     /// Makes the names by which a Dockerfile calls our images lead to the ones that were
@@ -240,6 +320,12 @@ impl<'a, E: Engine> BaseImages<'a, E> {
             }
             if !self.images.tag_if_there(&id, &used.reference).await.map_err(failed)? {
                 return Err(gone());
+            }
+        }
+        for used in self.external(image).await? {
+            if !image.uses.contains(&used) {
+                let found = self.round.engine.image(&used.reference).await.map_err(failed)?;
+                self.external.borrow_mut().insert(used.reference, found);
             }
         }
         Ok(pinned)

@@ -106,6 +106,7 @@ mod tests {
             naming_args: parsed.naming_args,
             dockerfile_digest: blake3::hash(text.as_bytes()),
             uses: parsed.uses,
+            stages: parsed.stages,
             args: parsed.args,
             context_reads: parsed.context_reads,
             has_onbuild: parsed.has_onbuild,

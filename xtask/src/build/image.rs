@@ -10,9 +10,8 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 use tracing::debug;
 use xtask_core::context::build_context::Context;
-use xtask_core::dockerfile::parser::ImageUse;
 use xtask_core::plan::steps::Step;
-use xtask_core::staleness::engine_images::{self, Bases, Comparison};
+use xtask_core::staleness::engine_images::{self, Comparison};
 use xtask_core::staleness::fingerprint::{
     self, EXPORTED_LABEL, Fingerprint, IngredientKind, Recipe,
 };
@@ -97,7 +96,7 @@ impl<'a, E: Engine> ImageBuilder<'a, E> {
     pub(crate) async fn make(&self, step: &Step, image: &Image) -> Result<Outcome, StepError> {
         let component = self.round.component(step);
         if self.round.options.pull {
-            self.bases.pull(component, image, &image.external_bases()).await?;
+            self.bases.pull(component, image, false).await?;
         }
         let context = self.context(step, image).await?;
         let expected = self.expected(component, image, &context).await?;
@@ -178,21 +177,8 @@ impl<'a, E: Engine> ImageBuilder<'a, E> {
         for name in image.uses.iter().filter_map(|used| used.local.as_deref()) {
             self.bring(name).await?;
         }
-        self.pull_missing(step, image, &expected.bases).await?;
+        self.bases.pull(self.round.component(step), image, true).await?;
         self.build(step, image, &expected.fingerprint).await
-    }
-
-    /// Pulls the external bases that are not among those that the engine has.
-    async fn pull_missing(
-        &self,
-        step: &Step,
-        image: &Image,
-        bases: &Bases,
-    ) -> Result<(), StepError> {
-        let is_missing = |used: &&ImageUse| !bases.contains_key(&used.reference);
-        let missing: Vec<&ImageUse> =
-            image.external_bases().into_iter().filter(is_missing).collect();
-        self.bases.pull(self.round.component(step), image, &missing).await
     }
 
     /// Writes what an image would be built from into a folder. Its bases are yet to be built.
@@ -202,8 +188,7 @@ impl<'a, E: Engine> ImageBuilder<'a, E> {
         image: &Image,
         folder: &BakeFolder,
     ) -> Result<(), StepError> {
-        let (found, _) = self.bases.ids(image).await?;
-        self.pull_missing(step, image, &found).await?;
+        self.bases.pull(self.round.component(step), image, true).await?;
         let context = self.context(step, image).await?;
         let mut expected = self.expected(self.round.component(step), image, &context).await?;
         self.images.set_fingerprint(&image.name, expected.fingerprint.clone());
@@ -296,7 +281,7 @@ impl<'a, E: Engine> ImageBuilder<'a, E> {
                 settings: &image.settings,
                 environment: &round.ctx.variables,
                 no_cache: round.options.no_cache,
-                credentials: &self.bases.credentials(image).await,
+                credentials: &self.bases.credentials(image).await?,
             };
             let building = round.engine.build(request, &round.ctx.events);
             let built = round.timed(component, &image.name, building).await;

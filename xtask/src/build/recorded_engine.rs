@@ -56,6 +56,7 @@ impl Engine for RecordedEngine {
         Ok(all.filter(is_it).last().map(|(_, fingerprint, id)| FoundImage {
             id: id.to_owned(),
             has_onbuild: false,
+            triggers: Vec::new(),
             variables: Vec::new(),
             held: Some(tracked(fingerprint, id)),
             labels: BTreeMap::new(),

@@ -22,6 +22,8 @@ pub struct FoundImage {
     pub id: String,
     /// Whether it has `ONBUILD` instructions.
     pub has_onbuild: bool,
+    /// These instructions, where the engine tells them.
+    pub triggers: Vec<String>,
     /// The names of the environment variables that it sets.
     pub variables: Vec<String>,
     /// What our labels record, if it has them.

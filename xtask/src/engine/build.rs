@@ -205,7 +205,7 @@ impl Build<'_> {
     ) -> Result<String, EngineError> {
         let Self { engine, request, builder, .. } = *self;
         let mut options = options(request).nocache(no_cache);
-        if let Some(name) = archive::linked_dockerfile(&request.context) {
+        if let Some(name) = archive::dockerfile_apart(&request.context) {
             options = options.dockerfile(&name);
         }
         let mut session = None;

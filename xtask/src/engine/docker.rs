@@ -389,8 +389,10 @@ pub(super) fn found_image(inspected: ImageInspect) -> FoundImage {
     let id = inspected.id.unwrap_or_default();
     let labels: BTreeMap<String, String> = config.labels.unwrap_or_default().into_iter().collect();
     let layers = inspected.root_fs.and_then(|root| root.layers).unwrap_or_default();
+    let triggers = config.on_build.unwrap_or_default();
     FoundImage {
-        has_onbuild: config.on_build.is_some_and(|triggers| !triggers.is_empty()),
+        has_onbuild: !triggers.is_empty(),
+        triggers,
         variables: config.env.unwrap_or_default().iter().map(|it| name_of(it)).collect(),
         held: TrackedImage::from_labels(id.clone(), |label| labels.get(label).cloned()),
         labels,

@@ -6,7 +6,8 @@
 //!
 //! A build makes three requests: for the Dockerfile, for `.dockerignore`, and for the context; and
 //! two for each folder that the Dockerfile calls by a name. The ignore rules were applied before,
-//! so requests for `.dockerignore` get an empty list.
+//! and what they exclude from the context is not asked for again. A Dockerfile that reads nothing
+//! but `.dockerignore` makes two requests for it that do not differ, so both get that file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,11 +21,12 @@ use bollard_buildkit_proto::moby::filesync::v1::file_sync_server::FileSync;
 use tokio::sync::mpsc::{self, Sender, UnboundedReceiver, UnboundedSender};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
-use xtask_core::context::build_context::Context;
+use xtask_core::context::build_context::{Context, ContextEntry};
 use xtask_core::context::file_list::{FileList, FileStat};
 use xtask_core::context::sync_ledger::SyncEntry;
 use xtask_core::context::verified_reader::VerifiedReader;
 use xtask_core::digest::Digest;
+use xtask_core::paths::IGNORE_FILE;
 use xtask_core::regular_file::with_path;
 
 use crate::engine::meter::Meter;
@@ -48,6 +50,8 @@ pub(crate) fn local_name(name: &str) -> String {
 pub(crate) struct FileSyncService {
     context: Arc<FileList>,
     dockerfile: Arc<FileList>,
+    /// `.dockerignore`, if it is in the context.
+    ignore_file: Arc<FileList>,
     /// The folders that the Dockerfile calls by names, by the names that the engine asks for.
     named: Arc<BTreeMap<String, Arc<FileList>>>,
     /// Why a file could not be sent.
@@ -70,6 +74,9 @@ impl FileSyncService {
             Some(file) => FileList::new(file, |_| true)?,
             None => FileList::new(context, |item| item.path() == Path::new(dockerfile))?,
         };
+        let is_ignore_file =
+            |item: &ContextEntry<'_>| !item.is_ignored && item.path() == Path::new(IGNORE_FILE);
+        let ignore_file = FileList::new(context, is_ignore_file)?;
         let mut named = BTreeMap::new();
         for (name, folder) in context.named() {
             named.insert(local_name(name), Arc::new(FileList::new(folder, |_| true)?));
@@ -77,6 +84,7 @@ impl FileSyncService {
         Some(Self {
             context: Arc::new(all),
             dockerfile: Arc::new(dockerfile),
+            ignore_file: Arc::new(ignore_file),
             named: Arc::new(named),
             failure: Arc::default(),
             meter,
@@ -118,14 +126,16 @@ impl FileSync for FileSyncService {
         let asked = request.metadata().get("dir-name").and_then(|name| name.to_str().ok());
         let is_dockerfile = asked == Some("dockerfile");
         let named = asked.and_then(|name| self.named.get(name)).cloned();
-        let mut paths = request.metadata().get_all("followpaths").iter();
+        let mut paths = request.metadata().get_all("followpaths").iter().peekable();
         let is_ignore_file = !is_dockerfile
-            && paths.any(|path| path.to_str().is_ok_and(|path| path.ends_with(".dockerignore")));
+            && paths.peek().is_some()
+            && paths.all(|path| path.to_str().is_ok_and(|path| path == IGNORE_FILE));
         let is_context = !is_dockerfile && !is_ignore_file && named.is_none();
         let list = match named {
             _ if is_dockerfile => Arc::clone(&self.dockerfile),
-            _ if is_ignore_file => Arc::default(),
-            Some(named) => named,
+            Some(named) if !is_ignore_file => named,
+            Some(_) => Arc::default(),
+            None if is_ignore_file => Arc::clone(&self.ignore_file),
             None => Arc::clone(&self.context),
         };
         let (packets, response) = mpsc::channel(PACKETS_IN_FLIGHT);

@@ -14,6 +14,7 @@ use std::thread;
 use rustix::fs::{major, minor};
 
 use crate::context::build_context::{Context, ContextEntry, HardLinks};
+use crate::context::dockerignore::Dockerignore;
 use crate::context::read_ahead::{self, ReadAhead};
 use crate::context::tree::Kind;
 use crate::context::verified_reader::{VerifiedReader, changed_while_sending};
@@ -21,14 +22,27 @@ use crate::paths::{DEPENDENCY, IGNORE_FILE};
 use crate::regular_file::with_path;
 
 /// The name of the Dockerfile in the archive, if it is not at its own path: builders follow no
-/// link out of an archive.
-pub fn linked_dockerfile(context: &Context) -> Option<String> {
-    let digest = context.linked_dockerfile()?.digest().to_hex();
-    Some(format!(".dockerfile.{}", &digest[..20]))
+/// link out of an archive, and know of no ignore file that is not in it.
+pub fn dockerfile_apart(context: &Context) -> Option<String> {
+    let digest = match context.linked_dockerfile() {
+        Some(linked) => linked.digest(),
+        None => ignored_dockerfile(context)?.digest,
+    };
+    Some(format!(".dockerfile.{}", &digest.to_hex()[..20]))
 }
 
-/// Writes a context to `out`. A Dockerfile that links lead to gets a name of its own, and the
-/// ignore file a line with it, so that no instruction reads it; as the docker CLI does.
+/// The Dockerfile, if it is ignored by other rules than those of the archive's own ignore file.
+fn ignored_dockerfile(context: &Context) -> Option<ContextEntry<'_>> {
+    let dockerfile = context.items().find(|item| item.is_ignored)?;
+    let rules = ignore_file(context).and_then(|file| read_file(&file).ok());
+    let rules = Dockerignore::parse(&String::from_utf8_lossy(&rules.unwrap_or_default()));
+    let path = dockerfile.path();
+    let is_hidden = rules.is_ok_and(|rules| rules.ignores(&path.to_string_lossy()));
+    (!is_hidden).then_some(dockerfile)
+}
+
+/// Writes a context to `out`. A Dockerfile that is not at its own path gets a name, and the ignore
+/// file a line with it, so that no instruction reads it; as the docker CLI does.
 ///
 /// # Errors
 /// A file cannot be read, a file changed since it was digested, or `out` fails.
@@ -38,12 +52,12 @@ pub fn write(context: &Context, out: impl Write) -> io::Result<()> {
         let mut header = new_header(0o755, 0, Kind::Folder);
         archive.append_data(&mut header, DEPENDENCY, io::empty())?;
     }
-    let linked = linked_dockerfile(context);
+    let apart = dockerfile_apart(context);
     let mut hard_links = HardLinks::default();
     thread::scope(|scope| {
         for (item, read) in ReadAhead::start(scope, context) {
             let source = item.part.source_path(item.entry);
-            if linked.is_some() && (item.is_ignored || item.path() == Path::new(IGNORE_FILE)) {
+            if apart.is_some() && (item.is_ignored || item.path() == Path::new(IGNORE_FILE)) {
                 continue;
             }
             read.and_then(|read| append(&mut archive, &item, read, &mut hard_links))
@@ -51,8 +65,9 @@ pub fn write(context: &Context, out: impl Write) -> io::Result<()> {
         }
         Ok::<_, io::Error>(())
     })?;
-    if let (Some(name), Some(dockerfile)) = (linked, context.linked_dockerfile()) {
-        for file in dockerfile.items() {
+    if let Some(name) = apart {
+        let linked = context.linked_dockerfile().into_iter().flat_map(Context::items);
+        for file in linked.chain(ignored_dockerfile(context)).take(1) {
             append_contents(&mut archive, &name, &read_file(&file)?)?;
         }
         append_contents(&mut archive, IGNORE_FILE, &rules_with(&name, context)?)?;
@@ -78,14 +93,16 @@ pub fn unpack(context: &Context, folder: &Path) -> io::Result<()> {
     })
 }
 
+fn ignore_file(context: &Context) -> Option<ContextEntry<'_>> {
+    context
+        .items()
+        .find(|item| item.entry.kind == Kind::File && item.path() == Path::new(IGNORE_FILE))
+}
+
 /// The ignore file of a context, with one more rule.
 fn rules_with(name: &str, context: &Context) -> io::Result<Vec<u8>> {
-    let is_ignore_file = |item: &ContextEntry<'_>| {
-        item.entry.kind == Kind::File && item.path() == Path::new(IGNORE_FILE)
-    };
-    let ignore = context.items().find(is_ignore_file);
-    let mut rules = match &ignore {
-        Some(ignore) => read_file(ignore)?,
+    let mut rules = match ignore_file(context) {
+        Some(ignore) => read_file(&ignore)?,
         None => IGNORE_FILE.into(),
     };
     rules.extend(format!("\n{name}\n").bytes());
@@ -136,7 +153,7 @@ fn append<W: Write>(
             if blake3::hash(target.as_os_str().as_bytes()) != *digest {
                 return Err(changed_while_sending());
             }
-            return archive.append_link(&mut header, &path, target);
+            set_link_name(archive, &mut header, target.as_os_str().as_bytes())?;
         }
         Kind::CharDevice(number) | Kind::BlockDevice(number) => {
             header.set_device_major(major(number))?;
@@ -145,6 +162,24 @@ fn append<W: Write>(
         Kind::Folder | Kind::Fifo => {}
     }
     archive.append_data(&mut header, &path, io::empty())
+}
+
+/// Sets the target of a link as it is, unlike [`tar::Builder::append_link`]. One that is too long
+/// for the header gets an entry before that.
+fn set_link_name<W: Write>(
+    archive: &mut tar::Builder<W>,
+    header: &mut tar::Header,
+    target: &[u8],
+) -> io::Result<()> {
+    if header.set_link_name_literal(target).is_ok() {
+        return Ok(());
+    }
+    let mut long = new_header(0o644, 0, Kind::File);
+    long.set_entry_type(tar::EntryType::GNULongLink);
+    long.set_path("././@LongLink")?;
+    long.set_size(target.len() as u64 + 1);
+    long.set_cksum();
+    archive.append(&long, io::Read::chain(target, &b"\0"[..]))
 }
 
 fn new_header(mode: u32, modified: i64, kind: Kind) -> tar::Header {
@@ -181,6 +216,57 @@ mod tests {
         let read = tar::Archive::new(&header.as_bytes()[..]);
         let size = { read }.entries().unwrap().next().unwrap().unwrap().size();
         assert_eq!(size, 9 << 30);
+    }
+
+    /// The names in the archive of a folder, and what links lead to.
+    fn archived(part: ContextPart) -> Vec<(String, Option<String>)> {
+        let mut bytes = Vec::new();
+        write(&Context::read(vec![part]).unwrap(), &mut bytes).unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let mut archive = tar::Archive::new(&bytes[..]);
+        let entries = archive.entries().unwrap().map(Result::unwrap);
+        entries
+            .map(|it| (text(&it.path_bytes()), it.link_name_bytes().map(|it| text(&it))))
+            .collect()
+    }
+
+    #[test]
+    fn links_lead_where_they_do_on_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let long = format!("d/.//{}/..", "x".repeat(150));
+        let targets = ["d//f", "d/.", "./d", "/d/../e/", &long];
+        for (name, target) in ["a", "b", "c", "d", "e"].iter().zip(targets) {
+            std::os::unix::fs::symlink(target, dir.path().join(name)).unwrap();
+        }
+        let tree = Arc::new(Tree::read(dir.path(), &[]).unwrap());
+        let found = archived(ContextPart::without("src/a".into(), tree, &[]));
+        let found: Vec<&str> = found.iter().filter_map(|(_, target)| target.as_deref()).collect();
+        assert_eq!(found, targets);
+    }
+
+    #[test]
+    fn an_ignored_dockerfile_is_hidden_by_a_rule_in_the_archive() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("build")).unwrap();
+        fs::write(dir.path().join("build/a"), "FROM scratch\n").unwrap();
+        fs::write(dir.path().join("f"), "").unwrap();
+        let names = |rules: &str, text: &str| {
+            fs::write(dir.path().join(IGNORE_FILE), text).unwrap();
+            let tree = Arc::new(Tree::read(dir.path(), &[]).unwrap());
+            let rules = Dockerignore::parse(rules).unwrap();
+            let part = ContextPart::own("src/a".into(), tree, &rules, Some(Path::new("build/a")));
+            archived(part).into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+        };
+        let at_its_place = [IGNORE_FILE, "build/a", "f"];
+        assert_eq!(names("build", "build"), at_its_place);
+        let apart = [
+            "f",
+            &format!(".dockerfile.{}", &blake3::hash(b"FROM scratch\n").to_hex()[..20]),
+            IGNORE_FILE,
+        ];
+        assert_eq!(names(".dockerignore\nbuild", ".dockerignore\nbuild"), apart);
+        assert_eq!(names("build", "other"), apart, "its own ignore file");
+        assert_eq!(names("", "other"), [IGNORE_FILE, "build", "build/a", "f"]);
     }
 
     #[test]

@@ -11,8 +11,9 @@ use crate::context::build_context::ContextPart;
 use crate::context::tree::{Entry, Kind};
 use crate::dockerfile::context_reads::{ContextReads, Reach};
 
-/// Keeps the readable entries, their parent folders, and the paths in `always`. Returns
-/// whether the result is safe to use. `on_disk` maps a path of the context to its path in the
+/// Keeps the readable entries and the paths in `always`. The folders above them are made by whoever
+/// receives them, so that neither their modes count nor those of others with nothing in them; they
+/// are kept if instructions copy them, or if nobody can know what is in them. Returns whether the result is safe to use. `on_disk` maps a path of the context to its path in the
 /// file system.
 pub(crate) fn prune(
     parts: &mut [ContextPart],
@@ -41,7 +42,9 @@ fn readable(part: &ContextPart, reads: &ContextReads, always: &[PathBuf]) -> Opt
             Some((_, is_read)) => *is_read,
             None => match reads.reach(&path) {
                 Reach::Parent if entry.kind == Kind::Link => return None,
-                Reach::Parent => entry.kind == Kind::Folder,
+                Reach::Parent => {
+                    entry.kind == Kind::Folder && (reads.keeps_parents() || entry.is_unreadable)
+                }
                 reach => {
                     let is_read = reach == Reach::Read;
                     if entry.kind == Kind::Folder {
@@ -69,7 +72,7 @@ fn has_unsafe_link(
     let mut links = part.entries().filter(|entry| entry.kind == Kind::Link && is_read(entry));
     links.any(|link| {
         let Ok(target) = fs::read_link(part.source_path(link)) else { return true };
-        let target = resolve(&part.path(link), &target);
+        let Some(target) = resolve(&part.path(link), &target, find) else { return true };
         let passes_link = target
             .ancestors()
             .skip(1)
@@ -78,18 +81,26 @@ fn has_unsafe_link(
     })
 }
 
-/// The target of a link, with the context as the root folder.
-fn resolve(link: &Path, target: &Path) -> PathBuf {
+/// The target of a link, with the context as the root folder; `None` if its `..` leads out of what
+/// another link leads to: BuildKit goes back by the names, and the classic builder by the folders.
+fn resolve(
+    link: &Path,
+    target: &Path,
+    find: impl Fn(&Path) -> Option<fs::Metadata>,
+) -> Option<PathBuf> {
     let mut path = link.parent().unwrap_or(Path::new("")).to_owned();
     for name in target.components() {
         match name {
             Component::RootDir | Component::Prefix(_) => path = PathBuf::new(),
             Component::CurDir => {}
             Component::ParentDir => {
+                if find(&path).is_some_and(|above| above.is_symlink()) {
+                    return None;
+                }
                 path.pop();
             }
             Component::Normal(name) => path.push(name),
         }
     }
-    path
+    Some(path)
 }

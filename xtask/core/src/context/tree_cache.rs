@@ -841,12 +841,12 @@ mod tests {
         let cases = [
             ("x", 2),
             ("d", 6),
-            ("d/e/", 4),
+            ("d/e/", 3),
             ("d/*/z", 15),
             ("f", 15),
             ("f d", 15),
-            ("f d dependency/b/h", 12),
-            ("f/g dependency/b/i", 6),
+            ("f d dependency/b/h", 11),
+            ("f/g dependency/b/i", 4),
             (".", 15),
         ];
         for (sources, count) in cases {

@@ -24,7 +24,9 @@ use std::path::Path;
 
 use crate::dockerfile::lexer::{self, Value};
 use crate::dockerfile::platform_args::is_platform_arg;
-use crate::dockerfile::syntax::{Flag, Instruction, Keyword, Syntax, mount_fields};
+use crate::dockerfile::syntax::{
+    Flag, Instruction, Keyword, Syntax, is_separator, mount_fields, split,
+};
 use crate::path_pattern::Pattern;
 
 /// The part of a build context that a Dockerfile can read.
@@ -39,6 +41,8 @@ pub enum ContextReads {
         patterns: Vec<Pattern>,
         /// The `ARG`s whose values were expanded in the patterns.
         args: BTreeSet<String>,
+        /// Whether the folders above what matches are copied, too, with their modes.
+        keeps_parents: bool,
     },
 }
 
@@ -74,9 +78,9 @@ impl ContextReads {
             stages: Vec::new(),
             patterns: Vec::new(),
             args: BTreeSet::new(),
+            keeps_parents: false,
         };
-        let read = reader.read(syntax, text);
-        read.map_or(Self::All, |(patterns, args)| Self::Only { patterns, args })
+        reader.read(syntax, text).unwrap_or(Self::All)
     }
 
     /// Whether a build can read more than this because of its base image: the base has
@@ -93,6 +97,11 @@ impl ContextReads {
     /// Whether a variable that a base sets could change the files that are read.
     pub(crate) fn depends_on_args(&self) -> bool {
         matches!(self, Self::Only { args, .. } if !args.is_empty())
+    }
+
+    /// Whether the folders above what is read are read as well.
+    pub(crate) fn keeps_parents(&self) -> bool {
+        matches!(self, Self::Only { keeps_parents: true, .. })
     }
 
     /// Whether an instruction names a file of this name, rather than a folder that contains it
@@ -141,10 +150,11 @@ struct ReadsFinder<'a> {
     stages: Vec<StageVariables>,
     patterns: Vec<Pattern>,
     args: BTreeSet<String>,
+    keeps_parents: bool,
 }
 
 impl ReadsFinder<'_> {
-    fn read(mut self, syntax: &Syntax, text: &str) -> Option<(Vec<Pattern>, BTreeSet<String>)> {
+    fn read(mut self, syntax: &Syntax, text: &str) -> Option<ContextReads> {
         let is = |keyword| move |it: &&Instruction| it.keyword == keyword;
         let count = |keyword| syntax.instructions.iter().filter(is(keyword)).count();
         // A stage that is built FROM another stage of the file runs its triggers.
@@ -159,7 +169,8 @@ impl ReadsFinder<'_> {
         for instruction in &syntax.instructions {
             self.instruction(instruction)?;
         }
-        Some((self.patterns, self.args))
+        let Self { patterns, args, keeps_parents, .. } = self;
+        Some(ContextReads::Only { patterns, args, keeps_parents })
     }
 
     fn instruction(&mut self, instruction: &Instruction) -> Option<()> {
@@ -179,8 +190,14 @@ impl ReadsFinder<'_> {
         }
     }
 
+    /// Engines before 23.0, and the classic builder, expand all variables of an instruction before
+    /// any of it is set; others set one after the other.
     fn arg(&mut self, text: &str) -> Option<()> {
-        for word in lexer::words(text, self.escape) {
+        let words = lexer::words(text, self.escape);
+        let defaults = words.iter().map(|word| word.split_once('='));
+        let before: Vec<Option<String>> =
+            defaults.map(|pair| self.expand(pair.map_or("", |(_, default)| default))).collect();
+        for (word, before) in words.iter().zip(before) {
             let (name, default) = match word.split_once('=') {
                 Some((name, default)) => (name, Some(default)),
                 None => (word.as_str(), None),
@@ -189,7 +206,9 @@ impl ReadsFinder<'_> {
                 return None;
             }
             let default = match default {
-                Some(default) => self.expand(default),
+                Some(default) => {
+                    self.expand(default).filter(|after| Some(after) == before.as_ref())
+                }
                 None if self.stages.is_empty() => None,
                 None => self.globals.get(name).cloned().flatten(),
             };
@@ -214,7 +233,7 @@ impl ReadsFinder<'_> {
                 set.insert(name.to_owned(), self.expand(value));
             }
         } else {
-            let (name, value) = text.split_once(char::is_whitespace)?;
+            let (name, value) = text.split_once(is_separator)?;
             set.insert(name.to_owned(), self.expand(value.trim()));
         }
         if !set.keys().all(|name| is_name(name)) {
@@ -225,7 +244,7 @@ impl ReadsFinder<'_> {
     }
 
     fn from(&mut self, from: &Instruction) {
-        let mut words = from.arguments.split_whitespace();
+        let mut words = split(&from.arguments);
         let base = words.next().unwrap_or_default().to_lowercase();
         let base_stage = self.stages.iter().rfind(|stage| stage.name.as_deref() == Some(&*base));
         let mut stage = base_stage.cloned().unwrap_or_default();
@@ -245,6 +264,10 @@ impl ReadsFinder<'_> {
             let from = from.value.as_ref()?;
             return (!from.is_empty() && !from.contains('$')).then_some(());
         }
+        if copy.is_more_than_json() {
+            return None;
+        }
+        self.keeps_parents |= copy.flags.iter().any(|flag| flag.name == "parents");
         let words = copy.list();
         let (_, sources) = words.split_last()?;
         for source in sources.iter().filter(|source| !source.starts_with("<<")) {

@@ -2,7 +2,7 @@
 //!
 //! The rules are those of Docker's Dockerfile reference. Images are named by `FROM` in
 //! every stage, by `COPY --from=` and by `RUN --mount=…,from=`. Those in `ONBUILD`
-//! instructions count too, because builds `FROM` this image need them. Only `FROM` expands
+//! instructions are for the builds `FROM` this image, whose stages they can mean. Only `FROM` expands
 //! variables: those of `ARG`s before the first `FROM`, and the predefined platform
 //! arguments (such as `TARGETARCH`), which a build arg overrides whether or not an `ARG`
 //! declares them. The name or number of an earlier stage refers to that stage and not to an
@@ -17,7 +17,7 @@ use crate::dockerfile::context_reads::ContextReads;
 use crate::dockerfile::lexer::{self, LexError, Value};
 use crate::dockerfile::platform_args::{is_predefined, platform_variables};
 use crate::dockerfile::provenance::Provenance;
-use crate::dockerfile::syntax::{Instruction, Keyword, Syntax, mount_fields};
+use crate::dockerfile::syntax::{Instruction, Keyword, Syntax, mount_fields, split};
 use crate::image_reference::{self, ReferenceError};
 use crate::problem::did_you_mean;
 
@@ -52,6 +52,18 @@ impl Dockerfile {
             self.context_reads = ContextReads::All;
         }
     }
+
+    /// Adds what it says to other engines. It is not known which one builds it, so the images that
+    /// only others use must be there if they are ours, and need not be if they are not.
+    fn add_reading(&mut self, other: Self) {
+        for used in other.uses {
+            if !self.uses.iter().any(|own| own.reference == used.reference) {
+                self.uses.push(ImageUse { is_reached: false, ..used });
+            }
+        }
+        self.uses.sort_by_key(|used| used.line);
+        self.naming_args.retain(|name| other.naming_args.contains(name));
+    }
 }
 
 /// One use of an image in a Dockerfile.
@@ -69,12 +81,29 @@ pub struct ImageUse {
     pub args: BTreeSet<String>,
     /// Whether the stage that is built depends on it.
     pub is_reached: bool,
+    /// Whether an `ONBUILD` instruction names it: builds `FROM` this image need it, unless they
+    /// have a stage of that name.
+    pub is_trigger: bool,
     /// The image of the workspace that it is. A Dockerfile alone does not tell: reading the
     /// workspace sets it.
     pub local: Option<String>,
 }
 
 impl ImageUse {
+    /// A use of which nothing more is known.
+    pub fn of(reference: String, line: usize, via: Via) -> Self {
+        Self {
+            reference,
+            line,
+            via,
+            platform: None,
+            args: BTreeSet::new(),
+            is_reached: false,
+            is_trigger: false,
+            local: None,
+        }
+    }
+
     /// The reference without the default tag `latest`.
     pub fn repository(&self) -> &str {
         self.reference.strip_suffix(":latest").unwrap_or(&self.reference)
@@ -214,9 +243,52 @@ pub(crate) fn parse_for(
     if let Some(target) = target {
         end_with(&mut syntax, target)?;
     }
+    let variables = platform_variables(build_args, target, platform);
+    let read = |unset| read(&syntax, &text, build_args, variables.clone(), unset);
+    let newer = read(Unset::Keeps);
+    if !declares_without_value(&syntax, build_args) {
+        return newer;
+    }
+    match (newer, read(Unset::Empties)) {
+        (Ok(mut newer), Ok(older)) => {
+            newer.add_reading(older);
+            Ok(newer)
+        }
+        (Err(_), Ok(older)) => Ok(older),
+        (newer, Err(_)) => newer,
+    }
+}
+
+/// What an `ARG` without a value does to the variable of its name, if it stands before the first
+/// `FROM`.
+#[derive(Clone, Copy)]
+enum Unset {
+    /// It leaves it as it is, which may be a platform argument: since BuildKit 0.17, of Docker 27.4.
+    Keeps,
+    /// It makes it empty.
+    Empties,
+}
+
+/// Whether an `ARG` before the first `FROM` has no value.
+fn declares_without_value(syntax: &Syntax, build_args: &BTreeMap<String, String>) -> bool {
+    let mut globals = syntax.instructions.iter().take_while(|it| it.keyword != Keyword::From);
+    globals.any(|arg| {
+        let words = lexer::words(&arg.arguments, syntax.escape);
+        words.iter().any(|word| !word.contains('=') && !build_args.contains_key(word))
+    })
+}
+
+fn read(
+    syntax: &Syntax,
+    text: &str,
+    build_args: &BTreeMap<String, String>,
+    variables: BTreeMap<String, String>,
+    unset: Unset,
+) -> Result<Dockerfile, ParseError> {
     let mut reader = DockerfileReader {
         escape: syntax.escape,
-        variables: platform_variables(build_args, target, platform),
+        unset,
+        variables,
         stages: Vec::new(),
         args: Vec::new(),
         global_args: BTreeMap::new(),
@@ -236,7 +308,7 @@ pub(crate) fn parse_for(
     };
     let provenance = stage.provenance.clone();
     let args = std::mem::take(&mut reader.args);
-    let context_reads = ContextReads::of(&syntax, &text, build_args);
+    let context_reads = ContextReads::of(syntax, text, build_args);
     let has_onbuild = syntax.instructions.iter().any(|it| it.trigger.is_some());
     let naming_args = reader.naming_args();
     let stages = reader.stages.iter().filter_map(|stage| stage.name.clone()).collect();
@@ -249,7 +321,7 @@ pub(crate) fn parse_for(
 fn end_with(syntax: &mut Syntax, target: &str) -> Result<(), ParseError> {
     let is_from = |instruction: &&Instruction| instruction.keyword == Keyword::From;
     let stages = syntax.instructions.iter().filter(is_from).map(|from| {
-        let words: Vec<&str> = from.arguments.split_whitespace().collect();
+        let words: Vec<&str> = split(&from.arguments).collect();
         words.get(2).map(|name| name.to_lowercase()).unwrap_or_default()
     });
     let stages: Vec<String> = stages.collect();
@@ -289,11 +361,45 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<String, ParseError> {
     Ok(text.strip_suffix('\r').unwrap_or(&text).to_owned())
 }
 
+/// What `COPY` and mounts take files from, as written.
+fn sources(instruction: &Instruction) -> Vec<(String, Via)> {
+    let via = match instruction.keyword {
+        Keyword::Copy => Via::CopyFrom,
+        Keyword::Run => Via::MountFrom,
+        _ => return Vec::new(),
+    };
+    let mounts = instruction.flag("mount").flat_map(mount_fields);
+    let mounts = mounts.filter(|(key, _)| key == "from").map(|(_, source)| source);
+    let found: Vec<String> = match via {
+        Via::MountFrom => mounts.collect(),
+        _ => instruction.flag("from").map(str::to_owned).collect(),
+    };
+    found.into_iter().map(|source| (source, via)).collect()
+}
+
+/// The images or stages that the `ONBUILD` instruction of a base names, where it is run.
+pub fn sources_of_trigger(text: &str) -> Vec<(String, Via)> {
+    let instructions = Syntax::parse(text).map(|syntax| syntax.instructions).unwrap_or_default();
+    let found = instructions.iter().flat_map(sources);
+    found.filter(|(source, _)| may_be_image(source)).collect()
+}
+
+/// Whether a source is neither a stage's number nor something that no builder takes.
+fn may_be_image(source: &str) -> bool {
+    !is_number(source) && source != "scratch" && image_reference::check(source).is_ok()
+}
+
+fn is_number(source: &str) -> bool {
+    !source.is_empty() && source.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// The images and other stages that one stage depends on.
 #[derive(Default)]
 struct StageImages {
     name: Option<String>,
     uses: Vec<ImageUse>,
+    /// The lines of its `ONBUILD` instructions, and what these name.
+    triggers: Vec<(usize, String, Via)>,
     /// The indices of earlier stages.
     needs: BTreeSet<usize>,
     provenance: Provenance,
@@ -301,6 +407,7 @@ struct StageImages {
 
 struct DockerfileReader {
     escape: char,
+    unset: Unset,
     variables: BTreeMap<String, String>,
     stages: Vec<StageImages>,
     args: Vec<String>,
@@ -324,7 +431,10 @@ impl DockerfileReader {
         match instruction.keyword {
             Keyword::Arg => {
                 for word in lexer::words(&instruction.arguments, self.escape) {
-                    let (name, default) = word.split_once('=').unwrap_or((&word, ""));
+                    let (name, default) = match word.split_once('=') {
+                        Some((name, default)) => (name, Some(default)),
+                        None => (word.as_str(), None),
+                    };
                     if self.stages.is_empty() {
                         self.global_arg(name, default, build_args)
                             .map_err(|source| ParseError::Word { line, source })?;
@@ -335,25 +445,19 @@ impl DockerfileReader {
                 }
             }
             Keyword::From => self.from(instruction)?,
-            Keyword::Copy => {
-                for source in instruction.flag("from") {
-                    self.source(source, line, Via::CopyFrom)?;
-                }
-            }
-            Keyword::Run => {
-                for mount in instruction.flag("mount") {
-                    let fields = mount_fields(mount);
-                    for (_, source) in fields.iter().filter(|(key, _)| key == "from") {
-                        self.source(source, line, Via::MountFrom)?;
-                    }
+            Keyword::Copy | Keyword::Run => {
+                for (source, via) in sources(instruction) {
+                    self.source(&source, line, via)?;
                 }
             }
             Keyword::Onbuild => {
-                // What is wrong with it is for the builds to report that run it.
-                if let Some(trigger) = &instruction.trigger
-                    && trigger.keyword != Keyword::From
-                {
-                    drop(self.instruction(trigger, build_args));
+                let Some(trigger) = &instruction.trigger else { return Ok(()) };
+                if trigger.keyword == Keyword::Arg {
+                    self.instruction(trigger, build_args)?;
+                }
+                let named = sources(trigger).into_iter().map(|(source, via)| (line, source, via));
+                if let Some(stage) = self.stages.last_mut() {
+                    stage.triggers.extend(named);
                 }
             }
             _ => {}
@@ -361,17 +465,20 @@ impl DockerfileReader {
         Ok(())
     }
 
-    /// An `ARG` without a default hides a platform argument of the same name, as in
-    /// both builders.
     fn global_arg(
         &mut self,
         name: &str,
-        default: &str,
+        default: Option<&str>,
         build_args: &BTreeMap<String, String>,
     ) -> Result<(), LexError> {
-        let (value, mut needs) = match build_args.get(name) {
-            Some(given) => (given.clone(), BTreeSet::new()),
-            None => self.expand(default)?,
+        let (value, mut needs) = match (build_args.get(name), default, self.unset) {
+            (Some(given), ..) => (given.clone(), BTreeSet::new()),
+            (None, Some(default), _) => self.expand(default)?,
+            (None, None, Unset::Empties) => (String::new(), BTreeSet::new()),
+            (None, None, Unset::Keeps) => {
+                self.global_args.entry(name.to_owned()).or_default().insert(name.to_owned());
+                return Ok(());
+            }
         };
         needs.insert(name.to_owned());
         self.variables.insert(name.to_owned(), value);
@@ -397,7 +504,7 @@ impl DockerfileReader {
 
     fn from(&mut self, from: &Instruction) -> Result<(), ParseError> {
         let line = from.line;
-        let words: Vec<&str> = from.arguments.split_whitespace().collect();
+        let words: Vec<&str> = split(&from.arguments).collect();
         let (image, name) = match *words {
             [image] => (image, None),
             [image, keyword, name] if keyword.eq_ignore_ascii_case("as") => (image, Some(name)),
@@ -418,11 +525,13 @@ impl DockerfileReader {
             platform
         });
         let mut stage = StageImages { name: name.map(str::to_lowercase), ..StageImages::default() };
+        let mut triggers = Vec::new();
         match self.stage_named(&reference) {
             Some(base) => {
                 self.not_naming.extend(args);
                 stage.needs.insert(base);
                 stage.provenance = self.stages[base].provenance.clone();
+                triggers.clone_from(&self.stages[base].triggers);
             }
             None if reference == "scratch" => {
                 self.not_naming.extend(args);
@@ -432,17 +541,16 @@ impl DockerfileReader {
                 check_reference(&reference, line)?;
                 stage.provenance = Provenance::of_base(Some(reference.clone()));
                 stage.uses.push(ImageUse {
-                    reference,
-                    line,
-                    via: Via::From,
                     platform: platform.filter(|platform| !platform.is_empty()),
                     args,
-                    is_reached: false,
-                    local: None,
+                    ..ImageUse::of(reference, line, Via::From)
                 });
             }
         }
         self.stages.push(stage);
+        for (line, source, via) in triggers {
+            self.source(&source, line, via)?;
+        }
         Ok(())
     }
 
@@ -450,27 +558,18 @@ impl DockerfileReader {
     fn source(&mut self, source: &str, line: usize, via: Via) -> Result<(), ParseError> {
         let number = source.parse().ok().filter(|number| *number < self.stages.len());
         let stage = self.stage_named(source).or(number);
-        let is_number = !source.is_empty() && source.bytes().all(|byte| byte.is_ascii_digit());
         let Some(current) = self.stages.last_mut() else { return Ok(()) };
         match stage {
             Some(stage) => {
                 current.needs.insert(stage);
             }
-            None if is_number || source.is_empty() || source == "scratch" => {}
+            None if is_number(source) || source.is_empty() || source == "scratch" => {}
             None if source.contains('$') => {
                 return Err(ParseError::Variable { line, via, written: source.to_owned() });
             }
             None => {
                 check_reference(source, line)?;
-                current.uses.push(ImageUse {
-                    reference: source.to_owned(),
-                    line,
-                    via,
-                    platform: None,
-                    args: BTreeSet::new(),
-                    is_reached: false,
-                    local: None,
-                });
+                current.uses.push(ImageUse::of(source.to_owned(), line, via));
             }
         }
         Ok(())
@@ -490,7 +589,16 @@ impl DockerfileReader {
                 self.stages[stage].uses.iter_mut().for_each(|used| used.is_reached = true);
             }
         }
-        self.stages.into_iter().flat_map(|stage| stage.uses).collect()
+        let triggers = self.stages.last_mut().map(|last| std::mem::take(&mut last.triggers));
+        let triggers = triggers.into_iter().flatten().filter(|(_, source, _)| may_be_image(source));
+        let triggers = triggers.map(|(line, reference, via)| ImageUse {
+            is_trigger: true,
+            ..ImageUse::of(reference, line, via)
+        });
+        let mut uses: Vec<ImageUse> =
+            self.stages.into_iter().flat_map(|stage| stage.uses).chain(triggers).collect();
+        uses.sort_by_key(|used| used.line);
+        uses
     }
 }
 

@@ -123,15 +123,37 @@ fn labels_agree(image: &ImageFacts, base: &ImageFacts, own: &[String]) -> bool {
         .collect();
     // The text of one label may be part of another: match the longest first.
     pairs.sort_by_key(|(pair, _)| Reverse(pair.len()));
+    let mut matched = Vec::new();
     for (pair, name) in pairs {
-        match unmatched.find(&format!(" {pair} ")) {
-            Some(at) => unmatched.replace_range(at + 1..=at + pair.len(), ""),
+        match unmatched.rfind(&format!(" {pair} ")) {
+            Some(at) => {
+                unmatched.replace_range(at + 1..=at + pair.len(), &" ".repeat(pair.len()));
+                matched.push((at, format!("{name}=")));
+            }
             None if is_podmans && take_unexpanded(&mut unmatched, name) => {}
             None if base.labels.get(name) == image.labels.get(name) => {}
             None => return false,
         }
     }
-    unmatched.trim().is_empty()
+    are_replaced(&unmatched, &matched)
+}
+
+/// Whether all that is left of the entries are pairs that a later one of the same name replaces:
+/// those that were `matched`, by their places.
+fn are_replaced(entries: &str, matched: &[(usize, String)]) -> bool {
+    let mut pairs = entries.match_indices(|c| c != ' ').map(|(at, _)| at);
+    let mut next = pairs.next();
+    while let Some(start) = next {
+        let is_later =
+            |(at, name): &(usize, String)| entries[start..].starts_with(name) && start < *at;
+        if !matched.iter().any(is_later) {
+            return false;
+        }
+        let end = entries[start..].find("  ").map_or(entries.len(), |length| start + length);
+        next = pairs.find(|at| *at >= end);
+    }
+    let is_last = |(at, name): &(usize, String)| !entries[*at..].contains(&format!(" {name}"));
+    matched.iter().all(is_last)
 }
 
 /// Removes a label whose value has a variable: Podman writes the name of it, where others write
@@ -155,7 +177,7 @@ fn take_unexpanded(entries: &mut String, name: &str) -> bool {
     let label = start..start + length;
     let has_variable = entries[label.clone()].contains('$');
     if has_variable {
-        entries.replace_range(label, "");
+        entries.replace_range(label, &" ".repeat(length));
     }
     has_variable
 }
@@ -257,6 +279,30 @@ mod tests {
         assert!(!is_made(&["a=x", "b=x c", "d=y", "f=x", "io.buildah.version=1"]));
         assert!(!is_made(&[&labels[..], &["more=1"]].concat()));
         assert!(!is_made(&labels[1..]));
+    }
+
+    #[test]
+    fn a_later_label_replaces_an_earlier_one() {
+        let made = provenance("FROM scratch\nLABEL a=1 b=x\nLABEL c=3 a=\"2 2\"\nLABEL a=4\n");
+        let is_made = |histories: [&str; 3], labels: &[&str]| {
+            made.matches(&facts(&histories, &[], labels), None)
+        };
+        let buildkit = ["LABEL a=1 b=x", "LABEL c=3 a=2 2", "LABEL a=4"];
+        let classic = buildkit.map(|entry| format!("/bin/sh -c #(nop)  {entry}"));
+        let podman = [
+            "/bin/sh -c #(nop) LABEL a=\"1\" b=x",
+            "/bin/sh -c #(nop) LABEL c=3 a=\"2 2\"",
+            "/bin/sh -c #(nop) LABEL a=4",
+        ];
+        let labels = ["a=4", "b=x", "c=3"];
+        assert!(is_made(buildkit, &labels));
+        assert!(is_made(classic.each_ref().map(String::as_str), &labels));
+        assert!(is_made(podman, &["a=4", "b=x", "c=3", "io.buildah.version=1"]));
+        for labels in [["a=1", "b=x", "c=3"], ["a=2 2", "b=x", "c=3"], ["a=5", "b=x", "c=3"]] {
+            assert!(!is_made(buildkit, &labels), "{labels:?}");
+        }
+        assert!(!is_made(buildkit, &["a=4", "b=x", "c=3", "d=1"]));
+        assert!(!is_made(buildkit, &["a=4", "b=x"]));
     }
 
     #[test]

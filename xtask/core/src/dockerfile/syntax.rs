@@ -148,6 +148,8 @@ impl Syntax {
             seen.push(name);
         }
         let mut instructions = Vec::new();
+        // What follows a here-document without an end may be a part of it.
+        let mut unended = None;
         while let Some((line, text)) = lines.next() {
             let text = text.trim_start();
             if is_comment(text) {
@@ -165,10 +167,20 @@ impl Syntax {
             if joined.trim().is_empty() {
                 continue;
             }
-            let mut instruction = Instruction::parse(line, joined.trim())?;
-            for document in &mut instruction.here_docs {
-                read_here_doc(document, line, &mut lines)?;
-            }
+            let parsed = Instruction::parse(line, joined.trim());
+            let mut instruction = parsed.map_err(|error| unended.take().unwrap_or(error))?;
+            // For engines before 23.0 there are none, and one without an end is no error.
+            instruction.here_docs.retain_mut(|document| {
+                let mut ahead = lines.clone();
+                if unended.is_none() && read_here_doc(document, &mut ahead) {
+                    lines = ahead;
+                    return true;
+                }
+                let name = &document.name;
+                let message = format!("the here-document '{name}' has no end: add a line with it");
+                unended.get_or_insert(SyntaxError { line, message });
+                false
+            });
             instructions.push(instruction);
         }
         Ok(Self { frontend, escape, instructions })
@@ -198,26 +210,36 @@ fn continued(line: &str, escape: char) -> (String, bool) {
     }
 }
 
+/// Reads the lines of a here-document; false if it has no end.
 fn read_here_doc<'t>(
     document: &mut HereDoc,
-    line: usize,
     lines: &mut impl Iterator<Item = (usize, &'t str)>,
-) -> Result<(), SyntaxError> {
+) -> bool {
     for (_, text) in lines {
         let text = if document.is_stripped { text.trim_start_matches('\t') } else { text };
         if text == document.name {
-            return Ok(());
+            return true;
         }
         document.text.push_str(text);
         document.text.push('\n');
     }
-    let message = format!("the here-document '{}' has no end: add a line with it", document.name);
-    Err(SyntaxError { line, message })
+    false
+}
+
+/// Whether arguments are split at a character. Other white space is a part of names, although it
+/// ends flags, and the words of `ENV`, `ARG` and `LABEL`.
+pub(crate) fn is_separator(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\u{b}' | '\u{c}' | '\r')
+}
+
+/// What lies between separators.
+pub(crate) fn split(text: &str) -> impl Iterator<Item = &str> {
+    text.split(is_separator).filter(|word| !word.is_empty())
 }
 
 impl Instruction {
     fn parse(line: usize, text: &str) -> Result<Self, SyntaxError> {
-        let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+        let (word, rest) = text.split_once(is_separator).unwrap_or((text, ""));
         let Some(keyword) = Keyword::parse(word) else {
             let hint = did_you_mean(word, Keyword::ALL.map(|(name, _)| name));
             let message = format!("unknown instruction '{word}'{hint}");
@@ -253,10 +275,17 @@ impl Instruction {
         is_json.then(|| serde_json::from_str(&self.arguments).ok()).flatten()
     }
 
-    /// The arguments as a list: the JSON form, or what lies between white space.
+    /// Whether something follows the JSON form. Engines before 27.1 ignore it; for others it makes
+    /// all of the arguments plain words.
+    pub(crate) fn is_more_than_json(&self) -> bool {
+        let mut values = serde_json::Deserializer::from_str(&self.arguments).into_iter();
+        let first: Option<Result<Vec<String>, _>> = values.next();
+        matches!(first, Some(Ok(_))) && self.json().is_none()
+    }
+
+    /// The arguments as a list: the JSON form, or what lies between separators.
     pub(crate) fn list(&self) -> Vec<String> {
-        self.json()
-            .unwrap_or_else(|| self.arguments.split_whitespace().map(str::to_owned).collect())
+        self.json().unwrap_or_else(|| split(&self.arguments).map(str::to_owned).collect())
     }
 
     /// The values of a flag; of one without a value none.
@@ -329,7 +358,7 @@ pub(crate) fn mount_fields(mount: &str) -> Vec<(String, String)> {
     fields.push(field);
     let pair = |field: String| {
         let (key, value) = field.split_once('=').unwrap_or((&field, ""));
-        (key.trim().to_lowercase(), value.trim().to_owned())
+        (key.to_lowercase(), value.to_owned())
     };
     fields.into_iter().map(pair).collect()
 }

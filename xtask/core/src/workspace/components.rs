@@ -137,6 +137,8 @@ pub struct Image {
     pub dockerfile_digest: Digest,
     /// The images that its Dockerfile uses, in the order of the file.
     pub uses: Vec<ImageUse>,
+    /// The names of its stages, in lower case.
+    pub stages: BTreeSet<String>,
     /// The names of all `ARG`s in its Dockerfile.
     pub args: Vec<String>,
     /// The files of its context that the Dockerfile can read.
@@ -174,6 +176,25 @@ impl Image {
     pub fn external_bases(&self) -> Vec<&ImageUse> {
         let is_external = |used: &&ImageUse| used.is_reached && used.local.is_none();
         self.uses.iter().filter(is_external).collect()
+    }
+
+    /// Whether it has a stage of this name.
+    pub fn has_stage(&self, name: &str) -> bool {
+        self.stages.contains(&name.to_lowercase())
+    }
+
+    /// Adds what the `ONBUILD` instructions of the base in a line read: any of its stages, and the
+    /// images that they name.
+    pub(crate) fn run_triggers(&mut self, line: usize, named: &[ImageUse]) {
+        let own = self.uses.iter_mut().filter(|used| !used.is_trigger);
+        own.for_each(|used| used.is_reached = true);
+        for used in named {
+            let is_there = self.uses.iter().any(|own| own.reference == used.reference);
+            if !is_there && !self.has_stage(&used.reference) {
+                let used = ImageUse::of(used.reference.clone(), line, used.via);
+                self.uses.push(ImageUse { is_reached: true, ..used });
+            }
+        }
     }
 
     /// Whether a build of it can read a path, relative to the root, or something below it.

@@ -50,21 +50,29 @@ impl Workspace {
     }
 
     /// Notes what the bases of images in the workspace change about them: their `ONBUILD`
-    /// triggers and their `ENV` can make a build read the whole context. And an `ARG` that names
-    /// an image elsewhere as well does more than to name ours.
+    /// triggers and their `ENV` can make a build read the whole context, and triggers can read any
+    /// stage and other images. And an `ARG` that names an image elsewhere as well does more than
+    /// to name ours.
     fn finish_images(&mut self) {
-        let has_onbuild: BTreeMap<String, bool> =
-            self.images().map(|(_, image)| (image.name.clone(), image.has_onbuild)).collect();
+        let mut triggers: BTreeMap<String, (bool, Vec<ImageUse>)> = BTreeMap::new();
+        for image in self.components.iter_mut().flat_map(|component| &mut component.images) {
+            // Those that are ours are built before it, and so before what is built from it.
+            let is_external = |used: &mut ImageUse| used.is_trigger && used.local.is_none();
+            let external = image.uses.extract_if(.., is_external).collect();
+            triggers.insert(image.name.clone(), (image.has_onbuild, external));
+        }
         let images = self.components.iter_mut().flat_map(|component| &mut component.images);
         for image in images {
-            let bases = image
-                .uses
-                .iter()
-                .filter(|used| used.via == Via::From)
-                .filter_map(|used| has_onbuild.get(used.local.as_ref()?));
             let depends_on_args = image.context_reads.depends_on_args();
-            if bases.into_iter().any(|has_onbuild| *has_onbuild || depends_on_args) {
-                image.context_reads = ContextReads::All;
+            for from in image.uses.clone().iter().filter(|used| used.via == Via::From) {
+                let base = from.local.as_ref().and_then(|name| triggers.get(name));
+                let Some((has_onbuild, named)) = base else { continue };
+                if *has_onbuild || depends_on_args {
+                    image.context_reads = ContextReads::All;
+                }
+                if *has_onbuild {
+                    image.run_triggers(from.line, named);
+                }
             }
             for used in image.uses.iter().filter(|used| used.local.is_none()) {
                 image.naming_args.retain(|arg| !used.args.contains(arg));

@@ -444,7 +444,7 @@ impl<'a> Reader<'a> {
             self.put_contexts(&mut settings, &dockerfile, parsed);
             self.check_stages(&mut settings, &dockerfile, parsed);
         }
-        let Dockerfile { uses, args, naming_args, context_reads, has_onbuild, provenance, .. } =
+        let Dockerfile { uses, stages, args, naming_args, context_reads, has_onbuild, provenance } =
             parsed.unwrap_or_default();
         let is_whole = self.options.whole_context;
         let context_reads = if is_whole { ContextReads::All } else { context_reads };
@@ -458,6 +458,7 @@ impl<'a> Reader<'a> {
             naming_args,
             dockerfile_digest,
             uses,
+            stages,
             args,
             context_reads,
             has_onbuild,

@@ -58,6 +58,9 @@ fn instructions_read_their_sources() {
         ("# escape=`\nCOPY a1 /", "a1"),
         ("ONBUILD COPY . /", ""),
         ("LABEL x=<<y\nCMD COPY . /", ""),
+        ("COPY a1\u{b}\u{c} a2 /", "a1, a2"),
+        ("COPY x\u{3000}a1 y\u{a0}a2 /\u{202f}ab /", ""),
+        ("ARG A=1 B=2\nCOPY a$A a$B /", "a1, a2"),
     ];
     for (instructions, expected) in cases {
         assert_eq!(read(instructions), expected, "{instructions}");
@@ -85,6 +88,13 @@ fn uncertain_sources_read_the_whole_context() {
         "COPY '$X' /",
         "COPY a[ /",
         "COPY **/b.txt /",
+        "COPY [\"ab\",\"/x\"] # more",
+        "COPY [\"ab\",\"/x\"]more",
+        "ADD [\"ab\",\"/x\"] [\"\"]",
+        "ARG A=1 B=$A\nCOPY a$B /",
+        "ARG A=1\nARG A=2 B=${A}\nCOPY a$B /",
+        "RUN --mount=type=bind,source=a\\ ,target=/x ls",
+        "RUN echo $((1 <<3))\nCOPY a1 /",
         "COPY --new a /",
         "COPY --from=$X a /",
         "COPY --from= a /",
@@ -169,6 +179,7 @@ fn parents_of_readable_paths_are_recognized() {
     let reads = |pattern: &str| ContextReads::Only {
         patterns: vec![Pattern::parse(pattern).unwrap()],
         args: BTreeSet::new(),
+        keeps_parents: false,
     };
     let reach = |pattern: &str, path: &str| reads(pattern).reach(Path::new(path));
     assert_eq!(reach("a/b/c", "a"), Reach::Parent);

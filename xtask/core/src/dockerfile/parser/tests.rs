@@ -92,7 +92,18 @@ const CASES: &[Case] = &[
         "a trigger is for the builds that run it",
         "FROM a\nONBUILD COPY --from=$X f f\nONBUILD COPY --from=b// f f\nONBUILD COPY --from=c f f\n",
         &[],
-        &[("a", 1, From, true), ("c", 4, CopyFrom, true)],
+        &[("a", 1, From, true), ("c", 4, CopyFrom, false)],
+    ),
+    (
+        "a trigger runs in a stage of the same file",
+        "FROM a AS x\nFROM b AS y\nONBUILD COPY --from=x f f\nONBUILD RUN --mount=from=c ls\nONBUILD COPY --from=1 f f\nFROM y\nFROM y AS z\n",
+        &[],
+        &[
+            ("a", 1, From, true),
+            ("b", 2, From, true),
+            ("c", 4, MountFrom, false),
+            ("c", 4, MountFrom, true),
+        ],
     ),
     (
         "mounts",
@@ -113,9 +124,9 @@ const CASES: &[Case] = &[
     ),
     (
         "onbuild",
-        "FROM a\nONBUILD COPY --from=b f f\n",
+        "FROM a\nONBUILD COPY --from=b f f\nCOPY --from=c f f\n",
         &[],
-        &[("a", 1, From, true), ("b", 2, CopyFrom, true)],
+        &[("a", 1, From, true), ("b", 2, CopyFrom, false), ("c", 3, CopyFrom, true)],
     ),
     ("arg default", "ARG BASE=a\nFROM $BASE\n", &[], &[("a", 2, From, true)]),
     (
@@ -174,6 +185,30 @@ const CASES: &[Case] = &[
         "FROM a\nRUN --mount='type=bind,\"from=b\"' x\n",
         &[],
         &[("a", 1, From, true), ("b", 2, MountFrom, true)],
+    ),
+    (
+        "a shift that looks like a here-document",
+        "FROM a\nRUN echo $((1 <<3))\nCOPY --from=b x y\n",
+        &[],
+        &[("a", 1, From, true), ("b", 3, CopyFrom, true)],
+    ),
+    (
+        "an arg without a value, as older and as newer engines read it",
+        "ARG TARGETOS\nARG X\nFROM a$TARGETOS AS x\nFROM ${X-b}${X:+no}\n",
+        &[],
+        &[("alinux", 3, From, false), ("b", 4, From, true)],
+    ),
+    (
+        "both of which are possible",
+        "ARG TARGETOS\nFROM a$TARGETOS\n",
+        &[],
+        &[("alinux", 2, From, true), ("a", 2, From, false)],
+    ),
+    (
+        "an arg without a value after one with it",
+        "ARG X=a\nARG X\nFROM $X\n",
+        &[],
+        &[("a", 3, From, true)],
     ),
     ("several spaces and tabs", "  FROM \t a   AS   b\n", &[], &[("a", 1, From, true)]),
 ];
@@ -241,7 +276,7 @@ fn parse_errors_say_what_is_wrong_and_where() {
     };
     for (text, expected) in [
         (
-            "FROM a\nRUN <<E\n",
+            "FROM a\nRUN <<E\nls /\n",
             "2: is not a Dockerfile: the here-document 'E' has no end: add a line with it",
         ),
         (

@@ -1,0 +1,88 @@
+//! `ONBUILD` instructions are run as those of the Dockerfile that is built `FROM` their image: what
+//! they read is a stage of it, or an image.
+
+use std::collections::BTreeMap;
+
+use tests::Workspace;
+use tests::engine::{cli_build, image_files, import_file};
+
+/// BuildKit runs those with `--from` since Docker 27.3.
+const BUILD: [&str; 3] = ["build", "--builder", "classic"];
+
+const NOTHING: [&str; 0] = [];
+
+fn built(workspace: &Workspace) -> Vec<String> {
+    let output = workspace.xtask(&BUILD).exits_with(0);
+    output.built_by_name().into_iter().map(str::to_owned).collect()
+}
+
+/// Makes the image `tt-outer`, which is no component's.
+fn make_outer(workspace: &Workspace, dockerfile: &str) {
+    workspace.write("outer/Dockerfile", dockerfile);
+    cli_build(&workspace.root().join("outer"), "Dockerfile", &workspace.own("tt-outer"), &[]);
+}
+
+fn files(workspace: &Workspace, image: &str) -> BTreeMap<String, String> {
+    image_files(&workspace.own(image))
+}
+
+#[test]
+fn a_stage_that_only_a_base_s_trigger_reads_is_an_input() {
+    let workspace = Workspace::new()
+        .image("a", "FROM tt-ext AS Builder\nFROM tt-outer\nCOPY f /\n")
+        .image("b", "FROM tt-ext AS builder\nFROM tt-base\nCOPY f /\n")
+        .image("base", "FROM scratch\nCOPY f /\nONBUILD COPY --from=builder /f /g\n")
+        .file("src/a/f", "1")
+        .file("src/b/f", "1")
+        .file("src/base/f", "1");
+    make_outer(&workspace, "FROM scratch\nCOPY . /\nONBUILD COPY --from=builder /f /g\n");
+    import_file(&workspace.own("tt-ext"), "f", "1");
+    assert_eq!(built(&workspace), ["a", "b", "base"]);
+    import_file(&workspace.own("tt-ext"), "f", "2");
+    assert_eq!(built(&workspace), ["a", "b"]);
+    for image in ["tt-a", "tt-b"] {
+        assert!(files(&workspace, image)["g"].ends_with('2'), "{image}");
+    }
+    assert_eq!(built(&workspace), NOTHING);
+}
+
+#[test]
+fn an_image_that_only_a_base_s_trigger_names_is_an_input_of_what_is_built_from_it() {
+    let workspace = Workspace::new()
+        .image("a", "FROM tt-outer\nCOPY f /\n")
+        .image("b", "FROM tt-base\nCOPY f /\n")
+        .image("base", "FROM scratch\nCOPY f /\nONBUILD COPY --from=tt-ext /f /g\n")
+        .file("src/a/f", "1")
+        .file("src/b/f", "1")
+        .file("src/base/f", "1");
+    make_outer(&workspace, "FROM scratch\nCOPY . /\nONBUILD COPY --from=tt-ext /f /g\n");
+    import_file(&workspace.own("tt-ext"), "f", "1");
+    assert_eq!(built(&workspace), ["a", "b", "base"]);
+    import_file(&workspace.own("tt-ext"), "f", "2");
+    assert_eq!(built(&workspace), ["a", "b"]);
+    for image in ["tt-a", "tt-b"] {
+        assert!(files(&workspace, image)["g"].ends_with('2'), "{image}");
+    }
+    assert_eq!(built(&workspace), NOTHING);
+}
+
+#[test]
+fn an_image_of_the_workspace_that_only_a_base_s_trigger_names_has_to_be_named() {
+    let workspace = Workspace::new()
+        .image("a", "FROM tt-outer\nCOPY f /\n")
+        .image("lib", "FROM scratch\nCOPY f /\n")
+        .file("src/a/f", "1")
+        .file("src/lib/f", "1");
+    make_outer(&workspace, "FROM scratch\nCOPY . /\nONBUILD COPY --from=tt-lib /f /g\n");
+    let output = workspace.xtask(&BUILD).exits_with(1);
+    let expected = "src/a/build/tt-a.dockerfile:1: an ONBUILD instruction of tt-outer reads \
+                    'tt-lib', an image of this workspace that the Dockerfile does not name, so it \
+                    may be built later: put a line 'FROM tt-lib' before this one";
+    assert!(output.stderr.contains(expected), "{}", output.stderr);
+    workspace.write("src/a/build/tt-a.dockerfile", "FROM tt-lib\nFROM tt-outer\nCOPY f /\n");
+    assert!(built(&workspace).contains(&"a".to_owned()));
+    workspace.write("src/lib/f", "2");
+    assert_eq!(built(&workspace), ["a", "lib"]);
+    assert!(files(&workspace, "tt-a")["g"].ends_with('2'));
+    assert_eq!(built(&workspace), NOTHING);
+}
