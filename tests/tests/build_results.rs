@@ -100,6 +100,41 @@ fn what_is_pushed_is_written_down() {
 }
 
 #[test]
+fn an_image_that_is_named_alone_is_named_and_pushed_alone() {
+    let registry = Registry::start();
+    let address = registry.address();
+    let toml = format!(
+        "registry = \"{address}/x\"\n[image.\"tt-{{app}}\"]\n\
+         dockerfile = \"docker/{{app}}.Dockerfile\"\n[group]\nonly = [\"tt-p\"]\n"
+    );
+    let workspace = Workspace::new()
+        .file("xtask.toml", &toml)
+        .file("docker/p.Dockerfile", "FROM scratch\nCOPY p.Dockerfile /\n")
+        .file("docker/q.Dockerfile", "FROM scratch\nCOPY q.Dockerfile /\n");
+    let (p, q) = (workspace.own("x/tt-p"), workspace.own("x/tt-q"));
+    let named = workspace.xtask(&["build", "tt-p", "--tag", &workspace.own("tt-foo:1")]);
+    assert_eq!(tagged(&named.exits_with(0)), ["tt-p as tt-foo:1"]);
+    let pushes = [
+        (&["build", "tt-p", "--push", "--metadata-file", "m.json"][..], "1"),
+        (&["push", "tt-p"], "2"),
+        (&["push", "only"], "3"),
+        (&["push", "tt-[p]"], "4"),
+    ];
+    let workspace = workspace.env("XTASK_TAG", "1");
+    for (command, tag) in pushes {
+        let variables = [("XTASK_TAG".to_owned(), tag.to_owned())].into();
+        let _ = workspace.xtask_with(&variables, command).exits_with(0);
+        assert!(registry.digest(&p, tag).is_some(), "{command:?}");
+        assert_eq!(registry.digest(&q, tag), None, "{command:?}");
+    }
+    let metadata = fs::read_to_string(workspace.root().join("m.json")).unwrap();
+    assert!(!metadata.contains(&workspace.own("tt-q")), "{metadata}");
+    // All of a component, if it is the component that is named.
+    let _ = workspace.xtask(&["push", "docker", "--tag", "5"]).exits_with(0);
+    assert!(registry.digest(&p, "5").is_some() && registry.digest(&q, "5").is_some());
+}
+
+#[test]
 fn metadata_that_cannot_be_written_is_an_error() {
     let workspace = workspace();
     let wrong = workspace.xtask(&["build", "base", "--metadata-file", "src"]).exits_with(1);

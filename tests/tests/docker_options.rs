@@ -97,6 +97,64 @@ fn options_are_for_the_images_that_are_named() {
 }
 
 #[test]
+fn options_are_for_what_paths_and_groups_lead_to() {
+    let toml = "[image.\"tt-{app}\"]\ndockerfile = \"images/{app}/Dockerfile\"\n\
+                [group]\ng = [\"web\"]\n";
+    let workspace = Workspace::new()
+        .file("xtask.toml", toml)
+        .file("images/web/Dockerfile", DOCKERFILE)
+        .file("images/web/one", "1")
+        .file("images/web/two", "2")
+        .file("images/lib/file", "");
+    for word in ["web", "tt-web", "images/web/", "images/web/Dockerfile", "g", "./images/web"] {
+        let build = ["build", word, "--target", "one", "--force"];
+        let _ = workspace.xtask(&build).exits_with(0);
+        let files = image_tree(&workspace.own("tt-web"));
+        assert!(files.contains_key("one") && !files.contains_key("two"), "{word}: {files:?}");
+        let wrong = workspace.xtask(&["build", word, "--target", "nosuch"]).exits_with(2);
+        assert!(wrong.error().contains("has no stage 'nosuch'"), "{word}: {wrong:?}");
+    }
+}
+
+#[test]
+fn options_are_not_for_what_the_selected_images_depend_on() {
+    let workspace = Workspace::new()
+        .image("b", "FROM scratch\nCOPY build /\n")
+        .image("a", "FROM tt-b\nLABEL of=a\n")
+        .file("src/lib/file", "")
+        .file("xtask.toml", "[group]\ndefault = [\"a\"]\n")
+        .git();
+    commit(workspace.root());
+    let labels = |image: &str| image_config(&workspace.own(image))["Labels"].clone();
+    for build in [&["build"][..], &["build", "default"]] {
+        let _ = workspace.xtask(&[build, &["--force", "--label", "x=y"]].concat()).exits_with(0);
+        assert_eq!(labels("tt-a")["x"], "y", "{build:?}");
+        assert!(labels("tt-b").is_null(), "{build:?}: {}", labels("tt-b"));
+        let _ = workspace.xtask(&["build"]).exits_with(0);
+    }
+    workspace.write("src/a/build/tt-a.dockerfile", "FROM tt-b\nLABEL of=other\n");
+    let since = ["build", "--since", "HEAD", "--label", "x=z", "--no-cache-filter", "s"];
+    let unknown = workspace.xtask(&since).exits_with(2);
+    assert!(unknown.error().contains("has a stage 's'"), "{unknown:?}");
+    let _ = workspace.xtask(&since[..5]).exits_with(0);
+    assert_eq!(labels("tt-a")["x"], "z");
+    assert!(labels("tt-b").is_null(), "{}", labels("tt-b"));
+    // Nothing that is selected may be anything to a build of what changed.
+    workspace.write("src/a/build/tt-a.dockerfile", "FROM tt-b\nLABEL of=a\n");
+    let _ = workspace.xtask(&since[..5]).exits_with(0);
+    let none = workspace.xtask(&["build", "lib", "--label", "x=y"]).exits_with(2);
+    assert!(none.error().contains("--label: what is selected makes no image"), "{none:?}");
+}
+
+fn commit(root: &Path) {
+    let git = |arguments: &[&str]| {
+        let user = ["-c", "user.name=x", "-c", "user.email=x@x"];
+        Command::new("git").current_dir(root).args(user).args(arguments).status().unwrap()
+    };
+    assert!(git(&["commit", "-qm", "x"]).success());
+}
+
+#[test]
 fn a_platform_chooses_its_base_and_several_are_refused() {
     let dockerfile = "FROM tt-base-$TARGETARCH\nARG TARGETPLATFORM\n\
                       LABEL for=$TARGETPLATFORM\nCOPY one /\n";

@@ -381,12 +381,11 @@ pub(crate) struct BuildArgs {
 
 impl From<BuildArgs> for BuildOptions {
     fn from(args: BuildArgs) -> Self {
-        let words = Vec::from(args.components);
-        let overrides = args.image.overrides(words.clone());
+        let overrides = args.image.overrides();
         let selection = match args.since {
             Some(revision) => Selection::ChangedSince(revision),
             None if args.failed => Selection::Failed,
-            None => words.into(),
+            None => Vec::from(args.components).into(),
         };
         Self {
             scope: Scope {

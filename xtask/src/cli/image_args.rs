@@ -135,11 +135,11 @@ fn agent(text: &str) -> Result<String, String> {
 }
 
 impl ImageArgs {
-    /// The same for the components and images that are named; all if none is.
-    pub(crate) fn overrides(&self, words: Vec<String>) -> Overrides {
+    /// The same for all images; which ones are meant is known once the workspace is read.
+    pub(crate) fn overrides(&self) -> Overrides {
         let labels = self.labels.iter().map(|it| it.split_once('=').unwrap_or((it, "")));
         let hosts = self.hosts.iter().map(|(host, address)| (host.as_str(), address.as_str()));
-        let mut overrides = Overrides::of(words);
+        let mut overrides = Overrides::default();
         overrides.text("target", "--target", self.target.as_deref());
         overrides.text("network", "--network", self.network.as_deref());
         overrides.table("labels", "--label", labels);

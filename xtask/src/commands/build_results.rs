@@ -15,7 +15,7 @@ use xtask_core::workspace::components::Image;
 use xtask_core::workspace::registry_config::RegistryConfig;
 
 use crate::build::options::Scope;
-use crate::build::prepare::read_workspace;
+use crate::build::prepare::read_scope;
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
 use crate::commands::push::push_all;
@@ -59,12 +59,13 @@ impl BuildResults {
         }
         let registry = scope.reading.registry()?;
         // The build sends the warnings.
-        let (workspace, graph) =
-            read_workspace(&ctx.root, &scope.reading, registry.as_ref(), &Events::unread())?;
-        let selected = scope.selection.find(&workspace, &graph)?;
-        let is_selected = |id| selected.as_ref().is_none_or(|selected| selected.contains(&id));
-        let images: Vec<&Image> =
-            workspace.images().filter(|(id, _)| is_selected(*id)).map(|(_, image)| image).collect();
+        let (workspace, _, selected) =
+            read_scope(&ctx.root, scope, registry.as_ref(), &Events::unread())?;
+        let images = workspace.images().map(|(_, image)| image);
+        let is_selected = |image: &&Image| {
+            selected.as_ref().is_none_or(|selected| selected.images.contains(&image.name))
+        };
+        let images: Vec<&Image> = images.filter(is_selected).collect();
         let mut requests = Vec::new();
         if options.push || !options.tags.is_empty() {
             let tag = scope.reading.tag.as_deref();

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::dockerfile::platform_args::is_predefined;
 use crate::escape;
 use crate::ids::ComponentId;
+use crate::image_reference::familiar;
 use crate::problem::{Problem, did_you_mean};
 use crate::workspace::components::{Image, Workspace, WorkspaceOptions};
 use crate::workspace::config::exports::CacheEntry;
@@ -21,9 +22,29 @@ impl Workspace {
         problems.extend(self.duplicate_tags());
         problems.extend(self.duplicate_caches());
         problems.extend(self.unknown_targets());
-        problems.extend(self.unused_contexts(&options.overrides));
-        problems.extend(self.unknown_stages(&options.overrides));
         self.warn_of_undeclared(&options.build_args);
+    }
+
+    /// Options that count for none of these images, or for none at all if it is `None`. The
+    /// workspace is the one without the options.
+    pub fn unused_options(
+        &self,
+        given: &Overrides,
+        selected: Option<&BTreeSet<String>>,
+    ) -> Vec<Problem> {
+        if let (Some(option), Some(true)) = (given.origin(), selected.map(BTreeSet::is_empty)) {
+            return vec![option.problem("what is selected makes no image, and so it is for none")];
+        }
+        // What a broken Dockerfile has is unknown.
+        if self.components.iter().any(|component| !component.problems.is_empty()) {
+            return Vec::new();
+        }
+        let images = self.images().map(|(_, image)| image);
+        let is_meant =
+            |image: &&Image| selected.is_none_or(|selected| selected.contains(&image.name));
+        let images: Vec<&Image> = images.filter(is_meant).collect();
+        let contexts = unused_contexts(&images, given);
+        contexts.into_iter().chain(unknown_stages(&images, given)).collect()
     }
 
     /// Warns of build args that no Dockerfile declares. What a broken one declares is unknown.
@@ -62,37 +83,6 @@ impl Workspace {
             _ => None,
         };
         contexts.filter_map(problem).collect()
-    }
-
-    /// Contexts of options that no image uses.
-    fn unused_contexts(&self, given: &Overrides) -> Vec<Problem> {
-        let is_unused = |name: &&str| {
-            let mut images = self.images().map(|(_, image)| &image.settings.contexts);
-            !images.any(|contexts| contexts.contains_key(*name))
-        };
-        let problem = |name| {
-            let uses = self.images().flat_map(|(_, image)| &image.uses);
-            let hint = did_you_mean(name, uses.map(|used| used.reference.as_str()));
-            let name = escape::line(name);
-            let message =
-                format!("--build-context: no Dockerfile of a selected image uses '{name}'{hint}");
-            Problem::of_request(message)
-        };
-        given.names("contexts").filter(is_unused).map(problem).collect()
-    }
-
-    /// Stages of `--no-cache-filter` that no image has.
-    fn unknown_stages(&self, given: &Overrides) -> Vec<Problem> {
-        let has = |name: &&str| {
-            let mut stages = self.images().flat_map(|(_, image)| &image.settings.no_cache_filter);
-            stages.any(|stage| stage.value == **name)
-        };
-        let problem = |name| {
-            let name = escape::line(name);
-            let message = format!("no Dockerfile of a selected image has a stage '{name}'");
-            Problem::of_request(format!("--no-cache-filter: {message}"))
-        };
-        given.elements("no-cache-filter").filter(|name| !has(name)).map(problem).collect()
     }
 
     /// References that `xtask.toml` gives to several images, of which only one could have them.
@@ -158,4 +148,35 @@ impl Workspace {
             }
         }
     }
+}
+
+/// Contexts of options that no image uses.
+fn unused_contexts(images: &[&Image], given: &Overrides) -> Vec<Problem> {
+    let used = || images.iter().flat_map(|image| &image.uses).map(|used| used.reference.as_str());
+    let is_unused = |name: &&str| {
+        let is_it = |reference: &str| familiar(reference) == familiar(name);
+        let mut replaced = images.iter().flat_map(|image| image.settings.contexts.keys());
+        !used().any(is_it) && !replaced.any(|name| is_it(name))
+    };
+    let problem = |name| {
+        let hint = did_you_mean(name, used());
+        let name = escape::line(name);
+        let message =
+            format!("--build-context: no Dockerfile of a selected image uses '{name}'{hint}");
+        Problem::of_request(message)
+    };
+    given.names("contexts").filter(is_unused).map(problem).collect()
+}
+
+/// Stages of `--no-cache-filter` that no image has.
+fn unknown_stages(images: &[&Image], given: &Overrides) -> Vec<Problem> {
+    let stages = || images.iter().flat_map(|image| &image.stages).map(String::as_str);
+    let is_unknown = |name: &&str| !stages().any(|stage| stage == name.to_lowercase());
+    let problem = |name| {
+        let hint = did_you_mean(name, stages());
+        let name = escape::line(name);
+        let message = format!("no Dockerfile of a selected image has a stage '{name}'{hint}");
+        Problem::of_request(format!("--no-cache-filter: {message}"))
+    };
+    given.elements("no-cache-filter").filter(is_unknown).map(problem).collect()
 }

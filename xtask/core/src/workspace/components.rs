@@ -139,6 +139,8 @@ pub struct Image {
     pub uses: Vec<ImageUse>,
     /// The names of all `ARG`s in its Dockerfile.
     pub args: Vec<String>,
+    /// The names of its stages, in lower case.
+    pub stages: BTreeSet<String>,
     /// The files of its context that the Dockerfile can read.
     pub context_reads: ContextReads,
     /// Whether its Dockerfile has `ONBUILD` instructions, which run in builds `FROM` it.

@@ -417,8 +417,9 @@ impl<'a> Reader<'a> {
             self.put_contexts(&mut settings, &dockerfile, parsed);
             self.check_stages(&mut settings, &dockerfile, parsed);
         }
-        let Dockerfile { uses, args, naming_args, context_reads, has_onbuild, provenance, .. } =
-            parsed.unwrap_or_default();
+        let parsed = parsed.unwrap_or_default();
+        let Dockerfile { uses, stages, args, naming_args, context_reads, .. } = parsed;
+        let Dockerfile { has_onbuild, provenance, .. } = parsed;
         let is_whole = self.options.whole_context;
         let context_reads = if is_whole { ContextReads::All } else { context_reads };
         Some(Image {
@@ -432,6 +433,7 @@ impl<'a> Reader<'a> {
             dockerfile_digest,
             uses,
             args,
+            stages,
             context_reads,
             has_onbuild,
             provenance,

@@ -230,7 +230,7 @@ impl Config {
         let (name, top) = (image.name.as_str(), &self.file.top);
         let mut layers = Layers::of_file(name, image.table, top, &self.file.tables);
         layers.add_assigned(name, &self.assigned);
-        if let Some(options) = overrides.about(component, name) {
+        if let Some(options) = overrides.about(name) {
             layers.add_options(options);
         }
         if layers.is_empty() {
