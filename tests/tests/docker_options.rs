@@ -210,6 +210,42 @@ fn a_secret_is_used_and_is_written_nowhere() {
 }
 
 #[test]
+fn what_may_be_a_secret_is_neither_in_config_nor_in_the_command_that_reproduces() {
+    let toml = r#"
+        [image.tt-a]
+        cache-from = ["type=s3,bucket=b,secret_access_key=hunter2"]
+        contexts.x = "https://u:hunter2@git.example/x.git"
+        args = { API_TOKEN = "hunter2", INDEX = "https://u:hunter2@index.example/simple" }
+    "#;
+    let workspace = workspace("FROM scratch\nARG API_TOKEN\nARG INDEX\nCOPY --from=x f /\n")
+        .secret("hunter2")
+        .file("xtask.toml", toml);
+    for config in [&["config"][..], &["config", "--json"]] {
+        let output = workspace.xtask(config).exits_with(0);
+        assert!(output.stdout.contains("https://u:…@index.example/simple"), "{output:?}");
+        assert!(output.stdout.contains("secret_access_key=…"), "{output:?}");
+    }
+    workspace.write("xtask.toml", "");
+    workspace.write(
+        "src/a/build/tt-a.dockerfile",
+        "FROM scratch\nARG API_TOKEN\nARG INDEX\nCOPY gone /\n",
+    );
+    let options = [
+        "--build-arg=API_TOKEN=hunter2",
+        "--build-arg=INDEX=https://u:hunter2@h/",
+        "--build-arg=HTTP_PROXY=http://u:hunter2@h",
+        "--build-arg=SOURCE_DATE_EPOCH=1",
+        "--set=args.API_TOKEN=hunter2",
+        "--cache-from=type=registry,ref=localhost:1/x,token=hunter2",
+    ];
+    let failed = workspace.xtask(&[&["build", "-v"], &options[..]].concat()).exits_with(1);
+    expect![[r#"
+        to reproduce: cargo xtask build -s a --build-arg API_TOKEN --build-arg INDEX --build-arg HTTP_PROXY --build-arg SOURCE_DATE_EPOCH=1 --set 'args.API_TOKEN=…' --cache-from 'type=registry,ref=localhost:1/x,token=…'
+    "#]]
+    .assert_eq(&failed.error()[failed.error().find("to reproduce").unwrap()..]);
+}
+
+#[test]
 fn a_secret_that_is_not_there_is_said_before_anything_is_sent() {
     let workspace = workspace(SECRET);
     for (secret, message) in [

@@ -4,7 +4,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{
+    ArgAction, ArgMatches, Args, Command as ClapCommand, CommandFactory, FromArgMatches, Parser,
+    Subcommand, ValueEnum,
+};
 use clap_complete::engine::ArgValueCompleter;
 use xtask_core::image_reference;
 use xtask_core::workspace::components::WorkspaceOptions;
@@ -19,7 +24,7 @@ use crate::cli::image_args::ImageArgs;
 use crate::cli::lock::LockCommand;
 use crate::cli::shared_args::{
     CONFIG_DIR, ComponentArgs, DEFAULT_RETRY, DockerfileArgs, ReadingArgs, SelectedWords, TAG,
-    bytes,
+    bytes, options_of_environment,
 };
 use crate::cli::watch::WatchArgs;
 use crate::commands::build::BuildOptions;
@@ -199,7 +204,8 @@ impl Cli {
                 subcommand.after_help(examples)
             });
         }
-        let mut matches = command.try_get_matches_from(arguments)?;
+        let mut matches = command.try_get_matches_from_mut(arguments)?;
+        check_from_lock(&mut command, &matches)?;
         Self::from_arg_matches_mut(&mut matches)
     }
 
@@ -279,6 +285,21 @@ impl Cli {
         }
         options
     }
+}
+
+/// Refuses options beside `--from-lock` that would count for nothing. In the environment they may
+/// be for other commands, and one has a default: so clap cannot tell.
+fn check_from_lock(command: &mut ClapCommand, matches: &ArgMatches) -> Result<(), clap::Error> {
+    let Some(given) = matches.subcommand_matches("push") else { return Ok(()) };
+    let is_given = |id: &&&str| given.value_source(id) == Some(ValueSource::CommandLine);
+    let useless = ["tag", "flavor", "retry_for"];
+    let Some(useless) = useless.iter().find(is_given).filter(|_| is_given(&&"from_lock")) else {
+        return Ok(());
+    };
+    let useless = useless.replace('_', "-");
+    let message = format!("the argument '--from-lock <FILE>' cannot be used with '--{useless}'");
+    let push = command.find_subcommand_mut("push").expect("it is a command");
+    Err(push.error(ErrorKind::ArgumentConflict, message))
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -458,7 +479,7 @@ pub(crate) struct PushArgs {
     lock: Option<PathBuf>,
 
     /// Put the tags of a lock file back onto the images that it says, without a build or an engine
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["named", "selected", "deny_stale", "lock", "share"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["named", "selected", "deny_stale", "lock", "share", "set", "build_args", "whole_context"])]
     from_lock: Option<PathBuf>,
 
     /// Push what is up to date under its fingerprint, too, for the --from-registry of others
@@ -506,11 +527,14 @@ pub(crate) struct InputsArgs {
     /// Exit with code 1 if the hooks read anything that build/inputs does not declare
     #[arg(long)]
     check: bool,
+
+    #[command(flatten)]
+    reading: ReadingArgs,
 }
 
 impl From<InputsArgs> for InputsOptions {
     fn from(args: InputsArgs) -> Self {
-        Self { component: args.component, check: args.check }
+        Self { component: args.component, check: args.check, reading: args.reading.into() }
     }
 }
 
@@ -689,7 +713,7 @@ pub(crate) struct NewArgs {
 
 impl From<NewArgs> for NewOptions {
     fn from(args: NewArgs) -> Self {
-        let reading = WorkspaceOptions::default();
+        let reading = options_of_environment();
         Self { reading, name: args.name, from: args.from, needs: args.needs }
     }
 }
@@ -747,7 +771,8 @@ pub(crate) struct LogsArgs {
 
 impl From<LogsArgs> for LogsOptions {
     fn from(args: LogsArgs) -> Self {
-        Self { component: args.component, follow: args.follow }
+        let reading = options_of_environment();
+        Self { reading, component: args.component, follow: args.follow }
     }
 }
 

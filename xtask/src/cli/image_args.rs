@@ -4,6 +4,7 @@ use std::env;
 use std::path::Path;
 
 use clap::Args;
+use xtask_core::secret::hide;
 use xtask_core::workspace::config::exports::{Attestation, CacheEntry};
 use xtask_core::workspace::config::mounts::{Agent, Secret, SecretSource};
 use xtask_core::workspace::config::overrides::Overrides;
@@ -169,7 +170,7 @@ impl ImageArgs {
             options.value("--add-host", Some(format!("{host}:{address}")));
         }
         for (name, context) in &self.contexts {
-            options.value("--build-context", Some(format!("{name}={context}")));
+            options.value("--build-context", Some(format!("{name}={}", hide(context))));
         }
         for (option, values) in [
             ("--platform", &self.platforms),
@@ -182,7 +183,8 @@ impl ImageArgs {
             ("--attest", &self.attestations()),
         ] {
             for value in values {
-                options.value(option, Some(value));
+                let is_shown = matches!(option, "--label" | "--secret");
+                options.value(option, Some(if is_shown { value.clone() } else { hide(value) }));
             }
         }
     }

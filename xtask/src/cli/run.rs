@@ -15,7 +15,7 @@ use xtask_core::escape;
 use xtask_core::paths::{CONFIG_FILE, SRC};
 use xtask_core::problem::{Problem, Problems};
 use xtask_core::workspace::components;
-use xtask_core::workspace::config::{Config, Facts, schema};
+use xtask_core::workspace::config::{Config, schema};
 use xtask_core::workspace::strays;
 
 use crate::cli::command_line::{
@@ -91,7 +91,10 @@ pub fn run(arguments: impl IntoIterator<Item: Into<OsString>>) -> ExitCode {
         }),
         Command::Config(args) if args.schema => Some(Ok(format!("{:#}\n", schema::schema()))),
         Command::Lock(command) => {
-            let result = command.run().and_then(|(text, end)| print(&text).and(end));
+            let result = command.run().and_then(|(text, end)| {
+                // A lock file may come from anybody.
+                print(&shown(&text, is_github())).and(end)
+            });
             return report(result);
         }
         _ => None,
@@ -175,7 +178,7 @@ fn is_github() -> bool {
 
 async fn run_command(mut cli: Cli) -> Result<(), CommandError> {
     if cli.is_traced() {
-        trace::install();
+        trace::install(is_github());
     }
     let here = env::current_dir()
         .map_err(|error| Problem::of_request(format!("cannot get the current folder: {error}")))
@@ -281,11 +284,11 @@ fn root_of(cli: &mut Cli, here: &Path) -> Result<PathBuf, Problems> {
         }
         _ => root(here, cli.root.as_deref())?,
     };
-    let configured = Config::read(&root, Facts::default());
-    if configured.is_ok_and(|config| config.has_definitions()) {
-        component_path::make_relative(cli.command.component_words(), here, &root);
-    } else {
+    // What is wrong with the file is said when it is read.
+    if Config::leaves_src(&root) {
         component_path::resolve(cli.command.component_words(), here, &root)?;
+    } else {
+        component_path::make_relative(cli.command.component_words(), here, &root);
     }
     Ok(root)
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
+use xtask_core::secret::hide;
 use xtask_core::workspace::components::WorkspaceOptions;
 use xtask_core::workspace::config::Facts;
 use xtask_core::workspace::config::overrides::Overrides;
@@ -21,6 +22,9 @@ pub(crate) const CONFIG_DIR: &str = "PAI_CONFIG_DIR";
 
 /// The environment variable for the tag that images are pushed with.
 pub(crate) const TAG: &str = "XTASK_TAG";
+
+/// The environment variable for `--flavor`.
+const FLAVOR: &str = "XTASK_FLAVOR";
 
 /// The components that a command is for.
 #[derive(Args, Debug)]
@@ -96,7 +100,7 @@ pub(crate) struct DockerfileArgs {
     build_args: Vec<BuildArg>,
 
     /// Flavor to build: prefer NAME.FLAVOR.dockerfile if an image has several Dockerfiles
-    #[arg(long, env = "XTASK_FLAVOR")]
+    #[arg(long, env = FLAVOR)]
     pub(crate) flavor: Option<String>,
 
     /// Send the whole context, including files that no instruction reads
@@ -154,24 +158,33 @@ impl DockerfileArgs {
             whole_context: self.whole_context,
             tag: env::var(TAG).ok(),
             overrides: Overrides::default(),
-            facts: Facts {
-                environment: env::vars_os().filter_map(utf8).collect(),
-                branch: None,
-                set: self.set.clone(),
-            },
+            facts: Facts { set: self.set.clone(), ..facts_of_environment() },
         }
     }
 
     pub(crate) fn reproduce(&self, options: &mut reproduce::Options) {
         options.value("--flavor", self.flavor.as_ref());
-        for arg in &self.build_args {
-            options.value("--build-arg", Some(&arg.given));
+        for BuildArg { given, name, .. } in &self.build_args {
+            // Where it is run again, a secret has to come from the environment.
+            let shown = if hide(given) == *given { given } else { name };
+            options.value("--build-arg", Some(shown));
         }
         options.flag("--whole-context", self.whole_context);
         for assignment in &self.set {
-            options.value("--set", Some(assignment));
+            options.value("--set", Some(hide(assignment)));
         }
     }
+}
+
+/// How the workspace is read by commands that have no options for it: the environment counts for
+/// them, too.
+pub(crate) fn options_of_environment() -> WorkspaceOptions {
+    let flavor = env::var(FLAVOR).ok().filter(|flavor| !flavor.is_empty());
+    WorkspaceOptions { flavor, facts: facts_of_environment(), ..WorkspaceOptions::default() }
+}
+
+fn facts_of_environment() -> Facts {
+    Facts { environment: env::vars_os().filter_map(utf8).collect(), ..Facts::default() }
 }
 
 /// A variable of the environment; none if it is not UTF-8.

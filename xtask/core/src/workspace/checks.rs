@@ -8,6 +8,7 @@ use crate::escape;
 use crate::ids::ComponentId;
 use crate::image_reference::familiar;
 use crate::problem::{Problem, did_you_mean};
+use crate::secret::hide;
 use crate::workspace::components::{Image, Workspace, WorkspaceOptions};
 use crate::workspace::config::exports::CacheEntry;
 use crate::workspace::config::named_context::NamedContext;
@@ -121,7 +122,7 @@ impl Workspace {
                     let message = format!(
                         "'cache-to': images '{one}' and '{two}' both write {}, and one would \
                          replace the other: write {{image}} where they differ",
-                        escape::line(&given.value)
+                        escape::line(&hide(&given.value))
                     );
                     problems.push(given.at.problem(message));
                 }

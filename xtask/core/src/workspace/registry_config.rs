@@ -14,6 +14,7 @@ use serde::Deserialize;
 use crate::image_reference::{self, RegistryNames};
 use crate::problem::{Problem, Problems};
 use crate::regular_file;
+use crate::secret::unquoted;
 
 /// The name of the file in the configuration folder.
 const FILE_NAME: &str = "services-configuration.yaml";
@@ -72,7 +73,8 @@ impl RegistryConfig {
     pub fn parse(text: &str, shown: &str) -> Result<Self, Problems> {
         let file: Option<File> = serde_yaml::from_str(text).map_err(|error| {
             let location = error.location();
-            let text = error.to_string();
+            // It is not quoted: what is wrong with it may be that a password is in the wrong place.
+            let text = unquoted(&error.to_string());
             let text = text.split(" at line ").next().unwrap_or(&text);
             let message = match &location {
                 Some(location) => format!("column {}: {text}", location.column()),
@@ -303,6 +305,35 @@ mod tests {
         assert!(parse(same).is_ok());
         let error = parse(&same.replace("docker-namespace: n", "docker-namespace: m")).unwrap_err();
         assert!(error.contains("differ"), "{error}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_not_quoted() {
+        for text in [
+            "aHVudGVyMg==",
+            "\"hunter2, expected x\"",
+            "[hunter2]",
+            "cluster: hunter2",
+            "cluster: {docker-registry: hunter2}",
+            "cluster:\n  docker-registry:\n    domain:r.x\n    password:hunter2\n",
+            "cluster: {docker-registry: {domain: r.x, password: [hunter2]}}",
+            "cluster: {docker-registry: {domain: r.x, password: {hunter2: x}}}",
+            "cluster: {docker-registry: {domain: r.x, domain: hunter2}}",
+            "cluster: {docker-registry: {domain: r.x, password: !hunter2 x}}",
+            "cluster: {docker-registry: {domain: r.x, password: hunter2",
+            "cluster:\n  docker-registry: &x\n    password: *hunter2\n",
+            "cluster:\n  docker-registry:\n    password: 'hunter2\n",
+            "cluster:\n  docker-registry:\n    domain: u:hunter2@r.x\n    namespace: hunter2 x\n",
+            "password: @hunter2",
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(!error.contains("hunter2") && !error.contains("aHVu"), "{text}: {error}");
+        }
+        let error = parse("cluster: {docker-registry: hunter2}").unwrap_err();
+        assert_eq!(
+            error,
+            "c.yaml:1: column 28: cluster.docker-registry: expected a table of keys and values"
+        );
     }
 
     #[test]

@@ -125,6 +125,16 @@ impl Config {
         Ok(Self { worktree: folder.map(as_name), has_definitions, exists, ..config })
     }
 
+    /// Whether components are the folders in `src/`, as far as the file can be read. Its templates
+    /// do not matter.
+    pub fn leaves_src(root: &Path) -> bool {
+        let path = root.join(CONFIG_FILE);
+        match regular_file::read_to_string(&path) {
+            Ok(text) => reader::read(&text).is_ok_and(|file| !has_definitions(&file.tables, root)),
+            Err(error) => error.kind() == io::ErrorKind::NotFound && !path.is_symlink(),
+        }
+    }
+
     /// Whether the file of a workspace has a word in it.
     pub fn mentions(root: &Path, word: &str) -> bool {
         let text = regular_file::read_to_string(&root.join(CONFIG_FILE));
