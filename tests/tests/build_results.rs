@@ -50,16 +50,26 @@ fn names_that_cannot_be_are_refused_before_anything_is_built() {
     .assert_eq(both.error());
     let no_tag = workspace.xtask(&["build", "web", "-t", "x:{tag}"]).exits_with(2);
     expect![[r#"
-        error: no tag to push with: pass --tag, or set XTASK_TAG
+        error: no tag to push with: set XTASK_TAG, or write the tag into --tag REFERENCE
     "#]]
     .assert_eq(no_tag.error());
     let wrong = workspace.xtask(&["build", "-t", "A:{tga}"]).exits_with(2);
     assert!(wrong.stderr.contains("invalid value 'A:{tga}'"), "{}", wrong.stderr);
+    let hex = "0".repeat(64);
+    let digest = workspace.xtask(&["build", "-t", &format!("tt-x@sha256:{hex}")]).exits_with(2);
+    assert!(digest.stderr.contains("a name has no digest"), "{}", digest.stderr);
+    let id = workspace.xtask(&["build", "-t", &hex]).exits_with(2);
+    assert!(id.stderr.contains("are an image's ID, and no name"), "{}", id.stderr);
     let nowhere = workspace.xtask(&["build", "--push"]).exits_with(2);
     expect![[r#"
         error: no registry to push to: set 'registry' in xtask.toml, or pass -c with the folder of services-configuration.yaml
     "#]]
     .assert_eq(nowhere.error());
+    let taken = workspace.xtask(&["build", "web", "-t", "tt-base"]).exits_with(2);
+    expect![[r#"
+        error: --tag: tt-base:latest is image 'tt-base' of the workspace, and 'tt-web' cannot be it: choose another name
+    "#]]
+    .assert_eq(taken.error());
     assert!(!has_image(&workspace.own("tt-base")));
 }
 

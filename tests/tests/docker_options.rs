@@ -113,6 +113,8 @@ fn options_are_for_what_paths_and_groups_lead_to() {
         assert!(files.contains_key("one") && !files.contains_key("two"), "{word}: {files:?}");
         let wrong = workspace.xtask(&["build", word, "--target", "nosuch"]).exits_with(2);
         assert!(wrong.error().contains("has no stage 'nosuch'"), "{word}: {wrong:?}");
+        let why = workspace.xtask(&["why", word]).exits_with(0);
+        assert!(why.stdout.contains("tt-web"), "{word}: {why:?}");
     }
 }
 

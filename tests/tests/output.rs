@@ -380,7 +380,7 @@ fn the_command_that_reproduces_a_failure_is_whole() {
     let workspace = Workspace::new()
         .file(
             "config dir/services-configuration.yaml",
-            "cluster: {docker-registry: {domain: r, namespace: n, tag: t}}\n",
+            "cluster: {docker-registry: {domain: r.x, namespace: n, tag: t}}\n",
         )
         .file(
             "src/it's $(touch pwned)/build/tt-a.yarn.dockerfile",

@@ -104,6 +104,8 @@ mod tests {
             settings: ImageSettings::default(),
             build_args: BTreeMap::new(),
             naming_args: parsed.naming_args,
+            stages: parsed.stages,
+            mounts: parsed.mounts,
             dockerfile_digest: blake3::hash(text.as_bytes()),
             uses: parsed.uses,
             args: parsed.args,

@@ -247,6 +247,9 @@ pub(crate) fn read_scope(
     }
     let reading = WorkspaceOptions { overrides, ..plain };
     let (workspace, graph) = read_workspace(root, &reading, registry, events)?;
+    for warning in workspace.unused_mounts(&reading.overrides, meant) {
+        events.send(Event::Warning(warning));
+    }
     Ok((workspace, graph, selected))
 }
 

@@ -7,7 +7,7 @@ use clap_complete::engine::{CompletionCandidate, PathCompleter, ValueCompleter};
 use xtask_core::escape;
 use xtask_core::workspace::components::{self, Workspace};
 
-use crate::cli::shared_args::options_of_environment;
+use crate::cli::environment::options_of_environment;
 
 /// Components that begin with a word; folders, if it is a path.
 pub(crate) fn components(word: &OsStr) -> Vec<CompletionCandidate> {

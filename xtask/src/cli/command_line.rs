@@ -1,14 +1,16 @@
 //! The command line.
 
+use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::Resettable;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{
-    ArgAction, ArgMatches, Args, Command as ClapCommand, CommandFactory, FromArgMatches, Parser,
-    Subcommand, ValueEnum,
+    Arg, ArgAction, ArgMatches, Args, Command as ClapCommand, CommandFactory, FromArgMatches,
+    Parser, Subcommand, ValueEnum,
 };
 use clap_complete::engine::ArgValueCompleter;
 use xtask_core::image_reference;
@@ -17,14 +19,14 @@ use xtask_core::workspace::components::WorkspaceOptions;
 use crate::build::options::{self, FromRegistry, Scope, Selection};
 use crate::cli::candidates;
 use crate::cli::completion::Shell;
+use crate::cli::environment::{CONFIG_DIR, TAG, options_of_environment};
 use crate::cli::examples;
 use crate::cli::export::ExportCommand;
 use crate::cli::graph::GraphArgs;
 use crate::cli::image_args::ImageArgs;
 use crate::cli::lock::LockCommand;
 use crate::cli::shared_args::{
-    CONFIG_DIR, ComponentArgs, DEFAULT_RETRY, DockerfileArgs, ReadingArgs, SelectedWords, TAG,
-    bytes, options_of_environment,
+    ComponentArgs, DEFAULT_RETRY, DockerfileArgs, ReadingArgs, SelectedWords, bytes,
 };
 use crate::cli::watch::WatchArgs;
 use crate::commands::build::BuildOptions;
@@ -196,7 +198,7 @@ impl Cli {
         name: &'static str,
         arguments: impl IntoIterator<Item: Into<OsString> + Clone>,
     ) -> Result<Self, clap::Error> {
-        let mut command = Self::command();
+        let mut command = without_empty_variables(Self::command());
         if name != PROGRAM {
             command = command.name(name).bin_name(name).mut_subcommands(|subcommand| {
                 let examples = subcommand.get_after_help().map(|help| help.ansi().to_string());
@@ -285,6 +287,17 @@ impl Cli {
         }
         options
     }
+}
+
+/// Variables that are set to nothing count as not set, as CI often sets them.
+fn without_empty_variables(command: ClapCommand) -> ClapCommand {
+    let is_empty = |arg: &Arg| {
+        let value = arg.get_env().and_then(env::var_os);
+        value.is_some_and(|value| value.is_empty())
+    };
+    command
+        .mut_args(|arg| if is_empty(&arg) { arg.env(Resettable::Reset) } else { arg })
+        .mut_subcommands(without_empty_variables)
 }
 
 /// Refuses options beside `--from-lock` that would count for nothing. In the environment they may
@@ -445,7 +458,7 @@ fn from_registry(value: &str) -> Result<FromRegistry, String> {
 
 /// Checks what repositories begin with.
 fn share_prefix(prefix: &str) -> Result<String, String> {
-    let checked = image_reference::check(&format!("{prefix}/image"));
+    let checked = image_reference::check_prefix(prefix);
     checked.map(|()| prefix.to_owned()).map_err(|error| error.to_string())
 }
 

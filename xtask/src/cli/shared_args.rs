@@ -1,7 +1,6 @@
 //! Arguments that several commands share.
 
 use std::env::{self, VarError};
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -12,19 +11,11 @@ use xtask_core::workspace::config::Facts;
 use xtask_core::workspace::config::overrides::Overrides;
 
 use crate::cli::candidates;
+use crate::cli::environment::{CONFIG_DIR, FLAVOR, facts_of_environment, tag_of_environment};
 use crate::ui::reproduce;
 
 /// In seconds; most registries answer again within this time.
 pub(crate) const DEFAULT_RETRY: u64 = 60;
-
-/// The environment variable for `--config`.
-pub(crate) const CONFIG_DIR: &str = "PAI_CONFIG_DIR";
-
-/// The environment variable for the tag that images are pushed with.
-pub(crate) const TAG: &str = "XTASK_TAG";
-
-/// The environment variable for `--flavor`.
-const FLAVOR: &str = "XTASK_FLAVOR";
 
 /// The components that a command is for.
 #[derive(Args, Debug)]
@@ -155,8 +146,14 @@ impl DockerfileArgs {
                 .iter()
                 .filter_map(|arg| Some((arg.name.clone(), arg.value.clone()?)))
                 .collect(),
+            unset_args: self
+                .build_args
+                .iter()
+                .filter(|arg| arg.value.is_none())
+                .map(|arg| arg.name.clone())
+                .collect(),
             whole_context: self.whole_context,
-            tag: env::var(TAG).ok(),
+            tag: tag_of_environment(),
             overrides: Overrides::default(),
             facts: Facts { set: self.set.clone(), ..facts_of_environment() },
         }
@@ -174,22 +171,6 @@ impl DockerfileArgs {
             options.value("--set", Some(hide(assignment)));
         }
     }
-}
-
-/// How the workspace is read by commands that have no options for it: the environment counts for
-/// them, too.
-pub(crate) fn options_of_environment() -> WorkspaceOptions {
-    let flavor = env::var(FLAVOR).ok().filter(|flavor| !flavor.is_empty());
-    WorkspaceOptions { flavor, facts: facts_of_environment(), ..WorkspaceOptions::default() }
-}
-
-fn facts_of_environment() -> Facts {
-    Facts { environment: env::vars_os().filter_map(utf8).collect(), ..Facts::default() }
-}
-
-/// A variable of the environment; none if it is not UTF-8.
-fn utf8((name, value): (OsString, OsString)) -> Option<(String, String)> {
-    Some((name.into_string().ok()?, value.into_string().ok()?))
 }
 
 impl ReadingArgs {

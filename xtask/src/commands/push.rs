@@ -64,7 +64,8 @@ pub(crate) async fn run(options: &PushOptions, ctx: &CommandContext) -> Result<(
     let (workspace, graph) = read_workspace(&ctx.root, &options.reading, registry, &ctx.events)?;
     let (config, tag) = (&workspace.config, options.tag.as_deref());
     let references =
-        PushReferences::new(&ctx.root, config, registry, tag).map_err(Problems::from)?;
+        PushReferences::new(&ctx.root, config, registry, tag, "pass --tag, or set XTASK_TAG")
+            .map_err(Problems::from)?;
     let images = select_images(&workspace, options)?;
     let selected = images.iter().map(|(component, _)| *component).collect();
     Problems::check(graph.problems(&workspace, &graph.closure(&selected)))?;

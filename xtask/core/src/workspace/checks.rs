@@ -11,6 +11,7 @@ use crate::problem::{Problem, did_you_mean};
 use crate::secret::hide;
 use crate::workspace::components::{Image, Workspace, WorkspaceOptions};
 use crate::workspace::config::exports::CacheEntry;
+use crate::workspace::config::mounts::{Agent, Secret};
 use crate::workspace::config::named_context::NamedContext;
 use crate::workspace::config::origin::Origin;
 use crate::workspace::config::overrides::Overrides;
@@ -23,7 +24,7 @@ impl Workspace {
         problems.extend(self.duplicate_tags());
         problems.extend(self.duplicate_caches());
         problems.extend(self.unknown_targets());
-        self.warn_of_undeclared(&options.build_args);
+        self.warn_of_undeclared(options);
     }
 
     /// Options that count for none of these images, or for none at all if it is `None`. The
@@ -48,25 +49,60 @@ impl Workspace {
         contexts.into_iter().chain(unknown_stages(&images, given)).collect()
     }
 
-    /// Warns of build args that no Dockerfile declares. What a broken one declares is unknown.
-    fn warn_of_undeclared(&mut self, build_args: &BTreeMap<String, String>) {
+    /// Secrets and SSH agents of options that no instruction of these images mounts.
+    pub fn unused_mounts(
+        &self,
+        given: &Overrides,
+        selected: Option<&BTreeSet<String>>,
+    ) -> Vec<Problem> {
+        let images = self.images().map(|(_, image)| image);
+        let is_meant =
+            |image: &&Image| selected.is_none_or(|selected| selected.contains(&image.name));
+        let mounts: BTreeSet<&(String, String)> =
+            images.filter(is_meant).flat_map(|image| &image.mounts).collect();
+        let secrets = given.elements("secrets").filter_map(|text| Secret::parse(text).ok());
+        let agents = given.elements("ssh").filter_map(|text| Agent::parse(text).ok());
+        let secrets = secrets.map(|secret| ("secret", "secret", secret.id));
+        let given = secrets.chain(agents.map(|agent| ("ssh", "SSH agent", agent.id)));
+        let problem = |(kind, noun, id): (&str, &str, String)| {
+            let ids = || mounts.iter().filter(|(of, _)| of == kind).map(|(_, id)| id.as_str());
+            // An id may be in a variable.
+            if ids().any(|known| known == id || known.contains('$')) {
+                return None;
+            }
+            let hint = did_you_mean(&id, ids());
+            let id = escape::line(&id);
+            let message =
+                format!("--{kind}: no RUN of these images mounts the {noun} '{id}'{hint}");
+            Some(Problem::of_request(message))
+        };
+        given.filter_map(problem).collect()
+    }
+
+    /// Warns of build args that no Dockerfile declares. What a broken one declares is unknown, and
+    /// what `xtask.toml` says may be for those of another flavor.
+    fn warn_of_undeclared(&mut self, options: &WorkspaceOptions) {
         if self.components.iter().any(|component| !component.problems.is_empty()) {
             return;
         }
         let declared: BTreeSet<&str> =
             self.images().flat_map(|(_, image)| &image.args).map(String::as_str).collect();
-        let is_unknown = |name: &&String| !declared.contains(name.as_str()) && !is_predefined(name);
-        let warnings: Vec<Problem> = build_args
-            .keys()
-            .filter(is_unknown)
-            .map(|name| {
-                let hint = did_you_mean(name, declared.iter().copied());
-                let name = escape::line(name);
-                Problem::of_request(format!(
-                    "--build-arg {name}: no Dockerfile has 'ARG {name}'{hint}"
-                ))
-            })
-            .collect();
+        let is_unknown = |name: &str| !declared.contains(name) && !is_predefined(name);
+        let message = |name: &str| {
+            let hint = did_you_mean(name, declared.iter().copied());
+            format!("no Dockerfile has 'ARG {}'{hint}", escape::line(name))
+        };
+        let given = options.build_args.keys().chain(&options.unset_args).map(String::as_str);
+        let given = given.filter(|name| is_unknown(name)).map(|name| {
+            Problem::of_request(format!("--build-arg {}: {}", escape::line(name), message(name)))
+        });
+        let shared = self.config.shared_args().filter(|(name, at)| {
+            is_unknown(name) && (options.flavor.is_none() || !matches!(at, Origin::File(_)))
+        });
+        let shared = shared.map(|(name, at)| {
+            at.problem(format!("'args.{}': {}", escape::line(name), message(name)))
+        });
+        let warnings: Vec<Problem> = given.chain(shared).collect();
         self.warnings.extend(warnings);
     }
 

@@ -202,6 +202,14 @@ impl Section {
             report(keys.domain, "is missing: set it to the registry's host[:port]");
         } else if domain.contains(['/', ' ', '@']) {
             report(keys.domain, "is not a host[:port]: remove the scheme and the path");
+        } else if !domain.contains(['.', ':']) && domain != "localhost" {
+            let message = format!(
+                "has neither a dot nor a port, so Docker would take it for a name on Docker Hub: \
+                 write {domain}:443"
+            );
+            report(keys.domain, &message);
+        } else if !is_host(&domain) {
+            report(keys.domain, "is not a host[:port]");
         }
         let namespace = self.namespace.unwrap_or_else(|| {
             report(keys.namespace, "is missing: set it to the path after the domain, or to \"\"");
@@ -239,6 +247,12 @@ impl Section {
             origin: format!("{shown}: {}", keys.tag),
         })
     }
+}
+
+fn is_host(domain: &str) -> bool {
+    let port = domain.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.contains(']'));
+    let is_port = |port: &str| port.parse::<u16>().is_ok();
+    image_reference::check(&format!("{domain}/image")).is_ok() && port.is_none_or(is_port)
 }
 
 fn non_empty(text: Option<String>) -> Option<String> {
@@ -286,6 +300,22 @@ mod tests {
     }
 
     #[test]
+    fn a_domain_is_a_host_by_dockers_rule() {
+        let domain = |domain: &str| {
+            parse(&format!("cluster: {{docker-registry: {{domain: '{domain}', namespace: n}}}}"))
+        };
+        for good in ["r.x", "r.x:5000", "localhost", "r:443", "[::1]:5000", "public", "R.x/"] {
+            assert!(domain(good).is_ok(), "{good}");
+        }
+        let said = domain("myregistry").unwrap_err();
+        assert!(said.ends_with("on Docker Hub: write myregistry:443"), "{said}");
+        for bad in ["-r.x", "r.x:99999999", "r.x:", "r..x", "https://r.x", "u@r.x"] {
+            let said = domain(bad).unwrap_err();
+            assert!(said.contains("cluster.docker-registry.domain is not a host[:port]"), "{said}");
+        }
+    }
+
+    #[test]
     fn every_missing_key_is_named_by_its_path() {
         let error = parse("cluster: {docker-registry: {password: hunter2}}").unwrap_err();
         for key in ["domain", "namespace", "username"] {
@@ -300,8 +330,8 @@ mod tests {
 
     #[test]
     fn both_forms_together_must_agree() {
-        let same = "cluster: {docker-registry: {domain: r, namespace: n}, docker-registry-info: \
-                    {docker-registry-domain: r, docker-namespace: n}}";
+        let same = "cluster: {docker-registry: {domain: r.x, namespace: n}, docker-registry-info: \
+                    {docker-registry-domain: r.x, docker-namespace: n}}";
         assert!(parse(same).is_ok());
         let error = parse(&same.replace("docker-namespace: n", "docker-namespace: m")).unwrap_err();
         assert!(error.contains("differ"), "{error}");

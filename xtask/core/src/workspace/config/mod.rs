@@ -152,10 +152,11 @@ impl Config {
         let assigned = overrides::assign(&mut file, variable, &facts.set, &mut problems);
         let words = Words { environment: Some(&facts.environment), ..Words::default() };
         let mut registry = |key: &str, text: &str, at: Origin| match words.expand(text) {
-            Ok(registry) => match image_reference::check(&format!("{registry}/image")) {
+            Ok(registry) => match image_reference::check_prefix(&registry) {
                 Ok(()) => Some(registry),
                 Err(error) => {
-                    problems.push(at.problem(format!("'{registry}' is no registry: {error}")));
+                    let shown = image_reference::without_login(&registry);
+                    problems.push(at.problem(format!("'{shown}' is no registry: {error}")));
                     None
                 }
             },
@@ -194,6 +195,11 @@ impl Config {
         })
     }
 
+    /// Where `registry` comes from.
+    pub fn registry_origin(&self) -> Origin {
+        self.file.top.get("registry").map_or(Origin::Default, |given| given.at)
+    }
+
     /// Whether tables say which images there are, so that `src/` has no meaning of its own.
     pub fn has_definitions(&self) -> bool {
         self.has_definitions
@@ -211,6 +217,22 @@ impl Config {
             && self.patterns.iter().any(|it| it.may_find(path, is_dir, &self.flavors))
     }
 
+    /// Whether no Dockerfile is looked for at a path, nor below it.
+    pub(crate) fn excludes(&self, path: &str) -> bool {
+        pattern::is_excluded(&self.exclude, path)
+    }
+
+    /// The args that tables give to several images, which need not all have them, and their places.
+    pub(crate) fn shared_args(&self) -> impl Iterator<Item = (&str, Origin)> {
+        let tables = self.file.tables.iter().chain(&self.assigned).map(|table| &table.values);
+        let args = tables.chain([&self.file.top]).filter_map(|values| values.get("args"));
+        let names = args.filter_map(|given| match &given.value {
+            Value::Map(args) => Some(args.iter().map(|(name, entry)| (name.as_str(), entry.at))),
+            _ => None,
+        });
+        names.flatten()
+    }
+
     /// The folders in which Dockerfiles are looked for, relative to the root.
     pub fn search_folders(&self) -> impl Iterator<Item = String> {
         self.patterns.iter().map(PathPattern::base)
@@ -220,11 +242,17 @@ impl Config {
     pub fn folder_for(&self, name: &str) -> Option<String> {
         let tables = self.file.tables.iter().filter(|table| table.key == "{image}");
         let lists = tables.filter_map(|table| list(&table.values, "dockerfile")).flatten();
-        let mut folders = lists.filter_map(|(text, _)| text.strip_suffix("/{image}/Dockerfile"));
-        folders
-            .next()
-            .filter(|above| !above.contains(['*', '{', '[']))
-            .map(|above| join(above, name))
+        let above = lists.filter_map(|(text, _)| text.strip_suffix("{image}/Dockerfile"));
+        let mut above = above.filter(|above| above.is_empty() || above.ends_with('/'));
+        above
+            .find(|above| !above.contains(['*', '{', '[']))
+            .map(|above| join(above.trim_end_matches('/'), name))
+    }
+
+    /// The patterns by which Dockerfiles are found, as they are written.
+    pub fn written_patterns(&self) -> impl Iterator<Item = &str> {
+        let lists = self.file.tables.iter().filter_map(|table| list(&table.values, "dockerfile"));
+        lists.flatten().map(|(text, _)| text.as_str())
     }
 
     /// What holds for an image, of which a table or the layout of `src/` says that it exists.
