@@ -44,6 +44,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "plan",
             "context",
             "workspace",
+            "secret",
             "dockerfile",
             "name_pattern",
             "path_pattern",

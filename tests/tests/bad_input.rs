@@ -356,7 +356,7 @@ fn missing_keys() {
     "#]],
     );
     let workspace =
-        with_config("cluster:\n  docker-registry-info:\n    docker-registry-domain: r\n");
+        with_config("cluster:\n  docker-registry-info:\n    docker-registry-domain: r.x\n");
     fails(
         &workspace,
         &["push", "-c", "c"],
@@ -374,13 +374,13 @@ fn missing_keys() {
         error: c/services-configuration.yaml: cluster.docker-registry is missing: add the registry to push to (domain, namespace, tag)
     "#]],
     );
-    let workspace = with_config("cluster: {docker-registry: {domain: r, namespace: n}}\n");
+    let workspace = with_config("cluster: {docker-registry: {domain: r.x, namespace: n}}\n");
     fails(
         &workspace,
         &["push", "-c", "c"],
         2,
         &expect![[r#"
-        error: c/services-configuration.yaml: cluster.docker-registry.tag is missing: set it, or pass --tag
+        error: c/services-configuration.yaml: cluster.docker-registry.tag is missing: set it, or pass --tag, or set XTASK_TAG
     "#]],
     );
 }
@@ -388,8 +388,8 @@ fn missing_keys() {
 #[test]
 fn both_shapes_that_differ() {
     let workspace = with_config(
-        "cluster:\n  docker-registry: {domain: r, namespace: n, tag: t}\n  \
-         docker-registry-info: {docker-registry-domain: r, docker-namespace: n, docker-tag: u}\n",
+        "cluster:\n  docker-registry: {domain: r.x, namespace: n, tag: t}\n  \
+         docker-registry-info: {docker-registry-domain: r.x, docker-namespace: n, docker-tag: u}\n",
     );
     fails(
         &workspace,
@@ -403,7 +403,8 @@ fn both_shapes_that_differ() {
 
 #[test]
 fn images_that_are_unknown_or_not_built() {
-    let workspace = with_config("cluster: {docker-registry: {domain: r, namespace: n, tag: t}}\n");
+    let workspace =
+        with_config("cluster: {docker-registry: {domain: r.x, namespace: n, tag: t}}\n");
     fails(
         &workspace,
         &["push", "-c", "c", "-i", "tt-wbe", "other"],

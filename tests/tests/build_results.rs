@@ -50,16 +50,26 @@ fn names_that_cannot_be_are_refused_before_anything_is_built() {
     .assert_eq(both.error());
     let no_tag = workspace.xtask(&["build", "web", "-t", "x:{tag}"]).exits_with(2);
     expect![[r#"
-        error: no tag to push with: pass --tag, or set XTASK_TAG
+        error: no tag to push with: set XTASK_TAG, or write the tag into --tag REFERENCE
     "#]]
     .assert_eq(no_tag.error());
     let wrong = workspace.xtask(&["build", "-t", "A:{tga}"]).exits_with(2);
     assert!(wrong.stderr.contains("invalid value 'A:{tga}'"), "{}", wrong.stderr);
+    let hex = "0".repeat(64);
+    let digest = workspace.xtask(&["build", "-t", &format!("tt-x@sha256:{hex}")]).exits_with(2);
+    assert!(digest.stderr.contains("a name has no digest"), "{}", digest.stderr);
+    let id = workspace.xtask(&["build", "-t", &hex]).exits_with(2);
+    assert!(id.stderr.contains("are an image's ID, and no name"), "{}", id.stderr);
     let nowhere = workspace.xtask(&["build", "--push"]).exits_with(2);
     expect![[r#"
         error: no registry to push to: set 'registry' in xtask.toml, or pass -c with the folder of services-configuration.yaml
     "#]]
     .assert_eq(nowhere.error());
+    let taken = workspace.xtask(&["build", "web", "-t", "tt-base"]).exits_with(2);
+    expect![[r#"
+        error: --tag: tt-base:latest is image 'tt-base' of the workspace, and 'tt-web' cannot be it: choose another name
+    "#]]
+    .assert_eq(taken.error());
     assert!(!has_image(&workspace.own("tt-base")));
 }
 
@@ -97,6 +107,41 @@ fn what_is_pushed_is_written_down() {
     {
         let _ = docker(&["image", "rm", &name]);
     }
+}
+
+#[test]
+fn an_image_that_is_named_alone_is_named_and_pushed_alone() {
+    let registry = Registry::start();
+    let address = registry.address();
+    let toml = format!(
+        "registry = \"{address}/x\"\n[image.\"tt-{{app}}\"]\n\
+         dockerfile = \"docker/{{app}}.Dockerfile\"\n[group]\nonly = [\"tt-p\"]\n"
+    );
+    let workspace = Workspace::new()
+        .file("xtask.toml", &toml)
+        .file("docker/p.Dockerfile", "FROM scratch\nCOPY p.Dockerfile /\n")
+        .file("docker/q.Dockerfile", "FROM scratch\nCOPY q.Dockerfile /\n");
+    let (p, q) = (workspace.own("x/tt-p"), workspace.own("x/tt-q"));
+    let named = workspace.xtask(&["build", "tt-p", "--tag", &workspace.own("tt-foo:1")]);
+    assert_eq!(tagged(&named.exits_with(0)), ["tt-p as tt-foo:1"]);
+    let pushes = [
+        (&["build", "tt-p", "--push", "--metadata-file", "m.json"][..], "1"),
+        (&["push", "tt-p"], "2"),
+        (&["push", "only"], "3"),
+        (&["push", "tt-[p]"], "4"),
+    ];
+    let workspace = workspace.env("XTASK_TAG", "1");
+    for (command, tag) in pushes {
+        let variables = [("XTASK_TAG".to_owned(), tag.to_owned())].into();
+        let _ = workspace.xtask_with(&variables, command).exits_with(0);
+        assert!(registry.digest(&p, tag).is_some(), "{command:?}");
+        assert_eq!(registry.digest(&q, tag), None, "{command:?}");
+    }
+    let metadata = fs::read_to_string(workspace.root().join("m.json")).unwrap();
+    assert!(!metadata.contains(&workspace.own("tt-q")), "{metadata}");
+    // All of a component, if it is the component that is named.
+    let _ = workspace.xtask(&["push", "docker", "--tag", "5"]).exits_with(0);
+    assert!(registry.digest(&p, "5").is_some() && registry.digest(&q, "5").is_some());
 }
 
 #[test]

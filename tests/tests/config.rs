@@ -20,6 +20,84 @@ fn is_wrong(text: &str, error: &Expect) {
 }
 
 #[test]
+fn what_counts_for_nothing_is_warned_of() {
+    let workspace = Workspace::new()
+        .image("a", "FROM scratch\nARG VERSION\nCOPY build /\n")
+        .image(
+            "b",
+            "FROM scratch\nRUN --mount=type=secret,target=/run/secrets/token \\\n  \
+             --mount=type=ssh true\n",
+        )
+        .file("xtask.toml", "args.VERSOIN = \"1\"\nargs.HTTP_PROXY = \"\"\n");
+    let warnings = |arguments: &[&str]| {
+        let output = workspace.xtask(&[&["build", "-n"], arguments].concat()).exits_with(0);
+        let lines = output.stderr.lines().filter(|line| line.starts_with("warning: "));
+        lines.map(|line| line.to_owned() + "\n").collect::<String>()
+    };
+    expect![[r#"
+        warning: xtask.toml:1: column 6: 'args.VERSOIN': no Dockerfile has 'ARG VERSOIN' (did you mean 'VERSION'?)
+    "#]]
+    .assert_eq(&warnings(&[]));
+    workspace.write("xtask.toml", "");
+    expect![[r#"
+        warning: --build-arg VERSOIN: no Dockerfile has 'ARG VERSOIN' (did you mean 'VERSION'?)
+        warning: --set: 'args.VERSIN': no Dockerfile has 'ARG VERSIN' (did you mean 'VERSION'?)
+        warning: --set: 'args.VRSION': no Dockerfile has 'ARG VRSION' (did you mean 'VERSION'?)
+    "#]]
+    .assert_eq(&warnings(&[
+        "--build-arg=VERSOIN",
+        "--set=image.tt-*.args.VERSIN=1",
+        "--set=args.VRSION=1",
+    ]));
+    expect![[r#"
+        warning: --secret: no RUN of these images mounts the secret 'tokn' (did you mean 'token'?)
+        warning: --ssh: no RUN of these images mounts the SSH agent 'defualt' (did you mean 'default'?)
+    "#]]
+    .assert_eq(&warnings(&[
+        "--secret=id=tokn,src=xtask.toml",
+        "--secret=id=token,src=xtask.toml",
+        "--ssh=defualt=/x",
+        "--ssh=default=/x",
+    ]));
+    let of_a = warnings(&["a", "--secret=id=token,src=xtask.toml"]);
+    assert!(of_a.contains("mounts the secret 'token'"), "{of_a}");
+    workspace.write("xtask.toml", "exclude = [\"src/a/**\", \"**/tt-c.dockerfile\"]\n");
+    workspace.write("src/b/build/tt-c.dockerfile", "FROM scratch\n");
+    let listed = workspace.xtask(&["list"]).exits_with(0).stdout;
+    assert!(listed.contains("tt-b") && !listed.contains("tt-a") && !listed.contains("tt-c"));
+}
+
+#[test]
+fn variables_that_are_set_to_nothing_are_not_set() {
+    let workspace = Workspace::new().image("a", "FROM scratch\nCOPY build /\n");
+    let empty = [
+        "XTASK_FLAVOR",
+        "XTASK_TAG",
+        "XTASK_STORE_LIMIT",
+        "XTASK_REGISTRY",
+        "XTASK_PLATFORMS",
+        "PAI_CONFIG_DIR",
+        "DOCKER_BUILDKIT",
+    ];
+    let empty = empty.map(|name| (name.to_owned(), String::new())).into();
+    for command in [&["build", "-n"][..], &["export", "bake", "out"], &["list"], &["doctor"]] {
+        let output = workspace.xtask_with(&empty, command);
+        assert_ne!(output.code, 2, "{command:?}: {}", output.stderr);
+    }
+    let push = workspace.xtask_with(&empty, &["push"]).exits_with(2);
+    assert!(push.error().contains("no tag to push with") || push.error().contains("no registry"));
+    for (value, builder) in [("false", "classic"), ("0", "classic"), ("true", "BuildKit")] {
+        let variables = [("DOCKER_BUILDKIT".to_owned(), value.to_owned())].into();
+        let doctor = workspace.xtask_with(&variables, &["doctor"]).stdout;
+        let line = doctor.lines().find(|line| line.contains("builder")).expect("a line");
+        assert!(line.contains(builder), "{value}: {line}");
+    }
+    let other = [("DOCKER_BUILDKIT".to_owned(), "off".to_owned())].into();
+    let wrong = workspace.xtask_with(&other, &["list"]).exits_with(2);
+    assert!(wrong.error().contains("DOCKER_BUILDKIT is 'off': set it to 0 or 1"), "{wrong:?}");
+}
+
+#[test]
 fn every_wrong_key_and_value_is_named_at_once() {
     is_wrong(
         r#"registry = 1

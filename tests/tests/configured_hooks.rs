@@ -34,6 +34,33 @@ fn list(workspace: &Workspace) -> String {
 }
 
 #[test]
+fn what_templates_need_of_the_environment_is_there_for_all_commands() {
+    let toml = "registry = \"${RVD_REG}/x\"\nargs.V = \"${RVD_REG}\"\n\
+                [image.\"tt-{app}\"]\ndockerfile = \"images/{app}/Dockerfile\"\n\
+                [image.\"{image}\"]\ndockerfile = \"new/{image}/Dockerfile\"\n";
+    let workspace = Workspace::new()
+        .env("RVD_REG", "localhost:5999")
+        .file("xtask.toml", toml)
+        .file("images/web/Dockerfile", "FROM scratch\nCOPY f /\n")
+        .file("images/web/f", "")
+        .file("new/tt-old/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    for path in ["images/web/", "images/web", "./images/web/Dockerfile"] {
+        let plan = workspace.xtask(&["build", "-n", path]).exits_with(0);
+        assert!(plan.stdout.contains("tt-web"), "{path}: {plan:?}");
+    }
+    let logs = workspace.xtask(&["logs", "web"]).exits_with(1);
+    assert!(logs.error().contains("'web' has no log"), "{logs:?}");
+    let inputs = workspace.xtask(&["inputs", "web"]).exits_with(2);
+    assert!(!inputs.error().contains("RVD_REG"), "{inputs:?}");
+    let new = workspace.xtask(&["new", "tt-foo"]).exits_with(0);
+    assert!(new.stdout.contains("new/tt-foo/Dockerfile"), "{new:?}");
+    // A file that cannot be read does not make a path one below src/.
+    workspace.write("xtask.toml", "x = [");
+    let broken = workspace.xtask(&["build", "-n", "images/web/"]).exits_with(2);
+    assert!(broken.error().starts_with("error: xtask.toml:1"), "{broken:?}");
+}
+
+#[test]
 fn a_script_elsewhere_runs_again_when_it_or_what_it_reads_changes() {
     let workspace =
         workspace("[image.tt-a]\npre-build = \"./tools/list.sh\"\ninputs = [\"data/**\"]\n");

@@ -97,6 +97,66 @@ fn options_are_for_the_images_that_are_named() {
 }
 
 #[test]
+fn options_are_for_what_paths_and_groups_lead_to() {
+    let toml = "[image.\"tt-{app}\"]\ndockerfile = \"images/{app}/Dockerfile\"\n\
+                [group]\ng = [\"web\"]\n";
+    let workspace = Workspace::new()
+        .file("xtask.toml", toml)
+        .file("images/web/Dockerfile", DOCKERFILE)
+        .file("images/web/one", "1")
+        .file("images/web/two", "2")
+        .file("images/lib/file", "");
+    for word in ["web", "tt-web", "images/web/", "images/web/Dockerfile", "g", "./images/web"] {
+        let build = ["build", word, "--target", "one", "--force"];
+        let _ = workspace.xtask(&build).exits_with(0);
+        let files = image_tree(&workspace.own("tt-web"));
+        assert!(files.contains_key("one") && !files.contains_key("two"), "{word}: {files:?}");
+        let wrong = workspace.xtask(&["build", word, "--target", "nosuch"]).exits_with(2);
+        assert!(wrong.error().contains("has no stage 'nosuch'"), "{word}: {wrong:?}");
+        let why = workspace.xtask(&["why", word]).exits_with(0);
+        assert!(why.stdout.contains("tt-web"), "{word}: {why:?}");
+    }
+}
+
+#[test]
+fn options_are_not_for_what_the_selected_images_depend_on() {
+    let workspace = Workspace::new()
+        .image("b", "FROM scratch\nCOPY build /\n")
+        .image("a", "FROM tt-b\nLABEL of=a\n")
+        .file("src/lib/file", "")
+        .file("xtask.toml", "[group]\ndefault = [\"a\"]\n")
+        .git();
+    commit(workspace.root());
+    let labels = |image: &str| image_config(&workspace.own(image))["Labels"].clone();
+    for build in [&["build"][..], &["build", "default"]] {
+        let _ = workspace.xtask(&[build, &["--force", "--label", "x=y"]].concat()).exits_with(0);
+        assert_eq!(labels("tt-a")["x"], "y", "{build:?}");
+        assert!(labels("tt-b").is_null(), "{build:?}: {}", labels("tt-b"));
+        let _ = workspace.xtask(&["build"]).exits_with(0);
+    }
+    workspace.write("src/a/build/tt-a.dockerfile", "FROM tt-b\nLABEL of=other\n");
+    let since = ["build", "--since", "HEAD", "--label", "x=z", "--no-cache-filter", "s"];
+    let unknown = workspace.xtask(&since).exits_with(2);
+    assert!(unknown.error().contains("has a stage 's'"), "{unknown:?}");
+    let _ = workspace.xtask(&since[..5]).exits_with(0);
+    assert_eq!(labels("tt-a")["x"], "z");
+    assert!(labels("tt-b").is_null(), "{}", labels("tt-b"));
+    // Nothing that is selected may be anything to a build of what changed.
+    workspace.write("src/a/build/tt-a.dockerfile", "FROM tt-b\nLABEL of=a\n");
+    let _ = workspace.xtask(&since[..5]).exits_with(0);
+    let none = workspace.xtask(&["build", "lib", "--label", "x=y"]).exits_with(2);
+    assert!(none.error().contains("--label: what is selected makes no image"), "{none:?}");
+}
+
+fn commit(root: &Path) {
+    let git = |arguments: &[&str]| {
+        let user = ["-c", "user.name=x", "-c", "user.email=x@x"];
+        Command::new("git").current_dir(root).args(user).args(arguments).status().unwrap()
+    };
+    assert!(git(&["commit", "-qm", "x"]).success());
+}
+
+#[test]
 fn a_platform_chooses_its_base_and_several_are_refused() {
     let dockerfile = "FROM tt-base-$TARGETARCH\nARG TARGETPLATFORM\n\
                       LABEL for=$TARGETPLATFORM\nCOPY one /\n";
@@ -149,6 +209,42 @@ fn a_secret_is_used_and_is_written_nowhere() {
     let history = Command::new("docker").args(["history", "--no-trunc", &image]).output().unwrap();
     assert!(!String::from_utf8_lossy(&history.stdout).contains(secret));
     assert!(!format!("{:?}", image_config(&image)).contains(secret));
+}
+
+#[test]
+fn what_may_be_a_secret_is_neither_in_config_nor_in_the_command_that_reproduces() {
+    let toml = r#"
+        [image.tt-a]
+        cache-from = ["type=s3,bucket=b,secret_access_key=hunter2"]
+        contexts.x = "https://u:hunter2@git.example/x.git"
+        args = { API_TOKEN = "hunter2", INDEX = "https://u:hunter2@index.example/simple" }
+    "#;
+    let workspace = workspace("FROM scratch\nARG API_TOKEN\nARG INDEX\nCOPY --from=x f /\n")
+        .secret("hunter2")
+        .file("xtask.toml", toml);
+    for config in [&["config"][..], &["config", "--json"]] {
+        let output = workspace.xtask(config).exits_with(0);
+        assert!(output.stdout.contains("https://u:…@index.example/simple"), "{output:?}");
+        assert!(output.stdout.contains("secret_access_key=…"), "{output:?}");
+    }
+    workspace.write("xtask.toml", "");
+    workspace.write(
+        "src/a/build/tt-a.dockerfile",
+        "FROM scratch\nARG API_TOKEN\nARG INDEX\nCOPY gone /\n",
+    );
+    let options = [
+        "--build-arg=API_TOKEN=hunter2",
+        "--build-arg=INDEX=https://u:hunter2@h/",
+        "--build-arg=HTTP_PROXY=http://u:hunter2@h",
+        "--build-arg=SOURCE_DATE_EPOCH=1",
+        "--set=args.API_TOKEN=hunter2",
+        "--cache-from=type=registry,ref=localhost:1/x,token=hunter2",
+    ];
+    let failed = workspace.xtask(&[&["build", "-v"], &options[..]].concat()).exits_with(1);
+    expect![[r#"
+        to reproduce: cargo xtask build -s a --build-arg API_TOKEN --build-arg INDEX --build-arg HTTP_PROXY --build-arg SOURCE_DATE_EPOCH=1 --set 'args.API_TOKEN=…' --cache-from 'type=registry,ref=localhost:1/x,token=…'
+    "#]]
+    .assert_eq(&failed.error()[failed.error().find("to reproduce").unwrap()..]);
 }
 
 #[test]

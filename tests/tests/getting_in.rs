@@ -277,6 +277,36 @@ fn a_bake_file_says_what_its_images_are() {
 }
 
 #[test]
+fn new_makes_what_is_found_or_says_that_it_cannot() {
+    let old = |path: &str, toml: &str| {
+        Workspace::new().file("xtask.toml", toml).file(path, "FROM scratch\nCOPY Dockerfile /\n")
+    };
+    let toml = "[image.\"{image}\"]\ndockerfile = \"{image}/Dockerfile\"\n";
+    let at_root = old("tt-old/Dockerfile", toml);
+    let made = at_root.xtask(&["new", &at_root.own("tt-foo")]).exits_with(0);
+    assert!(made.stdout.starts_with("wrote tt-foo/Dockerfile\n"), "{}", made.stdout);
+    let planned = at_root.xtask(&["build", "-n", &at_root.own("tt-foo")]).exits_with(0);
+    assert!(planned.stdout.contains("tt-foo"), "{}", planned.stdout);
+    let toml = "[image.\"tt-{app}\"]\ndockerfile = \"images/{app}/Dockerfile\"\n";
+    let elsewhere = old("images/old/Dockerfile", toml);
+    let before = elsewhere.tree();
+    let command = ["new", "tt-x", "--from", "Foo Bar", "--needs", "a", "--needs", "b"];
+    let wrong = elsewhere.xtask(&command).exits_with(2);
+    expect![[r#"
+        error: --from: 'Foo Bar' is no image: 'Foo Bar' must consist of a-z and 0-9, separated by '.', '_', '__' or '-'
+        --needs: no component 'a'
+        --needs: no component 'b'
+        xtask.toml: finds no image 'tt-x' in a folder of its own: its patterns are images/{app}/Dockerfile. Make a folder that one of them finds, or add a table [image."{image}"] with dockerfile = "{image}/Dockerfile"
+    "#]]
+    .assert_eq(wrong.error());
+    elsewhere.write("xtask.toml", "x = [");
+    let broken = elsewhere.xtask(&["new", "tt-x"]).exits_with(2);
+    assert!(broken.error().starts_with("error: xtask.toml:1"), "{broken:?}");
+    elsewhere.write("xtask.toml", toml);
+    assert_eq!(elsewhere.tree(), before);
+}
+
+#[test]
 fn what_lies_around_is_named_where_nothing_is_built() {
     let empty =
         Workspace::new().file("web/Dockerfile", "FROM scratch\n").file("api/Dockerfile", "");

@@ -75,6 +75,57 @@ fn a_push_of_one_image_replaces_its_entry_alone() {
     assert_ne!(json[0]["old"]["fingerprint"], json[0]["new"]["fingerprint"]);
 }
 
+#[test]
+fn options_that_count_for_nothing_beside_from_lock_are_refused() {
+    let workspace =
+        Workspace::new().file("src/a/f", "").file("l.json", "{\"version\":1,\"images\":{}}");
+    for option in [
+        "--tag=v9",
+        "--flavor=k8s",
+        "--retry-for=1",
+        "--set=registry=r.x/y",
+        "--build-arg=A=1",
+        "--whole-context",
+        "--share",
+    ] {
+        let wrong = workspace.xtask(&["push", "--from-lock", "l.json", option]).exits_with(2);
+        let said = "'--from-lock <FILE>' cannot be used with";
+        assert!(wrong.stderr.contains(said), "{option}: {}", wrong.stderr);
+    }
+    // For other commands, they are in the environment. But something is to be put back.
+    let variables = ["XTASK_TAG", "XTASK_FLAVOR"].map(|name| (name.to_owned(), "x".to_owned()));
+    let none = workspace.xtask_with(&variables.into(), &["push", "--from-lock", "l.json"]);
+    expect![[r#"
+        error: l.json: says of no image where it was pushed: there is nothing to put back
+    "#]]
+    .assert_eq(none.exits_with(2).error());
+    let image = r#"{"fingerprint":null,"commit":null,"dirty":false,"pushed":{}}"#;
+    workspace.write("l.json", &format!("{{\"version\":1,\"images\":{{\"a\":{image}}}}}"));
+    let one = workspace.xtask(&["push", "--from-lock", "l.json", "-i", "a"]).exits_with(2);
+    assert!(one.error().contains("l.json: does not say where a was pushed"), "{one:?}");
+    let got = workspace.xtask(&["lock", "get", "a", "-f", "l.json"]).exits_with(2);
+    assert!(got.error().contains("l.json: it does not say where 'a' was pushed"), "{got:?}");
+}
+
+#[test]
+fn names_of_a_lock_file_command_nothing() {
+    let name = r"e\u001b[31mvil\n::error::x ##[error]y";
+    let image = format!(
+        r#"{{"fingerprint":"f","commit":"\u001b[2J##[error]c","dirty":false,"pushed":{{"r.x/a:1":"{DIGEST}"}}}}"#
+    );
+    let workspace = Workspace::new()
+        .env("GITHUB_ACTIONS", "true")
+        .file("new.json", r#"{"version":1,"images":{}}"#)
+        .file("old.json", &format!(r#"{{"version":1,"images":{{"{name}":{image}}}}}"#));
+    for format in [&[][..], &["--json"]] {
+        let diff = [&["lock", "diff", "old.json", "new.json"], format].concat();
+        let shown = workspace.xtask(&diff).exits_with(0).stdout;
+        assert!(!shown.contains('\u{1b}') && !shown.contains("##["), "{shown}");
+        assert!(!shown.contains("\n::"), "{shown}");
+        assert!(format.is_empty() || serde_json::from_str::<Value>(&shown).is_ok(), "{shown}");
+    }
+}
+
 const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 /// A lock file with one image, pushed to these references.

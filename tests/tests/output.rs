@@ -64,6 +64,21 @@ fn hostile(succeeds: bool) -> Workspace {
 }
 
 #[test]
+fn the_trace_commands_nothing() {
+    let hook =
+        "#!/bin/sh\nf=$(printf 'src/a/e\\033[31mvil\\n::error::x\\n##[error]y')\n: > \"$f\"\n";
+    let workspace = Workspace::new()
+        .env("GITHUB_ACTIONS", "true")
+        .image("a", "FROM scratch\nCOPY . /\n")
+        .file("src/a/build/build-pre.sh", hook);
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    let trace = workspace.xtask(&["-vv", "build"]).exits_with(0).stderr;
+    assert!(trace.contains("vil"), "{trace}");
+    assert!(!trace.contains('\u{1b}') && !trace.contains("##[error]y"), "{trace}");
+    assert!(!trace.lines().any(|line| line.starts_with("::error::x")), "{trace}");
+}
+
+#[test]
 fn names_are_shown_as_text_by_every_command() {
     let workspace = hostile(true);
     let commands: [&[&str]; 13] = [
@@ -365,7 +380,7 @@ fn the_command_that_reproduces_a_failure_is_whole() {
     let workspace = Workspace::new()
         .file(
             "config dir/services-configuration.yaml",
-            "cluster: {docker-registry: {domain: r, namespace: n, tag: t}}\n",
+            "cluster: {docker-registry: {domain: r.x, namespace: n, tag: t}}\n",
         )
         .file(
             "src/it's $(touch pwned)/build/tt-a.yarn.dockerfile",

@@ -94,6 +94,29 @@ fn every_event_is_as_its_schema_says() {
 }
 
 #[test]
+fn what_is_wrong_with_the_workspace_is_an_event_and_an_annotation() {
+    let mut checker = Checker::new();
+    let workspace = Workspace::new()
+        .image("a", "FROM scratch\nFRM x\n")
+        .file("src/a/build/component.dep", "gone\n");
+    let json = workspace.xtask(&[&["build"][..], &JSON].concat()).exits_with(2);
+    let events = checker.events(&json);
+    let errors: Vec<_> = events.iter().filter(|event| event["event"] == "error").collect();
+    let place = |event: &Value| (event["file"].clone(), event["line"].clone());
+    assert_eq!(errors.len(), 2, "{}", json.stdout);
+    assert_eq!(place(errors[0]), ("src/a/build/component.dep".into(), 1.into()));
+    assert_eq!(place(errors[1]), ("src/a/build/tt-a.dockerfile".into(), 2.into()));
+    let actions = [("GITHUB_ACTIONS".to_owned(), "true".to_owned())].into();
+    let github = workspace.xtask_with(&actions, &["build"]).exits_with(2);
+    for mark in [
+        "::error file=src/a/build/component.dep,line=1::",
+        "::error file=src/a/build/tt-a.dockerfile,line=2::",
+    ] {
+        assert_eq!(github.stderr.matches(mark).count(), 1, "{}", github.stderr);
+    }
+}
+
+#[test]
 fn plans_graphs_and_contexts_are_as_their_schemas_say() {
     let (workspace, mut checker) = (tree(), Checker::new());
     let _ = workspace.xtask(&["build", "-s", "a"]).exits_with(0);

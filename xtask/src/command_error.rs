@@ -62,6 +62,21 @@ impl CommandError {
         matches!(self, Self::Failed | Self::Stale)
     }
 
+    /// What ends the command, with places; none if events have reported it.
+    pub(crate) fn problems(&self) -> Vec<Problem> {
+        match self {
+            Self::Wrong(problems)
+            | Self::Unclean(problems)
+            | Self::Outdated(problems)
+            | Self::Undeclared(problems) => problems.iter().cloned().collect(),
+            Self::NoLog(problem) | Self::Unwritten(problem) => vec![problem.clone()],
+            Self::Failed | Self::Stale | Self::NotPushed { .. } | Self::Interrupted => Vec::new(),
+            Self::Runtime(_) | Self::Lock(_) | Self::Engine(_) => {
+                vec![Problem::of_request(self.to_string())]
+            }
+        }
+    }
+
     /// The error for a file, or standard output, that cannot be written.
     pub(crate) fn unwritten(file: &str, error: &io::Error) -> Self {
         Self::Unwritten(Problem::of_file(file, format!("cannot be written: {error}")))

@@ -26,6 +26,9 @@ pub const VERSION: u32 = 2;
 pub enum Event {
     /// A problem that does not stop the command.
     Warning(Problem),
+    /// What ends the command, one for each problem. Failures of components and pushes are events
+    /// of their own.
+    Error(Problem),
     /// Another command has the workspace; this one waits for it.
     WaitingForLock {
         /// The other command, as it describes itself.

@@ -149,6 +149,9 @@ pub enum ReferenceError {
         /// What follows the `@`.
         digest: String,
     },
+    /// It begins with a name and a password.
+    #[error("it has no login: leave out what is before the '@', and run 'docker login'")]
+    Login,
     /// Its name is longer than 255 bytes.
     #[error("its name has more than 255 bytes: shorten it")]
     TooLong,
@@ -157,8 +160,7 @@ pub enum ReferenceError {
 /// Checks a reference against the grammar of `distribution/reference`, with the domain that
 /// Docker implies. An image's id is none, but builders take it for one.
 pub fn check(text: &str) -> Result<(), ReferenceError> {
-    let is_hex = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f');
-    if text.len() == 64 && text.bytes().all(is_hex) {
+    if is_id(text) {
         return Ok(());
     }
     if let Some((_, rest)) = text.split_once("://") {
@@ -196,6 +198,32 @@ pub fn check(text: &str) -> Result<(), ReferenceError> {
         Err(NameError::Uppercase { lower }) => Err(ReferenceError::Uppercase { lower }),
         Err(_) => Err(ReferenceError::Part { part: part.to_owned() }),
     })
+}
+
+/// Checks what references to push to begin with: `DOMAIN[:PORT]/PATH`.
+pub fn check_prefix(prefix: &str) -> Result<(), ReferenceError> {
+    let is_url = prefix.contains("://");
+    if prefix.contains('@') && !is_url {
+        return Err(ReferenceError::Login);
+    }
+    check(&format!("{prefix}/image")).map_err(|error| match error {
+        ReferenceError::Scheme { rest } => {
+            let rest = rest.trim_end_matches("/image").trim_end_matches('/');
+            ReferenceError::Scheme { rest: without_login(rest).to_owned() }
+        }
+        other => other,
+    })
+}
+
+/// What follows the name and password that some write before a domain.
+pub fn without_login(prefix: &str) -> &str {
+    prefix.rsplit_once('@').map_or(prefix, |(_, rest)| rest)
+}
+
+/// Whether a text is an image's id, in full and without its algorithm.
+pub fn is_id(text: &str) -> bool {
+    let is_hex = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f');
+    text.len() == 64 && text.bytes().all(is_hex)
 }
 
 /// Whether the part before the first `/` is a domain, and not the first part of a name in
@@ -309,6 +337,23 @@ pub fn is_tag(tag: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_prefix_is_said_of_the_prefix() {
+        for (prefix, said) in [
+            ("https://ghcr.io/team", "it has no scheme: write 'ghcr.io/team'"),
+            ("https://u:pw@ghcr.io/team/", "it has no scheme: write 'ghcr.io/team'"),
+            (
+                "u:pw@ghcr.io/team",
+                "it has no login: leave out what is before the '@', and run 'docker login'",
+            ),
+        ] {
+            assert_eq!(check_prefix(prefix).unwrap_err().to_string(), said, "{prefix}");
+        }
+        for good in ["ghcr.io/team", "localhost:5000", "team"] {
+            assert_eq!(check_prefix(good), Ok(()), "{good}");
+        }
+    }
 
     #[test]
     fn a_reference_without_a_tag_or_with_latest_names_a_local_image() {

@@ -13,6 +13,7 @@
 //!   [`image_reference`], [`saved`]: shared basics;
 //! - [`name_pattern`]: names on the command line;
 //! - [`dockerfile`]: parsing Dockerfiles;
+//! - [`secret`]: what may be a secret, and is not shown;
 //! - [`workspace`]: components, images, hooks, declared inputs, the registry configuration;
 //! - [`context`]: folder snapshots and the build contexts made from them;
 //! - [`plan`]: the graph, the steps of a round and their order;
@@ -32,5 +33,6 @@ pub mod plan;
 pub mod problem;
 pub mod regular_file;
 pub mod saved;
+pub mod secret;
 pub mod staleness;
 pub mod workspace;

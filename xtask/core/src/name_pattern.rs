@@ -9,6 +9,9 @@ use crate::escape;
 use crate::path_pattern::Pattern;
 use crate::problem::{Problem, hint};
 
+/// The most globs that one with braces may stand for: each pair of braces can double them.
+const MAX_GLOBS: usize = 1000;
+
 /// The known names that `word` selects; none if it is not a glob and no name is equal to it.
 ///
 /// # Errors
@@ -36,7 +39,22 @@ pub fn select<'k>(word: &str, known: &[&'k str], noun: &str) -> Result<Vec<&'k s
 
 /// The globs that one with braces stands for.
 fn expand(glob: &str) -> Result<Vec<String>, String> {
-    let Some(start) = glob.find('{') else { return Ok(vec![glob.to_owned()]) };
+    let (mut pending, mut globs) = (vec![glob.to_owned()], Vec::new());
+    while let Some(glob) = pending.pop() {
+        match alternatives(&glob)? {
+            Some(alternatives) => pending.extend(alternatives),
+            None => globs.push(glob),
+        }
+        if pending.len() + globs.len() > MAX_GLOBS {
+            return Err(format!("it stands for more than {MAX_GLOBS} globs"));
+        }
+    }
+    Ok(globs)
+}
+
+/// A glob with each of the alternatives in its first braces; none if it has no braces.
+fn alternatives(glob: &str) -> Result<Option<Vec<String>>, String> {
+    let Some(start) = glob.find('{') else { return Ok(None) };
     let (mut depth, mut ends) = (0, vec![start]);
     for (place, letter) in glob.char_indices().skip_while(|(place, _)| *place < start) {
         match letter {
@@ -55,11 +73,7 @@ fn expand(glob: &str) -> Result<Vec<String>, String> {
     }
     let (before, after) = (&glob[..start], &glob[ends[ends.len() - 1] + 1..]);
     let alternatives = ends.windows(2).map(|ends| &glob[ends[0] + 1..ends[1]]);
-    let mut globs = Vec::new();
-    for alternative in alternatives {
-        globs.extend(expand(&format!("{before}{alternative}{after}"))?);
-    }
-    Ok(globs)
+    Ok(Some(alternatives.map(|it| format!("{before}{it}{after}")).collect()))
 }
 
 /// The glob as Docker writes it.
@@ -155,5 +169,7 @@ mod tests {
         ] {
             assert_eq!(selected(word), said, "{word}");
         }
+        let many = "{a,b}".repeat(40);
+        assert!(selected(&many).ends_with("it stands for more than 1000 globs"));
     }
 }

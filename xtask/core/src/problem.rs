@@ -105,7 +105,7 @@ pub fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) ->
         .min()
         .filter(|(distance, candidate)| {
             let longest = name.chars().count().max(candidate.chars().count());
-            *distance <= longest.div_ceil(3)
+            *distance <= longest.div_ceil(3) && *distance < longest
         })
         .map(|(_, candidate)| hint(candidate))
         .unwrap_or_default()

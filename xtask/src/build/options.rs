@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use xtask_core::ids::ComponentId;
 use xtask_core::plan::graph::Graph;
 use xtask_core::workspace::components::{Workspace, WorkspaceOptions};
+use xtask_core::workspace::selection::Selected;
 
 use crate::build::changed_since;
 use crate::command_error::CommandError;
@@ -34,15 +35,15 @@ pub enum Selection {
 }
 
 impl Selection {
-    /// The selected components; `None` for all.
+    /// What is selected; `None` for all.
     pub(crate) fn find(
         &self,
         workspace: &Workspace,
         graph: &Graph,
-    ) -> Result<Option<BTreeSet<ComponentId>>, CommandError> {
-        Ok(Some(match self {
+    ) -> Result<Option<Selected>, CommandError> {
+        let components: BTreeSet<ComponentId> = match self {
             Self::All => return Ok(workspace.default_selection()?),
-            Self::Named(names) => workspace.find_all(names)?,
+            Self::Named(names) => return Ok(Some(workspace.select(names)?)),
             Self::ChangedSince(revision) => {
                 graph.dependents(&changed_since::changed(workspace, revision)?)
             }
@@ -52,7 +53,13 @@ impl Selection {
                     |id: &ComponentId| records.is_unfinished(&workspace.components[*id].name);
                 workspace.components.ids().filter(is_unfinished).collect()
             }
-        }))
+        };
+        Ok(Some(workspace.all_of(components)))
+    }
+
+    /// Whether the user said what it is, so that what counts for nothing in it is a mistake.
+    pub(crate) fn is_named(&self) -> bool {
+        matches!(self, Self::All | Self::Named(_))
     }
 }
 

@@ -19,7 +19,9 @@ use xtask_core::problem::{Problem, Problems};
 use xtask_core::staleness::engine_images::EngineImages;
 use xtask_core::workspace::components::{Workspace, WorkspaceOptions};
 use xtask_core::workspace::config::Config;
+use xtask_core::workspace::config::overrides::Overrides;
 use xtask_core::workspace::registry_config::RegistryConfig;
+use xtask_core::workspace::selection::Selected;
 
 use crate::build::cancel::Cancellation;
 use crate::build::hook_activity::HookActivity;
@@ -115,8 +117,8 @@ async fn prepare(
     let (scope, registry) = (scope.clone(), registry.cloned());
     let interrupt = ctx.interrupt.clone();
     let preparing = tokio::task::spawn_blocking(move || {
-        let (workspace, graph) = read_workspace(&root, &scope.reading, registry.as_ref(), &events)?;
-        let selected = scope.selection.find(&workspace, &graph)?;
+        let (workspace, graph, selected) = read_scope(&root, &scope, registry.as_ref(), &events)?;
+        let selected = selected.map(|selected| selected.components);
         let plan = Plan::new(&workspace, &graph, selected.as_ref());
         let needed = match &selected {
             Some(selected) => graph.closure(selected),
@@ -216,6 +218,45 @@ pub(crate) fn read_contexts(
     }
 }
 
+/// Reads the whole workspace, and what of it is selected; `None` for all.
+///
+/// Image options are for what is selected, which is known only once the workspace is read: with
+/// such options it is read a second time.
+pub(crate) fn read_scope(
+    root: &Path,
+    scope: &Scope,
+    registry: Option<&RegistryConfig>,
+    events: &Events,
+) -> Result<(Workspace, Graph, Option<Selected>), CommandError> {
+    let Scope { reading, selection } = scope;
+    let plain = WorkspaceOptions { overrides: Overrides::default(), ..reading.clone() };
+    if reading.overrides.is_empty() {
+        let (workspace, graph) = read_workspace(root, &plain, registry, events)?;
+        let selected = selection.find(&workspace, &graph)?;
+        return Ok((workspace, graph, selected));
+    }
+    let mut problems = Vec::new();
+    let (workspace, graph) = read_all(root, &plain, registry, &mut problems);
+    let selected = match selection.find(&workspace, &graph) {
+        Ok(selected) => selected,
+        // Nothing can be found in what cannot be read.
+        Err(error) => return Err(Problems::check(problems).err().map_or(error, Into::into)),
+    };
+    let images = selected.as_ref().map(|selected| &selected.images);
+    let meant = images.filter(|_| selection.is_named());
+    Problems::check(workspace.unused_options(&reading.overrides, meant))?;
+    let mut overrides = reading.overrides.clone();
+    if let Some(images) = images {
+        overrides = overrides.only_for(images.clone());
+    }
+    let reading = WorkspaceOptions { overrides, ..plain };
+    let (workspace, graph) = read_workspace(root, &reading, registry, events)?;
+    for warning in workspace.unused_mounts(&reading.overrides, meant) {
+        events.send(Event::Warning(warning));
+    }
+    Ok((workspace, graph, selected))
+}
+
 /// Reads the whole workspace. What is wrong with one component is among its problems.
 pub(crate) fn read_workspace(
     root: &Path,
@@ -224,21 +265,32 @@ pub(crate) fn read_workspace(
     events: &Events,
 ) -> Result<(Workspace, Graph), Problems> {
     let mut problems = Vec::new();
+    let (workspace, graph) = read_all(root, options, registry, &mut problems);
+    for warning in &workspace.warnings {
+        events.send(Event::Warning(warning.clone()));
+    }
+    if !problems.is_empty() {
+        problems.extend(graph.problems(&workspace, &workspace.components.ids().collect()));
+    }
+    Problems::check(problems).map(|()| (workspace, graph))
+}
+
+/// The same, with what concerns no component alone in `problems`.
+fn read_all(
+    root: &Path,
+    options: &WorkspaceOptions,
+    registry: Option<&RegistryConfig>,
+    problems: &mut Vec<Problem>,
+) -> (Workspace, Graph) {
     let mut options = options.clone();
     if Config::mentions(root, "branch") {
         options.facts.branch = git::branch(root).unwrap_or_default();
     }
     let options = &options;
-    let mut workspace = Workspace::read(root, options, &mut problems);
+    let mut workspace = Workspace::read(root, options, problems);
     let named = registry.map(RegistryConfig::names);
     workspace.find_local_images(named.as_ref(), options.tag.as_deref());
     let graph = Graph::resolve(&mut workspace);
-    for warning in &workspace.warnings {
-        events.send(Event::Warning(warning.clone()));
-    }
     problems.extend(workspace.group_problems());
-    if !problems.is_empty() {
-        problems.extend(graph.problems(&workspace, &workspace.components.ids().collect()));
-    }
-    Problems::check(problems).map(|()| (workspace, graph))
+    (workspace, graph)
 }

@@ -5,7 +5,9 @@ use std::ffi::OsStr;
 
 use clap_complete::engine::{CompletionCandidate, PathCompleter, ValueCompleter};
 use xtask_core::escape;
-use xtask_core::workspace::components::{self, Workspace, WorkspaceOptions};
+use xtask_core::workspace::components::{self, Workspace};
+
+use crate::cli::environment::options_of_environment;
 
 /// Components that begin with a word; folders, if it is a path.
 pub(crate) fn components(word: &OsStr) -> Vec<CompletionCandidate> {
@@ -34,7 +36,7 @@ pub(crate) fn components_and_images(word: &OsStr) -> Vec<CompletionCandidate> {
 
 fn workspace() -> Option<Workspace> {
     let root = components::find_root(&env::current_dir().ok()?)?;
-    Some(Workspace::read(&root, &WorkspaceOptions::default(), &mut Vec::new()))
+    Some(Workspace::read(&root, &options_of_environment(), &mut Vec::new()))
 }
 
 /// Names with control characters would be read as several by a shell.

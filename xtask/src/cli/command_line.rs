@@ -1,10 +1,17 @@
 //! The command line.
 
+use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::builder::Resettable;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{
+    Arg, ArgAction, ArgMatches, Args, Command as ClapCommand, CommandFactory, FromArgMatches,
+    Parser, Subcommand, ValueEnum,
+};
 use clap_complete::engine::ArgValueCompleter;
 use xtask_core::image_reference;
 use xtask_core::workspace::components::WorkspaceOptions;
@@ -12,14 +19,14 @@ use xtask_core::workspace::components::WorkspaceOptions;
 use crate::build::options::{self, FromRegistry, Scope, Selection};
 use crate::cli::candidates;
 use crate::cli::completion::Shell;
+use crate::cli::environment::{CONFIG_DIR, TAG, options_of_environment};
 use crate::cli::examples;
 use crate::cli::export::ExportCommand;
 use crate::cli::graph::GraphArgs;
 use crate::cli::image_args::ImageArgs;
 use crate::cli::lock::LockCommand;
 use crate::cli::shared_args::{
-    CONFIG_DIR, ComponentArgs, DEFAULT_RETRY, DockerfileArgs, ReadingArgs, SelectedWords, TAG,
-    bytes,
+    ComponentArgs, DEFAULT_RETRY, DockerfileArgs, ReadingArgs, SelectedWords, bytes,
 };
 use crate::cli::watch::WatchArgs;
 use crate::commands::build::BuildOptions;
@@ -191,7 +198,7 @@ impl Cli {
         name: &'static str,
         arguments: impl IntoIterator<Item: Into<OsString> + Clone>,
     ) -> Result<Self, clap::Error> {
-        let mut command = Self::command();
+        let mut command = without_empty_variables(Self::command());
         if name != PROGRAM {
             command = command.name(name).bin_name(name).mut_subcommands(|subcommand| {
                 let examples = subcommand.get_after_help().map(|help| help.ansi().to_string());
@@ -199,7 +206,8 @@ impl Cli {
                 subcommand.after_help(examples)
             });
         }
-        let mut matches = command.try_get_matches_from(arguments)?;
+        let mut matches = command.try_get_matches_from_mut(arguments)?;
+        check_from_lock(&mut command, &matches)?;
         Self::from_arg_matches_mut(&mut matches)
     }
 
@@ -279,6 +287,32 @@ impl Cli {
         }
         options
     }
+}
+
+/// Variables that are set to nothing count as not set, as CI often sets them.
+fn without_empty_variables(command: ClapCommand) -> ClapCommand {
+    let is_empty = |arg: &Arg| {
+        let value = arg.get_env().and_then(env::var_os);
+        value.is_some_and(|value| value.is_empty())
+    };
+    command
+        .mut_args(|arg| if is_empty(&arg) { arg.env(Resettable::Reset) } else { arg })
+        .mut_subcommands(without_empty_variables)
+}
+
+/// Refuses options beside `--from-lock` that would count for nothing. In the environment they may
+/// be for other commands, and one has a default: so clap cannot tell.
+fn check_from_lock(command: &mut ClapCommand, matches: &ArgMatches) -> Result<(), clap::Error> {
+    let Some(given) = matches.subcommand_matches("push") else { return Ok(()) };
+    let is_given = |id: &&&str| given.value_source(id) == Some(ValueSource::CommandLine);
+    let useless = ["tag", "flavor", "retry_for"];
+    let Some(useless) = useless.iter().find(is_given).filter(|_| is_given(&&"from_lock")) else {
+        return Ok(());
+    };
+    let useless = useless.replace('_', "-");
+    let message = format!("the argument '--from-lock <FILE>' cannot be used with '--{useless}'");
+    let push = command.find_subcommand_mut("push").expect("it is a command");
+    Err(push.error(ErrorKind::ArgumentConflict, message))
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -381,12 +415,11 @@ pub(crate) struct BuildArgs {
 
 impl From<BuildArgs> for BuildOptions {
     fn from(args: BuildArgs) -> Self {
-        let words = Vec::from(args.components);
-        let overrides = args.image.overrides(words.clone());
+        let overrides = args.image.overrides();
         let selection = match args.since {
             Some(revision) => Selection::ChangedSince(revision),
             None if args.failed => Selection::Failed,
-            None => words.into(),
+            None => Vec::from(args.components).into(),
         };
         Self {
             scope: Scope {
@@ -425,7 +458,7 @@ fn from_registry(value: &str) -> Result<FromRegistry, String> {
 
 /// Checks what repositories begin with.
 fn share_prefix(prefix: &str) -> Result<String, String> {
-    let checked = image_reference::check(&format!("{prefix}/image"));
+    let checked = image_reference::check_prefix(prefix);
     checked.map(|()| prefix.to_owned()).map_err(|error| error.to_string())
 }
 
@@ -459,7 +492,7 @@ pub(crate) struct PushArgs {
     lock: Option<PathBuf>,
 
     /// Put the tags of a lock file back onto the images that it says, without a build or an engine
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["named", "selected", "deny_stale", "lock", "share"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["named", "selected", "deny_stale", "lock", "share", "set", "build_args", "whole_context"])]
     from_lock: Option<PathBuf>,
 
     /// Push what is up to date under its fingerprint, too, for the --from-registry of others
@@ -507,11 +540,14 @@ pub(crate) struct InputsArgs {
     /// Exit with code 1 if the hooks read anything that build/inputs does not declare
     #[arg(long)]
     check: bool,
+
+    #[command(flatten)]
+    reading: ReadingArgs,
 }
 
 impl From<InputsArgs> for InputsOptions {
     fn from(args: InputsArgs) -> Self {
-        Self { component: args.component, check: args.check }
+        Self { component: args.component, check: args.check, reading: args.reading.into() }
     }
 }
 
@@ -690,7 +726,7 @@ pub(crate) struct NewArgs {
 
 impl From<NewArgs> for NewOptions {
     fn from(args: NewArgs) -> Self {
-        let reading = WorkspaceOptions::default();
+        let reading = options_of_environment();
         Self { reading, name: args.name, from: args.from, needs: args.needs }
     }
 }
@@ -748,7 +784,8 @@ pub(crate) struct LogsArgs {
 
 impl From<LogsArgs> for LogsOptions {
     fn from(args: LogsArgs) -> Self {
-        Self { component: args.component, follow: args.follow }
+        let reading = options_of_environment();
+        Self { reading, component: args.component, follow: args.follow }
     }
 }
 

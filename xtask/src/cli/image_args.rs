@@ -4,6 +4,7 @@ use std::env;
 use std::path::Path;
 
 use clap::Args;
+use xtask_core::secret::hide;
 use xtask_core::workspace::config::exports::{Attestation, CacheEntry};
 use xtask_core::workspace::config::mounts::{Agent, Secret, SecretSource};
 use xtask_core::workspace::config::overrides::Overrides;
@@ -135,11 +136,11 @@ fn agent(text: &str) -> Result<String, String> {
 }
 
 impl ImageArgs {
-    /// The same for the components and images that are named; all if none is.
-    pub(crate) fn overrides(&self, words: Vec<String>) -> Overrides {
+    /// The same for all images; which ones are meant is known once the workspace is read.
+    pub(crate) fn overrides(&self) -> Overrides {
         let labels = self.labels.iter().map(|it| it.split_once('=').unwrap_or((it, "")));
         let hosts = self.hosts.iter().map(|(host, address)| (host.as_str(), address.as_str()));
-        let mut overrides = Overrides::of(words);
+        let mut overrides = Overrides::default();
         overrides.text("target", "--target", self.target.as_deref());
         overrides.text("network", "--network", self.network.as_deref());
         overrides.table("labels", "--label", labels);
@@ -169,7 +170,7 @@ impl ImageArgs {
             options.value("--add-host", Some(format!("{host}:{address}")));
         }
         for (name, context) in &self.contexts {
-            options.value("--build-context", Some(format!("{name}={context}")));
+            options.value("--build-context", Some(format!("{name}={}", hide(context))));
         }
         for (option, values) in [
             ("--platform", &self.platforms),
@@ -182,7 +183,8 @@ impl ImageArgs {
             ("--attest", &self.attestations()),
         ] {
             for value in values {
-                options.value(option, Some(value));
+                let is_shown = matches!(option, "--label" | "--secret");
+                options.value(option, Some(if is_shown { value.clone() } else { hide(value) }));
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use xtask_core::escape;
 use xtask_core::problem::Problems;
 
 use crate::command_error::CommandError;
@@ -61,7 +62,7 @@ impl LockCommand {
             Self::Diff(args) => {
                 let found = lock::diff(&args.old, &args.new).map_err(Problems::from)?;
                 let text = if args.json {
-                    format!("{:#}\n", report::document(&found))
+                    escape::json(&format!("{:#}\n", report::document(&found)))
                 } else {
                     report::lines(&found).into_iter().map(|line| line + "\n").collect()
                 };

@@ -4,6 +4,7 @@ mod candidates;
 mod command_line;
 mod completion;
 mod component_path;
+mod environment;
 mod examples;
 mod export;
 mod graph;

@@ -15,7 +15,7 @@ use xtask_core::escape;
 use xtask_core::paths::{CONFIG_FILE, SRC};
 use xtask_core::problem::{Problem, Problems};
 use xtask_core::workspace::components;
-use xtask_core::workspace::config::{Config, Facts, schema};
+use xtask_core::workspace::config::{Config, schema};
 use xtask_core::workspace::strays;
 
 use crate::cli::command_line::{
@@ -91,7 +91,10 @@ pub fn run(arguments: impl IntoIterator<Item: Into<OsString>>) -> ExitCode {
         }),
         Command::Config(args) if args.schema => Some(Ok(format!("{:#}\n", schema::schema()))),
         Command::Lock(command) => {
-            let result = command.run().and_then(|(text, end)| print(&text).and(end));
+            let result = command.run().and_then(|(text, end)| {
+                // A lock file may come from anybody.
+                print(&shown(&text, is_github())).and(end)
+            });
             return report(result);
         }
         _ => None,
@@ -175,12 +178,13 @@ fn is_github() -> bool {
 
 async fn run_command(mut cli: Cli) -> Result<(), CommandError> {
     if cli.is_traced() {
-        trace::install();
+        trace::install(is_github());
     }
     let here = env::current_dir()
         .map_err(|error| Problem::of_request(format!("cannot get the current folder: {error}")))
         .map_err(Problems::from)?;
     let root = root_of(&mut cli, &here)?;
+    let environment = environment(cli.builder.clone()).map_err(Problems::from)?;
     let on_second_interrupt = || {
         process_group::kill_all();
         keyboard::restore();
@@ -206,7 +210,6 @@ async fn run_command(mut cli: Cli) -> Result<(), CommandError> {
         let show = show::show(ui_options, &ui_root, &reproduce_options, hearer, ui_commands);
         Handle::current().block_on(show)
     });
-    let environment = environment(cli.builder.clone());
     let proxies = environment.proxies(&events);
     let ctx = CommandContext {
         root,
@@ -261,6 +264,9 @@ async fn run_command(mut cli: Cli) -> Result<(), CommandError> {
         Err(CommandError::Interrupted) if keymap::has_quit() => Ok(()),
         result => result,
     };
+    for problem in result.as_ref().err().map(CommandError::problems).unwrap_or_default() {
+        ctx.events.send(Event::Error(problem));
+    }
     // What was cancelled may still hold the engine.
     ctx.environment.end_podman();
     // Dropping the last sender ends the UI, after it has shown the events in the channel.
@@ -281,11 +287,11 @@ fn root_of(cli: &mut Cli, here: &Path) -> Result<PathBuf, Problems> {
         }
         _ => root(here, cli.root.as_deref())?,
     };
-    let configured = Config::read(&root, Facts::default());
-    if configured.is_ok_and(|config| config.has_definitions()) {
-        component_path::make_relative(cli.command.component_words(), here, &root);
-    } else {
+    // What is wrong with the file is said when it is read.
+    if Config::leaves_src(&root) {
         component_path::resolve(cli.command.component_words(), here, &root)?;
+    } else {
+        component_path::make_relative(cli.command.component_words(), here, &root);
     }
     Ok(root)
 }
@@ -438,11 +444,14 @@ fn root(here: &Path, named: Option<&Path>) -> Result<PathBuf, Problems> {
     })
 }
 
-fn environment(builder: Option<ChosenBuilder>) -> Environment {
+fn environment(builder: Option<ChosenBuilder>) -> Result<Environment, Problem> {
     let home_config = || env::var_os("HOME").map(|home| Path::new(&home).join(".docker"));
     let (is_verified, is_on) = (is_set("DOCKER_TLS_VERIFY"), is_set("DOCKER_TLS"));
-    let is_classic = env::var("DOCKER_BUILDKIT").is_ok_and(|value| value == "0");
-    Environment {
+    let builder = match builder {
+        Some(builder) => Some(builder),
+        None => is_classic()?.then_some(ChosenBuilder::Own(Builder::Classic)),
+    };
+    Ok(Environment {
         host: env::var("DOCKER_HOST").ok(),
         context: env::var("DOCKER_CONTEXT").ok(),
         config_dir: env::var_os("DOCKER_CONFIG").map(PathBuf::from).or_else(home_config),
@@ -451,8 +460,20 @@ fn environment(builder: Option<ChosenBuilder>) -> Environment {
         cert_path: env::var_os("DOCKER_CERT_PATH").filter(|it| !it.is_empty()).map(PathBuf::from),
         api_version: env::var("DOCKER_API_VERSION").ok(),
         github_job: GithubJob::of_environment(),
-        builder: builder.or_else(|| is_classic.then_some(ChosenBuilder::Own(Builder::Classic))),
+        builder,
         ..Environment::default()
+    })
+}
+
+/// Whether `DOCKER_BUILDKIT` turns BuildKit off, in the words of the docker CLI.
+fn is_classic() -> Result<bool, Problem> {
+    match env::var("DOCKER_BUILDKIT").unwrap_or_default().as_str() {
+        "0" | "f" | "F" | "false" | "False" | "FALSE" => Ok(true),
+        "" | "1" | "t" | "T" | "true" | "True" | "TRUE" => Ok(false),
+        other => {
+            let message = format!("DOCKER_BUILDKIT is '{other}': set it to 0 or 1");
+            Err(Problem::of_request(message))
+        }
     }
 }
 

@@ -1,26 +1,21 @@
 //! Arguments that several commands share.
 
 use std::env::{self, VarError};
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
+use xtask_core::secret::hide;
 use xtask_core::workspace::components::WorkspaceOptions;
 use xtask_core::workspace::config::Facts;
 use xtask_core::workspace::config::overrides::Overrides;
 
 use crate::cli::candidates;
+use crate::cli::environment::{CONFIG_DIR, FLAVOR, facts_of_environment, tag_of_environment};
 use crate::ui::reproduce;
 
 /// In seconds; most registries answer again within this time.
 pub(crate) const DEFAULT_RETRY: u64 = 60;
-
-/// The environment variable for `--config`.
-pub(crate) const CONFIG_DIR: &str = "PAI_CONFIG_DIR";
-
-/// The environment variable for the tag that images are pushed with.
-pub(crate) const TAG: &str = "XTASK_TAG";
 
 /// The components that a command is for.
 #[derive(Args, Debug)]
@@ -96,7 +91,7 @@ pub(crate) struct DockerfileArgs {
     build_args: Vec<BuildArg>,
 
     /// Flavor to build: prefer NAME.FLAVOR.dockerfile if an image has several Dockerfiles
-    #[arg(long, env = "XTASK_FLAVOR")]
+    #[arg(long, env = FLAVOR)]
     pub(crate) flavor: Option<String>,
 
     /// Send the whole context, including files that no instruction reads
@@ -151,32 +146,31 @@ impl DockerfileArgs {
                 .iter()
                 .filter_map(|arg| Some((arg.name.clone(), arg.value.clone()?)))
                 .collect(),
+            unset_args: self
+                .build_args
+                .iter()
+                .filter(|arg| arg.value.is_none())
+                .map(|arg| arg.name.clone())
+                .collect(),
             whole_context: self.whole_context,
-            tag: env::var(TAG).ok(),
+            tag: tag_of_environment(),
             overrides: Overrides::default(),
-            facts: Facts {
-                environment: env::vars_os().filter_map(utf8).collect(),
-                branch: None,
-                set: self.set.clone(),
-            },
+            facts: Facts { set: self.set.clone(), ..facts_of_environment() },
         }
     }
 
     pub(crate) fn reproduce(&self, options: &mut reproduce::Options) {
         options.value("--flavor", self.flavor.as_ref());
-        for arg in &self.build_args {
-            options.value("--build-arg", Some(&arg.given));
+        for BuildArg { given, name, .. } in &self.build_args {
+            // Where it is run again, a secret has to come from the environment.
+            let shown = if hide(given) == *given { given } else { name };
+            options.value("--build-arg", Some(shown));
         }
         options.flag("--whole-context", self.whole_context);
         for assignment in &self.set {
-            options.value("--set", Some(assignment));
+            options.value("--set", Some(hide(assignment)));
         }
     }
-}
-
-/// A variable of the environment; none if it is not UTF-8.
-fn utf8((name, value): (OsString, OsString)) -> Option<(String, String)> {
-    Some((name.into_string().ok()?, value.into_string().ok()?))
 }
 
 impl ReadingArgs {

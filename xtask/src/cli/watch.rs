@@ -1,11 +1,11 @@
 //! The options of `watch`.
 
-use std::env;
 use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::shared_args::{ComponentArgs, DEFAULT_RETRY, ReadingArgs, TAG};
+use crate::cli::environment::tag_of_environment;
+use crate::cli::shared_args::{ComponentArgs, DEFAULT_RETRY, ReadingArgs};
 use crate::commands::push::PushOptions;
 use crate::commands::watch::WatchOptions;
 
@@ -61,7 +61,7 @@ impl From<WatchArgs> for WatchOptions {
             config_dir: args.reading.config.clone(),
             components: Vec::new(),
             images: Vec::new(),
-            tag: env::var(TAG).ok(),
+            tag: tag_of_environment(),
             reading: args.reading.options(),
             denies_stale: false,
             retry_for: Duration::from_secs(DEFAULT_RETRY),

@@ -6,7 +6,7 @@ use xtask_core::problem::Problems;
 use crate::build::mode::Mode;
 use crate::build::options;
 use crate::build::options::Scope;
-use crate::build::prepare::read_workspace;
+use crate::build::prepare::read_scope;
 use crate::build::run as build;
 use crate::build::share_prefix;
 use crate::build::summary::Completed;
@@ -61,8 +61,7 @@ pub(crate) async fn run(options: &BuildOptions, ctx: &CommandContext) -> Result<
 /// Where images are shared, which must be known before they are built.
 fn share_prefix(scope: &Scope, ctx: &CommandContext) -> Result<String, CommandError> {
     let registry = scope.reading.registry()?;
-    let (workspace, _) =
-        read_workspace(&ctx.root, &scope.reading, registry.as_ref(), &Events::unread())?;
+    let (workspace, ..) = read_scope(&ctx.root, scope, registry.as_ref(), &Events::unread())?;
     let prefix = share_prefix::to_share(&workspace.config, registry.as_ref());
     Ok(prefix.map_err(Problems::from)?)
 }

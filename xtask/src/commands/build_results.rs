@@ -9,13 +9,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use xtask_core::image_reference;
+use xtask_core::image_reference::{self, familiar};
 use xtask_core::problem::{Problem, Problems};
-use xtask_core::workspace::components::Image;
+use xtask_core::workspace::components::{Image, Workspace};
 use xtask_core::workspace::registry_config::RegistryConfig;
 
 use crate::build::options::Scope;
-use crate::build::prepare::read_workspace;
+use crate::build::prepare::read_scope;
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
 use crate::commands::push::push_all;
@@ -59,19 +59,23 @@ impl BuildResults {
         }
         let registry = scope.reading.registry()?;
         // The build sends the warnings.
-        let (workspace, graph) =
-            read_workspace(&ctx.root, &scope.reading, registry.as_ref(), &Events::unread())?;
-        let selected = scope.selection.find(&workspace, &graph)?;
-        let is_selected = |id| selected.as_ref().is_none_or(|selected| selected.contains(&id));
-        let images: Vec<&Image> =
-            workspace.images().filter(|(id, _)| is_selected(*id)).map(|(_, image)| image).collect();
+        let (workspace, _, selected) =
+            read_scope(&ctx.root, scope, registry.as_ref(), &Events::unread())?;
+        let images = workspace.images().map(|(_, image)| image);
+        let is_selected = |image: &&Image| {
+            selected.as_ref().is_none_or(|selected| selected.images.contains(&image.name))
+        };
+        let images: Vec<&Image> = images.filter(is_selected).collect();
         let mut requests = Vec::new();
         if options.push || !options.tags.is_empty() {
             let tag = scope.reading.tag.as_deref();
-            let references =
-                PushReferences::new(&ctx.root, &workspace.config, registry.as_ref(), tag)
-                    .map_err(Problems::from)?;
+            let (config, registry) = (&workspace.config, registry.as_ref());
+            // Its --tag is a whole reference.
+            let advice = "set XTASK_TAG, or write the tag into --tag REFERENCE";
+            let references = PushReferences::new(&ctx.root, config, registry, tag, advice)
+                .map_err(Problems::from)?;
             requests = find_requests(&images, &references, &options.tags)?;
+            Problems::check(taken(&requests, &workspace, &options.tags))?;
         }
         let images = images.iter().map(|image| image.name.clone()).collect();
         Ok(Some(Self { images, requests, registry, options: options.clone() }))
@@ -156,7 +160,24 @@ fn find_requests(
     Problems::check(problems).map(|()| requests)
 }
 
-/// Checks a reference in which words may stand.
+/// Names of `--tag` that other images of the workspace have.
+fn taken(requests: &[PushRequest], workspace: &Workspace, given: &[String]) -> Vec<Problem> {
+    let requests = requests.iter().filter(|_| !given.is_empty());
+    let problem = |request: &PushRequest| {
+        let reference = request.reference();
+        let is_it = |image: &&Image| familiar(&image.name) == familiar(&reference);
+        let other = workspace.images().map(|(_, image)| image).find(is_it)?;
+        let message = format!(
+            "--tag: {reference} is image '{}' of the workspace, and '{}' cannot be it: choose \
+             another name",
+            other.name, request.image
+        );
+        (other.name != request.image).then(|| Problem::of_request(message))
+    };
+    requests.filter_map(problem).collect()
+}
+
+/// Checks a name in which words may stand.
 ///
 /// # Errors
 /// What is wrong with it, as the end of a sentence.
@@ -165,5 +186,12 @@ pub(crate) fn check_tag(text: &str) -> Result<String, String> {
     for word in ["image", "registry", "tag", "commit", "branch"] {
         plain = plain.replace(&format!("{{{word}}}"), "x");
     }
-    image_reference::check(&plain).map(|()| text.to_owned()).map_err(|error| error.to_string())
+    image_reference::check(&plain).map_err(|error| error.to_string())?;
+    if plain.contains('@') {
+        return Err("a name has no digest: leave out what begins with '@'".to_owned());
+    }
+    if image_reference::is_id(&plain) {
+        return Err("64 hexadecimal digits are an image's ID, and no name".to_owned());
+    }
+    Ok(text.to_owned())
 }

@@ -2,7 +2,7 @@
 
 use xtask_core::name_pattern::select;
 use xtask_core::problem::{Problem, Problems, did_you_mean};
-use xtask_core::staleness::fingerprint::may_be_secret;
+use xtask_core::secret::{hide, may_be_secret};
 use xtask_core::workspace::components::{Component, Image, WorkspaceOptions};
 use xtask_core::workspace::config::named_context::NamedContext;
 use xtask_core::workspace::config::origin::Origin;
@@ -77,7 +77,7 @@ fn describe(component: &Component, image: &Image, options: &ConfigOptions) -> Im
     let mut settings = Vec::new();
     let mut add = |key: &str, value: &str, at: Option<Origin>| {
         let source = at.unwrap_or(Origin::Default);
-        settings.push(Setting { key: key.to_owned(), value: Some(value.to_owned()), source });
+        settings.push(Setting { key: key.to_owned(), value: Some(hide(value)), source });
     };
     add("dockerfile", &image.dockerfile, None);
     let context = if image.context.is_empty() { "." } else { &image.context };
@@ -132,7 +132,7 @@ fn describe(component: &Component, image: &Image, options: &ConfigOptions) -> Im
             Some(arg) if !options.reading.build_args.contains_key(name) => arg.at,
             _ => Origin::Option("--build-arg"),
         };
-        let value = (!may_be_secret(name)).then(|| value.clone());
+        let value = (!may_be_secret(name)).then(|| hide(value));
         settings.push(Setting { key: format!("args.{name}"), value, source });
     }
     ImageConfig { image: image.name.clone(), component: component.name.clone(), settings }

@@ -12,7 +12,7 @@ use xtask_core::workspace::components::Workspace;
 use crate::build::bake_folder::BakeFolder;
 use crate::build::mode::Mode;
 use crate::build::options::{BuildOptions, Scope};
-use crate::build::prepare::read_workspace;
+use crate::build::prepare::read_scope;
 use crate::build::run as build;
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
@@ -45,12 +45,12 @@ pub(crate) async fn run(
 
 /// Refuses what Bake could not do, and a folder that would be part of what it is for.
 fn check(options: &ExportOptions, ctx: &CommandContext) -> Result<(), CommandError> {
-    let reading = &options.scope.reading;
-    let registry = reading.registry()?;
+    let registry = options.scope.reading.registry()?;
     // The round warns.
     let events = Events::unread();
-    let (workspace, graph) = read_workspace(&ctx.root, reading, registry.as_ref(), &events)?;
-    let selected = options.scope.selection.find(&workspace, &graph)?;
+    let (workspace, graph, selected) =
+        read_scope(&ctx.root, &options.scope, registry.as_ref(), &events)?;
+    let selected = selected.map(|selected| selected.components);
     let plan = Plan::new(&workspace, &graph, selected.as_ref());
     let mut problems: Vec<Problem> =
         problem_of_place(&workspace, &options.folder).into_iter().collect();

@@ -32,13 +32,15 @@ pub(crate) struct InputsOptions {
     pub(crate) component: String,
     /// Compare with the existing file instead of printing a new one.
     pub(crate) check: bool,
+    pub(crate) reading: WorkspaceOptions,
 }
 
 pub(crate) async fn run(options: &InputsOptions, ctx: &CommandContext) -> Result<(), CommandError> {
     check_tracer()?;
-    let mut reading = WorkspaceOptions::default();
+    let mut reading = options.reading.clone();
     ctx.add_proxies(&mut reading);
-    let (workspace, _) = read_workspace(&ctx.root, &reading, None, &ctx.events)?;
+    let registry = reading.registry()?;
+    let (workspace, _) = read_workspace(&ctx.root, &reading, registry.as_ref(), &ctx.events)?;
     let id = workspace.find_one(&options.component).map_err(Problems::from)?;
     let component = &workspace.components[id];
     if !component.has_hooks() {

@@ -45,6 +45,9 @@ pub(crate) fn get(image: &str, file: &Path, registry: Option<&str>) -> Result<St
         let rest = pinned.strip_prefix(prefix);
         prefix.is_empty() || rest.is_some_and(|rest| rest.starts_with(['/', '@']))
     };
+    if all.is_empty() {
+        return Err(problem(format!("it does not say where '{image}' was pushed")));
+    }
     let chosen: Vec<&String> = all.iter().filter(is_chosen).collect();
     match chosen[..] {
         [one] => Ok(one.clone()),

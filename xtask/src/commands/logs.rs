@@ -30,14 +30,14 @@ const COMPARED: usize = 64;
 
 #[derive(Clone, Debug)]
 pub(crate) struct LogsOptions {
+    pub(crate) reading: WorkspaceOptions,
     pub(crate) component: String,
     /// Print what is appended, until the user interrupts it.
     pub(crate) follow: bool,
 }
 
 pub(crate) async fn run(options: &LogsOptions, ctx: &CommandContext) -> Result<(), CommandError> {
-    let reading = WorkspaceOptions::default();
-    let (workspace, _) = read_workspace(&ctx.root, &reading, None, &Events::unread())?;
+    let (workspace, _) = read_workspace(&ctx.root, &options.reading, None, &Events::unread())?;
     let id = workspace.find_one(&options.component).map_err(Problems::from)?;
     let name = &workspace.components[id].name;
     let shown = log_path::of(name);

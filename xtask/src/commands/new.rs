@@ -5,9 +5,10 @@ use std::io;
 use std::path::Path;
 
 use xtask_core::image_reference;
-use xtask_core::paths::{BUILD, SRC, join};
-use xtask_core::problem::{Problem, Problems};
+use xtask_core::paths::{BUILD, CONFIG_FILE, SRC, join};
+use xtask_core::problem::{Problem, Problems, did_you_mean};
 use xtask_core::workspace::components::{Workspace, WorkspaceOptions};
+use xtask_core::workspace::config::Config;
 
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
@@ -29,19 +30,36 @@ pub(crate) fn run(options: &NewOptions, ctx: &CommandContext) -> Result<String, 
     image_reference::check_name(name).map_err(|error| {
         Problems::from(Problem::of_request(format!("'{name}' is not a valid image name: {error}")))
     })?;
+    let config = Config::read(&ctx.root, options.reading.facts.clone())?;
     let mut problems = Vec::new();
-    let workspace = Workspace::read(&ctx.root, &options.reading, &mut problems);
+    if let Some(from) = &options.from
+        && let Err(error) = image_reference::check(from)
+    {
+        problems.push(Problem::of_request(format!("--from: '{from}' is no image: {error}")));
+    }
+    // It may have nothing in it yet, and what is wrong with the rest is no matter here.
+    let workspace = Workspace::read(&ctx.root, &options.reading, &mut Vec::new());
     for needed in &options.needs {
-        problems.clear();
         if workspace.depended_on(needed).is_none() {
             let names: Vec<&str> = workspace.components.iter().map(|it| it.name.as_str()).collect();
-            let hint = xtask_core::problem::did_you_mean(needed, names);
-            let message = format!("--needs: no component '{needed}'{hint}");
-            return Err(Problems::from(Problem::of_request(message)).into());
+            let hint = did_you_mean(needed, names);
+            problems.push(Problem::of_request(format!("--needs: no component '{needed}'{hint}")));
         }
     }
-    let folder = workspace.config.folder_for(name).unwrap_or_else(|| join(SRC, name));
-    let is_default = !workspace.config.has_definitions();
+    let is_default = !config.has_definitions();
+    let folder = if is_default { Some(join(SRC, name)) } else { config.folder_for(name) };
+    if folder.is_none() {
+        let patterns: Vec<&str> = config.written_patterns().collect();
+        let message = format!(
+            "finds no image '{name}' in a folder of its own: its patterns are {}. Make a folder \
+             that one of them finds, or add a table [image.\"{{image}}\"] with dockerfile = \
+             \"{{image}}/Dockerfile\"",
+            patterns.join(", ")
+        );
+        problems.push(Problem::of_file(CONFIG_FILE, message));
+    }
+    Problems::check(problems)?;
+    let folder = folder.unwrap_or_default();
     let dockerfile = if is_default {
         format!("{folder}/{BUILD}/{name}.dockerfile")
     } else {

@@ -14,6 +14,7 @@ use xtask_core::name_pattern;
 use xtask_core::problem::{Problem, Problems, did_you_mean};
 use xtask_core::workspace::components::{Image, Workspace, WorkspaceOptions};
 use xtask_core::workspace::registry_config::RegistryConfig;
+use xtask_core::workspace::selection::Selected;
 
 use crate::build::options::{BuildOptions, Scope};
 use crate::build::prepare::read_workspace;
@@ -63,11 +64,12 @@ pub(crate) async fn run(options: &PushOptions, ctx: &CommandContext) -> Result<(
     let (workspace, graph) = read_workspace(&ctx.root, &options.reading, registry, &ctx.events)?;
     let (config, tag) = (&workspace.config, options.tag.as_deref());
     let references =
-        PushReferences::new(&ctx.root, config, registry, tag).map_err(Problems::from)?;
+        PushReferences::new(&ctx.root, config, registry, tag, "pass --tag, or set XTASK_TAG")
+            .map_err(Problems::from)?;
     let images = select_images(&workspace, options)?;
     let selected = images.iter().map(|(component, _)| *component).collect();
     Problems::check(graph.problems(&workspace, &graph.closure(&selected)))?;
-    let requests = requests(&images, &references, options)?;
+    let requests = requests(&workspace, &images, &references, options)?;
     let lock = options.lock.as_deref().map(|file| PushLock::prepare(file, &ctx.root));
     let lock = lock.transpose().map_err(Problems::from)?;
     let engine = ctx.engine().await?;
@@ -97,14 +99,20 @@ pub(crate) async fn run(options: &PushOptions, ctx: &CommandContext) -> Result<(
 
 /// What is pushed where; an image that was asked for by name must be pushed somewhere.
 fn requests(
+    workspace: &Workspace,
     images: &[(ComponentId, &Image)],
     references: &PushReferences<'_>,
     options: &PushOptions,
 ) -> Result<Vec<PushRequest>, Problems> {
+    let is_component = |name: &str| workspace.find(name).is_some();
+    let is_named = |image: &Image| {
+        options.images.contains(&image.name)
+            || options.components.contains(&image.name) && !is_component(&image.name)
+    };
     let (mut requests, mut problems) = (Vec::new(), Vec::new());
     for (_, image) in images {
         match references.of(image) {
-            Ok(found) if found.is_empty() && options.images.contains(&image.name) => {
+            Ok(found) if found.is_empty() && is_named(image) => {
                 let message =
                     format!("image '{}' is never pushed: its 'tags' are empty", image.name);
                 problems.push(Problem::of_request(message));
@@ -133,15 +141,15 @@ fn select_images<'a>(
             Err(problem) => problems.push(problem),
         }
     }
-    let components = workspace.find_all(&options.components).unwrap_or_else(|unknown| {
+    let selected = workspace.select(&options.components).unwrap_or_else(|unknown| {
         problems.extend(unknown.iter().cloned());
-        BTreeSet::new()
+        Selected::default()
     });
     Problems::check(problems)?;
+    named.extend(selected.images.iter().map(String::as_str));
     let is_all = options.images.is_empty() && options.components.is_empty();
-    let is_selected = |(id, image): &(ComponentId, &Image)| {
-        is_all || components.contains(id) || named.contains(image.name.as_str())
-    };
+    let is_selected =
+        |(_, image): &(ComponentId, &Image)| is_all || named.contains(image.name.as_str());
     let selected: Vec<(ComponentId, &Image)> = workspace.images().filter(is_selected).collect();
     if selected.is_empty() && !is_all {
         let message = format!("no images to push: {} builds none", options.components.join(", "));

@@ -78,7 +78,15 @@ fn select(lock: &ImageLock, options: &FromLock) -> Result<Vec<Tag>, Problems> {
     Problems::check(problems)?;
     let is_selected = |name: &String| options.images.is_empty() || names.contains(&name.as_str());
     let images = lock.images.iter().filter(|(name, _)| is_selected(name));
-    Ok(images.flat_map(|(_, image)| image.pushed.clone()).collect())
+    let tags: Vec<Tag> = images.flat_map(|(_, image)| image.pushed.clone()).collect();
+    if tags.is_empty() {
+        let message = match names.as_slice() {
+            [] => "says of no image where it was pushed: there is nothing to put back".to_owned(),
+            names => format!("does not say where {} was pushed", names.join(", ")),
+        };
+        return Err(Problem::of_file(options.file.display().to_string(), message).into());
+    }
+    Ok(tags)
 }
 
 /// Puts one tag back, and says so; false if that failed.

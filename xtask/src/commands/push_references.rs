@@ -25,7 +25,8 @@ pub(crate) struct PushReferences<'a> {
 }
 
 impl<'a> PushReferences<'a> {
-    /// `given` is the tag of the command line, or of the environment.
+    /// `given` is the tag of the command line, or of the environment; `advice` says how a command
+    /// is given one.
     ///
     /// # Errors
     /// There is no registry, there are two, or the tag is none.
@@ -34,20 +35,21 @@ impl<'a> PushReferences<'a> {
         config: &Config,
         configured: Option<&RegistryConfig>,
         given: Option<&str>,
+        advice: &str,
     ) -> Result<Self, Problem> {
         let prefix = configured.map(RegistryConfig::prefix);
         let registry = match (config.registries.first(), prefix) {
             (Some(first), Some(prefix)) if !config.registries.contains(&prefix) => {
                 let message = format!(
-                    "'registry' in {CONFIG_FILE} is {first}, and -c says {prefix}: leave out one \
-                     of the two"
+                    "'registry' is {first} ({}), and -c says {prefix}: leave out one of the two",
+                    config.registry_origin()
                 );
                 return Err(Problem::of_request(message));
             }
             (Some(first), None) => Some(first.clone()),
             (_, prefix) => prefix,
         };
-        Ok(Self { root, registry, tag: tag(given, configured) })
+        Ok(Self { root, registry, tag: tag(given, configured, advice) })
     }
 
     /// Checks what can be checked before there is an image.
@@ -128,18 +130,20 @@ fn as_tag(text: &str) -> String {
 }
 
 /// The tag to push images with.
-fn tag(given: Option<&str>, configured: Option<&RegistryConfig>) -> Result<String, Problem> {
+fn tag(
+    given: Option<&str>,
+    configured: Option<&RegistryConfig>,
+    advice: &str,
+) -> Result<String, Problem> {
     match (given, configured) {
         (Some(tag), _) if image_reference::is_tag(tag) => Ok(tag.to_owned()),
         (Some(tag), _) => Err(Problem::of_request(format!(
             "'{tag}' is not a valid tag: use at most 128 letters, digits, '_', '.' and '-'"
         ))),
         (None, Some(configured)) => configured.tag.clone().ok_or_else(|| {
-            let message = "is missing: set it, or pass --tag";
-            Problem::of_request(format!("{} {message}", configured.origin))
+            let message = format!("{} is missing: set it, or {advice}", configured.origin);
+            Problem::of_request(message)
         }),
-        (None, None) => {
-            Err(Problem::of_request("no tag to push with: pass --tag, or set XTASK_TAG".to_owned()))
-        }
+        (None, None) => Err(Problem::of_request(format!("no tag to push with: {advice}"))),
     }
 }

@@ -4,6 +4,7 @@
 //! and follows bases to the images where it begins.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::slice;
 
 use xtask_core::dockerfile::parser::Via;
 use xtask_core::ids::ComponentId;
@@ -136,13 +137,20 @@ fn select<'w>(
     let images = workspace.images().map(|(_, image)| image.name.as_str());
     let known: Vec<&str> = components.chain(images).collect();
     let (mut problems, mut selected) = (Vec::new(), BTreeSet::new());
+    let mut by_group_or_path = BTreeSet::new();
     for word in words {
         match name_pattern::select(word, &known, "component or image") {
-            Ok(found) if found.is_empty() => {
-                let hint = did_you_mean(word, known.iter().copied());
-                let message = format!("no component or image '{word}' under src/{hint}");
-                problems.push(Problem::of_request(message));
-            }
+            Ok(found) if found.is_empty() => match workspace.select(slice::from_ref(word)) {
+                Ok(found) => by_group_or_path.extend(found.images),
+                Err(unknown) if workspace.config.has_definitions() => {
+                    problems.extend(unknown.iter().cloned());
+                }
+                Err(_) => {
+                    let hint = did_you_mean(word, known.iter().copied());
+                    let message = format!("no component or image '{word}' under src/{hint}");
+                    problems.push(Problem::of_request(message));
+                }
+            },
             Ok(found) => selected.extend(found),
             Err(problem) => problems.push(problem),
         }
@@ -152,11 +160,12 @@ fn select<'w>(
         let component = &workspace.components[*id].name;
         let is_component = selected.contains(component.as_str());
         is_component
+            || by_group_or_path.contains(&image.name)
             || selected.contains(image.name.as_str()) && workspace.find(&image.name).is_none()
     };
     let images: Vec<(ComponentId, &Image)> = workspace.images().filter(is_selected).collect();
     if images.is_empty() {
-        let names = selected.into_iter().collect::<Vec<_>>().join("', '");
+        let names = words.join("', '");
         return Err(Problem::of_request(format!("'{names}' builds no images")).into());
     }
     Ok(images)

@@ -11,6 +11,7 @@ use bollard::errors::Error as ClientError;
 use bollard::{BollardRequest, ClientVersion, Docker};
 use hyper::Uri;
 use tokio::sync::OnceCell;
+use xtask_core::secret::hide;
 
 use crate::engine::address::{Address, Socket, versioned};
 use crate::engine::api_version;
@@ -50,7 +51,7 @@ impl DockerEngine {
         };
         let (endpoint, tunnel) = match podman {
             Some(_) => (podman::NAME.to_owned(), None),
-            None => (url.clone(), tunnel(&url, tls)?),
+            None => (hide(&url), tunnel(&url, tls)?),
         };
         let socket_url = podman.map(PodmanService::url);
         let socket_url = socket_url.or_else(|| tunnel.as_ref().map(|tunnel| tunnel.url()));

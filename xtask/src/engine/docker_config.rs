@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use xtask_core::problem::Problem;
 use xtask_core::regular_file;
+use xtask_core::secret::unquoted;
 
 /// The fields of `config.json` that are used here.
 #[derive(Debug, Default, Deserialize)]
@@ -63,7 +64,7 @@ struct ProxyConfig {
 impl DockerConfig {
     /// Reads the file; a missing one is empty.
     pub(crate) fn read(file: &Path) -> Result<Self, Problem> {
-        let ignored = |what: &str, error: &dyn std::error::Error| {
+        let ignored = |what: &str, error: &str| {
             let message = format!(
                 "{what}, so its credentials and proxies are not used: {error}. Fix it, or set \
                  DOCKER_CONFIG to another folder"
@@ -72,9 +73,11 @@ impl DockerConfig {
         };
         match regular_file::read(file) {
             Ok(text) if text.trim_ascii().is_empty() => Ok(Self::default()),
-            Ok(text) => Self::parse(&text).map_err(|error| ignored("is invalid", &error)),
+            // Not quoted: it may be a secret in the wrong place.
+            Ok(text) => Self::parse(&text)
+                .map_err(|error| ignored("is invalid", &unquoted(&error.to_string()))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(ignored("cannot be read", &error)),
+            Err(error) => Err(ignored("cannot be read", &error.to_string())),
         }
     }
 
@@ -200,6 +203,29 @@ mod tests {
 
     fn user(config: &DockerConfig, server: &str) -> Option<String> {
         config.auth(server)?.credentials().unwrap()?.username
+    }
+
+    #[test]
+    fn what_is_wrong_is_not_quoted() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.json");
+        for text in [
+            r#"{"auths":{"h":"hunter2"}}"#,
+            r#"{"auths":{"h":{"auth":["hunter2"]}}}"#,
+            r#"{"auths":"hunter2"}"#,
+            r#"{"proxies":{"default":"http://u:hunter2@proxy"}}"#,
+            r#"{"credsStore":{"hunter2":1}}"#,
+            r#""hunter2""#,
+            r#"{"auths":{"h":{"auth":"hunter2}}}"#,
+            "hunter2",
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let problem = DockerConfig::read(&file).unwrap_err().message;
+            assert!(
+                problem.starts_with("is invalid, so ") && !problem.contains("hunter2"),
+                "{text}: {problem}"
+            );
+        }
     }
 
     #[test]

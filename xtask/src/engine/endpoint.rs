@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 use xtask_core::regular_file;
+use xtask_core::secret::hide;
 
 use crate::engine::address::DEFAULT_SOCKET;
 use crate::engine::build_caches::GithubJob;
@@ -124,7 +125,7 @@ struct DockerEndpoint {
 pub(crate) fn resolve(environment: &Environment) -> Result<Endpoint, EngineError> {
     let endpoint = find(environment)?;
     check(&endpoint.url).map_err(|error| {
-        let shown = without_password(&endpoint.url);
+        let shown = shown(&endpoint.url);
         EngineError::Endpoint(format!("the engine's address '{shown}' {error}"))
     })?;
     Ok(endpoint)
@@ -154,11 +155,9 @@ fn is_behind_tls(url: &str, is_on: bool) -> bool {
     url.starts_with("https://") || url.starts_with("tcp://") && is_on
 }
 
-/// An address as it can be shown.
-fn without_password(url: &str) -> String {
-    let start = url.find("://").map_or(0, |at| at + 3);
-    let secret = url[start..].rsplit_once('@').and_then(|(user, _)| user.split_once(':'));
-    secret.map_or_else(|| url.to_owned(), |(_, password)| url.replacen(password, "…", 1))
+/// An address as it can be shown, also if it lacks its scheme.
+fn shown(url: &str) -> String {
+    if url.contains("://") { hide(url) } else { hide(&format!("tcp://{url}")).split_off(6) }
 }
 
 /// Checks the scheme of an address.
@@ -168,7 +167,7 @@ fn without_password(url: &str) -> String {
 fn check(url: &str) -> Result<(), String> {
     match url.split_once("://") {
         None if url.starts_with('/') => Err(format!("has no scheme: write unix://{url}")),
-        None => Err(format!("has no scheme: write tcp://{url}")),
+        None => Err(format!("has no scheme: write tcp://{}", shown(url))),
         Some(("unix" | "tcp" | "http" | "https", _)) => Ok(()),
         Some(("ssh", rest)) => Ssh::parse(rest).map(drop),
         Some(("fd", _)) => {
@@ -211,6 +210,19 @@ fn of_context(dir: &Path, name: &str) -> Result<Endpoint, EngineError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_its_password() {
+        for (url, said) in [
+            ("ssh://admin:admin@h", "the engine's address 'ssh://admin:…@h' has a password"),
+            ("u:hunter2@h:1", "the engine's address 'u:…@h:1' has no scheme: write tcp://u:…@h:1"),
+            ("ftp://u:hunter2@h", "the engine's address 'ftp://u:…@h' has the unknown scheme"),
+        ] {
+            let environment = Environment { host: Some(url.to_owned()), ..Environment::default() };
+            let error = resolve(&environment).unwrap_err().to_string();
+            assert!(error.starts_with(said) && !error.contains("hunter2"), "{error}");
+        }
+    }
 
     #[test]
     fn docker_host_overrides_the_context_which_overrides_the_default_socket() {

@@ -1,6 +1,7 @@
 //! How two lock files differ, as text or JSON.
 
 use serde_json::{Value, json};
+use xtask_core::escape;
 
 use crate::commands::image_lock::LockedImage;
 use crate::commands::lock::{Change, Difference};
@@ -25,7 +26,8 @@ fn row(difference: &Difference) -> [String; 4] {
         }
     };
     let what = if *change == Change::Retagged { sides(references) } else { sides(digests) };
-    [image.clone(), word(change).to_owned(), what, sides(commit)]
+    let columns = [image.clone(), word(change).to_owned(), what, sides(commit)];
+    columns.map(|column| escape::line(&column).into_owned())
 }
 
 /// One JSON object for each image that differs.

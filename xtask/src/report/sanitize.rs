@@ -72,6 +72,7 @@ pub(crate) fn clean(event: &mut Event) {
         // A problem escapes its own text when it is displayed.
         // Output is escaped when it is written, and lines that may have colors when shown.
         Event::Warning(_)
+        | Event::Error(_)
         | Event::Output(_)
         | Event::Proposed { .. }
         | Event::PostBuildOutput { .. }

@@ -10,6 +10,8 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
+use xtask_core::escape;
+
 use crate::event::Event;
 use crate::report::text;
 use crate::ui::options::UiOptions;
@@ -139,6 +141,13 @@ impl GitHub {
 
 impl View for GitHub {
     fn event(&mut self, event: &Event) {
+        if let Event::Error(problem) = event {
+            self.close();
+            if let Some(file) = &problem.file {
+                annotate(Some(file), problem.line, &escape::lines(&problem.message));
+            }
+            return;
+        }
         let lines = self.plain.lines(event);
         if let Some(component) = event.component() {
             self.component_event(component, lines, event);
@@ -189,10 +198,7 @@ impl View for GitHub {
         self.close();
         for failed in failures {
             let failure = &failed.failure;
-            let file = failure.file.as_ref().map(|file| format!(" file={}", property(file)));
-            let line = failure.line.map(|line| format!(",line={line}"));
-            let place = file.map(|file| file + &line.unwrap_or_default()).unwrap_or_default();
-            command(&format!("::error{place}::{}", data(&failure.message)));
+            annotate(failure.file.as_deref(), failure.line, &failure.message);
             self.print(&failure_lines(failed, self.options.has_colors));
             self.failures.extend(failure_lines(failed, false));
         }
@@ -201,6 +207,14 @@ impl View for GitHub {
     fn end(&mut self) {
         self.close();
     }
+}
+
+/// Marks the place of an error in the files of the pull request.
+fn annotate(file: Option<&str>, line: Option<usize>, message: &str) {
+    let file = file.map(|file| format!(" file={}", property(&escape::line(file))));
+    let line = line.map(|line| format!(",line={line}"));
+    let place = file.map(|file| file + &line.unwrap_or_default()).unwrap_or_default();
+    command(&format!("::error{place}::{}", data(message)));
 }
 
 /// Prints a workflow command.

@@ -32,6 +32,8 @@ pub struct Dockerfile {
     pub args: Vec<String>,
     /// Those of them before the first `FROM` that do nothing but name images.
     pub naming_args: BTreeSet<String>,
+    /// The secrets and SSH agents that its instructions mount: `secret` or `ssh`, and the id.
+    pub mounts: BTreeSet<(String, String)>,
     /// The files of its context that it can read.
     pub context_reads: ContextReads,
     /// Whether it has `ONBUILD` instructions, which run in builds `FROM` its image.
@@ -293,6 +295,7 @@ fn read(
         args: Vec::new(),
         global_args: BTreeMap::new(),
         not_naming: BTreeSet::new(),
+        mounts: BTreeSet::new(),
     };
     for instruction in &syntax.instructions {
         reader.instruction(instruction, build_args)?;
@@ -308,12 +311,22 @@ fn read(
     };
     let provenance = stage.provenance.clone();
     let args = std::mem::take(&mut reader.args);
+    let mounts = std::mem::take(&mut reader.mounts);
     let context_reads = ContextReads::of(syntax, text, build_args);
     let has_onbuild = syntax.instructions.iter().any(|it| it.trigger.is_some());
     let naming_args = reader.naming_args();
     let stages = reader.stages.iter().filter_map(|stage| stage.name.clone()).collect();
     let uses = reader.into_uses();
-    Ok(Dockerfile { uses, stages, args, naming_args, context_reads, has_onbuild, provenance })
+    Ok(Dockerfile {
+        uses,
+        stages,
+        args,
+        naming_args,
+        mounts,
+        context_reads,
+        has_onbuild,
+        provenance,
+    })
 }
 
 /// Drops all stages after the one that is to be built: builders do not look at them. Unlike the
@@ -343,6 +356,23 @@ fn check_reference(reference: &str, line: usize) -> Result<(), ParseError> {
         let reference = reference.to_owned();
         ParseError::Reference { line, reference, source }
     })
+}
+
+/// The kind and id of a mounted secret or SSH agent. A secret without an id has the name of its
+/// file.
+fn mounted_id(fields: &[(String, String)]) -> Option<(String, String)> {
+    let field = |names: &[&str]| {
+        let found = fields.iter().find(|(key, _)| names.contains(&key.as_str()));
+        found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    };
+    let kind = field(&["type"])?.to_lowercase();
+    let id = match kind.as_str() {
+        "ssh" => field(&["id"]).unwrap_or("default"),
+        "secret" => field(&["id"])
+            .or_else(|| field(&["target", "dst", "destination"])?.rsplit('/').next())?,
+        _ => return None,
+    };
+    Some((kind, id.to_owned()))
 }
 
 pub(crate) fn decode(bytes: &[u8]) -> Result<String, ParseError> {
@@ -415,6 +445,7 @@ struct DockerfileReader {
     global_args: BTreeMap<String, BTreeSet<String>>,
     /// Those that have another effect than to name images.
     not_naming: BTreeSet<String>,
+    mounts: BTreeSet<(String, String)>,
 }
 
 impl DockerfileReader {
@@ -446,6 +477,8 @@ impl DockerfileReader {
             }
             Keyword::From => self.from(instruction)?,
             Keyword::Copy | Keyword::Run => {
+                let mounts = instruction.flag("mount").map(mount_fields);
+                self.mounts.extend(mounts.filter_map(|fields| mounted_id(&fields)));
                 for (source, via) in sources(instruction) {
                     self.source(&source, line, via)?;
                 }

@@ -26,9 +26,14 @@ pub(crate) fn configures_builder(name: &str) -> bool {
 /// Whether a build arg has a meaning without an `ARG`: those that configure the builder, and
 /// the proxies of every `RUN`.
 pub(crate) fn is_predefined(name: &str) -> bool {
+    configures_builder(name) || is_proxy(name)
+}
+
+/// Whether a build arg is a proxy of every `RUN`.
+pub(crate) fn is_proxy(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
-    let is_proxy = PROXIES.contains(&lower.as_str());
-    configures_builder(name) || is_proxy && (name == lower || name == name.to_ascii_uppercase())
+    let is_one_case = name == lower || name == name.to_ascii_uppercase();
+    is_one_case && PROXIES.contains(&lower.as_str())
 }
 
 /// The predefined variables, for the platform that this program runs on or another `platform`,

@@ -43,8 +43,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::build_context::Context;
 use crate::digest::FieldHasher;
-use crate::dockerfile::platform_args::{configures_builder, is_predefined};
+use crate::dockerfile::platform_args::configures_builder;
 use crate::paths::{BUILD, join};
+use crate::secret::{hide, may_be_secret};
 use crate::workspace::components::Image;
 use crate::workspace::config::named_context::NamedContext;
 use crate::workspace::config::settings::ImageSettings;
@@ -186,7 +187,9 @@ impl Value {
     fn of(ingredient: IngredientKind, name: &str, value: &[u8]) -> Self {
         let text = || String::from_utf8_lossy(value);
         match (ingredient, value) {
-            (IngredientKind::Arg | IngredientKind::Setting, _) if !may_be_secret(name) => {
+            (IngredientKind::Arg | IngredientKind::Setting, _)
+                if !may_be_secret(name) && hide(&text()) == text() =>
+            {
                 Self::Text(text().into_owned())
             }
             (IngredientKind::Base, _) => Self::Text(text().chars().take(12).collect()),
@@ -204,25 +207,6 @@ impl Value {
 
 fn start_of(digest: &[u8]) -> u64 {
     digest.iter().take(8).fold(0, |start, byte| start << 8 | u64::from(*byte))
-}
-
-/// Whether the value of a build arg may be a secret, which is not recorded: by the words of
-/// BuildKit's check `SecretsUsedInArgOrEnv`, and proxies, which can have passwords.
-pub fn may_be_secret(name: &str) -> bool {
-    let words = [
-        "apikey",
-        "auth",
-        "credential",
-        "credentials",
-        "key",
-        "password",
-        "pword",
-        "passwd",
-        "secret",
-        "token",
-    ];
-    let name = name.to_lowercase();
-    is_predefined(&name) || name.split(['_', '-', '.']).any(|word| words.contains(&word))
 }
 
 /// The ingredients behind a fingerprint.

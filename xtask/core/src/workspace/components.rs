@@ -40,6 +40,8 @@ pub struct WorkspaceOptions {
     pub flavor: Option<String>,
     /// Values for `ARG`s. They can change which images a `FROM` names.
     pub build_args: BTreeMap<String, String>,
+    /// The `ARG`s that are to have a value of the environment, which has none.
+    pub unset_args: BTreeSet<String>,
     /// Whether to send whole contexts, including files that no instruction reads.
     pub whole_context: bool,
     /// The tag that images are pushed with.
@@ -141,6 +143,8 @@ pub struct Image {
     pub stages: BTreeSet<String>,
     /// The names of all `ARG`s in its Dockerfile.
     pub args: Vec<String>,
+    /// The secrets and SSH agents that its instructions mount: `secret` or `ssh`, and the id.
+    pub mounts: BTreeSet<(String, String)>,
     /// The files of its context that the Dockerfile can read.
     pub context_reads: ContextReads,
     /// Whether its Dockerfile has `ONBUILD` instructions, which run in builds `FROM` it.

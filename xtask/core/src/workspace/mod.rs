@@ -10,5 +10,5 @@ mod local_names;
 pub mod proposal;
 mod reader;
 pub mod registry_config;
-mod selection;
+pub mod selection;
 pub mod strays;

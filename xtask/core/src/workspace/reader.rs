@@ -180,7 +180,7 @@ impl<'a> Reader<'a> {
         if !(is_folder || leads_to_folder()) {
             return (None, stray_dockerfile(&dir));
         }
-        if name.starts_with('.') {
+        if name.starts_with('.') || self.config.excludes(&dir) {
             return (None, None);
         }
         let build = self.build_files(&dir);
@@ -199,9 +199,11 @@ impl<'a> Reader<'a> {
     fn images_in_build(&self, component: &str, dir: &str, build: &Listing) -> Vec<Definition> {
         let mut images: BTreeMap<String, Candidates> = BTreeMap::new();
         for Listed { name: file, .. } in &build.entries {
-            if let Some(stem) = file.strip_suffix(".dockerfile") {
+            let path = join(&join(dir, BUILD), file);
+            let stem = file.strip_suffix(".dockerfile");
+            if let Some(stem) = stem.filter(|_| !self.config.excludes(&path)) {
                 let (image, flavor) = self.split_flavor(stem);
-                images.entry(image).or_default().insert(flavor, join(&join(dir, BUILD), file));
+                images.entry(image).or_default().insert(flavor, path);
             }
         }
         let definition = |(name, dockerfiles)| Definition {
@@ -444,8 +446,9 @@ impl<'a> Reader<'a> {
             self.put_contexts(&mut settings, &dockerfile, parsed);
             self.check_stages(&mut settings, &dockerfile, parsed);
         }
-        let Dockerfile { uses, stages, args, naming_args, context_reads, has_onbuild, provenance } =
-            parsed.unwrap_or_default();
+        let parsed = parsed.unwrap_or_default();
+        let Dockerfile { uses, stages, args, naming_args, context_reads, .. } = parsed;
+        let Dockerfile { mounts, has_onbuild, provenance, .. } = parsed;
         let is_whole = self.options.whole_context;
         let context_reads = if is_whole { ContextReads::All } else { context_reads };
         Some(Image {
@@ -460,6 +463,7 @@ impl<'a> Reader<'a> {
             uses,
             stages,
             args,
+            mounts,
             context_reads,
             has_onbuild,
             provenance,

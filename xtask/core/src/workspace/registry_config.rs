@@ -14,6 +14,7 @@ use serde::Deserialize;
 use crate::image_reference::{self, RegistryNames};
 use crate::problem::{Problem, Problems};
 use crate::regular_file;
+use crate::secret::unquoted;
 
 /// The name of the file in the configuration folder.
 const FILE_NAME: &str = "services-configuration.yaml";
@@ -72,7 +73,8 @@ impl RegistryConfig {
     pub fn parse(text: &str, shown: &str) -> Result<Self, Problems> {
         let file: Option<File> = serde_yaml::from_str(text).map_err(|error| {
             let location = error.location();
-            let text = error.to_string();
+            // It is not quoted: what is wrong with it may be that a password is in the wrong place.
+            let text = unquoted(&error.to_string());
             let text = text.split(" at line ").next().unwrap_or(&text);
             let message = match &location {
                 Some(location) => format!("column {}: {text}", location.column()),
@@ -200,6 +202,14 @@ impl Section {
             report(keys.domain, "is missing: set it to the registry's host[:port]");
         } else if domain.contains(['/', ' ', '@']) {
             report(keys.domain, "is not a host[:port]: remove the scheme and the path");
+        } else if !domain.contains(['.', ':']) && domain != "localhost" {
+            let message = format!(
+                "has neither a dot nor a port, so Docker would take it for a name on Docker Hub: \
+                 write {domain}:443"
+            );
+            report(keys.domain, &message);
+        } else if !is_host(&domain) {
+            report(keys.domain, "is not a host[:port]");
         }
         let namespace = self.namespace.unwrap_or_else(|| {
             report(keys.namespace, "is missing: set it to the path after the domain, or to \"\"");
@@ -237,6 +247,12 @@ impl Section {
             origin: format!("{shown}: {}", keys.tag),
         })
     }
+}
+
+fn is_host(domain: &str) -> bool {
+    let port = domain.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.contains(']'));
+    let is_port = |port: &str| port.parse::<u16>().is_ok();
+    image_reference::check(&format!("{domain}/image")).is_ok() && port.is_none_or(is_port)
 }
 
 fn non_empty(text: Option<String>) -> Option<String> {
@@ -284,6 +300,22 @@ mod tests {
     }
 
     #[test]
+    fn a_domain_is_a_host_by_dockers_rule() {
+        let domain = |domain: &str| {
+            parse(&format!("cluster: {{docker-registry: {{domain: '{domain}', namespace: n}}}}"))
+        };
+        for good in ["r.x", "r.x:5000", "localhost", "r:443", "[::1]:5000", "public", "R.x/"] {
+            assert!(domain(good).is_ok(), "{good}");
+        }
+        let said = domain("myregistry").unwrap_err();
+        assert!(said.ends_with("on Docker Hub: write myregistry:443"), "{said}");
+        for bad in ["-r.x", "r.x:99999999", "r.x:", "r..x", "https://r.x", "u@r.x"] {
+            let said = domain(bad).unwrap_err();
+            assert!(said.contains("cluster.docker-registry.domain is not a host[:port]"), "{said}");
+        }
+    }
+
+    #[test]
     fn every_missing_key_is_named_by_its_path() {
         let error = parse("cluster: {docker-registry: {password: hunter2}}").unwrap_err();
         for key in ["domain", "namespace", "username"] {
@@ -298,11 +330,40 @@ mod tests {
 
     #[test]
     fn both_forms_together_must_agree() {
-        let same = "cluster: {docker-registry: {domain: r, namespace: n}, docker-registry-info: \
-                    {docker-registry-domain: r, docker-namespace: n}}";
+        let same = "cluster: {docker-registry: {domain: r.x, namespace: n}, docker-registry-info: \
+                    {docker-registry-domain: r.x, docker-namespace: n}}";
         assert!(parse(same).is_ok());
         let error = parse(&same.replace("docker-namespace: n", "docker-namespace: m")).unwrap_err();
         assert!(error.contains("differ"), "{error}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_not_quoted() {
+        for text in [
+            "aHVudGVyMg==",
+            "\"hunter2, expected x\"",
+            "[hunter2]",
+            "cluster: hunter2",
+            "cluster: {docker-registry: hunter2}",
+            "cluster:\n  docker-registry:\n    domain:r.x\n    password:hunter2\n",
+            "cluster: {docker-registry: {domain: r.x, password: [hunter2]}}",
+            "cluster: {docker-registry: {domain: r.x, password: {hunter2: x}}}",
+            "cluster: {docker-registry: {domain: r.x, domain: hunter2}}",
+            "cluster: {docker-registry: {domain: r.x, password: !hunter2 x}}",
+            "cluster: {docker-registry: {domain: r.x, password: hunter2",
+            "cluster:\n  docker-registry: &x\n    password: *hunter2\n",
+            "cluster:\n  docker-registry:\n    password: 'hunter2\n",
+            "cluster:\n  docker-registry:\n    domain: u:hunter2@r.x\n    namespace: hunter2 x\n",
+            "password: @hunter2",
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(!error.contains("hunter2") && !error.contains("aHVu"), "{text}: {error}");
+        }
+        let error = parse("cluster: {docker-registry: hunter2}").unwrap_err();
+        assert_eq!(
+            error,
+            "c.yaml:1: column 28: cluster.docker-registry: expected a table of keys and values"
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! Which components a request is about: by name, by a glob of names, or by a group of
-//! `xtask.toml`. Where that file says which images there are, also by the name of an image.
+//! Which components and images a request is about: by name, by a glob of names, or by a group of
+//! `xtask.toml`. Where that file says which images there are, also by the name of an image: then
+//! its neighbours in the component are built with it, and are not meant otherwise.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -14,21 +15,53 @@ use crate::workspace::config::origin::Origin;
 /// The group that is built if nothing is named.
 const DEFAULT_GROUP: &str = "default";
 
+/// What a request is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selected {
+    /// The components: those that are named, and those of the images that are.
+    pub components: BTreeSet<ComponentId>,
+    /// The images: those that are named, and all of the components that are.
+    pub images: BTreeSet<String>,
+}
+
+impl Selected {
+    fn add(&mut self, other: Self) {
+        self.components.extend(other.components);
+        self.images.extend(other.images);
+    }
+}
+
 impl Workspace {
-    /// The components that some names and globs select.
+    /// What some names and globs select.
     ///
     /// # Errors
-    /// One problem for each of them that selects none.
-    pub fn find_all(&self, words: &[String]) -> Result<BTreeSet<ComponentId>, Problems> {
+    /// One problem for each of them that selects nothing.
+    pub fn select(&self, words: &[String]) -> Result<Selected, Problems> {
         let mut problems = Vec::new();
-        let mut found = BTreeSet::new();
+        let mut selected = Selected::default();
         for word in words {
             match self.find_matching(word) {
-                Ok(components) => found.extend(components),
+                Ok(found) => selected.add(found),
                 Err(problem) => problems.push(problem),
             }
         }
-        Problems::check(problems).map(|()| found)
+        Problems::check(problems).map(|()| selected)
+    }
+
+    /// Components with all of their images.
+    pub fn all_of(&self, components: impl IntoIterator<Item = ComponentId>) -> Selected {
+        let components: BTreeSet<ComponentId> = components.into_iter().collect();
+        let images = components.iter().flat_map(|id| &self.components[*id].images);
+        let images = images.map(|image| image.name.clone()).collect();
+        Selected { components, images }
+    }
+
+    /// The components that some names and globs select.
+    ///
+    /// # Errors
+    /// As [`Workspace::select`].
+    pub fn find_all(&self, words: &[String]) -> Result<BTreeSet<ComponentId>, Problems> {
+        self.select(words).map(|selected| selected.components)
     }
 
     /// The only component that a name or glob selects.
@@ -36,7 +69,8 @@ impl Workspace {
     /// # Errors
     /// It selects none or several.
     pub fn find_one(&self, word: &str) -> Result<ComponentId, Problem> {
-        match self.find_matching(word)?.as_slice() {
+        let found: Vec<ComponentId> = self.find_matching(word)?.components.into_iter().collect();
+        match found.as_slice() {
             [only] => Ok(*only),
             several => {
                 let names: Vec<&str> =
@@ -48,13 +82,13 @@ impl Workspace {
         }
     }
 
-    /// The components that are built if nothing is named; `None` for all.
+    /// What is built if nothing is named; `None` for all.
     ///
     /// # Errors
-    /// As [`Workspace::find_all`].
-    pub fn default_selection(&self) -> Result<Option<BTreeSet<ComponentId>>, Problems> {
+    /// As [`Workspace::select`].
+    pub fn default_selection(&self) -> Result<Option<Selected>, Problems> {
         let default = self.config.group(DEFAULT_GROUP);
-        default.map(|_| self.find_all(&[DEFAULT_GROUP.to_owned()])).transpose()
+        default.map(|_| self.select(&[DEFAULT_GROUP.to_owned()])).transpose()
     }
 
     /// One problem for each member of a group that selects nothing.
@@ -74,7 +108,7 @@ impl Workspace {
         self.root.join(path).exists().then(|| self.owner(Path::new(path))).flatten()
     }
 
-    fn find_matching(&self, word: &str) -> Result<Vec<ComponentId>, Problem> {
+    fn find_matching(&self, word: &str) -> Result<Selected, Problem> {
         self.find_in_group(word, &mut Vec::new(), &mut BTreeSet::new())
     }
 
@@ -85,7 +119,7 @@ impl Workspace {
         word: &str,
         groups: &mut Vec<&'c str>,
         seen: &mut BTreeSet<&'c str>,
-    ) -> Result<Vec<ComponentId>, Problem> {
+    ) -> Result<Selected, Problem> {
         let known: Vec<&str> = self.components.iter().map(|it| it.name.as_str()).collect();
         let is_exact = known.contains(&word);
         if let Some((group, members)) = self.config.group(word).filter(|_| !is_exact) {
@@ -94,12 +128,12 @@ impl Workspace {
                 return Err(Problem::of_request(format!("the groups are a circle: {path}")));
             }
             if !seen.insert(group) {
-                return Ok(Vec::new());
+                return Ok(Selected::default());
             }
             groups.push(group);
-            let mut found = Vec::new();
+            let mut found = Selected::default();
             for member in members {
-                found.extend(self.find_in_group(member, groups, seen)?);
+                found.add(self.find_in_group(member, groups, seen)?);
             }
             groups.pop();
             return Ok(found);
@@ -111,11 +145,13 @@ impl Workspace {
             if of_images.is_empty()
                 && let Some(component) = self.at_path(word)
             {
-                return Ok(vec![component]);
+                return Ok(self.all_of([component]));
             }
             if !of_images.is_empty() {
                 let images = self.images().filter(|(_, it)| of_images.contains(&it.name.as_str()));
-                return Ok(images.map(|(component, _)| component).collect());
+                let components = images.map(|(component, _)| component).collect();
+                let images = of_images.into_iter().map(str::to_owned).collect();
+                return Ok(Selected { components, images });
             }
         }
         let found = of_components?;
@@ -129,6 +165,6 @@ impl Workspace {
                 None => self.unknown_component(word),
             }));
         }
-        Ok(found.into_iter().filter_map(|name| self.find(name)).collect())
+        Ok(self.all_of(found.into_iter().filter_map(|name| self.find(name))))
     }
 }

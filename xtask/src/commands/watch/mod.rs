@@ -83,7 +83,7 @@ pub async fn run_with<E: Engine>(
     let registry = registry.as_ref();
     if let Some(push) = &options.push {
         let (config, tag) = (config.unwrap_or_default(), push.tag.as_deref());
-        let references = PushReferences::new(&ctx.root, &config, registry, tag);
+        let references = PushReferences::new(&ctx.root, &config, registry, tag, "set XTASK_TAG");
         references.and_then(|references| references.check()).map_err(Problems::from)?;
     }
     let watcher = Watcher::new(&ctx.root, options.poll.is_some(), options.poll.unwrap_or(INTERVAL))

@@ -55,7 +55,7 @@ impl Loaded {
         let named = workspace.find_all(names).map_err(LoadError::Names)?;
         let default = workspace.default_selection().map_err(LoadError::Workspace)?;
         let watched = match default.filter(|_| named.is_empty()) {
-            Some(default) => graph.closure(&default),
+            Some(default) => graph.closure(&default.components),
             None if named.is_empty() => workspace.components.ids().collect(),
             None => graph.closure(&named),
         };

@@ -125,6 +125,16 @@ impl Config {
         Ok(Self { worktree: folder.map(as_name), has_definitions, exists, ..config })
     }
 
+    /// Whether components are the folders in `src/`, as far as the file can be read. Its templates
+    /// do not matter.
+    pub fn leaves_src(root: &Path) -> bool {
+        let path = root.join(CONFIG_FILE);
+        match regular_file::read_to_string(&path) {
+            Ok(text) => reader::read(&text).is_ok_and(|file| !has_definitions(&file.tables, root)),
+            Err(error) => error.kind() == io::ErrorKind::NotFound && !path.is_symlink(),
+        }
+    }
+
     /// Whether the file of a workspace has a word in it.
     pub fn mentions(root: &Path, word: &str) -> bool {
         let text = regular_file::read_to_string(&root.join(CONFIG_FILE));
@@ -142,10 +152,11 @@ impl Config {
         let assigned = overrides::assign(&mut file, variable, &facts.set, &mut problems);
         let words = Words { environment: Some(&facts.environment), ..Words::default() };
         let mut registry = |key: &str, text: &str, at: Origin| match words.expand(text) {
-            Ok(registry) => match image_reference::check(&format!("{registry}/image")) {
+            Ok(registry) => match image_reference::check_prefix(&registry) {
                 Ok(()) => Some(registry),
                 Err(error) => {
-                    problems.push(at.problem(format!("'{registry}' is no registry: {error}")));
+                    let shown = image_reference::without_login(&registry);
+                    problems.push(at.problem(format!("'{shown}' is no registry: {error}")));
                     None
                 }
             },
@@ -184,6 +195,11 @@ impl Config {
         })
     }
 
+    /// Where `registry` comes from.
+    pub fn registry_origin(&self) -> Origin {
+        self.file.top.get("registry").map_or(Origin::Default, |given| given.at)
+    }
+
     /// Whether tables say which images there are, so that `src/` has no meaning of its own.
     pub fn has_definitions(&self) -> bool {
         self.has_definitions
@@ -201,6 +217,22 @@ impl Config {
             && self.patterns.iter().any(|it| it.may_find(path, is_dir, &self.flavors))
     }
 
+    /// Whether no Dockerfile is looked for at a path, nor below it.
+    pub(crate) fn excludes(&self, path: &str) -> bool {
+        pattern::is_excluded(&self.exclude, path)
+    }
+
+    /// The args that tables give to several images, which need not all have them, and their places.
+    pub(crate) fn shared_args(&self) -> impl Iterator<Item = (&str, Origin)> {
+        let tables = self.file.tables.iter().chain(&self.assigned).map(|table| &table.values);
+        let args = tables.chain([&self.file.top]).filter_map(|values| values.get("args"));
+        let names = args.filter_map(|given| match &given.value {
+            Value::Map(args) => Some(args.iter().map(|(name, entry)| (name.as_str(), entry.at))),
+            _ => None,
+        });
+        names.flatten()
+    }
+
     /// The folders in which Dockerfiles are looked for, relative to the root.
     pub fn search_folders(&self) -> impl Iterator<Item = String> {
         self.patterns.iter().map(PathPattern::base)
@@ -210,11 +242,17 @@ impl Config {
     pub fn folder_for(&self, name: &str) -> Option<String> {
         let tables = self.file.tables.iter().filter(|table| table.key == "{image}");
         let lists = tables.filter_map(|table| list(&table.values, "dockerfile")).flatten();
-        let mut folders = lists.filter_map(|(text, _)| text.strip_suffix("/{image}/Dockerfile"));
-        folders
-            .next()
-            .filter(|above| !above.contains(['*', '{', '[']))
-            .map(|above| join(above, name))
+        let above = lists.filter_map(|(text, _)| text.strip_suffix("{image}/Dockerfile"));
+        let mut above = above.filter(|above| above.is_empty() || above.ends_with('/'));
+        above
+            .find(|above| !above.contains(['*', '{', '[']))
+            .map(|above| join(above.trim_end_matches('/'), name))
+    }
+
+    /// The patterns by which Dockerfiles are found, as they are written.
+    pub fn written_patterns(&self) -> impl Iterator<Item = &str> {
+        let lists = self.file.tables.iter().filter_map(|table| list(&table.values, "dockerfile"));
+        lists.flatten().map(|(text, _)| text.as_str())
     }
 
     /// What holds for an image, of which a table or the layout of `src/` says that it exists.
@@ -230,7 +268,7 @@ impl Config {
         let (name, top) = (image.name.as_str(), &self.file.top);
         let mut layers = Layers::of_file(name, image.table, top, &self.file.tables);
         layers.add_assigned(name, &self.assigned);
-        if let Some(options) = overrides.about(component, name) {
+        if let Some(options) = overrides.about(name) {
             layers.add_options(options);
         }
         if layers.is_empty() {

@@ -1,6 +1,7 @@
 //! What is said outside of the file: by options of a command, by `--set`, and by the environment.
 
-use crate::name_pattern;
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::problem::Problem;
 use crate::workspace::config::keys::{KEYS, Key, Kind, Place};
 use crate::workspace::config::origin::Origin;
@@ -8,18 +9,29 @@ use crate::workspace::config::reader::{
     self, Entry, EntryText, File, Given, ImageTable, Value, Values,
 };
 
-/// What options say about the images that a command names.
+/// What options say about the images that a command is about.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
-    /// The components and images that it names, as names or globs; all if there are none.
-    words: Vec<String>,
+    /// The names of the images; `None` for all.
+    images: Option<BTreeSet<String>>,
     values: Values,
 }
 
 impl Overrides {
-    /// For these components and images; for all, if there are none.
-    pub fn of(words: Vec<String>) -> Self {
-        Self { words, values: Values::new() }
+    /// The same for these images alone.
+    #[must_use]
+    pub fn only_for(self, images: BTreeSet<String>) -> Self {
+        Self { images: Some(images), ..self }
+    }
+
+    /// Whether no option is given.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// An option that is given.
+    pub(crate) fn origin(&self) -> Option<Origin> {
+        self.values.values().map(|given| given.at).next()
     }
 
     /// A key that takes a text, if the option is given.
@@ -37,7 +49,7 @@ impl Overrides {
         }
     }
 
-    /// A key that takes a table, if the option is given.
+    /// A key that takes a table, if it has an entry.
     pub fn table<'g>(
         &mut self,
         key: &'static str,
@@ -46,8 +58,11 @@ impl Overrides {
     ) {
         let at = Origin::Option(option);
         let entry = |text: &str| Entry { at, text: EntryText::Template(literally(text)) };
-        let table = given.map(|(name, text)| (name.to_owned(), entry(text)));
-        self.give(key, option, Value::Map(table.collect()));
+        let table: BTreeMap<String, Entry> =
+            given.map(|(name, text)| (name.to_owned(), entry(text))).collect();
+        if !table.is_empty() {
+            self.give(key, option, Value::Map(table));
+        }
     }
 
     fn give(&mut self, key: &'static str, option: &'static str, value: Value) {
@@ -70,14 +85,9 @@ impl Overrides {
     }
 
     /// What they say about an image.
-    pub(crate) fn about(&self, component: &str, image: &str) -> Option<&Values> {
-        let selects = |word: &String, name: &str| {
-            name_pattern::select(word, &[name], "").is_ok_and(|found| !found.is_empty())
-        };
-        let mut words = self.words.iter();
-        let is_named =
-            self.words.is_empty() || words.any(|it| selects(it, component) || selects(it, image));
-        is_named.then_some(&self.values)
+    pub(crate) fn about(&self, image: &str) -> Option<&Values> {
+        let is_meant = self.images.as_ref().is_none_or(|images| images.contains(image));
+        is_meant.then_some(&self.values)
     }
 }
 

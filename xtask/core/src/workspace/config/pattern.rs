@@ -382,7 +382,7 @@ fn names(search: &Search<'_>, dir: &str) -> Vec<(String, bool)> {
 }
 
 /// Whether a path is excluded, or everything below it.
-fn is_excluded(exclude: &GlobSet, path: &str) -> bool {
+pub(crate) fn is_excluded(exclude: &GlobSet, path: &str) -> bool {
     exclude.is_match(path) || exclude.is_match(format!("{path}/\u{1}/\u{1}"))
 }
 

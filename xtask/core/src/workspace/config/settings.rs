@@ -9,6 +9,7 @@ use std::path::Path;
 
 use crate::problem::Problem;
 use crate::regular_file;
+use crate::secret::hide;
 use crate::workspace::config::definitions::Definition;
 use crate::workspace::config::exports::{Attestation, CacheEntry};
 use crate::workspace::config::layers::Layers;
@@ -224,7 +225,7 @@ impl SettingsReader<'_> {
         let list = self.list(key).unwrap_or_default();
         for element in &list {
             if let Err(error) = check(&element.value) {
-                let message = format!("'{key}': '{}' {error}", element.value);
+                let message = format!("'{key}': '{}' {error}", hide(&element.value));
                 self.problems.push(element.at.problem(message));
             }
         }
@@ -291,7 +292,7 @@ impl SettingsReader<'_> {
             match NamedContext::parse(&value, self.root) {
                 Ok(value) => drop(contexts.insert(name, Sourced { value, at, is_exact })),
                 Err(error) => {
-                    let message = format!("'contexts.{name}': '{value}' {error}");
+                    let message = format!("'contexts.{name}': '{}' {error}", hide(&value));
                     self.problems.push(at.problem(message));
                 }
             }
