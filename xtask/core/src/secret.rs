@@ -66,7 +66,7 @@ fn hide_in_urls(text: &str) -> String {
 /// What a parser says about a text that may hold secrets: without the value that it quotes.
 pub fn unquoted(message: &str) -> String {
     let kinds = ["invalid type: ", "invalid value: "];
-    let found = kinds.iter().filter_map(|kind| message.split_once(kind)).next();
+    let found = kinds.iter().find_map(|kind| message.split_once(kind));
     let Some((before, quoted)) = found else { return message.to_owned() };
     let expected = quoted.rsplit_once(", expected ").map_or("another value", |(_, it)| it);
     let expected = match expected.strip_prefix("struct ") {

@@ -115,7 +115,7 @@ impl DockerEngine {
             return Err(self.without_session().await);
         } else {
             let size = Some(request.context.size());
-            build.from_archive(|| meter(size), on_sent).await?
+            build.build_from_archive(|| meter(size), on_sent).await?
         };
         Ok(Built { id, bases: build.progress.take_bases() })
     }
@@ -161,17 +161,17 @@ impl Build<'_> {
         let (engine, request) = (self.engine, self.request);
         let opening = served.open(&engine.address, request, &self.mounts);
         let Some(session) = self.wait.until(opening).await? else { return Ok(None) };
-        let mut built = self.from_session(&session).await;
+        let mut built = self.build_from_session(&session).await;
         for _ in 1..TRIES {
             if !built.as_ref().is_err_and(is_vanished) {
                 break;
             }
-            built = self.from_session(&session).await;
+            built = self.build_from_session(&session).await;
         }
         served.explain(built).map(Some)
     }
 
-    async fn from_session(&mut self, session: &Session) -> Result<String, EngineError> {
+    async fn build_from_session(&mut self, session: &Session) -> Result<String, EngineError> {
         if solve::is_needed(self.request.settings, &self.engine.environment.github_job) {
             return self.solve(session.id()).await;
         }
@@ -181,7 +181,7 @@ impl Build<'_> {
     }
 
     /// Builds from an archive of the context, again if the classic builder's cache misleads it.
-    async fn from_archive(
+    async fn build_from_archive(
         &mut self,
         meter: impl Fn() -> Arc<Meter>,
         on_sent: impl Fn() + Send + Clone + 'static,

@@ -84,15 +84,15 @@ impl TempDirs {
         taking_part: &BTreeSet<ComponentId>,
     ) -> Result<(), Problems> {
         let taking_part = taking_part.iter().map(|id| workspace.components[*id].dir.clone());
-        self.check_all(taking_part.chain(self.made.iter().cloned()).collect())
+        self.check_all(&taking_part.chain(self.made.iter().cloned()).collect())
     }
 
     /// Fails on tracked files in the folders that are on record.
     pub(crate) fn check_made(&self) -> Result<(), Problems> {
-        self.check_all(self.made.clone())
+        self.check_all(&self.made)
     }
 
-    fn check_all(&self, dirs: BTreeSet<String>) -> Result<(), Problems> {
+    fn check_all(&self, dirs: &BTreeSet<String>) -> Result<(), Problems> {
         let found: Vec<Existing> = dirs.par_iter().flat_map_iter(|dir| self.find(dir)).collect();
         let (tracked, mut problems) = self.tracked(&found);
         for folder in found {

@@ -253,7 +253,7 @@ impl HookOutputs {
     pub fn is_certainly_gone(&self, path: &Path, exists: impl Fn(&Path) -> bool) -> bool {
         self.0.get(path).is_some_and(|output| {
             output.runs() >= CERTAIN_RUNS
-                || output.is_certain() && self.topmost(path).is_some_and(|top| exists(top))
+                || output.is_certain() && self.topmost(path).is_some_and(exists)
         })
     }
 

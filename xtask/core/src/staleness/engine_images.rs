@@ -99,9 +99,9 @@ impl TrackedImage {
         let Some(recorded_bases) = &self.bases else { return Ok(None) };
         for (reference, now) in bases {
             // A build arg may call the same image by another name than it did.
-            let is_it = |name: &&String| match recorded_bases.contains_key(reference) {
-                true => *name == reference,
-                false => !bases.contains_key(*name),
+            let is_recorded = recorded_bases.contains_key(reference);
+            let is_it = |name: &&String| {
+                if is_recorded { *name == reference } else { !bases.contains_key(*name) }
             };
             let recorded: Vec<(&String, &String)> =
                 recorded_bases.iter().filter(|(name, _)| is_it(name)).collect();
