@@ -11,7 +11,7 @@ use std::path::Path;
 /// Why a script cannot run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HookScriptError {
-    /// It is binary, without a `#!` line.
+    /// It is binary, without a `#!` line that can be read.
     #[error("is not a script: begin it with a line such as '#!/bin/bash'")]
     NotAScript,
     /// A byte order mark precedes the first line, so the kernel does not recognize its `#!`.
@@ -53,12 +53,13 @@ pub fn interpreter(script: &[u8]) -> Result<Vec<String>, HookScriptError> {
     }
     let first = script.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let is_binary = script.contains(&0);
-    let is_text = !is_binary && std::str::from_utf8(script).is_ok();
+    let is_unreadable = first.starts_with(b"#!") && std::str::from_utf8(first).is_err();
     let line = std::str::from_utf8(first).ok().and_then(|line| line.strip_prefix("#!"));
     // Like the kernel: a path, and the rest of the line as one argument.
     let command = match line.map(str::trim).filter(|line| !line.is_empty()) {
         Some(line) => line.splitn(2, char::is_whitespace).map(|s| s.trim().to_owned()).collect(),
-        None if is_text => vec!["/bin/sh".to_owned()],
+        // Text in any encoding: a shell does not ask.
+        None if !is_binary && !is_unreadable => vec!["/bin/sh".to_owned()],
         None => return Err(HookScriptError::NotAScript),
     };
     let has_crlf = |line: &[u8]| line.ends_with(b"\r");
@@ -117,6 +118,21 @@ mod tests {
             ("", ok(&["/bin/sh"])),
         ] {
             assert_eq!(interpreter(script.as_bytes()), expected, "{script:?}");
+        }
+    }
+
+    #[test]
+    fn a_script_can_have_any_encoding_without_zero_bytes() {
+        let shell = || Ok(vec!["/bin/sh".to_owned()]);
+        for (script, expected) in [
+            (&b"# caf\xe9\necho\n"[..], shell()),
+            (b"echo \xb2\xe2\xca\xd4\n", shell()),
+            (b"#!/bin/sh\necho \xe9\n", shell()),
+            (b"#!/opt/caf\xe9/sh\n", Err(HookScriptError::NotAScript)),
+            (b"# \xe9\n\0", Err(HookScriptError::NotAScript)),
+            (b"# \xe9\necho\r\n", Err(HookScriptError::WindowsLineEndings { line: 2 })),
+        ] {
+            assert_eq!(interpreter(script), expected, "{}", script.escape_ascii());
         }
     }
 }

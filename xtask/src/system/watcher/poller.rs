@@ -112,6 +112,13 @@ impl PolledFolders {
 
 impl Status {
     fn of(metadata: &Metadata) -> Self {
+        if metadata.is_dir() {
+            // Its times and its size are those of its entries, which are compared by themselves if
+            // they are watched: what comes and goes in `generated/` does not change the folder.
+            let (size, modified, changed) = Default::default();
+            let (file, mode) = ((metadata.dev(), metadata.ino()), metadata.mode());
+            return Self { file, mode, size, modified, changed };
+        }
         Self {
             file: (metadata.dev(), metadata.ino()),
             mode: metadata.mode(),
@@ -151,6 +158,8 @@ fn lock(folders: &Mutex<PolledFolders>) -> MutexGuard<'_, PolledFolders> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -184,5 +193,19 @@ mod tests {
         assert!(again.contains(&"new".into()));
         folders.last_scan.1 += Duration::from_mins(1);
         assert_eq!(folders.scan().count(), 0);
+    }
+
+    #[test]
+    fn a_folder_is_not_changed_by_what_comes_and_goes_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("inner");
+        fs::create_dir(&inner).unwrap();
+        let listings = [(PathBuf::new(), list(folder.path()))].into();
+        let root = folder.path().to_owned();
+        let mut folders = PolledFolders { root, listings, last_scan: now() };
+        fs::create_dir(inner.join("generated")).unwrap();
+        assert_eq!(folders.scan().count(), 0);
+        fs::set_permissions(&inner, fs::Permissions::from_mode(0o700)).unwrap();
+        assert_eq!(folders.scan().count(), 1);
     }
 }
