@@ -361,6 +361,8 @@ fn a_hook_that_writes_what_it_is_run_for_does_not_loop() {
         four().script("src/b/build/build-post.sh", &writes("src/a/app/made")),
         // A component whose hook writes back.
         four()
+            .file("src/a/app/made", "first")
+            .file("src/c/app/made", "first")
             .script("src/a/build/build-pre.sh", &writes("src/c/app/made"))
             .script("src/c/build/build-pre.sh", &writes("src/a/app/made")),
     ];

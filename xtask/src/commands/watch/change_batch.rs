@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use xtask_core::context::tree_cache::TreeCache;
 use xtask_core::ids::ComponentId;
 use xtask_core::paths::{CONFIG_FILE, SRC};
+use xtask_core::plan::graph::Graph;
 use xtask_core::workspace::components::{Component, Workspace};
 
 use crate::build::hook_activity::HookActivity;
-use crate::commands::watch::reload::Loaded;
 use crate::system::watcher::{FsChange, FsEvent};
 
 /// A batch is complete after this many debounce periods, even if files still change.
@@ -247,19 +247,19 @@ impl ChangeBatch {
     /// The components of the `stale` ones that only hooks may have made stale.
     pub(crate) fn written_by_hooks(
         &self,
-        loaded: &Loaded,
+        workspace: &Workspace,
+        graph: &Graph,
         stale: &BTreeSet<ComponentId>,
     ) -> WrittenByHooks<'_> {
         if self.is_lost || self.paths.values().all(|change| change.hooks.is_empty()) {
             return WrittenByHooks::new();
         }
         let paths = self.paths.iter();
-        let changes = paths.map(|(path, change)| {
-            (path.as_path(), touched_by(path, &loaded.workspace), &change.hooks)
-        });
+        let changes = paths
+            .map(|(path, change)| (path.as_path(), touched_by(path, workspace), &change.hooks));
         let changes: Vec<_> = changes.collect();
         let of_hooks = |component: &ComponentId| {
-            let needed = loaded.graph.closure(&[*component].into());
+            let needed = graph.closure(&[*component].into());
             let mut found: Option<(&Path, BTreeSet<String>)> = None;
             for (path, touched, hooks) in &changes {
                 if touched.is_disjoint(&needed) {

@@ -40,11 +40,11 @@ impl LoopBreaker {
         if !batch.has_paths() && !batch.is_lost() {
             return Default::default();
         }
-        let written = batch.written_by_hooks(loaded, stale);
+        let workspace = &loaded.workspace;
+        let written = batch.written_by_hooks(workspace, &loaded.graph, stale);
         if written.is_empty() {
             self.0.clear();
         }
-        let workspace = &loaded.workspace;
         let mut held_back: BTreeMap<_, BTreeSet<ComponentId>> = BTreeMap::new();
         for id in stale {
             let name = &workspace.components[*id].name;
