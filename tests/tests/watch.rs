@@ -310,6 +310,80 @@ fn a_hook_that_writes_into_its_own_tree_does_not_loop() {
 }
 
 #[test]
+fn a_hook_that_leaves_the_same_at_its_end_is_neither_stopped_nor_run_again() {
+    let waits = "echo it ran\nwhile [ ! -e target/go ]; do sleep 0.1; done\n";
+    let removes = format!(
+        "set -e\nrm -r src/a/app/made\n{waits}mkdir src/a/app/made\n\
+         echo same > src/a/app/made/it\n"
+    );
+    let rewrites = format!("echo same > src/a/app/made/it\n{waits}");
+    for hook in [removes, rewrites] {
+        let workspace =
+            three().file("src/a/app/made/it", "same\n").script("src/a/build/build-pre.sh", &hook);
+        let mut running = workspace.start(&["watch"]);
+        for text in ["2", "3"] {
+            running.wait_for("it ran");
+            // Once this is noticed, so is what the hook did before.
+            workspace.save("src/b/app/x", text);
+            running.wait_for("changed: src/b/app/x → b");
+            let go = workspace.write("target/go", "");
+            running.wait_for("watching: ");
+            if text == "2" {
+                fs::remove_file(go).unwrap();
+                workspace.save("src/a/app/x", text);
+            }
+        }
+        workspace.save("src/c/app/x", "2");
+        running.wait_for("changed: src/c/app/x → c");
+        running.wait_for("watching: ");
+        running.interrupt();
+        let output = running.finish().exits_with(0);
+        assert_eq!(output.stderr.matches("it ran").count(), 2, "{}", output.stderr);
+        assert_eq!(fs::read(workspace.root().join("src/a/app/made/it")).unwrap(), b"same\n");
+    }
+}
+
+#[test]
+fn a_hook_that_writes_what_it_is_run_for_does_not_loop() {
+    let writes = |path: &str| format!("cat /proc/sys/kernel/random/uuid > {path}\n");
+    let four = || three().image("d", COPY).file("src/d/app/x", "1");
+    let cases = [
+        // What it declares to read.
+        four()
+            .file("version/stamp", "first")
+            .file("src/c/build/inputs", "version/**\n")
+            .script("src/c/build/build-pre.sh", &writes("version/stamp")),
+        // What its component depends on: without an image, and with one.
+        four()
+            .file("src/p/x", "1")
+            .file("src/c/build/component.dep", "p\n")
+            .script("src/c/build/build-pre.sh", &writes("src/p/stamp")),
+        four().script("src/b/build/build-post.sh", &writes("src/a/app/made")),
+        // A component whose hook writes back.
+        four()
+            .file("src/a/app/made", "first")
+            .file("src/c/app/made", "first")
+            .script("src/a/build/build-pre.sh", &writes("src/c/app/made"))
+            .script("src/c/build/build-pre.sh", &writes("src/a/app/made")),
+    ];
+    for workspace in cases {
+        let mut running = workspace.start(&["watch"]);
+        running.wait_for(" again, which makes ");
+        running.wait_for("watching: ");
+        workspace.save("src/d/app/x", "2");
+        running.wait_for("changed: src/d/app/x → d");
+        running.wait_for("watching: ");
+        running.interrupt();
+        let output = running.finish().exits_with(0);
+        let (_, after) = output.stderr.split_once("changed: src/d/app/x → d").unwrap();
+        assert_eq!(after.matches("changed: ").count(), 0, "{}", output.stderr);
+        let hook = "/build/build-p";
+        let warning = output.stderr.lines().find(|line| line.contains(" again, which makes "));
+        assert!(warning.is_some_and(|line| line.contains(hook)), "{}", output.stderr);
+    }
+}
+
+#[test]
 fn what_a_hook_left_and_is_gone_is_made_again_in_one_round() {
     let hook = "#!/bin/sh\nmkdir -p src/a/app/made\necho same > src/a/app/made/it\n\
                 x=$(cat src/a/app/x)\necho it has $x\n[ $x != slow ] || sleep 1000\n";
@@ -613,4 +687,41 @@ fn a_context_outside_of_src_is_watched_too() {
     running.wait_for("changed: src/a/app/x → a");
     running.wait_for("watching: ");
     assert_eq!(built(running)[3..], ["c", "a", "b"]);
+}
+
+#[test]
+fn a_root_that_is_moved_or_replaced_ends_it() {
+    for (is_replaced, arguments) in [(false, &[][..]), (true, &[]), (true, &["--poll=100"])] {
+        let workspace = Workspace::new()
+            .file("in/src/a/build/tt-a.dockerfile", COPY)
+            .file("in/src/a/app/x", "1")
+            .file("other/src/a/build/tt-a.dockerfile", COPY)
+            .file("other/src/a/app/x", "2");
+        let at = |path: &str| workspace.root().join(path);
+        let mut running = workspace.start(&[&["--root", "in", "watch"], arguments].concat());
+        running.wait_for("watching: ");
+        fs::rename(at("in"), at("moved")).unwrap();
+        if is_replaced {
+            fs::rename(at("other"), at("in")).unwrap();
+        }
+        let output = running.finish().exits_with(2);
+        let error = "/in was moved, removed or replaced, so its changes are no longer seen";
+        assert!(output.error().contains(error), "{}", output.stderr);
+        assert!(!at("in/target").exists());
+    }
+}
+
+#[test]
+fn what_is_saved_while_a_post_hook_runs_is_in_the_image_of_the_next_build() {
+    let hook = "[ -e target/saved ] || echo mine > src/a/notes\ntouch target/saved\n\
+                echo made > src/a/made\n";
+    let workspace = Workspace::new()
+        .image("a", "FROM scratch\nCOPY . /\n")
+        .script("src/a/build/build-post.sh", hook);
+    workspace.xtask(&["build"]).exits_with(0);
+    let output = workspace.xtask(&["build"]).exits_with(0);
+    assert!(output.stderr.contains("src/a/notes: appeared while hooks ran"), "{}", output.stderr);
+    assert!(image_tree(&workspace.own("tt-a"))["notes"].ends_with("mine\n"));
+    assert!(!image_tree(&workspace.own("tt-a")).contains_key("made"));
+    assert_eq!(workspace.xtask(&["build"]).exits_with(0).built(), [""; 0]);
 }

@@ -67,6 +67,14 @@ impl BeforeHooks {
     }
 }
 
+/// What the hooks of a component came to.
+pub(crate) struct AfterHooks {
+    /// Whether the folder is the same as before they ran.
+    pub(crate) is_same: bool,
+    /// Whether files were put back that may be the user's: the images were made without them.
+    pub(crate) has_put_back: bool,
+}
+
 /// Distinguishes files that hooks wrote from files of the user, and restores the latter.
 pub(crate) struct OutputTracker<'a, E> {
     pub(crate) round: &'a Round<'a, E>,
@@ -354,14 +362,15 @@ impl<E> OutputTracker<'_, E> {
         back
     }
 
-    /// Records the outputs of a component's hooks after all of them completed. Returns whether
-    /// the folder is the same as before they ran.
+    /// Records the outputs of a component's hooks after all of them completed, and puts back what
+    /// may be the user's.
     pub(crate) fn record_completed(
         &self,
         component: &Component,
         before: &BeforeHooks,
-    ) -> Result<bool, StepError> {
+    ) -> Result<AfterHooks, StepError> {
         let dir = component.dir.clone();
+        let mut has_put_back = false;
         if component.post_hook.is_some() {
             let after = self.folder(component)?;
             let mut outputs = HookOutputs::added_between(&before.cleaned, &after, &before.moved);
@@ -371,7 +380,8 @@ impl<E> OutputTracker<'_, E> {
                 if is_first { before.kept.clone() } else { self.round.trees.outputs(&dir) };
             all.add_existing(outputs.mark_from_post_hook(), &after);
             let is_theirs = self.is_certainly_gone(component, &before.earlier);
-            self.put_back_uncertain(component, |path| !is_theirs(path));
+            let is_wanted = |path: &Path| !is_theirs(path);
+            has_put_back = !self.put_back_uncertain(component, is_wanted).is_empty();
             self.round.trees.set_outputs(&dir, all);
         }
         self.record(component, self.round.trees.outputs(&dir), None);
@@ -384,7 +394,8 @@ impl<E> OutputTracker<'_, E> {
         };
         let changed = changes.filter(|name| !was_output(name)).collect();
         self.warn_of_changes(component, before.started, &changed);
-        Ok(manifest(&self.folder(component)?) == before.found)
+        let is_same = manifest(&self.folder(component)?) == before.found;
+        Ok(AfterHooks { is_same, has_put_back })
     }
 
     /// Marks outputs that are copies of files elsewhere in the workspace.

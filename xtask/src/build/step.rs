@@ -63,6 +63,8 @@ pub(crate) struct StepRunner<'a, E> {
     reread: RefCell<BTreeMap<String, Rc<Image>>>,
     /// The components whose images were made from what was there only briefly.
     pub(crate) inexact: RefCell<BTreeSet<ComponentId>>,
+    /// The components that were built again because of what was put back after their last hook.
+    repeated: RefCell<BTreeSet<ComponentId>>,
     /// The components that failed because a file could not be read or had changed.
     pub(crate) misread: RefCell<BTreeSet<ComponentId>>,
 }
@@ -117,6 +119,7 @@ impl<'a, E: Engine> StepRunner<'a, E> {
             progress: RefCell::new(progress),
             reread: RefCell::default(),
             inexact: RefCell::default(),
+            repeated: RefCell::default(),
             misread: RefCell::default(),
         }
     }
@@ -355,8 +358,13 @@ impl<'a, E: Engine> StepRunner<'a, E> {
             }
             self.hook(step, component, POST_HOOK, component.post_hook.as_ref()).await?;
             if let Some(before) = before {
-                let is_steady = self.outputs.record_completed(component, &before)?;
-                self.hook_activity.completed(step.component, is_steady);
+                let completed = self.outputs.record_completed(component, &before)?;
+                self.hook_activity.completed(step.component, completed.is_same);
+                if completed.has_put_back && self.repeated.borrow_mut().insert(step.component) {
+                    // The images were made without it.
+                    self.cancellation.restart(&[step.component].into());
+                    return Err(StepError::Outdated);
+                }
             }
             if let Some(key) = key.filter(|_| is_exact)
                 && self.hook_cache.is_current(step, component, &key)?
@@ -457,7 +465,9 @@ impl<'a, E: Engine> StepRunner<'a, E> {
     /// Drops what a step came to, which is to be restarted.
     pub(crate) fn reset(&self, step: StepId, was_started: bool) {
         *self.progress(step) = Progress::default();
-        let component = self.round.component(&self.round.plan.steps[step]);
+        let id = self.round.plan.steps[step].component;
+        self.hook_activity.restarted(id);
+        let component = &self.round.workspace.components[id];
         for image in &component.images {
             self.reread.borrow_mut().remove(&image.name);
         }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use xtask_core::context::tree_cache::TreeCache;
 use xtask_core::ids::ComponentId;
 use xtask_core::paths::{CONFIG_FILE, SRC};
-use xtask_core::workspace::components::Workspace;
+use xtask_core::plan::graph::Graph;
+use xtask_core::workspace::components::{Component, Workspace};
 
 use crate::build::hook_activity::HookActivity;
 use crate::system::watcher::{FsChange, FsEvent};
@@ -45,7 +46,7 @@ struct GitLock {
     is_gone: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct PathChange {
     /// The change happened between `since` and `at`.
     at: Instant,
@@ -53,7 +54,13 @@ struct PathChange {
     is_structural: bool,
     /// Whether a hook of the component that contains the path may have caused the change.
     may_be_own: bool,
+    /// The components whose hooks may have caused the change, by name.
+    hooks: BTreeSet<String>,
 }
+
+/// What hooks wrote that makes components stale: for each a path, and the components whose hooks
+/// may have written this and whatever else makes it stale, by name.
+pub(crate) type WrittenByHooks<'a> = BTreeMap<ComponentId, (&'a Path, BTreeSet<String>)>;
 
 impl ChangeBatch {
     /// The batch before files are watched: anything may have changed.
@@ -92,17 +99,18 @@ impl ChangeBatch {
         match event {
             FsEvent::Lost => self.is_lost = true,
             FsEvent::Changed(FsChange { paths, at, since, is_structural }) => {
-                let change = PathChange { at, since, is_structural, may_be_own: false };
+                let hooks = BTreeSet::new();
+                let change = PathChange { at, since, is_structural, may_be_own: false, hooks };
                 for path in paths {
-                    self.add_path(path, change);
+                    self.add_path(path, change.clone());
                 }
             }
         }
     }
 
     fn add_path(&mut self, path: PathBuf, change: PathChange) {
-        let existing = self.paths.entry(path).or_insert(change);
-        existing.is_structural |= change.is_structural;
+        let is_structural = change.is_structural;
+        self.paths.entry(path).or_insert(change).is_structural |= is_structural;
     }
 
     /// Adds the changes of an earlier batch.
@@ -217,33 +225,66 @@ impl ChangeBatch {
         others.flat_map(|(path, _)| touched_by(path, workspace)).collect()
     }
 
-    /// Marks the changes that the hooks of a round may have caused in their own components.
-    pub(crate) fn mark_own(
+    /// Marks the changes that the hooks of a round may have caused.
+    pub(crate) fn mark_hooks(
         &mut self,
         workspace: &Workspace,
         hook_activity: &HookActivity,
         trees: &TreeCache,
     ) {
         for (path, change) in &mut self.paths {
-            let is_possible = |component: ComponentId| {
-                let dir = workspace.components[component].dir.clone();
-                let below = path.strip_prefix(&dir);
-                let is_output = below.is_ok_and(|below| trees.outputs(&dir).contains(below));
-                hook_activity.may_have_changed(component, is_output, change.since, change.at)
-            };
-            change.may_be_own |= workspace.owner(path).is_some_and(is_possible);
+            let running = hook_activity.running(change.since, change.at);
+            if running.is_empty() {
+                continue;
+            }
+            let owner = workspace.owner(path);
+            for component in running {
+                let is_own = owner == Some(component);
+                let Component { name, dir, .. } = &workspace.components[component];
+                let is_output = || {
+                    let below = path.strip_prefix(dir);
+                    below.is_ok_and(|below| trees.outputs(dir).contains(below))
+                };
+                let is_possible = !is_own
+                    || is_output()
+                    || hook_activity.may_have_changed(component, change.since, change.at);
+                if is_possible {
+                    change.may_be_own |= is_own;
+                    change.hooks.insert(name.clone());
+                }
+            }
         }
     }
 
-    /// A changed path of a component, if its own hooks may have caused all its changes.
-    pub(crate) fn only_own(&self, workspace: &Workspace, component: ComponentId) -> Option<&Path> {
-        if self.is_lost {
-            return None;
+    /// The components of the `stale` ones that only hooks may have made stale.
+    pub(crate) fn written_by_hooks(
+        &self,
+        workspace: &Workspace,
+        graph: &Graph,
+        stale: &BTreeSet<ComponentId>,
+    ) -> WrittenByHooks<'_> {
+        if self.is_lost || self.paths.values().all(|change| change.hooks.is_empty()) {
+            return WrittenByHooks::new();
         }
-        let is_touching = |path: &Path| touched_by(path, workspace).contains(&component);
-        let changes = || self.paths.iter().filter(|(path, _)| is_touching(path));
-        let may_be_own = changes().all(|(_, change)| change.may_be_own);
-        changes().next().filter(|_| may_be_own).map(|(path, _)| path.as_path())
+        let paths = self.paths.iter();
+        let changes = paths
+            .map(|(path, change)| (path.as_path(), touched_by(path, workspace), &change.hooks));
+        let changes: Vec<_> = changes.collect();
+        let of_hooks = |component: &ComponentId| {
+            let needed = graph.closure(&[*component].into());
+            let mut found: Option<(&Path, BTreeSet<String>)> = None;
+            for (path, touched, hooks) in &changes {
+                if touched.is_disjoint(&needed) {
+                    continue;
+                }
+                if hooks.is_empty() {
+                    return None;
+                }
+                found.get_or_insert((path, BTreeSet::new())).1.extend(hooks.iter().cloned());
+            }
+            found.map(|found| (*component, found))
+        };
+        stale.iter().filter_map(of_hooks).collect()
     }
 
     /// The changed paths that affect these components, to print them; all paths if none does.

@@ -1,7 +1,9 @@
 //! Changes of files, collected into batches: the debounce.
 
 use std::collections::BTreeSet;
+use std::fs::{self, File, Metadata};
 use std::mem;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +12,8 @@ use futures_util::FutureExt;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until};
 use xtask_core::context::tree_cache::TreeCache;
-use xtask_core::problem::Problem;
+use xtask_core::escape;
+use xtask_core::problem::{Problem, Problems};
 
 use crate::commands::watch::change_batch::ChangeBatch;
 use crate::system::git;
@@ -23,6 +26,8 @@ pub(crate) struct Changes {
     filter: WatchFilter,
     trees: Arc<TreeCache>,
     root: PathBuf,
+    /// The folder that the root was at first. While it is open, no other has its inode.
+    root_folder: Option<File>,
     git_lock: Option<PathBuf>,
     debounce: Duration,
     scratch: BTreeSet<PathBuf>,
@@ -40,6 +45,7 @@ impl Changes {
             filter: WatchFilter::default(),
             trees,
             git_lock: git::index_lock(&root),
+            root_folder: File::open(&root).ok(),
             root,
             debounce,
             scratch: BTreeSet::new(),
@@ -102,6 +108,25 @@ impl Changes {
     /// The scratch files of editors that changed since this was called last.
     pub(crate) fn take_scratch(&mut self) -> BTreeSet<PathBuf> {
         mem::take(&mut self.scratch)
+    }
+
+    /// Events come from the folder that was there at first, wherever it is moved to, and not from
+    /// what takes its place.
+    ///
+    /// # Errors
+    /// The root is no longer the folder that it was.
+    pub(crate) fn check_root(&self) -> Result<(), Problems> {
+        let Some(folder) = &self.root_folder else { return Ok(()) };
+        let inode = |found: Metadata| (found.dev(), found.ino());
+        if folder.metadata().map(inode).ok() == fs::metadata(&self.root).map(inode).ok() {
+            return Ok(());
+        }
+        let message = format!(
+            "{} was moved, removed or replaced, so its changes are no longer seen. Start watch \
+             again",
+            escape::line(&self.root.to_string_lossy())
+        );
+        Err(Problem::of_request(message).into())
     }
 
     /// Watches the folders that define the components, before they are read.

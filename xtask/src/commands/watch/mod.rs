@@ -10,8 +10,8 @@
 //! affect goes on. Where they may alter the plan itself, as a new `component.dep` does, the
 //! affected steps only end, and the next round begins when everything else is done. What a
 //! component's own hook may have written while it ran restarts nothing; the same holds for a
-//! save at that time, until the hooks have once completed and left the component's folder
-//! unchanged. A component that its own hooks make stale three times in a row is not rebuilt
+//! save at that time, until the hooks have once completed and nothing in the component's folder
+//! changed meanwhile. A component that hooks make stale three times in a row is not rebuilt
 //! until another file changes.
 
 mod after_round;
@@ -109,7 +109,10 @@ pub async fn run_with<E: Engine>(
     };
     let ended = session.run().await;
     session.after_round.stop_command().await;
-    if let Some(memory) = trees.memory_to_save() {
+    // Where the root is gone, nothing is to take its place.
+    if session.changes.check_root().is_ok()
+        && let Some(memory) = trees.memory_to_save()
+    {
         // That saves time, and nothing else depends on it.
         drop(write_memory(&ctx.root, &memory));
     }

@@ -148,7 +148,7 @@ impl<E: Engine> Session<'_, E> {
                 }
                 () = self.changes.collect(&mut batch, not_before) => {}
             }
-            batch.mark_own(workspace, hook_activity, &self.setup.trees);
+            batch.mark_hooks(workspace, hook_activity, &self.setup.trees);
             let touched = batch.touched_by_others(workspace);
             let now = states(loaded, &self.setup.trees, in_steps(&touched)).await;
             let changed = self.snapshot.changed(workspace, &now);
@@ -171,7 +171,7 @@ impl<E: Engine> Session<'_, E> {
             let dealt_with = touched.iter().copied().filter(is_settled).collect();
             settled.merge(batch.split_off(workspace, &dealt_with));
         };
-        batch.mark_own(workspace, hook_activity, &self.setup.trees);
+        batch.mark_hooks(workspace, hook_activity, &self.setup.trees);
         if steps.iter().any(|component| cancellation.is_outdated(*component)) {
             batch.merge(settled);
         }

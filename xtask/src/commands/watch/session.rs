@@ -91,7 +91,7 @@ impl LastRound {
         Self { hooks: Some((workspace, hook_activity)), engine_images: Some(engine_images) }
     }
 
-    /// The components of a workspace whose hooks left their folder unchanged the last time.
+    /// The components of a workspace whose hooks left their folder alone the last time.
     pub(crate) fn steady_in(&self, workspace: &Workspace) -> BTreeSet<ComponentId> {
         let Some((before, hook_activity)) = &self.hooks else { return BTreeSet::new() };
         let steady = hook_activity.steady().into_iter();
@@ -152,6 +152,10 @@ impl<E: Engine> Session<'_, E> {
     /// Deals with changes and requests until there are none.
     async fn work_off(&mut self, mut batch: ChangeBatch) -> Result<(), CommandError> {
         loop {
+            self.changes.check_root()?;
+            if let Some((workspace, hook_activity)) = &self.last_round.hooks {
+                batch.mark_hooks(workspace, hook_activity, &self.setup.trees);
+            }
             batch = match self.requests.pending.take() {
                 Some(request) => self.answer(request, batch).await?,
                 None if batch.is_empty() => return Ok(()),
@@ -193,9 +197,6 @@ impl<E: Engine> Session<'_, E> {
 
     /// Builds what changes made stale; gives the changes that came meanwhile.
     async fn build_changed(&mut self, mut batch: ChangeBatch) -> Result<ChangeBatch, CommandError> {
-        if let Some((workspace, hook_activity)) = &self.last_round.hooks {
-            batch.mark_own(workspace, hook_activity, &self.setup.trees);
-        }
         batch.merge(std::mem::take(&mut self.postponed));
         debug!(?batch, "changes");
         self.reload(&batch).await;
@@ -210,7 +211,7 @@ impl<E: Engine> Session<'_, E> {
         candidates.extend(self.snapshot.unknown(workspace).intersection(&loaded.watched));
         let now = states(&loaded, &self.setup.trees, candidates).await;
         let mut stale = self.snapshot.changed(workspace, &now);
-        let (held_back, warnings) = self.loop_breaker.held_back(&batch, workspace, &stale);
+        let (held_back, warnings) = self.loop_breaker.held_back(&batch, &loaded, &stale);
         for warning in warnings {
             self.is_dirty = true;
             self.setup.ctx.events.send(Event::Warning(warning));
