@@ -394,7 +394,7 @@ fn what_keeps_a_login_from_being_found_is_said_and_what_is_in_the_file_holds() {
     "#]]
     .assert_eq(&warning(&format!("{{\"auths\":{{\"{address}\":{{\"auth\":\"c2VzYW1l\"}}}}}}"), 1));
     expect![[r#"
-        warning: [ROOT]/target/docker/config.json: is invalid, so its credentials and proxies are not used: invalid type: sequence, expected a map at line 1 column 9. Fix it, or set DOCKER_CONFIG to another folder
+        warning: [ROOT]/target/docker/config.json: is invalid, so its credentials and proxies are not used: expected a map at line 1 column 9. Fix it, or set DOCKER_CONFIG to another folder
     "#]]
     .assert_eq(&warning("{\"auths\":[]}", 1));
 }

@@ -14,7 +14,6 @@ use std::thread;
 use rustix::fs::{major, minor};
 
 use crate::context::build_context::{Context, ContextEntry, HardLinks};
-use crate::context::dockerignore::Dockerignore;
 use crate::context::read_ahead::{self, ReadAhead};
 use crate::context::tree::Kind;
 use crate::context::verified_reader::{VerifiedReader, changed_while_sending};
@@ -31,14 +30,11 @@ pub fn dockerfile_apart(context: &Context) -> Option<String> {
     Some(format!(".dockerfile.{}", &digest.to_hex()[..20]))
 }
 
-/// The Dockerfile, if it is ignored by other rules than those of the archive's own ignore file.
+/// The Dockerfile, if it is ignored and the archive has no ignore file that says so. One that
+/// instructions can read stays as it is, even if it does not.
 fn ignored_dockerfile(context: &Context) -> Option<ContextEntry<'_>> {
     let dockerfile = context.items().find(|item| item.is_ignored)?;
-    let rules = ignore_file(context).and_then(|file| read_file(&file).ok());
-    let rules = Dockerignore::parse(&String::from_utf8_lossy(&rules.unwrap_or_default()));
-    let path = dockerfile.path();
-    let is_hidden = rules.is_ok_and(|rules| rules.ignores(&path.to_string_lossy()));
-    (!is_hidden).then_some(dockerfile)
+    ignore_file(context).is_none().then_some(dockerfile)
 }
 
 /// Writes a context to `out`. A Dockerfile that is not at its own path gets a name, and the ignore
@@ -206,6 +202,7 @@ mod tests {
 
     use super::*;
     use crate::context::build_context::ContextPart;
+    use crate::context::dockerignore::Dockerignore;
     use crate::context::tree::Tree;
 
     #[test]
@@ -265,7 +262,7 @@ mod tests {
             IGNORE_FILE,
         ];
         assert_eq!(names(".dockerignore\nbuild", ".dockerignore\nbuild"), apart);
-        assert_eq!(names("build", "other"), apart, "its own ignore file");
+        assert_eq!(names("build", "other"), at_its_place, "its own ignore file");
         assert_eq!(names("", "other"), [IGNORE_FILE, "build", "build/a", "f"]);
     }
 

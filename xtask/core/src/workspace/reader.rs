@@ -328,20 +328,19 @@ impl<'a> Reader<'a> {
     /// What the hooks of a component read, from all its images.
     fn configured_inputs(&mut self, given: &[Sourced<String>]) -> Option<(String, Inputs)> {
         let first = given.first()?;
-        let line =
-            |input: &Sourced<String>| input.at.line().or(first.at.line()).unwrap_or_default();
-        let lines = given.iter().map(|input| (line(input), input.value.as_str()));
-        match Inputs::of_lines(lines, CONFIG_FILE) {
-            Ok(inputs) => return Some((CONFIG_FILE.to_owned(), inputs)),
-            Err(problems) => {
-                for problem in problems {
-                    let input = given.iter().find(|input| Some(line(input)) == problem.line);
-                    let at = input.unwrap_or(first).at;
-                    self.problems.push(at.problem(format!("'inputs': {}", problem.message)));
-                }
+        let texts = given.iter().map(|input| input.value.as_str());
+        // Several can be in one line, so problems are told apart by their places in the list.
+        if let Err(problems) = Inputs::of_lines((1..).zip(texts.clone()), CONFIG_FILE) {
+            for problem in problems {
+                let input = problem.line.and_then(|place| given.get(place.checked_sub(1)?));
+                let at = input.unwrap_or(first).at;
+                self.problems.push(at.problem(format!("'inputs': {}", problem.message)));
             }
+            return None;
         }
-        None
+        let lines = given.iter().map(|input| input.at.line().unwrap_or_default());
+        let inputs = Inputs::of_lines(lines.zip(texts), CONFIG_FILE).ok()?;
+        Some((CONFIG_FILE.to_owned(), inputs))
     }
 
     /// The hooks and dependencies of a component.
