@@ -99,6 +99,7 @@ impl<'a> BuildProgress<'a> {
     }
 
     pub(crate) fn buildkit(&mut self, status: StatusResponse) {
+        let mut done = Vec::new();
         for vertex in status.vertexes {
             if !is_instruction(&vertex.name) {
                 continue;
@@ -128,12 +129,18 @@ impl<'a> BuildProgress<'a> {
             if is_new && is_done {
                 self.instruction(vertex.name.clone(), InstructionStatus::Started);
             }
-            if (is_new && !is_done) || (is_done && self.reported.insert((vertex.digest, true))) {
+            if is_new && !is_done {
                 self.instruction(vertex.name, state);
+            } else if is_done && self.reported.insert((vertex.digest, true)) {
+                done.push(vertex.name);
             }
         }
         for log in status.logs {
             self.output((log.vertex, log.stream), &log.msg);
+        }
+        // What they wrote last can come with their end.
+        for name in done {
+            self.instruction(name, InstructionStatus::Done);
         }
     }
 
