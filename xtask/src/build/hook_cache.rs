@@ -160,19 +160,17 @@ impl<'a, E: Engine> HookCache<'a, E> {
         Ok(now.is_some_and(|now| now.fingerprint() == key.fingerprint()))
     }
 
-    /// The hooks that are not among the component's files, or of which only a link is.
+    /// The hooks that the component's files do not contain.
     fn hooks_elsewhere(
         &self,
         component: &Component,
     ) -> Result<Vec<(IngredientKind, String, Vec<u8>)>, StepError> {
+        let root = &self.round.workspace.root;
         let fact = |hook: &Hook| {
-            let digest = hook.digest(&self.round.workspace.root).map_err(StepError::File)?;
+            let digest = hook.digest(root).map_err(StepError::File)?;
             Ok((IngredientKind::Hook, hook.to_string(), digest.as_bytes().to_vec()))
         };
-        let root = &self.round.workspace.root;
-        let is_link = |hook: &&Hook| hook.script().is_some_and(|it| root.join(it).is_symlink());
-        let links = component.hooks().filter(|hook| hook.is_in(&component.dir)).filter(is_link);
-        component.hooks_elsewhere().chain(links).map(fact).collect()
+        component.hooks_elsewhere(root).map(fact).collect()
     }
 
     fn variables(&self, inputs: &Inputs) -> Vec<(IngredientKind, String, Vec<u8>)> {

@@ -84,7 +84,7 @@ pub(crate) fn end_left(root: &Path) -> usize {
     let is_left = |(id, started): &(i32, u64)| {
         let id = Pid::from_raw(*id)?;
         let is_own = groups.iter().any(|group| group.id == id);
-        let leader = Stat::read(Path::new(&format!("/proc/{}/stat", id.as_raw_nonzero())));
+        let leader = Stat::of(id);
         // Another process can have the number of one that has ended, but not of one whose group
         // has members.
         let is_another = leader.is_some_and(|leader| leader.started != *started);
@@ -148,8 +148,7 @@ impl ProcessGroup {
             .spawn()?;
         let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         if let Some(id) = id {
-            let stat = Stat::read(Path::new(&format!("/proc/{}/stat", id.as_raw_nonzero())));
-            let started = stat.map_or(0, |stat| stat.started);
+            let started = Stat::of(id).map_or(0, |stat| stat.started);
             let root = is_hook.then(|| folder.to_owned());
             let mut groups = GROUPS.lock().unwrap_or_else(PoisonError::into_inner);
             groups.push(Group { id, started, root });
@@ -247,6 +246,10 @@ struct Stat {
 }
 
 impl Stat {
+    fn of(process: Pid) -> Option<Self> {
+        Self::read(Path::new(&format!("/proc/{}/stat", process.as_raw_nonzero())))
+    }
+
     fn read(file: &Path) -> Option<Self> {
         let text = fs::read_to_string(file).ok()?;
         // A program's name can contain anything.

@@ -265,9 +265,10 @@ impl Component {
         self.pre_hook.iter().chain(&self.post_hook)
     }
 
-    /// Those of its hooks that are not among its files.
-    pub fn hooks_elsewhere(&self) -> impl Iterator<Item = &Hook> {
-        self.hooks().filter(|hook| !hook.is_in(&self.dir))
+    /// Those of its hooks that are not among its files, or of which only a link is.
+    pub fn hooks_elsewhere(&self, root: &Path) -> impl Iterator<Item = &Hook> {
+        let is_link = |hook: &Hook| hook.script().is_some_and(|it| root.join(it).is_symlink());
+        self.hooks().filter(move |hook| !hook.is_in(&self.dir) || is_link(hook))
     }
 }
 

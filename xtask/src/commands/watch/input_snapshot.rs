@@ -211,7 +211,7 @@ fn state(
     for hook in component.hooks() {
         fields.add(hook.to_string().as_bytes());
     }
-    for hook in component.hooks_elsewhere() {
+    for hook in component.hooks_elsewhere(&workspace.root) {
         fields.add(hook.digest(&workspace.root)?.as_bytes());
     }
     if let Some((file, inputs)) = &component.inputs {
