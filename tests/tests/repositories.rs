@@ -5,7 +5,7 @@
 //! are named, and what the Dockerfiles use.
 
 use tests::Workspace;
-use tests::engine::{cli_build, image_config, image_files};
+use tests::engine::{cli_build, docker, image_config, image_files};
 
 /// An image, and how the docker CLI builds it: its context, Dockerfile and build args.
 type Expected<'a> = (&'a str, &'a str, &'a str, &'a [&'a str]);
@@ -787,4 +787,29 @@ fn a_hook_can_write_its_components_dockerfile() {
     workspace.write("src/a/build/build-pre.sh", &new);
     let output = workspace.xtask(&["build"]).exits_with(1);
     assert!(output.stderr.contains("was made by src/a/build/build-pre.sh during the build"));
+}
+
+/// An option for what is selected is not for a dependency, nor after its hook ran.
+#[test]
+fn image_options_leave_out_a_dependency_whose_dockerfile_is_written_by_a_hook() {
+    let workspace = Workspace::new()
+        .image("base", "FROM scratch\nCOPY 1 /f\n")
+        .file("src/base/1", "one")
+        .file("src/base/2", "two")
+        .script(
+            "src/base/build/build-pre.sh",
+            "#!/bin/sh\nsed -i 's/COPY 1/COPY 2/' src/base/build/*.dockerfile\n",
+        )
+        .image("app", "FROM tt-base AS build\nFROM tt-base AS final\nCOPY f /g\n")
+        .file("src/app/f", "app");
+    let options = ["build", "-s", "app", "--target", "final", "--label", "of=app"];
+    let _ = workspace.xtask(&options).exits_with(0);
+    let files = image_files(&workspace.own("tt-base"));
+    assert!(files["f"].ends_with(" two"), "{files:?}");
+    let label = |image| {
+        let format = "{{index .Config.Labels \"of\"}}";
+        let out = docker(&["image", "inspect", "--format", format, &workspace.own(image)]);
+        String::from_utf8(out).unwrap()
+    };
+    assert_eq!([label("tt-base"), label("tt-app")], ["\n", "app\n"]);
 }

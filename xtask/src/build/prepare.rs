@@ -88,6 +88,8 @@ pub(crate) async fn check_settings<E: Engine>(
 /// The part of a round that does not depend on the engine.
 pub(crate) struct Prepared {
     pub(crate) workspace: Arc<Workspace>,
+    /// How the workspace was read.
+    pub(crate) reading: WorkspaceOptions,
     pub(crate) plan: Plan,
     pub(crate) trees: Arc<TreeCache>,
     pub(crate) cancellation: Cancellation,
@@ -117,7 +119,8 @@ async fn prepare(
     let (scope, registry) = (scope.clone(), registry.cloned());
     let interrupt = ctx.interrupt.clone();
     let preparing = tokio::task::spawn_blocking(move || {
-        let (workspace, graph, selected) = read_scope(&root, &scope, registry.as_ref(), &events)?;
+        let ScopedWorkspace { workspace, graph, selected, reading } =
+            read_scope(&root, &scope, registry.as_ref(), &events)?;
         let selected = selected.map(|selected| selected.components);
         let plan = Plan::new(&workspace, &graph, selected.as_ref());
         let needed = match &selected {
@@ -146,6 +149,7 @@ async fn prepare(
         read_contexts(&workspace, &plan, &trees, &events);
         Ok(Prepared {
             workspace: Arc::new(workspace),
+            reading,
             plan,
             trees,
             cancellation: Cancellation::new(interrupt),
@@ -218,7 +222,17 @@ pub(crate) fn read_contexts(
     }
 }
 
-/// Reads the whole workspace, and what of it is selected; `None` for all.
+/// A workspace, and what of it a command is about.
+pub(crate) struct ScopedWorkspace {
+    pub(crate) workspace: Workspace,
+    pub(crate) graph: Graph,
+    /// `None` for all.
+    pub(crate) selected: Option<Selected>,
+    /// How the workspace was read: with image options for what is selected alone.
+    pub(crate) reading: WorkspaceOptions,
+}
+
+/// Reads the whole workspace, and what of it is selected.
 ///
 /// Image options are for what is selected, which is known only once the workspace is read: with
 /// such options it is read a second time.
@@ -227,13 +241,13 @@ pub(crate) fn read_scope(
     scope: &Scope,
     registry: Option<&RegistryConfig>,
     events: &Events,
-) -> Result<(Workspace, Graph, Option<Selected>), CommandError> {
+) -> Result<ScopedWorkspace, CommandError> {
     let Scope { reading, selection } = scope;
     let plain = WorkspaceOptions { overrides: Overrides::default(), ..reading.clone() };
     if reading.overrides.is_empty() {
         let (workspace, graph) = read_workspace(root, &plain, registry, events)?;
         let selected = selection.find(&workspace, &graph)?;
-        return Ok((workspace, graph, selected));
+        return Ok(ScopedWorkspace { workspace, graph, selected, reading: plain });
     }
     let mut problems = Vec::new();
     let (workspace, graph) = read_all(root, &plain, registry, &mut problems);
@@ -254,7 +268,7 @@ pub(crate) fn read_scope(
     for warning in workspace.unused_mounts(&reading.overrides, meant) {
         events.send(Event::Warning(warning));
     }
-    Ok((workspace, graph, selected))
+    Ok(ScopedWorkspace { workspace, graph, selected, reading })
 }
 
 /// Reads the whole workspace. What is wrong with one component is among its problems.

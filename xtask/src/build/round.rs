@@ -46,12 +46,11 @@ impl<'a, E: Engine> Round<'a, E> {
         prepared: &'a Prepared,
         engine: &'a E,
         registry: Option<&'a RegistryConfig>,
-        reading: &'a WorkspaceOptions,
         options: &'a BuildOptions,
         mode: Mode<'a>,
         ctx: &'a CommandContext,
     ) -> Self {
-        let Prepared { workspace, plan, trees, distrusted, .. } = prepared;
+        let Prepared { workspace, reading, plan, trees, distrusted, .. } = prepared;
         let mut round = Self {
             workspace,
             plan,

@@ -66,7 +66,7 @@ pub(crate) async fn run_to_share<E: Engine>(
     let config = &prepared.workspace.config;
     let prefix = share_prefix::to_ask(&options.from_registry, config, registry);
     let prefix = prefix.map_err(Problems::from)?;
-    let round = Round::new(&prepared, &engine, registry, &scope.reading, options, mode, ctx);
+    let round = Round::new(&prepared, &engine, registry, options, mode, ctx);
     let completed = run_round(&round, &prepared, images, prefix.as_deref()).await;
     drop(round);
     free(prepared);
@@ -147,7 +147,7 @@ pub(crate) async fn preview_locked<E: Engine>(
         check_settings(&prepared, &engine).await?;
     }
     let mode = Mode::Build;
-    let round = Round::new(&prepared, &engine, registry, &scope.reading, options, mode, ctx);
+    let round = Round::new(&prepared, &engine, registry, options, mode, ctx);
     let steps = ctx.unless_interrupted(Box::pin(preview_round(&round, images))).await;
     // That saves time, and nothing else depends on it.
     drop(round.save_digests());

@@ -61,8 +61,8 @@ pub(crate) async fn run(options: &BuildOptions, ctx: &CommandContext) -> Result<
 /// Where images are shared, which must be known before they are built.
 fn share_prefix(scope: &Scope, ctx: &CommandContext) -> Result<String, CommandError> {
     let registry = scope.reading.registry()?;
-    let (workspace, ..) = read_scope(&ctx.root, scope, registry.as_ref(), &Events::unread())?;
-    let prefix = share_prefix::to_share(&workspace.config, registry.as_ref());
+    let scoped = read_scope(&ctx.root, scope, registry.as_ref(), &Events::unread())?;
+    let prefix = share_prefix::to_share(&scoped.workspace.config, registry.as_ref());
     Ok(prefix.map_err(Problems::from)?)
 }
 

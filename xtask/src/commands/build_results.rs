@@ -15,7 +15,7 @@ use xtask_core::workspace::components::{Image, Workspace};
 use xtask_core::workspace::registry_config::RegistryConfig;
 
 use crate::build::options::Scope;
-use crate::build::prepare::read_scope;
+use crate::build::prepare::{ScopedWorkspace, read_scope};
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
 use crate::commands::push::push_all;
@@ -59,7 +59,7 @@ impl BuildResults {
         }
         let registry = scope.reading.registry()?;
         // The build sends the warnings.
-        let (workspace, _, selected) =
+        let ScopedWorkspace { workspace, selected, .. } =
             read_scope(&ctx.root, scope, registry.as_ref(), &Events::unread())?;
         let images = workspace.images().map(|(_, image)| image);
         let is_selected = |image: &&Image| {

@@ -12,7 +12,7 @@ use xtask_core::workspace::components::Workspace;
 use crate::build::bake_folder::BakeFolder;
 use crate::build::mode::Mode;
 use crate::build::options::{BuildOptions, Scope};
-use crate::build::prepare::read_scope;
+use crate::build::prepare::{ScopedWorkspace, read_scope};
 use crate::build::run as build;
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
@@ -48,7 +48,7 @@ fn check(options: &ExportOptions, ctx: &CommandContext) -> Result<(), CommandErr
     let registry = options.scope.reading.registry()?;
     // The round warns.
     let events = Events::unread();
-    let (workspace, graph, selected) =
+    let ScopedWorkspace { workspace, graph, selected, .. } =
         read_scope(&ctx.root, &options.scope, registry.as_ref(), &events)?;
     let selected = selected.map(|selected| selected.components);
     let plan = Plan::new(&workspace, &graph, selected.as_ref());

@@ -56,6 +56,7 @@ impl<E: Engine> Session<'_, E> {
         let _lock = self.setup.ctx.lock("watch").await?;
         let prepared = Prepared {
             workspace: Arc::clone(workspace),
+            reading: self.setup.options.reading.clone(),
             plan,
             trees: Arc::clone(&self.setup.trees),
             cancellation: Cancellation::new(self.setup.ctx.interrupt.clone()),
@@ -75,8 +76,7 @@ impl<E: Engine> Session<'_, E> {
         let Setup { engine, ctx, registry, options, .. } = *self.setup;
         let jobs = options.jobs;
         let how = BuildOptions { keep_going: true, force, jobs, ..BuildOptions::default() };
-        let (reading, mode) = (&options.reading, Mode::Build);
-        let round = Round::new(&prepared, engine, registry, reading, &how, mode, ctx);
+        let round = Round::new(&prepared, engine, registry, &how, Mode::Build, ctx);
         drop(self.changes.take_scratch());
         let running = Box::pin(run_round(&round, &prepared, engine_images, None));
         let (completed, batch) = self.listen(running, &prepared, loaded).await;
