@@ -244,6 +244,7 @@ impl Engine for ScriptedEngine {
             labels: image.labels,
             contents: image.layers.join(" "),
             layers: image.layers,
+            platform: String::new(),
             created: None,
             digests: Vec::new(),
         }))

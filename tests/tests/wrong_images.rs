@@ -138,6 +138,36 @@ fn without_the_record_what_a_dockerfile_made_is_known_again() {
     }
 }
 
+/// A pull takes what was pushed from a machine of another architecture, with a warning at most.
+#[test]
+fn without_the_record_an_image_for_another_platform_does_not_pass_for_it() {
+    let workspace = Workspace::new()
+        .image("a", "FROM scratch\nCOPY text /text\n")
+        .file("src/a/text", "first")
+        .image("b", "FROM tt-a\nCOPY text /other\n")
+        .file("src/b/text", "second");
+    workspace.xtask(&ARGUMENTS).exits_with(0);
+    let inspect = |image: &str, format: &str| {
+        let out = docker(&["image", "inspect", "--format", format, &workspace.own(image)]);
+        String::from_utf8(out).unwrap().trim().to_owned()
+    };
+    let platform = "{{.Os}}/{{.Architecture}}";
+    let own = inspect("tt-a", platform);
+    let other = if own == "linux/arm64" { "linux/amd64" } else { "linux/arm64" };
+    let labels = inspect("tt-a", "{{range $n, $v := .Config.Labels}}{{$n}}={{$v}}\n{{end}}");
+    let labels = labels.lines().flat_map(|label| ["--label", label]);
+    let arguments: Vec<&str> = labels.chain(["--platform", other]).collect();
+    let (folder, dockerfile) =
+        (workspace.root().join("src/a"), workspace.own("build/tt-a.dockerfile"));
+    cli_build(&folder, &dockerfile, &workspace.own("tt-a"), &arguments);
+    assert_eq!(inspect("tt-a", platform), other);
+    fs::remove_dir_all(workspace.root().join("target")).unwrap();
+    let output = workspace.xtask(&ARGUMENTS).exits_with(0);
+    for image in ["tt-a", "tt-b"] {
+        assert_eq!(inspect(image, platform), own, "{image}: {}", output.stderr);
+    }
+}
+
 #[test]
 fn a_base_whose_name_another_checkout_takes_is_noticed() {
     let take = "#!/bin/sh\n[ -e taken ] || { touch taken; docker tag tt-other tt-a; }\n";

@@ -50,15 +50,6 @@ struct Known {
     left: BTreeMap<String, Rc<SharedImage>>,
 }
 
-/// What is known of the image that another is made `FROM`.
-enum Bottom {
-    Scratch,
-    Known(ImageFacts),
-    /// Neither the engine nor the registry has it, or its `ONBUILD` instructions hide what comes
-    /// from the Dockerfile.
-    Unknown,
-}
-
 impl<'a, E: Engine> ImageLookup<'a, E> {
     pub(crate) fn new(round: &'a Round<'a, E>, engine_images: EngineImages) -> Self {
         let known = RefCell::new(Known {
@@ -347,31 +338,35 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
         image: &Image,
         made: &ImageFacts,
     ) -> Result<Option<bool>, EngineError> {
-        Ok(match self.bottom(image).await? {
-            Bottom::Scratch => Some(image.provenance.matches(made, None)),
-            Bottom::Known(base) => Some(image.provenance.matches(made, Some(&base))),
-            Bottom::Unknown => None,
-        })
+        let Some(mut base) = self.bottom(image).await? else { return Ok(None) };
+        match image.settings.platforms.as_slice() {
+            [] => {}
+            [one] => base.platform = one.value.splitn(3, '/').take(2).collect::<Vec<_>>().join("/"),
+            // The engine tells one of them.
+            _ => base.platform.clear(),
+        }
+        Ok(Some(image.provenance.matches(made, &base)))
     }
 
-    /// What is known of the image that another is made `FROM`.
-    async fn bottom(&self, image: &Image) -> Result<Bottom, EngineError> {
-        let Some(base) = &image.provenance.base else { return Ok(Bottom::Scratch) };
+    /// What is known of the image that another is made `FROM`; none if neither the engine nor the
+    /// registry has it, or if its `ONBUILD` instructions hide what comes from the Dockerfile.
+    async fn bottom(&self, image: &Image) -> Result<Option<ImageFacts>, EngineError> {
+        let engine = self.round.engine;
+        let Some(base) = &image.provenance.base else {
+            let platform = engine.platform().await?;
+            return Ok(Some(ImageFacts { platform, ..ImageFacts::default() }));
+        };
         let used = image.uses.iter().find(|used| used.reference == *base);
         let own = used.and_then(|used| used.local.as_deref());
         if let Some(left) = own.and_then(|name| self.left(name)) {
-            return Ok(if left.config.found.has_onbuild {
-                Bottom::Unknown
-            } else {
-                Bottom::Known(left.config.facts())
-            });
+            return Ok((!left.config.found.has_onbuild).then(|| left.config.facts()));
         }
         let own = own.and_then(|name| self.id(name));
-        let found = self.round.engine.image(own.as_ref().unwrap_or(base)).await?;
-        let Some(found) = found.filter(|base| !base.has_onbuild) else {
-            return Ok(Bottom::Unknown);
-        };
-        Ok(self.facts(found).await?.map_or(Bottom::Unknown, Bottom::Known))
+        let found = engine.image(own.as_ref().unwrap_or(base)).await?;
+        match found.filter(|base| !base.has_onbuild) {
+            Some(found) => self.facts(found).await,
+            None => Ok(None),
+        }
     }
 
     /// None if the engine does not tell the image's history as Docker does: it proves nothing.
@@ -385,8 +380,8 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
             ) => return Ok(None),
             history => history?,
         };
-        let FoundImage { layers, labels, has_onbuild, .. } = found;
-        Ok(Some(ImageFacts { history, layers, labels, has_onbuild }))
+        let FoundImage { layers, labels, has_onbuild, platform, .. } = found;
+        Ok(Some(ImageFacts { history, layers, labels, has_onbuild, platform }))
     }
 
     /// Tags an image with its name again; false if the engine no longer has it.

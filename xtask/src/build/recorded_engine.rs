@@ -61,6 +61,7 @@ impl Engine for RecordedEngine {
             held: Some(tracked(fingerprint, id)),
             labels: BTreeMap::new(),
             layers: Vec::new(),
+            platform: String::new(),
             contents: String::new(),
             created: None,
             digests: Vec::new(),

@@ -32,6 +32,8 @@ pub struct FoundImage {
     pub labels: BTreeMap<String, String>,
     /// The digests of the layers, lowest first.
     pub layers: Vec<String>,
+    /// What it runs on, as `OS/ARCH`; empty if the engine does not tell.
+    pub platform: String,
     /// A digest of what it holds, the same on every engine.
     pub contents: String,
     /// When its last layer was made.

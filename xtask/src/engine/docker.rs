@@ -390,6 +390,7 @@ pub(super) fn found_image(inspected: ImageInspect) -> FoundImage {
     let labels: BTreeMap<String, String> = config.labels.unwrap_or_default().into_iter().collect();
     let layers = inspected.root_fs.and_then(|root| root.layers).unwrap_or_default();
     let triggers = config.on_build.unwrap_or_default();
+    let platform = inspected.os.zip(inspected.architecture).filter(|(_, it)| !it.is_empty());
     FoundImage {
         has_onbuild: !triggers.is_empty(),
         triggers,
@@ -397,6 +398,9 @@ pub(super) fn found_image(inspected: ImageInspect) -> FoundImage {
         held: TrackedImage::from_labels(id.clone(), |label| labels.get(label).cloned()),
         labels,
         layers,
+        platform: platform
+            .map(|(os, architecture)| format!("{os}/{architecture}"))
+            .unwrap_or_default(),
         contents,
         created: inspected.created.map(SystemTime::from),
         digests: inspected.repo_digests.unwrap_or_default(),

@@ -26,8 +26,8 @@ pub(crate) struct ImageConfig {
 impl ImageConfig {
     /// What its history is compared by.
     pub(crate) fn facts(&self) -> ImageFacts {
-        let FoundImage { layers, labels, has_onbuild, .. } = self.found.clone();
-        ImageFacts { history: self.history.clone(), layers, labels, has_onbuild }
+        let FoundImage { layers, labels, has_onbuild, platform, .. } = self.found.clone();
+        ImageFacts { history: self.history.clone(), layers, labels, has_onbuild, platform }
     }
 }
 

@@ -8,7 +8,8 @@
 //! another has that image's history plus further entries.
 //!
 //! The image's layers must also start with those of the base, because another image may
-//! have the base's name temporarily, with a history of the same text. If the comparison is
+//! have the base's name temporarily, with a history of the same text. And it must be for the
+//! platform of the base: a name can be pulled that was pushed from another machine. If the comparison is
 //! impossible (the engine does not have the base, or the base has `ONBUILD` triggers), the
 //! image is built again, from the builder's cache if possible.
 //!
@@ -70,6 +71,8 @@ pub struct ImageFacts {
     pub labels: BTreeMap<String, String>,
     /// Whether it has `ONBUILD` triggers, which run in builds `FROM` it.
     pub has_onbuild: bool,
+    /// What it runs on, as `OS/ARCH`; empty if that is unknown.
+    pub platform: String,
 }
 
 impl Provenance {
@@ -83,10 +86,8 @@ impl Provenance {
     }
 
     /// Whether the Dockerfile produced `image`. `base` holds the facts of
-    /// [`Provenance::base`], or is `None` for `scratch`.
-    pub fn matches(&self, image: &ImageFacts, base: Option<&ImageFacts>) -> bool {
-        let scratch = ImageFacts::default();
-        let base = base.unwrap_or(&scratch);
+    /// [`Provenance::base`]; those of `scratch` are a platform at most.
+    pub fn matches(&self, image: &ImageFacts, base: &ImageFacts) -> bool {
         let Some(own) = image.history.strip_prefix(base.history.as_slice()) else { return false };
         let is_own_label = |entry: &&String| {
             let label = entry.split_once("LABEL ").filter(|_| keyword(entry) == "LABEL");
@@ -94,12 +95,14 @@ impl Provenance {
         };
         let own_labels = own.iter().rev().take_while(is_own_label).count();
         let own = &own[..own.len() - own_labels];
+        let is_unknown = |of: &ImageFacts| of.platform.is_empty();
         let keywords = own.iter().map(|entry| keyword(entry));
         // BuildKit adds no history entry for ONBUILD.
         let expects_onbuild = self.instructions.contains(&"ONBUILD");
         image.layers.starts_with(&base.layers)
             && keywords.eq(self.instructions.iter().copied())
             && image.has_onbuild == expects_onbuild
+            && (image.platform == base.platform || is_unknown(image) || is_unknown(base))
             && labels_agree(image, base, own)
     }
 }
@@ -206,7 +209,12 @@ mod tests {
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .collect(),
             has_onbuild: false,
+            platform: "linux/amd64".to_owned(),
         }
+    }
+
+    fn scratch() -> ImageFacts {
+        facts(&[], &[], &[])
     }
 
     fn provenance(text: &str) -> Provenance {
@@ -261,9 +269,9 @@ mod tests {
             (&podman, &podmans_label),
         ] {
             let image = facts(history, &["l0", "l1", "l2"], labels);
-            assert!(provenance(TEXT).matches(&image, Some(&base)), "{history:?}");
+            assert!(provenance(TEXT).matches(&image, &base), "{history:?}");
             let of_another = facts(history, &["other", "l1", "l2"], &["a=b", "c d=e"]);
-            assert!(!provenance(TEXT).matches(&of_another, Some(&base)));
+            assert!(!provenance(TEXT).matches(&of_another, &base));
         }
     }
 
@@ -272,7 +280,7 @@ mod tests {
         let made = provenance("FROM scratch\nARG W\nLABEL a=$W b=\"${W} c\" d=e\nLABEL f=$W\n");
         let entry = "/bin/sh -c #(nop) LABEL a=$W b=\"${W} c\" d=e";
         let history = ["/bin/sh -c #(nop) ARG W", entry, "/bin/sh -c #(nop) LABEL f=$W"];
-        let is_made = |labels: &[&str]| made.matches(&facts(&history, &[], labels), None);
+        let is_made = |labels: &[&str]| made.matches(&facts(&history, &[], labels), &scratch());
         let labels = ["a=x", "b=x c", "d=e", "f=x", "io.buildah.version=1"];
         assert!(is_made(&labels));
         assert!(!is_made(&labels[..4]), "others write the values");
@@ -285,7 +293,7 @@ mod tests {
     fn a_later_label_replaces_an_earlier_one() {
         let made = provenance("FROM scratch\nLABEL a=1 b=x\nLABEL c=3 a=\"2 2\"\nLABEL a=4\n");
         let is_made = |histories: [&str; 3], labels: &[&str]| {
-            made.matches(&facts(&histories, &[], labels), None)
+            made.matches(&facts(&histories, &[], labels), &scratch())
         };
         let buildkit = ["LABEL a=1 b=x", "LABEL c=3 a=2 2", "LABEL a=4"];
         let classic = buildkit.map(|entry| format!("/bin/sh -c #(nop)  {entry}"));
@@ -311,7 +319,7 @@ mod tests {
         let ours = ["COPY f / # buildkit", "LABEL a=b"];
         let own = |more: &[&str], labels: &[&str]| {
             let history: Vec<&str> = ours.iter().chain(more).copied().collect();
-            made.matches(&facts(&history, &["l0"], labels), None)
+            made.matches(&facts(&history, &["l0"], labels), &scratch())
         };
         let labels = ["a=b", "org.openpai.build.fingerprint=0"];
         assert!(own(&[], &labels));
@@ -325,7 +333,12 @@ mod tests {
             );
         }
         let triggers = ImageFacts { has_onbuild: true, ..facts(&ours, &["l0"], &labels) };
-        assert!(!made.matches(&triggers, None), "nor does ONBUILD");
-        assert!(!made.matches(&facts(&ours[..1], &["l0"], &labels), None));
+        assert!(!made.matches(&triggers, &scratch()), "nor does ONBUILD");
+        let on = |platform: &str| {
+            let platform = platform.to_owned();
+            made.matches(&ImageFacts { platform, ..facts(&ours, &["l0"], &labels) }, &scratch())
+        };
+        assert!(on("") && !on("linux/arm64") && !on("windows/amd64"));
+        assert!(!made.matches(&facts(&ours[..1], &["l0"], &labels), &scratch()));
     }
 }
