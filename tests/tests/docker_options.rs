@@ -3,16 +3,17 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
 
 use expect_test::expect;
-use tests::Workspace;
 use tests::engine::{
     cli_build, docker, has_containerd_store, image_config, image_files, image_tree, major_version,
 };
+use tests::{Output, Workspace};
 
 const DOCKERFILE: &str = "FROM scratch AS one\nCOPY one /\nFROM scratch AS two\nCOPY two /\n";
 
@@ -466,6 +467,50 @@ fn an_image_of_the_workspace_that_is_a_context_is_a_dependency() {
     let folder = "contexts.other=lib";
     let graph = workspace.xtask(&["graph", "a", "--set", &format!("image.tt-a.{folder}")]);
     assert_eq!(graph.exits_with(0).stdout, "a [tt-a]\n");
+}
+
+/// As BuildKit has it.
+#[test]
+fn what_a_context_puts_in_the_place_of_an_image_is_not_replaced_in_turn() {
+    let workspace = workspace("FROM other\nCOPY one /\n")
+        .image("b", "FROM scratch\nCOPY build /b\n")
+        .image("c", "FROM tt-b\n")
+        .file(
+            "xtask.toml",
+            "contexts.tt-b = \"docker-image://tt-box\"\n\
+             [image.tt-a]\ncontexts.other = \"target:tt-b\"\n",
+        );
+    let graph = workspace.xtask(&["graph", "a", "c"]).exits_with(0);
+    expect![[r#"
+        a [tt-a]
+        └── b [tt-b]  FROM
+        c [tt-c]
+    "#]]
+    .assert_eq(&graph.stdout);
+}
+
+#[test]
+fn the_folder_of_an_option_can_be_named_from_anywhere() {
+    let workspace = workspace("FROM scratch\nCOPY --from=lib / /\n").file("lib/f", "1");
+    let link = workspace.root().join("link");
+    symlink(workspace.root(), &link).unwrap();
+    let link = link.to_str().unwrap();
+    // An engine that is too old says so once the folder is found.
+    let is_found = |output: &Output| output.code == 0 || output.stderr.contains("needs BuildKit");
+    let option = |folder: &str| format!("lib={folder}");
+    for folder in ["../../lib", "../../src/../lib/", &format!("{link}/lib")] {
+        let output =
+            workspace.xtask_in("src/a", &["build", "-n", "--build-context", &option(folder)]);
+        assert!(is_found(&output), "{folder}: {}", output.stderr);
+    }
+    let through = ["--root", link, "build", "-n", "--build-context", "lib=lib"];
+    let output = workspace.xtask(&through);
+    assert!(is_found(&output), "{}", output.stderr);
+    for outside in ["..", "../lib"] {
+        let output = workspace.xtask(&["build", "-n", "--build-context", &option(outside)]);
+        let error = output.exits_with(2).error().to_owned();
+        assert!(error.contains("is no folder in the workspace at "), "{outside}: {error}");
+    }
 }
 
 #[test]

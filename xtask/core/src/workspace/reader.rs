@@ -484,29 +484,29 @@ impl<'a> Reader<'a> {
     }
 
     /// Puts contexts in the place of the images that a Dockerfile names, and forgets those that it
-    /// does not name.
+    /// does not name. As with BuildKit, what takes an image's place is not replaced in turn.
     fn put_contexts(
         &mut self,
         settings: &mut ImageSettings,
         dockerfile: &str,
         parsed: &mut Dockerfile,
     ) {
+        let written: Vec<String> = parsed.uses.iter().map(|used| used.reference.clone()).collect();
+        let written_base = parsed.provenance.base.clone();
         for (name, context) in std::mem::take(&mut settings.contexts) {
             let is_it = |reference: &str| {
                 image_reference::familiar(reference) == image_reference::familiar(&name)
             };
-            let names = parsed.uses.iter().map(|used| used.reference.as_str());
+            let names = written.iter().map(String::as_str);
             if names.clone().any(is_it) {
                 let reference = context.value.reference();
-                if parsed.provenance.base.as_deref().is_some_and(is_it) {
+                if written_base.as_deref().is_some_and(is_it) {
                     parsed.provenance.base = reference.map(str::to_owned);
                 }
-                parsed.uses.retain_mut(|used| {
-                    if is_it(&used.reference) {
-                        reference.unwrap_or_default().clone_into(&mut used.reference);
-                    }
-                    !used.reference.is_empty()
-                });
+                let uses = parsed.uses.iter_mut().zip(names);
+                for (used, _) in uses.filter(|(_, written)| is_it(written)) {
+                    reference.unwrap_or_default().clone_into(&mut used.reference);
+                }
                 self.check_folder(&name, &context);
                 settings.contexts.insert(name, context);
                 continue;
@@ -524,6 +524,7 @@ impl<'a> Reader<'a> {
                 self.problems.push(context.at.problem(message));
             }
         }
+        parsed.uses.retain(|used| !used.reference.is_empty());
     }
 
     /// Forgets stages to be built without cache that this Dockerfile does not have; one for this

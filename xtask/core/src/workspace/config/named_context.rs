@@ -44,11 +44,15 @@ impl NamedContext {
         if text.contains("://") || text.starts_with("git@") {
             return Ok(Self::Url(text.to_owned()));
         }
-        // Options have absolute paths.
-        let below = Path::new(text).strip_prefix(root).ok().and_then(Path::to_str);
-        let text = below.map_or(text, |below| if below.is_empty() { "." } else { below });
+        let path = Path::new(text);
+        let text = if path.is_absolute() {
+            let outside = || format!("is no folder in the workspace at {}", root.display());
+            &below(path, root).ok_or_else(outside)?
+        } else {
+            text
+        };
         let mut parts = text.trim_end_matches('/').split('/').filter(|part| *part != ".");
-        if text.is_empty() || text.starts_with('/') || parts.clone().any(|part| part == "..") {
+        if text.is_empty() || parts.clone().any(|part| part == "..") {
             return Err(
                 "is no folder of the workspace: write its path from the root, which is '.'"
                     .to_owned(),
@@ -65,6 +69,16 @@ impl NamedContext {
             Self::Url(_) | Self::Folder(_) => None,
         }
     }
+}
+
+/// The path from the root of a folder that an option names, whichever links lead to the two.
+fn below(folder: &Path, root: &Path) -> Option<String> {
+    let strip = |folder: &Path, root: &Path| {
+        let below = folder.strip_prefix(root).ok()?.to_str()?;
+        let is_plain = !below.split('/').any(|part| part == "..");
+        is_plain.then(|| if below.is_empty() { ".".to_owned() } else { below.to_owned() })
+    };
+    strip(folder, root).or_else(|| strip(&folder.canonicalize().ok()?, &root.canonicalize().ok()?))
 }
 
 #[cfg(test)]
@@ -89,7 +103,7 @@ mod tests {
             ("/work/a/b", folder("a/b")),
             ("./a/b/", folder("a/b")),
             ("a", folder("a")),
-            ("/a", Err(not_inside)),
+            ("/a", Err("is no folder in the workspace at /work")),
             ("a/../..", Err(not_inside)),
             ("", Err(not_inside)),
         ];
