@@ -244,11 +244,13 @@ dockerfile = "web/Dockerfile"
 default = ["tt-wbe"]
 a = ["b"]
 b = ["a"]
+web = ["tt-web"]
 "#,
         &expect![[r#"
             error: xtask.toml:4: column 12: in group 'default': no component or image 'tt-wbe' (did you mean 'tt-web'?)
             xtask.toml:5: column 6: in group 'a': the groups are a circle: a → b → a
             xtask.toml:6: column 6: in group 'b': the groups are a circle: b → a → b
+            xtask.toml:7: column 8: group 'web' has the name of a component: give it another
         "#]],
     );
 }
@@ -381,6 +383,96 @@ fn groups_and_images_select() {
         error: no component or image 'tt-d' (did you mean 'tt-a'?)
     "#]]
     .assert_eq(wrong.error());
+}
+
+#[test]
+fn a_folder_means_its_component_or_those_below_it() {
+    let workspace = Workspace::new()
+        .file(
+            "xtask.toml",
+            "[image.tt-root]\ndockerfile = \"Dockerfile\"\n\
+             [image.\"tt-{app}\"]\ndockerfile = \"apps/{app}/Dockerfile\"\n",
+        )
+        .file("Dockerfile", "FROM scratch\n")
+        .file("doc/f", "1")
+        .file("apps/a/Dockerfile", "FROM scratch\n")
+        .file("apps/a/f", "1")
+        .file("apps/b/Dockerfile", "FROM scratch\n");
+    let shown = |folder: &str, path: &str| {
+        let output = workspace.xtask_in(folder, &["graph", path]).exits_with(0);
+        let names = output.stdout.lines().filter_map(|line| line.split(' ').next());
+        names.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(shown(".", "apps/"), ["a", "b"]);
+    assert_eq!(shown("apps", "."), ["a", "b"]);
+    assert_eq!(shown("apps", "a/f"), ["a"]);
+    assert_eq!(shown(".", "."), ["."]);
+    assert_eq!(shown("doc", "."), ["."]);
+}
+
+#[test]
+fn a_table_with_a_dockerfile_adjusts_no_image_of_its_key() {
+    let workspace = Workspace::new()
+        .file("a/Dockerfile", "FROM scratch\nARG V\n")
+        .file("b/f/x/Dockerfile", "FROM scratch\nARG V\n")
+        .file(
+            "xtask.toml",
+            "[image.tt-x]\ndockerfile = \"a/Dockerfile\"\nname = \"tt-y\"\nargs.V = \"1\"\n\
+             [image.\"tt-{app}\"]\ndockerfile = \"b/*/{app}/Dockerfile\"\n",
+        );
+    let config = workspace.xtask(&["config", "tt-x", "tt-y"]).exits_with(0);
+    assert_eq!(config.stdout.matches("args.V").count(), 1, "{}", config.stdout);
+}
+
+#[test]
+fn dependencies_are_folders_and_images_by_any_spelling() {
+    let workspace = Workspace::new()
+        .file("apps/a/Dockerfile", "FROM scratch\nCOPY dependency/a/f dependency/common/f /\n")
+        .file("libs/a/f", "1")
+        .file("libs/common/f", "1")
+        .file("Dockerfile", "FROM scratch\n")
+        .file(
+            "xtask.toml",
+            "[image.\"tt-{app}\"]\ndockerfile = \"apps/{app}/Dockerfile\"\n\
+             depends-on = [\"libs/{app}\", \"./libs/common/\"]\n\
+             [image.tt-root]\ndockerfile = \"Dockerfile\"\n",
+        );
+    let graph = workspace.xtask(&["graph", "tt-a"]).exits_with(0);
+    expect![[r#"
+        apps/a [tt-a]
+        ├── common  component.dep
+        └── libs/a  component.dep
+    "#]]
+    .assert_eq(&graph.stdout);
+    let set = |value: &str| {
+        let set = format!("image.tt-a.depends-on={value}");
+        workspace.xtask(&["build", "-n", "tt-a", "--set", &workspace.own(&set)])
+    };
+    expect![[r#"
+        error: --set: no component or image 'nothing'
+    "#]]
+    .assert_eq(set("nothing").exits_with(2).error());
+    expect![[r#"
+        error: --set: 'tt-root' is the component in the root, whose folder cannot be a part of another: use its image in FROM or COPY --from
+    "#]]
+    .assert_eq(set("tt-root").exits_with(2).error());
+}
+
+#[test]
+fn groups_and_dependencies_name_images_in_the_layout_of_src_too() {
+    let workspace = Workspace::new()
+        .image("a", "FROM scratch\nARG B\n")
+        .image("b", "FROM scratch\n")
+        .file("xtask.toml", "[image.tt-a]\ndepends-on = [\"tt-b\"]\n[group]\nx = [\"tt-a\"]\n");
+    let graph = workspace.xtask(&["graph", "x"]).exits_with(0);
+    expect![[r#"
+        a [tt-a]
+        └── b [tt-b]  component.dep
+    "#]]
+    .assert_eq(&graph.stdout);
+    let workspace = workspace.git();
+    let config = workspace.xtask(&["config", "tt-a", "--set", "args.B={branch}"]).exits_with(0);
+    assert!(config.stdout.contains("args.B"), "{}", config.stdout);
 }
 
 #[test]

@@ -582,3 +582,18 @@ fn builds_with_other_workers_are_simulated() {
     let output = without.xtask(&["graph", "--simulate", "1,2"]).exits_with(0);
     assert!(output.stderr.contains("warning: the sizes of the images are unknown"), "{output:?}");
 }
+
+/// Nothing outside of a cycle need depend on what is on it.
+#[test]
+fn a_cycle_is_an_error_whatever_is_shown() {
+    let workspace = Workspace::new()
+        .image("a", "FROM tt-b\n")
+        .image("b", "FROM tt-a\n")
+        .image("z", "FROM scratch\n");
+    for arguments in [&["graph"][..], &["graph", "--matrix"], &["graph", "--json"], &["graph", "a"]]
+    {
+        let output = workspace.xtask(arguments).exits_with(2);
+        assert!(output.error().contains("a → b → a"), "{arguments:?}: {}", output.error());
+    }
+    let _ = workspace.xtask(&["graph", "z"]).exits_with(0);
+}

@@ -1,6 +1,8 @@
 //! `build --dry-run` says what would be done and why, and does nothing.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use expect_test::expect;
@@ -314,4 +316,86 @@ fn the_exit_code_says_whether_an_image_is_stale() {
     let engine = BTreeMap::from([("DOCKER_HOST".to_owned(), "unix:///none".to_owned())]);
     let output = workspace.xtask_with(&engine, &["build", "-n", "--exit-code"]).exits_with(1);
     assert!(output.error().starts_with("error: "), "{}", output.stderr);
+}
+
+/// How many components changed since the last commit.
+fn changed(workspace: &Workspace) -> usize {
+    let graph = workspace.xtask(&["graph", "--since", "HEAD"]).exits_with(0);
+    graph.stdout.matches("  changed").count()
+}
+
+/// Commits everything, and edits a file.
+fn edited(workspace: Workspace, path: &str, text: &str) -> Workspace {
+    let workspace = workspace.file(".gitignore", "/target/\n").git();
+    git(&workspace, &["commit", "-qm", "1"]);
+    assert_eq!(changed(&workspace), 0, "{path}");
+    workspace.write(path, text);
+    workspace
+}
+
+/// Those in the way to a component, a context, an args-file and an ignore file.
+#[test]
+fn since_sees_what_is_behind_links() {
+    const WEB: &str = "[image.tt-web]\ndockerfile = \"web/Dockerfile\"\n";
+    let linked = |link: &str, target: &str, config: &str| {
+        let workspace = Workspace::new().file("away/f", "1").file("xtask.toml", config);
+        let link = workspace.root().join(link);
+        fs::create_dir_all(link.parent().unwrap()).unwrap();
+        symlink(target, link).unwrap();
+        workspace
+    };
+    let component = || {
+        linked("src/w", "../away", "")
+            .file("away/build/tt-w.dockerfile", "FROM scratch\nCOPY build /build\n")
+    };
+    assert_eq!(changed(&edited(component(), "away/build/f", "1")), 1);
+    let all = linked("src", "away", "")
+        .file("away/w/build/tt-w.dockerfile", "FROM scratch\nCOPY build /build\n");
+    assert_eq!(changed(&edited(all, "away/w/build/f", "1")), 1);
+    let web = linked("web", "away", WEB).file("away/Dockerfile", "FROM scratch\nCOPY f /\n");
+    assert_eq!(changed(&edited(web, "away/f", "2")), 1);
+    let with = |link: &str, target: &str, key: &str| {
+        linked(link, target, &format!("{WEB}{key}\n"))
+            .file("web/Dockerfile", "FROM scratch\nARG f\nCOPY . /\n")
+            .file("web/f", "1")
+    };
+    let context = with("ctx", "away", "context = \"ctx\"");
+    assert_eq!(changed(&edited(context, "away/f", "2")), 1);
+    let args = with("env", "away/f", "args-file = \"env\"").file("away/f", "f=1\n");
+    assert_eq!(changed(&edited(args, "away/f", "f=2\n")), 1);
+    let ignore = with("ctx/.dockerignore", "../away/f", "context = \"ctx\"");
+    assert_eq!(changed(&edited(ignore, "away/f", "2")), 1);
+}
+
+/// As Compose files write them.
+#[test]
+fn paths_can_begin_with_a_dot() {
+    let workspace = Workspace::new()
+        .file("apps/web/Dockerfile", "FROM scratch\nARG V\nCOPY f /\n")
+        .file("apps/web/f", "1")
+        .file("v.env", "V=1\n")
+        .file(
+            "xtask.toml",
+            "[image.tt-web]\ncontext = \"./apps/./{image}/\"\nargs-file = \"./v.env\"\n",
+        );
+    let at = workspace.root().join("apps");
+    fs::rename(at.join("web"), at.join(workspace.own("tt-web"))).unwrap();
+    let workspace = edited(workspace, "v.env", "V=2\n");
+    assert_eq!(changed(&workspace), 1);
+    git(&workspace, &["checkout", "-q", "."]);
+    workspace.write(&workspace.own("apps/tt-web/Dockerfile"), "FROM scratch\nCOPY f /f\n");
+    assert_eq!(changed(&workspace), 1);
+    let path = workspace.own("apps/tt-web/");
+    let _ = workspace.xtask(&["build", "-n", &path]).exits_with(0);
+}
+
+/// Other tools have folders `build`, too.
+#[test]
+fn a_component_with_sources_of_its_own_is_no_workspace() {
+    let workspace = Workspace::new()
+        .image("web", "FROM scratch\nCOPY src /\n")
+        .file("src/web/src/gen/build/out.o", "1");
+    let output = workspace.xtask_in("src/web", &["build", "-n"]).exits_with(0);
+    assert!(output.stdout.starts_with("web "), "{}", output.stdout);
+    assert!(!workspace.root().join("src/web/target").exists());
 }

@@ -156,6 +156,33 @@ fn a_linked_component_and_declared_inputs_are_watched_where_they_lie() {
 }
 
 #[test]
+fn args_files_and_ignore_files_that_are_links_are_watched_where_they_lie() {
+    let workspace = Workspace::new()
+        .file("web/Dockerfile", "FROM scratch\nARG V\nLABEL v=$V\nCOPY . /\n")
+        .file("ctx/a", "1")
+        .file("ctx/b", "1")
+        .file("away/ignore", "nothing\n")
+        .file("away/env", "V=1\n")
+        .file(
+            "xtask.toml",
+            "[image.tt-web]\ndockerfile = \"web/Dockerfile\"\ncontext = \"ctx\"\n\
+             args-file = \"env\"\n",
+        );
+    symlink("away/env", workspace.root().join("env")).unwrap();
+    symlink("../away/ignore", workspace.root().join("ctx/.dockerignore")).unwrap();
+    let mut running = watch(&workspace, &[]);
+    workspace.save("away/env", "V=2\n");
+    running.wait_for("changed: away/env → web");
+    running.wait_for("watching: ");
+    workspace.save("away/ignore", "b\n");
+    running.wait_for("changed: away/ignore → web");
+    running.wait_for("watching: ");
+    assert_eq!(built(running), ["web"; 3]);
+    let files = image_tree(&workspace.own("tt-web"));
+    assert!(files.contains_key("a") && !files.contains_key("b"), "{files:?}");
+}
+
+#[test]
 fn components_come_and_go_and_what_is_wrong_ends_no_loop() {
     let workspace = three();
     let mut running = watch(&workspace, &[]);

@@ -36,6 +36,15 @@ pub fn component_dir(name: &str) -> String {
     format!("{SRC}/{name}")
 }
 
+/// A path relative to the root as it is compared: without `.`, and without a slash at its end.
+pub(crate) fn plain(path: &str) -> String {
+    if path.starts_with('/') {
+        return path.to_owned();
+    }
+    let parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
+    parts.collect::<Vec<_>>().join("/")
+}
+
 /// A path below a folder, both relative to the workspace root, which is the folder "".
 pub fn join(folder: &str, path: &str) -> String {
     match (folder, path) {

@@ -2,8 +2,8 @@
 //!
 //! The working tree is compared with the merge base of the revision and `HEAD`, so later commits
 //! on the other branch do not count. Uncommitted and untracked files do. A component is changed
-//! by a file in its folder, a file that its `build/inputs` declares, or the target of a link that
-//! leads out of its folder. This only selects components: whether their images are stale is
+//! by a file in its folder, a file that its `build/inputs` declares, the target of a link that
+//! leads out of its folder, or what is behind links on the way to what its builds read. This only selects components: whether their images are stale is
 //! decided as in every build.
 //!
 //! The workspace's repository tracks a submodule as a whole: if it changed, all components in it
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use xtask_core::context::tree_cache::{Memory, TreeCache};
 use xtask_core::ids::ComponentId;
 use xtask_core::problem::{Problem, Problems};
-use xtask_core::workspace::components::Workspace;
+use xtask_core::workspace::components::{Component, Image, Workspace};
 
 use crate::system::git::{self, GitError, Repository};
 
@@ -57,9 +57,23 @@ pub(crate) fn changed(
                     .into_iter()
                     .chain(inputs.iter().flat_map(|inputs| inputs.link_targets(root)))
                     .chain(component.build_links.iter().cloned())
+                    .chain(behind_links(root, component))
                     .any(leads_to)
     };
     Ok(workspace.components.ids().filter(is_changed).collect())
+}
+
+/// What a component's folder, and what else its builds begin with, is called without the links on
+/// the way to it, relative to the root.
+fn behind_links(root: &Path, component: &Component) -> BTreeSet<PathBuf> {
+    let Ok(root) = root.canonicalize() else { return BTreeSet::new() };
+    let sources = component.images.iter().flat_map(Image::sources);
+    let behind = sources.chain([component.dir.clone()]).filter_map(|path| {
+        let full = root.join(path);
+        let behind = full.canonicalize().ok().filter(|behind| *behind != full)?;
+        Some(behind.strip_prefix(&root).ok()?.to_owned())
+    });
+    behind.collect()
 }
 
 /// The changed paths, relative to the root. A changed submodule is the path of its folder.

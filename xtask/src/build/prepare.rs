@@ -297,7 +297,8 @@ fn read_all(
     problems: &mut Vec<Problem>,
 ) -> (Workspace, Graph) {
     let mut options = options.clone();
-    if Config::mentions(root, "branch") {
+    let is_set = options.facts.set.iter().any(|text| text.contains("{branch}"));
+    if is_set || Config::mentions(root, "branch") {
         options.facts.branch = git::branch(root).unwrap_or_default();
     }
     let options = &options;

@@ -248,6 +248,12 @@ fn declared_edges(
     let mut edges = Vec::new();
     for declared in &component.declared {
         match workspace.depended_on(&declared.component) {
+            Some(dependency) if workspace.components[dependency].dir.is_empty() => {
+                let message = "is the component in the root, whose folder cannot be a part of \
+                               another: use its image in FROM or COPY --from";
+                let name = escape::line(&declared.component);
+                problems.push(declared.problem(&format!("'{name}' {message}")));
+            }
             Some(dependency) => {
                 let (file, line) = (declared.file.clone(), declared.line);
                 edges.push((
@@ -255,11 +261,10 @@ fn declared_edges(
                     Edge { kind: EdgeKind::Declared, file, line, images: None },
                 ));
             }
-            None => problems.push(Problem::of_line(
-                &declared.file,
-                declared.line,
-                workspace.unknown_component(&declared.component),
-            )),
+            None => {
+                let message = workspace.unknown_component(&declared.component);
+                problems.push(declared.problem(&message));
+            }
         }
     }
     edges

@@ -11,6 +11,7 @@
 //! its component, which cannot be built then, nor what depends on it. All others can.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -20,7 +21,7 @@ use crate::dockerfile::parser::ImageUse;
 use crate::dockerfile::provenance::Provenance;
 use crate::escape;
 use crate::ids::{ComponentId, Id, IdVec, ImageId};
-use crate::paths::{BUILD, CONFIG_FILE, IGNORE_FILE, SRC};
+use crate::paths::{BUILD, CONFIG_FILE, IGNORE_FILE, POST_HOOK, PRE_HOOK, SRC, join};
 use crate::problem::{Problem, Problems, did_you_mean};
 use crate::workspace::config::named_context::NamedContext;
 use crate::workspace::config::overrides::Overrides;
@@ -111,7 +112,8 @@ pub struct Component {
     /// The targets of symbolic links that leave its folder, relative to the root: dependents
     /// receive copies of them. [`Workspace::read`] leaves it empty: callers set it if needed.
     pub link_targets: Vec<PathBuf>,
-    /// What links in its `build/` lead to, relative to the root, and that folder, if it is one.
+    /// What links in its `build/` lead to, relative to the root, and that folder, if it is one; and
+    /// those that are args-files or ignore files.
     pub build_links: Vec<PathBuf>,
     /// Why it cannot be built: everything in its files that is invalid or cannot be read.
     pub problems: Vec<Problem>,
@@ -174,6 +176,18 @@ impl Image {
             NamedContext::Folder(folder) => Some((name.as_str(), folder.as_str())),
             _ => None,
         })
+    }
+
+    /// The ignore files that its build may read, relative to the root.
+    pub fn ignore_files(&self) -> [String; 2] {
+        [format!("{}{IGNORE_FILE}", self.dockerfile), join(&self.context, IGNORE_FILE)]
+    }
+
+    /// The files and folders that its build begins with, relative to the root.
+    pub fn sources(&self) -> impl Iterator<Item = String> {
+        let files = [&self.context, &self.dockerfile].into_iter().chain(&self.settings.args_files);
+        let folders = self.named_folders().map(|(_, folder)| folder.to_owned());
+        files.cloned().chain(folders).chain(self.ignore_files())
     }
 
     /// The bases that the workspace does not make, of those that the build needs.
@@ -242,10 +256,20 @@ impl Image {
 pub struct DeclaredDependency {
     /// The name of the dependency, as written.
     pub component: String,
-    /// The path of the file, relative to the root.
+    /// The path of the file, relative to the root, or the option.
     pub file: String,
-    /// The line, starting at 1.
+    /// The line, starting at 1; 0 for an option.
     pub line: usize,
+}
+
+impl DeclaredDependency {
+    /// A problem with it.
+    pub(crate) fn problem(&self, message: &str) -> Problem {
+        match self.line {
+            0 => Problem::of_request(format!("{}: {message}", self.file)),
+            line => Problem::of_line(&self.file, line, message),
+        }
+    }
 }
 
 impl Component {
@@ -280,17 +304,13 @@ impl Workspace {
     }
 
     /// The component that a `component.dep` or `depends-on` means: by its name, by that of one of
-    /// its images, or by its folder.
+    /// its images, or by its folder. Without `xtask.toml` by its name alone.
     pub fn depended_on(&self, name: &str) -> Option<ComponentId> {
         let by_image = || self.images().find(|(_, image)| image.name == name).map(|(id, _)| id);
         let is_folder = |(_, component): &(ComponentId, &Component)| component.dir == name;
         let by_folder = || self.components.enumerate().find(is_folder).map(|(id, _)| id);
         let found = self.find(name);
-        if self.config.has_definitions() {
-            found.or_else(by_image).or_else(by_folder)
-        } else {
-            found
-        }
+        if self.config.exists { found.or_else(by_image).or_else(by_folder) } else { found }
     }
 
     /// The component that a path, relative to the root, is in; the innermost if several are.
@@ -336,18 +356,22 @@ impl Workspace {
 }
 
 /// Finds the root of the workspace that contains `from`: the nearest ancestor with an
-/// `xtask.toml`, or whose `src/` has a component with a `build/` folder, or else the nearest one
+/// `xtask.toml`, or whose `src/` has a component with something to build, or else the nearest one
 /// with a `src/`.
 ///
 /// The nearest `src/` alone is not enough, because a component may have its own `src/`, as
-/// Rust crates do.
+/// Rust crates do, with folders `build` of other tools.
 pub fn find_root(from: &Path) -> Option<PathBuf> {
     let with_src = || from.ancestors().filter(|dir| dir.join(SRC).is_dir());
+    let entries = |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().flatten();
+    let defines = |name: &OsStr| {
+        let files = [PRE_HOOK, POST_HOOK, "component.dep", "components.dep"];
+        Path::new(name).extension() == Some(OsStr::new("dockerfile"))
+            || files.iter().any(|file| name == *file)
+    };
     let has_component = |dir: &&Path| {
-        let Ok(entries) = fs::read_dir(dir.join(SRC)) else {
-            return false;
-        };
-        entries.flatten().any(|entry| entry.path().join(BUILD).is_dir())
+        let builds = entries(dir.join(SRC)).map(|entry| entry.path().join(BUILD));
+        builds.flat_map(entries).any(|entry| defines(&entry.file_name()))
     };
     let is_root = |dir: &&Path| dir.join(CONFIG_FILE).exists() || has_component(dir);
     from.ancestors().find(is_root).or_else(|| with_src().next()).map(Path::to_owned)

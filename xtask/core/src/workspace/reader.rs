@@ -20,13 +20,14 @@ use crate::dockerfile::platform_args::is_predefined;
 use crate::escape;
 use crate::ids::{ComponentId, IdVec};
 use crate::image_reference;
-use crate::paths::{BUILD, CONFIG_FILE, POST_HOOK, PRE_HOOK, SRC, TEMPORARY, join};
+use crate::paths::{BUILD, CONFIG_FILE, POST_HOOK, PRE_HOOK, SRC, TEMPORARY, join, plain};
 use crate::problem::{Problem, did_you_mean};
 use crate::regular_file;
 use crate::workspace::components::{
     Component, DeclaredDependency, Image, Workspace, WorkspaceOptions, stray_dockerfile,
 };
 use crate::workspace::config::named_context::NamedContext;
+use crate::workspace::config::origin::Origin;
 use crate::workspace::config::settings::{ImageSettings, Sourced};
 use crate::workspace::config::{Candidates, Config, Definition};
 use crate::workspace::hook::Hook;
@@ -232,6 +233,7 @@ impl<'a> Reader<'a> {
     fn configured_folders(&mut self) -> Vec<Folder> {
         let definitions = self.config.definitions(self.root);
         self.problems.extend(definitions.problems);
+        let depended_on = self.config.depended_on(&definitions.images);
         let mut by_dir: BTreeMap<String, Vec<Definition>> =
             definitions.component_dirs.into_iter().map(|dir| (dir, Vec::new())).collect();
         for image in definitions.images {
@@ -241,11 +243,10 @@ impl<'a> Reader<'a> {
         let mut known: BTreeSet<String> = by_dir.keys().map(|dir| leaf(dir)).collect();
         let images = by_dir.values().flatten();
         known.extend(images.map(|image| image.name.clone()));
-        for path in self.config.depended_on() {
-            let path = path.trim_end_matches('/');
-            let is_folder = !path.is_empty() && self.root.join(path).is_dir();
-            if is_folder && !known.contains(path) && !path.starts_with(['.', '/']) {
-                by_dir.entry(path.to_owned()).or_default();
+        for path in depended_on.iter().map(|path| plain(path)) {
+            let is_folder = !path.is_empty() && self.root.join(&path).is_dir();
+            if is_folder && !known.contains(&path) && !path.starts_with(['.', '/']) {
+                by_dir.entry(path).or_default();
             }
         }
         let names = component_names(&by_dir.keys().map(String::as_str).collect::<Vec<_>>());
@@ -273,12 +274,21 @@ impl<'a> Reader<'a> {
         for definition in definitions {
             let Some(image) = self.image(&component.name, definition, shared) else { continue };
             component.declared.extend(image.settings.depends_on.iter().map(|depends_on| {
-                DeclaredDependency {
-                    component: depends_on.value.trim_end_matches('/').to_owned(),
-                    file: CONFIG_FILE.to_owned(),
-                    line: depends_on.at.line().unwrap_or_default(),
+                let component = plain(&depends_on.value);
+                match depends_on.at {
+                    Origin::File(at) => DeclaredDependency {
+                        component,
+                        file: CONFIG_FILE.to_owned(),
+                        line: at.line,
+                    },
+                    option => DeclaredDependency { component, file: option.to_string(), line: 0 },
                 }
             }));
+            for file in image.settings.args_files.iter().cloned().chain(image.ignore_files()) {
+                if !file.starts_with(&build) {
+                    component.build_links.extend(self.follow(&file));
+                }
+            }
             let (pre_build, post_build) =
                 (image.settings.pre_build.clone(), image.settings.post_build.clone());
             self.configured_hook(pre_build, &mut component.pre_hook, &build);

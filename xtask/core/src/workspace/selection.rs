@@ -2,7 +2,7 @@
 //! `xtask.toml`. Where that file says which images there are, also by the name of an image: then
 //! its neighbours in the component are built with it, and are not meant otherwise.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::escape;
@@ -91,21 +91,39 @@ impl Workspace {
         default.map(|_| self.select(&[DEFAULT_GROUP.to_owned()])).transpose()
     }
 
-    /// One problem for each member of a group that selects nothing.
+    /// One problem for each group that is hidden by a component, and for each member of a group that
+    /// selects nothing.
     pub fn group_problems(&self) -> Vec<Problem> {
         let members = self.config.group_members();
+        let mut hidden: BTreeMap<&str, Problem> = BTreeMap::new();
+        for (group, _, at) in members.clone().filter(|(group, ..)| self.find(group).is_some()) {
+            let message = format!("group '{group}' has the name of a component: give it another");
+            hidden.entry(group).or_insert_with(|| at.problem(message));
+        }
         let check = |(group, member, at): (&str, &str, Origin)| {
             let mut seen = BTreeSet::from([group]);
             let found = self.find_in_group(member, &mut vec![group], &mut seen);
             found.err().map(|problem| at.problem(format!("in group '{group}': {problem}")))
         };
-        members.filter_map(check).collect()
+        hidden.into_values().chain(members.filter_map(check)).collect()
     }
 
-    /// The component that a path from the root leads into, if there is something at that path.
-    fn at_path(&self, word: &str) -> Option<ComponentId> {
-        let path = if word == "." { "" } else { word };
-        self.root.join(path).exists().then(|| self.owner(Path::new(path))).flatten()
+    /// The components that a path from the root means, if there is something at that path: the one
+    /// in that folder, or else those below it, or else the one around it.
+    fn at_path(&self, word: &str) -> Vec<ComponentId> {
+        let path = Path::new(if word == "." { "" } else { word });
+        if !self.root.join(path).exists() {
+            return Vec::new();
+        }
+        let around = self.owner(path);
+        let is_there = |id: &ComponentId| Path::new(&self.components[*id].dir) == path;
+        let is_below = |id: &ComponentId| Path::new(&self.components[*id].dir).starts_with(path);
+        let below = || self.components.ids().filter(is_below).collect::<Vec<_>>();
+        match around.filter(is_there) {
+            Some(there) => vec![there],
+            None if below().is_empty() => around.into_iter().collect(),
+            None => below(),
+        }
     }
 
     fn find_matching(&self, word: &str) -> Result<Selected, Problem> {
@@ -140,12 +158,12 @@ impl Workspace {
         }
         let images: Vec<&str> = self.images().map(|(_, image)| image.name.as_str()).collect();
         let of_components = select(word, &known, "component");
-        if self.config.has_definitions() && !of_components.as_ref().is_ok_and(|it| !it.is_empty()) {
+        let by_images = self.config.has_definitions() || !groups.is_empty();
+        if by_images && !of_components.as_ref().is_ok_and(|it| !it.is_empty()) {
             let of_images = select(word, &images, "component or image")?;
-            if of_images.is_empty()
-                && let Some(component) = self.at_path(word)
-            {
-                return Ok(self.all_of([component]));
+            let at_path = if of_images.is_empty() { self.at_path(word) } else { Vec::new() };
+            if !at_path.is_empty() {
+                return Ok(self.all_of(at_path));
             }
             if !of_images.is_empty() {
                 let images = self.images().filter(|(_, it)| of_images.contains(&it.name.as_str()));

@@ -30,9 +30,11 @@ pub(crate) fn choose(
     let direction =
         if options.dependents { Direction::Dependents } else { Direction::Dependencies };
     let named = workspace.find_all(&options.components)?;
-    let all = workspace.components.ids();
     let starts = if named.is_empty() {
-        all.filter(|id| graph.neighbors(*id, direction.reversed()).is_empty()).collect()
+        let all: BTreeSet<_> = workspace.components.ids().collect();
+        // What is on a cycle has dependents, so none of it is a start.
+        Problems::check(graph.cycles(&all))?;
+        all.into_iter().filter(|id| graph.neighbors(*id, direction.reversed()).is_empty()).collect()
     } else {
         named.clone()
     };

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::image_reference;
-use crate::paths::join;
+use crate::paths::{join, plain};
 use crate::problem::{Problem, did_you_mean};
 use crate::workspace::config::origin::Origin;
 use crate::workspace::config::pattern::{FLAVOR, Match, PathPattern, Search};
@@ -85,14 +85,22 @@ pub(crate) fn define(tables: &[ImageTable], search: &Search<'_>, words: &Words<'
     let defined: BTreeSet<String> =
         definitions.images.iter().map(|image| image.name.clone()).collect();
     for (index, table) in tables.iter().enumerate() {
-        let Some(Value::Text(context)) = table.values.get("context").map(|it| &it.value) else {
+        let Some(Given { value: Value::Text(context), at }) = table.values.get("context") else {
             continue;
         };
         let is_definition = table.is_literal() && !defined.contains(&table.key);
         if is_definition && !table.values.contains_key("dockerfile") {
-            let dir = if context == "." { "" } else { context.trim_end_matches('/') };
+            let mut of_image = words.clone();
+            of_image.values.insert(IMAGE.to_owned(), table.key.clone());
+            let dir = match of_image.expand(context) {
+                Ok(dir) => plain(&dir),
+                Err(error) => {
+                    definitions.problems.push(at.problem(format!("'context' {error}")));
+                    continue;
+                }
+            };
             let found = Match {
-                path: join(dir, "Dockerfile"),
+                path: join(&dir, "Dockerfile"),
                 captures: BTreeMap::new(),
                 component_dir: None,
                 literal: 0,

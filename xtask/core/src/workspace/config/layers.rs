@@ -28,7 +28,10 @@ impl<'f> Layers<'f> {
         layers.extend(defined_by.map(|table| (&table.values, is_exact(table))));
         let others = || {
             let tables = tables.iter().enumerate();
-            tables.filter(|(index, _)| Some(*index) != defining).map(|(_, table)| table)
+            let adjusts = |(index, table): &(usize, &ImageTable)| {
+                Some(*index) != defining && !table.values.contains_key("dockerfile")
+            };
+            tables.filter(adjusts).map(|(_, table)| table)
         };
         let globs = others().filter(|table| table.is_glob_of(name));
         layers.extend(globs.map(|table| (&table.values, false)));

@@ -265,10 +265,8 @@ impl Config {
         overrides: &Overrides,
         problems: &mut Vec<Problem>,
     ) -> ImageSettings {
-        let (name, top) = (image.name.as_str(), &self.file.top);
-        let mut layers = Layers::of_file(name, image.table, top, &self.file.tables);
-        layers.add_assigned(name, &self.assigned);
-        if let Some(options) = overrides.about(name) {
+        let mut layers = self.layers(image);
+        if let Some(options) = overrides.about(&image.name) {
             layers.add_options(options);
         }
         if layers.is_empty() {
@@ -326,11 +324,30 @@ impl Config {
         self.external.is_match(reference)
     }
 
-    /// What any table depends on, as it is written.
-    pub(crate) fn depended_on(&self) -> impl Iterator<Item = &str> {
-        let tables = self.file.tables.iter().map(|table| &table.values);
-        let lists = tables.chain([&self.file.top]).filter_map(|values| list(values, "depends-on"));
-        lists.flatten().map(|(text, _)| text.as_str())
+    /// What images depend on, as far as that is known before they are read.
+    pub(crate) fn depended_on(&self, images: &[Definition]) -> BTreeSet<String> {
+        let tables = self.file.tables.iter().chain(&self.assigned).map(|table| &table.values);
+        if !tables.chain([&self.file.top]).any(|values| values.contains_key("depends-on")) {
+            return BTreeSet::new();
+        }
+        let mut found = BTreeSet::new();
+        for image in images {
+            let Some((given, _)) = self.layers(image).strongest("depends-on") else { continue };
+            let component = image.component_dir.rsplit('/').next().unwrap_or_default();
+            for dockerfile in image.dockerfiles.values() {
+                let words = words_of(&self.words(), image, component, dockerfile);
+                found.extend(given.value.texts().filter_map(|text| words.expand(text).ok()));
+            }
+        }
+        found
+    }
+
+    /// What the file, the environment and `--set` say about an image.
+    fn layers(&self, image: &Definition) -> Layers<'_> {
+        let (top, tables) = (&self.file.top, &self.file.tables);
+        let mut layers = Layers::of_file(&image.name, image.table, top, tables);
+        layers.add_assigned(&image.name, &self.assigned);
+        layers
     }
 
     /// A group's name and members, if there is one of this name.
@@ -340,7 +357,7 @@ impl Config {
     }
 
     /// The members of all groups: the group, the member, and its place.
-    pub(crate) fn group_members(&self) -> impl Iterator<Item = (&str, &str, Origin)> {
+    pub(crate) fn group_members(&self) -> impl Iterator<Item = (&str, &str, Origin)> + Clone {
         self.file.groups.iter().flat_map(|(name, members)| {
             members.iter().map(move |(member, at)| (name.as_str(), member.as_str(), *at))
         })

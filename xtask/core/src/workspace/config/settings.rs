@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::paths::plain;
 use crate::problem::Problem;
 use crate::regular_file;
 use crate::secret::hide;
@@ -140,15 +141,12 @@ pub(crate) struct SettingsReader<'a> {
 impl SettingsReader<'_> {
     pub(crate) fn read(&mut self) -> ImageSettings {
         let context = self.text("context").map(|mut context| {
-            context.value = match context.value.trim_end_matches('/') {
-                "." => String::new(),
-                folder => folder.strip_prefix("./").unwrap_or(folder).to_owned(),
-            };
+            context.value = plain(&context.value);
             context
         });
         if let Some(context) = &context {
-            let parts = || context.value.split('/');
-            if context.value.starts_with('/') || parts().any(|part| matches!(part, "." | "..")) {
+            let mut parts = context.value.split('/');
+            if context.value.starts_with('/') || parts.any(|part| part == "..") {
                 let message = "'context' is a folder of the workspace: write its path from the \
                                root, which is '.'";
                 self.problems.push(context.at.problem(message));
@@ -308,8 +306,9 @@ impl SettingsReader<'_> {
                 Some(path) => (path, true),
                 None => (file.value.as_str(), false),
             };
-            files.push(path.to_owned());
-            let full = self.root.join(path);
+            let path = plain(path);
+            files.push(path.clone());
+            let full = self.root.join(&path);
             let text = match regular_file::read_to_string(&full) {
                 Ok(text) => text,
                 Err(error) if is_optional && error.kind() == std::io::ErrorKind::NotFound => {
@@ -329,7 +328,7 @@ impl SettingsReader<'_> {
                 }
                 Err(line) => {
                     let message = "expected NAME=VALUE, or a comment that begins with '#'";
-                    self.problems.push(Problem::of_line(path, line, message));
+                    self.problems.push(Problem::of_line(&path, line, message));
                 }
             }
         }
