@@ -155,6 +155,29 @@ fn a_linked_component_and_declared_inputs_are_watched_where_they_lie() {
     assert_eq!(output.built()[2..], ["a", "l"]);
 }
 
+/// Such a folder is watched by several paths, and has events for one of them.
+#[test]
+fn what_has_several_paths_changes_under_all_of_them() {
+    let workspace = Workspace::new()
+        .image("a", "FROM scratch\nCOPY generated /\n")
+        .script(
+            "src/a/build/build-pre.sh",
+            "mkdir src/a/generated; cp away/app/x src/a/generated\n",
+        )
+        .file("src/a/build/inputs", "away/app/*\n")
+        .file("away/build/tt-l.dockerfile", COPY)
+        .file("away/app/x", "1");
+    symlink("../away", workspace.root().join("src/l")).unwrap();
+    let mut running = watch(&workspace, &[]);
+    workspace.save("away/app/x", "2");
+    running.wait_for("watching: ");
+    running.interrupt();
+    let output = running.finish().exits_with(0);
+    let mut built = output.built()[2..].to_vec();
+    built.sort_unstable();
+    assert_eq!(built, ["a", "l"]);
+}
+
 #[test]
 fn args_files_and_ignore_files_that_are_links_are_watched_where_they_lie() {
     let workspace = Workspace::new()
@@ -172,10 +195,10 @@ fn args_files_and_ignore_files_that_are_links_are_watched_where_they_lie() {
     symlink("../away/ignore", workspace.root().join("ctx/.dockerignore")).unwrap();
     let mut running = watch(&workspace, &[]);
     workspace.save("away/env", "V=2\n");
-    running.wait_for("changed: away/env → web");
+    running.wait_for("env → web");
     running.wait_for("watching: ");
     workspace.save("away/ignore", "b\n");
-    running.wait_for("changed: away/ignore → web");
+    running.wait_for("ignore → web");
     running.wait_for("watching: ");
     assert_eq!(built(running), ["web"; 3]);
     let files = image_tree(&workspace.own("tt-web"));

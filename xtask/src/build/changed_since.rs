@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 use xtask_core::context::tree_cache::{Memory, TreeCache};
 use xtask_core::ids::ComponentId;
 use xtask_core::problem::{Problem, Problems};
-use xtask_core::workspace::components::{Component, Image, Workspace};
+use xtask_core::workspace::components::Workspace;
+use xtask_core::workspace::links::Links;
 
 use crate::system::git::{self, GitError, Repository};
 
@@ -35,6 +36,8 @@ pub(crate) fn changed(
     paths.extend(
         foreign_components(&repository, workspace).map_err(|error| failed(error.to_string()))?,
     );
+    let links = Links::find(workspace);
+    let paths: BTreeSet<PathBuf> = paths.iter().flat_map(|path| links.paths(path)).collect();
     let trees = TreeCache::new(root, Memory::new());
     let is_changed = |id: &ComponentId| {
         let component = &workspace.components[*id];
@@ -57,23 +60,9 @@ pub(crate) fn changed(
                     .into_iter()
                     .chain(inputs.iter().flat_map(|inputs| inputs.link_targets(root)))
                     .chain(component.build_links.iter().cloned())
-                    .chain(behind_links(root, component))
                     .any(leads_to)
     };
     Ok(workspace.components.ids().filter(is_changed).collect())
-}
-
-/// What a component's folder, and what else its builds begin with, is called without the links on
-/// the way to it, relative to the root.
-fn behind_links(root: &Path, component: &Component) -> BTreeSet<PathBuf> {
-    let Ok(root) = root.canonicalize() else { return BTreeSet::new() };
-    let sources = component.images.iter().flat_map(Image::sources);
-    let behind = sources.chain([component.dir.clone()]).filter_map(|path| {
-        let full = root.join(path);
-        let behind = full.canonicalize().ok().filter(|behind| *behind != full)?;
-        Some(behind.strip_prefix(&root).ok()?.to_owned())
-    });
-    behind.collect()
 }
 
 /// The changed paths, relative to the root. A changed submodule is the path of its folder.

@@ -112,8 +112,7 @@ pub struct Component {
     /// The targets of symbolic links that leave its folder, relative to the root: dependents
     /// receive copies of them. [`Workspace::read`] leaves it empty: callers set it if needed.
     pub link_targets: Vec<PathBuf>,
-    /// What links in its `build/` lead to, relative to the root, and that folder, if it is one; and
-    /// those that are args-files or ignore files.
+    /// What links in its `build/` lead to, relative to the root, and that folder, if it is one.
     pub build_links: Vec<PathBuf>,
     /// Why it cannot be built: everything in its files that is invalid or cannot be read.
     pub problems: Vec<Problem>,

@@ -6,6 +6,7 @@ pub mod config;
 pub mod hook;
 pub mod hook_script;
 pub mod inputs;
+pub mod links;
 mod local_names;
 pub mod proposal;
 mod reader;

@@ -284,11 +284,6 @@ impl<'a> Reader<'a> {
                     option => DeclaredDependency { component, file: option.to_string(), line: 0 },
                 }
             }));
-            for file in image.settings.args_files.iter().cloned().chain(image.ignore_files()) {
-                if !file.starts_with(&build) {
-                    component.build_links.extend(self.follow(&file));
-                }
-            }
             let (pre_build, post_build) =
                 (image.settings.pre_build.clone(), image.settings.post_build.clone());
             self.configured_hook(pre_build, &mut component.pre_hook, &build);

@@ -173,21 +173,17 @@ impl ChangeBatch {
         quiet.max(soon).into()
     }
 
-    /// Whether what a link of a build leads to changed: it is read under another path, too.
-    pub(crate) fn is_behind_link(&self, workspace: &Workspace) -> bool {
-        self.paths.keys().any(|path| is_behind_link(path, workspace))
-    }
-
     /// Whether the workspace must be reloaded: its components, Dockerfiles, dependencies or links
     /// may have changed.
     pub(crate) fn needs_reload(&self, workspace: &Workspace) -> bool {
+        let links = || workspace.components.iter().flat_map(|component| &component.build_links);
         self.is_lost
             || self.paths.iter().any(|(path, change)| {
                 let full = workspace.root.join(path);
                 if path == Path::new(CONFIG_FILE) || change.is_structural && full.is_symlink() {
                     return true;
                 }
-                if is_behind_link(path, workspace) {
+                if links().any(|target| path.starts_with(target) || target.starts_with(path)) {
                     return true;
                 }
                 let is_ignore_file = || path.to_string_lossy().ends_with(".dockerignore");
@@ -307,11 +303,6 @@ impl ChangeBatch {
         paths.sort_by_key(is_gone);
         paths.into_iter().map(|path| path.display().to_string()).collect()
     }
-}
-
-fn is_behind_link(path: &Path, workspace: &Workspace) -> bool {
-    let mut links = workspace.components.iter().flat_map(|component| &component.build_links);
-    links.any(|target| path.starts_with(target) || target.starts_with(path))
 }
 
 /// The components that a changed path affects directly.

@@ -274,9 +274,6 @@ impl<E: Engine> Session<'_, E> {
             Some(loaded) => batch.needs_reload(&loaded.workspace),
             None => true,
         };
-        if self.loaded.as_ref().is_some_and(|it| batch.is_behind_link(&it.workspace)) {
-            self.setup.trees.invalidate();
-        }
         if is_obsolete {
             self.load().await;
         }

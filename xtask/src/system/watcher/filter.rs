@@ -23,6 +23,7 @@ use xtask_core::workspace::components::{Component, Image, Workspace};
 use xtask_core::workspace::config::Config;
 use xtask_core::workspace::hook::Hook;
 use xtask_core::workspace::inputs::is_never_input;
+use xtask_core::workspace::links::Links;
 
 use crate::system::watcher::scratch::is_scratch;
 
@@ -38,6 +39,7 @@ pub(crate) struct WatchFilter {
     reads: Vec<(PathBuf, ContextReads)>,
     /// The folders of a workspace whose `xtask.toml` says where images or contexts are.
     configured: Option<Configured>,
+    links: Links,
 }
 
 /// The folders to watch in a workspace whose `xtask.toml` says where images or contexts are.
@@ -65,6 +67,8 @@ impl WatchFilter {
             (image.context.clone().into(), image.context_reads.clone())
         });
         filter.reads = reads.collect();
+        filter.links = Links::find(workspace);
+        filter.extra_paths.extend(filter.links.files().cloned());
         let mut configured = Configured::default();
         for (id, component) in workspace.components.enumerate() {
             let linked = component.link_targets.iter().chain(&component.build_links);
@@ -101,6 +105,11 @@ impl WatchFilter {
             filter.configured = Some(configured);
         }
         filter
+    }
+
+    /// All paths to watch of what has a path, relative to the root.
+    pub(crate) fn paths(&self, path: &Path) -> impl Iterator<Item = PathBuf> {
+        self.links.paths(path).into_iter().filter(|path| self.matches(path))
     }
 
     /// Whether a path, relative to the root, is a file to watch or a folder that can contain one.

@@ -5,7 +5,8 @@
 //! is faster. A new folder is watched, with its contents, before its event is reported, so a reader
 //! of the event finds what was created before the watch. A folder that this user may not read is
 //! not watched until its permissions change. If events were lost, that is an event too, as anything
-//! may have changed. Reading a file is no event.
+//! may have changed. Reading a file is no event. A file behind links changes under all of its paths,
+//! because a folder that is watched by several of them has events for one.
 
 pub(crate) mod filter;
 mod poller;
@@ -269,7 +270,7 @@ impl Watcher {
 
     /// Watches new folders, and returns the part of a change that matches the filter.
     fn process(&mut self, mut change: FsChange, filter: &WatchFilter) -> Option<FsEvent> {
-        change.paths.retain(|path| filter.matches(path));
+        change.paths = change.paths.iter().flat_map(|path| filter.paths(path)).collect();
         if change.paths.is_empty() {
             return None;
         }
