@@ -3,8 +3,9 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use expect_test::expect;
 use tests::Workspace;
-use tests::engine::{cli_build, docker, image_tree, remove_image};
+use tests::engine::{cli_build, docker, image_config, image_tree, remove_image};
 
 const BASE: &str = "FROM scratch\nCOPY text /text\n";
 
@@ -438,4 +439,55 @@ fn an_input_that_is_not_there_is_warned_of_and_a_wrong_one_refused() {
         src/a/build/inputs:3: unknown git input: the only one is git:HEAD
     "#]]
     .assert_eq(output.error());
+}
+
+#[test]
+fn an_arg_counts_by_what_others_before_the_first_from_are_made_of_it() {
+    let workspace = Workspace::new().image(
+        "a",
+        "ARG VERSION=1\nARG PREFIX=v$VERSION\nARG FULL=${PREFIX}.0\nFROM scratch\nARG FULL\n\
+         LABEL full=$FULL\nCOPY build /\n",
+    );
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    for (argument, label) in [("VERSION=2", "v2.0"), ("PREFIX=w3", "w3.0")] {
+        let output = workspace.xtask(&["build", "--build-arg", argument]).exits_with(0);
+        assert_eq!(output.built(), ["a"], "{argument}: {}", output.stderr);
+        assert_eq!(image_config(&workspace.own("tt-a"))["Labels"]["full"], label);
+    }
+}
+
+/// Hooks may run images of what their component depends on.
+#[test]
+fn hooks_run_again_when_an_image_of_a_dependency_is_another() {
+    let workspace = Workspace::new()
+        .image("base", "FROM scratch\nCOPY f /\n")
+        .file("src/base/f", "1")
+        .image("tool", "FROM tt-base\nCOPY build /\n")
+        .image("app", "FROM scratch\nCOPY generated /\n")
+        .file("src/app/build/component.dep", "tool\n")
+        .file("src/app/build/inputs", "# nothing else\n");
+    let hook = "#!/bin/sh\nset -e\nmkdir -p src/app/generated\n\
+                docker image inspect --format '{{.Id}}' tt-tool > src/app/generated/id\n";
+    let hook = hook.replace("tt-tool", &workspace.own("tt-tool"));
+    let workspace = workspace.script("src/app/build/build-pre.sh", &hook);
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    assert_eq!(workspace.xtask(&["build"]).exits_with(0).built(), [""; 0]);
+    workspace.write("src/base/f", "2");
+    assert_eq!(workspace.xtask(&["build"]).exits_with(0).built(), ["base", "tool", "app"]);
+    assert_eq!(workspace.xtask(&["build"]).exits_with(0).built(), [""; 0]);
+}
+
+#[test]
+fn an_image_that_the_flavor_does_not_have_is_no_external_base() {
+    let workspace = Workspace::new()
+        .file("src/b/build/tt-b.k8s.dockerfile", "FROM scratch\nCOPY build /\n")
+        .image("d", "FROM tt-b\nCOPY build /\n")
+        .image("e", "FROM scratch\nCOPY build /\n");
+    let _ = workspace.xtask(&["build", "--flavor", "k8s"]).exits_with(0);
+    let output = workspace.xtask(&["build", "--flavor", "yarn"]).exits_with(2);
+    expect![[r#"
+        error: src/d/build/tt-d.dockerfile:1: 'tt-b' has no Dockerfile for the flavor yarn, only for k8s
+    "#]]
+    .assert_eq(output.error());
+    let _ = workspace.xtask(&["build", "--flavor", "yarn", "e"]).exits_with(0);
 }

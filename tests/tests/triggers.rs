@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use tests::Workspace;
-use tests::engine::{cli_build, image_files, import_file};
+use tests::engine::{cli_build, image_config, image_files, import_file};
 
 /// BuildKit runs those with `--from` since Docker 27.3.
 const BUILD: [&str; 3] = ["build", "--builder", "classic"];
@@ -80,4 +80,16 @@ fn an_image_of_the_workspace_that_only_a_base_s_trigger_names_has_to_be_named() 
     assert_eq!(built(&workspace), ["a", "lib"]);
     assert!(files(&workspace, "tt-a")["g"].ends_with('2'));
     assert_eq!(built(&workspace), NOTHING);
+}
+
+#[test]
+fn a_build_arg_that_a_trigger_of_ours_reads_counts() {
+    let workspace = Workspace::new()
+        .image("base", "FROM scratch\nCOPY build /\nONBUILD ARG X\nONBUILD LABEL x=$X\n")
+        .image("web", "FROM tt-base\nCOPY build /web\n")
+        .file("xtask.toml", "[image.\"tt-w*\"]\nargs.X = \"1\"\n");
+    assert_eq!(built(&workspace), ["base", "web"]);
+    workspace.write("xtask.toml", "[image.\"tt-w*\"]\nargs.X = \"2\"\n");
+    assert_eq!(built(&workspace), ["web"]);
+    assert_eq!(image_config(&workspace.own("tt-web"))["Labels"]["x"], "2");
 }

@@ -141,6 +141,7 @@ impl<'a, E: Engine> HookCache<'a, E> {
         facts.extend(self.build_args());
         facts.extend(self.hooks_elsewhere(component)?);
         facts.extend(self.image_facts(component));
+        facts.extend(self.base_facts(step, component));
         let read = || {
             let inputs = self.round.trees.inputs(&component.dir, paths)?;
             let source = self.round.trees.hook_context(&component.dir, &self.dependencies(step))?;
@@ -205,7 +206,27 @@ impl<'a, E: Engine> HookCache<'a, E> {
         args.chain(whole).map(|(name, value)| (IngredientKind::Arg, name, value)).collect()
     }
 
-    /// The component's images, their Dockerfiles, and their bases of other components.
+    /// The images of other components that the component's images are made from, and those that its
+    /// hooks may run, which are in the components that it depends on.
+    fn base_facts(
+        &self,
+        step: &Step,
+        component: &Component,
+    ) -> Vec<(IngredientKind, String, Vec<u8>)> {
+        let needed = step.dependencies.iter().map(|id| &self.round.workspace.components[*id]);
+        let needed = needed.flat_map(|component| &component.images).map(|it| it.name.as_str());
+        let uses = component.images.iter().flat_map(|image| &image.uses);
+        let used = uses.filter_map(|used| used.local.as_deref());
+        let is_own = |name: &&str| component.images.iter().any(|image| image.name == *name);
+        let names: BTreeSet<&str> = needed.chain(used).filter(|name| !is_own(name)).collect();
+        let facts = names.into_iter().filter_map(|name| {
+            let base = self.images.fingerprint(name)?.to_string();
+            Some((IngredientKind::Base, name.to_owned(), base.into_bytes()))
+        });
+        facts.collect()
+    }
+
+    /// The component's images and their Dockerfiles.
     fn image_facts(&self, component: &Component) -> Vec<(IngredientKind, String, Vec<u8>)> {
         let mut facts = Vec::new();
         for image in &component.images {
@@ -221,14 +242,6 @@ impl<'a, E: Engine> HookCache<'a, E> {
             );
             let digest = image.dockerfile_digest.as_bytes().to_vec();
             facts.push((IngredientKind::Dockerfile, image.dockerfile.clone(), digest));
-            for name in image.uses.iter().filter_map(|used| used.local.as_deref()) {
-                let is_own = component.images.iter().any(|image| image.name == name);
-                let base = self.images.fingerprint(name).filter(|_| !is_own);
-                if let Some(base) = base {
-                    let base = base.to_string().into_bytes();
-                    facts.push((IngredientKind::Base, name.to_owned(), base));
-                }
-            }
         }
         facts
     }

@@ -470,7 +470,8 @@ impl DockerfileReader {
                         self.global_arg(name, default, build_args)
                             .map_err(|source| ParseError::Word { line, source })?;
                     } else {
-                        self.not_naming.insert(name.to_owned());
+                        let needed = self.global_args.get(name).into_iter().flatten().cloned();
+                        self.not_naming.extend(needed.chain([name.to_owned()]));
                     }
                     self.args.push(name.to_owned());
                 }

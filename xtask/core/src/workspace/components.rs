@@ -97,6 +97,9 @@ pub struct Component {
     pub dir: String,
     /// The images built by it, sorted by name.
     pub images: IdVec<ImageId, Image>,
+    /// Images that it has no Dockerfile of for the flavor, each with the end of a sentence that says
+    /// what there is.
+    pub missing: BTreeMap<String, String>,
     /// What runs before its images are built: `build/build-pre.sh`, if it exists.
     pub pre_hook: Option<Hook>,
     /// What runs after its images are built: `build/build-post.sh`, if it exists.

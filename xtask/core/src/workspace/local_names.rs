@@ -32,6 +32,11 @@ impl Workspace {
                         problems.push(ambiguous(image, used, &several));
                         None
                     });
+                    let missing = if local.is_none() { names.missing(used) } else { None };
+                    problems.extend(missing.map(|what| {
+                        let message = format!("'{}' {what}", escape::line(&used.reference));
+                        Problem::of_line(&image.dockerfile, used.line, message)
+                    }));
                     let other =
                         if local.is_none() { names.other_tag(&used.reference) } else { None };
                     warnings.extend(other.map(|other| only_other_tag(image, used, other)));
@@ -51,27 +56,30 @@ impl Workspace {
 
     /// Notes what the bases of images in the workspace change about them: their `ONBUILD`
     /// triggers and their `ENV` can make a build read the whole context, and triggers can read any
-    /// stage and other images. And an `ARG` that names an image elsewhere as well does more than
+    /// stage, other images, and build args. And an `ARG` that names an image elsewhere as well does more than
     /// to name ours.
     fn finish_images(&mut self) {
-        let mut triggers: BTreeMap<String, (bool, Vec<ImageUse>)> = BTreeMap::new();
+        let mut triggers: BTreeMap<String, (bool, Vec<ImageUse>, Vec<String>)> = BTreeMap::new();
         for image in self.components.iter_mut().flat_map(|component| &mut component.images) {
             // Those that are ours are built before it, and so before what is built from it.
             let is_external = |used: &mut ImageUse| used.is_trigger && used.local.is_none();
             let external = image.uses.extract_if(.., is_external).collect();
-            triggers.insert(image.name.clone(), (image.has_onbuild, external));
+            let args = if image.has_onbuild { image.args.clone() } else { Vec::new() };
+            triggers.insert(image.name.clone(), (image.has_onbuild, external, args));
         }
         let images = self.components.iter_mut().flat_map(|component| &mut component.images);
         for image in images {
             let depends_on_args = image.context_reads.depends_on_args();
             for from in image.uses.clone().iter().filter(|used| used.via == Via::From) {
                 let base = from.local.as_ref().and_then(|name| triggers.get(name));
-                let Some((has_onbuild, named)) = base else { continue };
+                let Some((has_onbuild, named, args)) = base else { continue };
                 if *has_onbuild || depends_on_args {
                     image.context_reads = ContextReads::All;
                 }
                 if *has_onbuild {
                     image.run_triggers(from.line, named);
+                    image.naming_args.retain(|arg| !args.contains(arg));
+                    image.args.extend(args.iter().cloned());
                 }
             }
             for used in image.uses.iter().filter(|used| used.local.is_none()) {
@@ -106,6 +114,8 @@ struct LocalNames<'c> {
     /// By its repository, the first image whose name has a tag.
     tagged: BTreeMap<String, String>,
     registries: Vec<RegistryNames>,
+    /// The images that have no Dockerfile for the flavor, and what there is.
+    missing: BTreeMap<&'c str, &'c str>,
     /// The references that images are pushed to, and the name of the image of each.
     pushed: GlobSet,
     pushed_images: Vec<String>,
@@ -113,7 +123,7 @@ struct LocalNames<'c> {
 
 impl<'c> LocalNames<'c> {
     fn new(
-        workspace: &Workspace,
+        workspace: &'c Workspace,
         config: &'c Config,
         registry: Option<&RegistryNames>,
         tag: Option<&str>,
@@ -133,11 +143,14 @@ impl<'c> LocalNames<'c> {
         let names: BTreeSet<String> =
             workspace.images().map(|(_, image)| image.name.clone()).collect();
         let repository = |name: &String| Reference::parse(name).repository().to_owned();
+        let missing = workspace.components.iter().flat_map(|component| &component.missing);
+        let missing = missing.map(|(name, what)| (name.as_str(), what.as_str())).collect();
         let tagged = names.iter().rev().filter(|name| name.contains(':'));
         Self {
             config,
             tagged: tagged.map(|name| (repository(name), name.clone())).collect(),
             names,
+            missing,
             registries: own.chain(registry.cloned()).collect(),
             pushed: pushed.build().unwrap_or_default(),
             pushed_images,
@@ -162,6 +175,15 @@ impl<'c> LocalNames<'c> {
             return Err(found);
         }
         Ok(found.first().map(|name| (*name).to_owned()))
+    }
+
+    /// What there is of an image that is used, and is not made for this flavor.
+    fn missing(&self, used: &ImageUse) -> Option<&'c str> {
+        if !used.is_reached || self.config.is_external(&used.reference) {
+            return None;
+        }
+        let names = Reference::parse(&used.reference).local_names(&self.registries);
+        names.iter().find_map(|name| self.missing.get(name.as_str())).copied()
     }
 
     /// An image of the same repository, of which a reference names a tag that is not built.

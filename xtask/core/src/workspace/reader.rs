@@ -272,7 +272,15 @@ impl<'a> Reader<'a> {
         self.build_folder(&mut component, &build, files);
         let (mut images, mut inputs) = (Vec::new(), Vec::new());
         for definition in definitions {
-            let Some(image) = self.image(&component.name, definition, shared) else { continue };
+            let flavors: Vec<&str> =
+                definition.dockerfiles.keys().flatten().map(String::as_str).collect();
+            let (name, flavors) = (definition.name.clone(), flavors.join(", "));
+            let Some(image) = self.image(&component.name, definition, shared) else {
+                let flavor = self.options.flavor.as_deref().unwrap_or_default();
+                let what = format!("has no Dockerfile for the flavor {flavor}, only for {flavors}");
+                component.missing.insert(name, what);
+                continue;
+            };
             component.declared.extend(image.settings.depends_on.iter().map(|depends_on| {
                 let component = plain(&depends_on.value);
                 match depends_on.at {
