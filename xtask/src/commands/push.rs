@@ -24,7 +24,7 @@ use crate::build::shared_image::{self, BuiltImage};
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
 use crate::commands::push_lock::PushLock;
-use crate::commands::push_references::PushReferences;
+use crate::commands::push_references::{PushReferences, distinct};
 use crate::commands::share::share_all;
 use crate::engine::{DockerEngine, Engine, EngineError, FoundImage, PushRequest, domains_of};
 use crate::event::Event;
@@ -97,7 +97,8 @@ pub(crate) async fn run(options: &PushOptions, ctx: &CommandContext) -> Result<(
     Ok(())
 }
 
-/// What is pushed where; an image that was asked for by name must be pushed somewhere.
+/// What is pushed where: no two images to one reference. An image that was asked for by name must
+/// be pushed somewhere.
 fn requests(
     workspace: &Workspace,
     images: &[(ComponentId, &Image)],
@@ -109,7 +110,7 @@ fn requests(
         options.images.contains(&image.name)
             || options.components.contains(&image.name) && !is_component(&image.name)
     };
-    let (mut requests, mut problems) = (Vec::new(), Vec::new());
+    let (mut all, mut problems) = (Vec::new(), Vec::new());
     for (_, image) in images {
         match references.of(image) {
             Ok(found) if found.is_empty() && is_named(image) => {
@@ -117,10 +118,11 @@ fn requests(
                     format!("image '{}' is never pushed: its 'tags' are empty", image.name);
                 problems.push(Problem::of_request(message));
             }
-            Ok(found) => requests.extend(found),
+            Ok(found) => all.extend(found),
             Err(problem) => problems.push(problem),
         }
     }
+    let requests = distinct(all, &mut problems);
     Problems::check(problems).map(|()| requests)
 }
 
