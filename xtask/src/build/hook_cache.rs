@@ -288,9 +288,7 @@ impl<'a, E: Engine> HookCache<'a, E> {
             self.round.warn(Problem::of_request(message));
         };
         let entry = inserted.inspect_err(warn).ok()?;
-        for (image, manifest) in manifests {
-            self.round.warn_unwritable(self.round.records.borrow().set_manifest(&image, &manifest));
-        }
+        self.round.warn_unwritable(self.store.borrow().set_manifests(key, &manifests));
         Some(entry)
     }
 
@@ -301,9 +299,14 @@ impl<'a, E: Engine> HookCache<'a, E> {
         component: &Component,
         hit: Hit<'_>,
     ) -> Result<bool, StepError> {
+        let mut manifests = self.store.borrow().manifests(&hit.key);
         for (image, id) in &hit.to_restore {
             if !self.images.restore(image, id).await? {
                 return Ok(false);
+            }
+            if let Some(manifest) = manifests.remove(&image.name) {
+                let fingerprint = manifest.fingerprint.clone();
+                self.images.record(image, &fingerprint, || manifest).await?;
             }
         }
         // One may be made from another.
@@ -311,7 +314,8 @@ impl<'a, E: Engine> HookCache<'a, E> {
         while !left.is_empty() {
             let mut missing = Vec::new();
             for image in &left {
-                if !self.pull(component, image, &hit.result).await? {
+                let manifest = manifests.get(&image.name);
+                if !self.pull(component, image, manifest).await? {
                     missing.push(*image);
                 }
             }
@@ -330,14 +334,12 @@ impl<'a, E: Engine> HookCache<'a, E> {
         &self,
         component: &Component,
         image: &Image,
-        result: &StoreEntry,
+        manifest: Option<&Manifest>,
     ) -> Result<bool, StepError> {
-        let Some(fingerprint) = result.fingerprints.get(&image.name) else { return Ok(false) };
-        let manifest = self.round.records.borrow().manifest(&image.name);
-        let manifest = manifest.filter(|it| it.fingerprint == *fingerprint);
         let Some(manifest) = manifest else { return Ok(false) };
         let (bases, _) = self.bases.ids(image).await?;
-        match self.shared.find(image, fingerprint, &bases, || manifest).await? {
+        let fingerprint = &manifest.fingerprint;
+        match self.shared.find(image, fingerprint, &bases, || manifest.clone()).await? {
             Some(shared) => self.shared.fetch(component, image, &shared).await,
             None => Ok(false),
         }
@@ -373,8 +375,14 @@ impl<'a, E: Engine> HookCache<'a, E> {
         let fingerprints: BTreeMap<String, Fingerprint> = images
             .filter_map(|image| Some((image.name.clone(), self.images.fingerprint(&image.name)?)))
             .collect();
+        let manifest = |(image, fingerprint): (&String, &Fingerprint)| {
+            let manifest = self.round.records.borrow().manifest(image)?;
+            (manifest.fingerprint == *fingerprint).then(|| (image.clone(), manifest))
+        };
+        let manifests = fingerprints.iter().filter_map(manifest).collect();
         let (fingerprint, dir) = (key.fingerprint(), component.dir.clone());
         self.store.borrow_mut().insert(&fingerprint, &dir, fingerprints, self.round.trees)?;
+        self.store.borrow().set_manifests(&fingerprint, &manifests)?;
         self.settled.borrow_mut().extend(SettledHooks::new(component, fingerprint));
         self.round.records.borrow().set_manifest(&record_name(component), &key.manifest())
     }

@@ -24,7 +24,6 @@ use crate::event::Event;
 use crate::registry::{
     Artifact, Client, Descriptor, ImageIndex, MAX_BODY, Manifest, Platform, RegistryError,
 };
-use crate::system::records::Records;
 use crate::system::store::Store;
 
 /// The maximum number of images that are asked for or pushed in parallel.
@@ -56,7 +55,6 @@ struct Target<'a> {
     /// The engine's own platform.
     platform: String,
     retry_for: Duration,
-    records: Records,
     ctx: &'a CommandContext,
 }
 
@@ -72,9 +70,7 @@ pub(crate) async fn share_all(
 ) -> Result<(), CommandError> {
     let logins = engine.credentials(domains_of([format!("{prefix}/").as_str()]), registry).await;
     let (client, platform) = (Client::new(prefix, &logins), engine.platform().await?);
-    // Manifests are the same for all engines.
-    let records = Records::read(&ctx.root, "");
-    let target = Target { prefix, client, engine, logins, platform, retry_for, records, ctx };
+    let target = Target { prefix, client, engine, logins, platform, retry_for, ctx };
     let sharing = images.iter().map(|image| target.share(image));
     let mut shared: Vec<bool> = stream::iter(sharing).buffer_unordered(PARALLEL).collect().await;
     // The images come first: nobody can use what hooks came to without them.
@@ -126,7 +122,7 @@ impl Target<'_> {
         let tag = shared_hooks::tag(&hooks.key);
         let store = Store::new(&self.ctx.root, self.ctx.store_limit);
         let Some(entry) = store.entry(&hooks.key) else { return Ok(()) };
-        let Some(result) = HookResult::new(entry, |image| self.records.manifest(image)) else {
+        let Some(result) = HookResult::new(entry, store.manifests(&hooks.key)) else {
             debug!(image = hooks.image, "what its hooks left is not all in generated/");
             return Ok(());
         };
