@@ -297,7 +297,7 @@ fn read_all(
     problems: &mut Vec<Problem>,
 ) -> (Workspace, Graph) {
     let mut options = options.clone();
-    if Config::mentions(root, "branch") {
+    if options.facts.branch.is_none() && Config::mentions(root, "branch") {
         options.facts.branch = git::branch(root).unwrap_or_default();
     }
     let options = &options;
