@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use tests::engine::{docker, has_image, image_files, remove_image};
+use tests::engine::{cli_build, docker, has_image, image_files, remove_image};
 use tests::registry::Registry;
 use tests::{Output, Workspace};
 
@@ -165,6 +165,37 @@ fn what_was_shared_is_not_pushed_again() {
     assert_eq!(pushed(&there, &["build", "--from-registry", "--share"]), 0);
     there.write("src/web/build/own", "edited");
     assert_eq!(pushed(&there, &["build", "--from-registry", "--share"]), 1);
+}
+
+/// `web` is made from an image of the registry, which the engine does not have.
+fn made_from_what_must_be_pulled(registry: &Registry, base: &str, dockerfile: &str) -> Workspace {
+    let outer = format!("{}/tt-outer", registry.address());
+    let workspace = tree(registry.address()).file("outer/Dockerfile", base).file("outer/f", "");
+    let outer = workspace.own(&outer);
+    cli_build(&workspace.root().join("outer"), "Dockerfile", &outer, &[]);
+    docker(&["push", &outer]);
+    docker(&["rmi", "-f", &outer]);
+    workspace
+        .image("web", &format!("FROM {outer}\n{dockerfile}"))
+        .file("src/web/app/file", "1")
+        .file("src/web/other", "1")
+}
+
+#[test]
+fn an_image_is_found_even_if_only_its_base_tells_what_it_reads() {
+    for (base, dockerfile) in [
+        ("FROM scratch\nCOPY f /\nONBUILD COPY app /app\n", "COPY build/own /own\n"),
+        ("FROM scratch\nCOPY f /\nENV FROM_HERE=app\n", "COPY $FROM_HERE /app\n"),
+    ] {
+        let registry = Registry::start();
+        let here = made_from_what_must_be_pulled(&registry, base, dockerfile);
+        here.xtask(&["build", "--share", "web"]).exits_with(0);
+        let outer = here.own(&format!("{}/tt-outer", registry.address()));
+        docker(&["rmi", "-f", &outer]);
+        let there = other_machine(&here);
+        takes(&there, &["web"], "0 built, 0 up to date, 0 failed, 1 pulled");
+        docker(&["rmi", "-f", &outer]);
+    }
 }
 
 #[test]
