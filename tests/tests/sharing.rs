@@ -65,6 +65,12 @@ fn takes(workspace: &Workspace, arguments: &[&str], expected: &str) -> Output {
     output
 }
 
+/// How many images and results of hooks a command pushes.
+fn pushed(workspace: &Workspace, arguments: &[&str]) -> usize {
+    let output = workspace.xtask(arguments).exits_with(0);
+    output.stderr.matches("pushing: ").count()
+}
+
 /// What is in the random file of `base`, as `image` has it.
 fn random(workspace: &Workspace, image: &str) -> String {
     image_files(&workspace.own(image))["random"].clone()
@@ -155,16 +161,106 @@ fn a_base_that_was_built_here_is_not_mixed_with_what_others_made_of_theirs() {
 fn what_was_shared_is_not_pushed_again() {
     let registry = Registry::start();
     let here = tree(registry.address());
-    let pushed = |workspace: &Workspace, arguments: &[&str]| {
-        let output = workspace.xtask(arguments).exits_with(0);
-        output.stderr.matches("pushing: ").count()
-    };
     assert_eq!(pushed(&here, &["build", "--share"]), 4);
     assert_eq!(pushed(&here, &["build", "--share"]), 0);
     let there = other_machine(&here);
     assert_eq!(pushed(&there, &["build", "--from-registry", "--share"]), 0);
     there.write("src/web/build/own", "edited");
     assert_eq!(pushed(&there, &["build", "--from-registry", "--share"]), 1);
+}
+
+#[test]
+fn what_is_shared_follows_an_external_base_and_what_is_made_from_it() {
+    let registry = Registry::start();
+    let here = tree(registry.address());
+    assert_eq!(pushed(&here, &["build", "--share"]), 4);
+    let there = other_machine(&here).with_other_box();
+    assert_eq!(pushed(&there, &["build", "--from-registry", "--share"]), 4);
+    assert_eq!(pushed(&there, &["build", "--share"]), 0);
+    let made = random(&there, "tt-web");
+    let last = other_machine(&there);
+    takes(&last, &[], "0 built, 0 up to date, 0 failed, 4 pulled");
+    assert_eq!(random(&last, "tt-web"), made);
+    assert_eq!(pushed(&last, &["build", "--share"]), 0);
+}
+
+#[test]
+fn push_shares_what_was_made_from_a_newer_base() {
+    let registry = Registry::start();
+    let here = tree(registry.address());
+    here.xtask(&["build", "--share"]).exits_with(0);
+    let there = other_machine(&here).with_other_box();
+    there.xtask(&["build"]).exits_with(0);
+    there.xtask(&["push", "--tag", "v1", "--share"]).exits_with(0);
+    takes(&other_machine(&there), &[], "0 built, 0 up to date, 0 failed, 4 pulled");
+}
+
+#[test]
+fn an_image_whose_base_is_gone_does_not_replace_what_others_shared() {
+    let registry = Registry::start();
+    let here = tree(registry.address());
+    here.xtask(&["build", "--share"]).exits_with(0);
+    let older = docker(&["save", &here.own("tt-alone")]);
+    let there = other_machine(&here).with_other_box();
+    there.xtask(&["build", "--from-registry", "--share", "alone"]).exits_with(0);
+    forget(&there);
+    docker(&["rmi", &there.own("tt-box")]);
+    let archive = there.root().join("older.tar");
+    fs::write(&archive, older).expect("a file");
+    docker(&["load", "-i", &archive.display().to_string()]);
+    let output = here.xtask(&["build", "--share", "alone"]).exits_with(0);
+    assert!(output.stderr.contains("1 up to date"), "{}", output.stderr);
+    assert!(!output.stderr.contains("pushing: "), "{}", output.stderr);
+}
+
+#[test]
+fn machines_that_made_the_same_do_not_replace_each_others() {
+    let registry = Registry::start();
+    let here = tree(registry.address());
+    here.xtask(&["build", "--share"]).exits_with(0);
+    let made = random(&here, "tt-web");
+    let there = other_machine(&here);
+    there.xtask(&["build", "--no-cache"]).exits_with(0);
+    assert_ne!(random(&there, "tt-web"), made);
+    assert_eq!(pushed(&there, &["build", "--share"]), 0);
+    let last = other_machine(&there);
+    takes(&last, &[], "0 built, 0 up to date, 0 failed, 4 pulled");
+    assert_eq!(random(&last, "tt-web"), made);
+}
+
+#[test]
+fn an_image_with_a_port_in_its_name_is_not_shared_and_said() {
+    let registry = Registry::start();
+    let here = tree(registry.address())
+        .file("image/Dockerfile", "FROM scratch\nCOPY f /\n")
+        .file("image/f", "");
+    let config = format!(
+        "share = \"{}/team\"\n[image.\"localhost:5000/tt-x\"]\ndockerfile = \"image/Dockerfile\"\n",
+        registry.address()
+    );
+    here.write("xtask.toml", &config);
+    let output = here.xtask(&["build", "--share"]).exits_with(0);
+    let expected = "warning: images with the port of a registry in their names are not shared: \
+                    localhost:5000/tt-x\n";
+    assert!(output.stderr.contains(expected), "{}", output.stderr);
+    let config = format!("share = \"{}/team:1\"\n", registry.address());
+    here.write("xtask.toml", &config);
+    let error = here.xtask(&["build", "--share"]).exits_with(2);
+    assert!(error.error().contains("it has no tag: leave out ':1'"), "{}", error.stderr);
+}
+
+#[test]
+fn what_is_gone_behind_its_tag_is_shared_again() {
+    let registry = Registry::start_with_deletion();
+    let here = tree(registry.address());
+    here.xtask(&["build", "--share"]).exits_with(0);
+    let repository = here.own("team/tt-middle");
+    let of_platform = |tag: &&String| tag.matches('-').count() > 1;
+    let tags = registry.tags(&repository);
+    let tag = tags.iter().find(of_platform).expect("a tag of a platform");
+    registry.delete(&repository, &registry.digest(&repository, tag).expect("a digest"));
+    assert_eq!(pushed(&here, &["build", "--share"]), 1);
+    takes(&other_machine(&here), &[], "0 built, 0 up to date, 0 failed, 4 pulled");
 }
 
 /// `web` is made from an image of the registry, which the engine does not have.
