@@ -164,6 +164,15 @@ impl Registry {
     /// If the registry does not take it.
     pub fn put_manifest(&self, image: &str, tag: &str, manifest: &Value) {
         let media_type = manifest["mediaType"].as_str().expect("a media type");
+        self.put_manifest_as(image, tag, media_type, manifest);
+    }
+
+    /// The same for one that need not say its own media type.
+    ///
+    /// # Panics
+    ///
+    /// If the registry does not take it.
+    pub fn put_manifest_as(&self, image: &str, tag: &str, media_type: &str, manifest: &Value) {
         let body = manifest.to_string();
         let head = format!("Content-Type: {media_type}\r\nContent-Length: {}\r\n", body.len());
         let answer = self.change("PUT", image, tag, &format!("{head}\r\n{body}"));

@@ -4,6 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use tests::engine::docker;
+use tests::proxy::{Proxy, Rule};
 use tests::registry::Registry;
 use tests::{Output, Workspace};
 
@@ -117,6 +118,125 @@ fn what_other_tags_lead_to_stays() {
     let expected = "deleted 0 of 3 shared images in [REGISTRY]/team/; kept: 2 needed, 1 of \
                     unknown age or used elsewhere\n";
     assert_eq!(output.stdout, expected);
+}
+
+#[test]
+fn an_index_counts_even_if_it_says_no_more_than_it_must() {
+    let registry = Registry::start_with_deletion();
+    let workspace = tree(&registry);
+    share(&workspace);
+    let name = workspace.own("team/tt-web");
+    let tags = shared(&workspace, &registry, "web");
+    let index = tags.iter().find(|tag| !tag.ends_with("amd64") && !tag.ends_with("arm64"));
+    let mut index = registry.index(&name, index.unwrap());
+    let digest = index["manifests"][0]["digest"].as_str().unwrap().to_owned();
+    let kind = index["mediaType"].as_str().unwrap().to_owned();
+    let members = index.as_object_mut().unwrap();
+    members.remove("mediaType");
+    members.remove("annotations");
+    registry.put_manifest_as(&name, "v1", &kind, &index);
+    index["manifests"][0].as_object_mut().unwrap().remove("platform");
+    registry.put_manifest_as(&name, "v2", &kind, &index);
+    workspace.write("src/web/build/own", "2");
+    share(&workspace);
+    clean(&workspace, &[]).exits_with(0);
+    assert_eq!(registry.digest(&name, &digest), Some(digest.clone()));
+}
+
+#[test]
+fn where_a_tag_leads_to_something_unknown_nothing_is_deleted() {
+    let registry = Registry::start_with_deletion();
+    let workspace = tree(&registry);
+    share(&workspace);
+    let name = workspace.own("team/tt-web");
+    let tags = shared(&workspace, &registry, "web");
+    let manifest = registry.manifest(&name, tags.iter().find(|it| it.ends_with("64")).unwrap());
+    registry.put_manifest(&name, "odd", &serde_json::from_str(&manifest).unwrap());
+    workspace.write("src/web/build/own", "2");
+    share(&workspace);
+    let proxy = Proxy::start(registry.address());
+    let odd = "200 OK\r\nContent-Type: application/vnd.oci.image.index.v1+json";
+    let entry = br#"{"schemaVersion": 2, "manifests": [{"urls": []}]}"#;
+    proxy.set([Rule::new("/manifests/odd", odd, entry)]);
+    let through = format!("--shared={}/team", proxy.address());
+    let output = workspace.xtask(&["clean", &through, "--older-than", "0h"]).exits_with(0);
+    let expected = "kept all of tt-web: it is not understood what the tag 'odd' leads to\n";
+    assert!(output.stdout.ends_with(expected), "{}", output.stdout);
+    assert_eq!(shared(&workspace, &registry, "web").len(), 5);
+}
+
+#[test]
+fn what_is_made_from_a_base_that_is_not_there_stays() {
+    let registry = Registry::start_with_deletion();
+    let workspace = tree(&registry)
+        .with_box()
+        .image("on-box", "FROM tt-box\nCOPY build/own /\n")
+        .file("src/on-box/build/own", "1")
+        .image("above", "FROM tt-on-box\nCOPY build/own /above\n")
+        .file("src/above/build/own", "1");
+    share(&workspace);
+    for component in ["on-box", "above", "web"] {
+        workspace.write(&format!("src/{component}/build/own"), "2");
+    }
+    share(&workspace);
+    docker(&["rmi", "-f", &workspace.own("tt-box")]);
+    let output = clean(&workspace, &["-n"]).exits_with(0);
+    let expected = "would delete 1 of 3 shared images in [REGISTRY]/team/; kept: 2 needed\n\
+                    kept all of tt-above, tt-on-box: a base must be pulled to know what is needed, \
+                    as it may have ONBUILD instructions\n";
+    assert_eq!(output.stdout, expected);
+}
+
+#[test]
+fn a_revision_has_the_words_of_the_workspace() {
+    let registry = Registry::start_with_deletion();
+    let workspace = tree(&registry);
+    let config = "args.WORKTREE = \"{worktree}\"\nargs.BRANCH = \"{branch}\"\n";
+    let config = format!("registry = \"{}/team\"\n{config}", registry.address());
+    workspace.write("xtask.toml", &config);
+    workspace.write(
+        "src/web/build/tt-web.dockerfile",
+        "FROM tt-base\nARG WORKTREE\nARG BRANCH\nCOPY build/own /web\n",
+    );
+    git(&workspace, &["checkout", "-q", "-b", "release/1"]);
+    share(&workspace);
+    git(&workspace, &["checkout", "-q", "-b", "edit"]);
+    workspace.write("src/web/build/own", "2");
+    share(&workspace);
+    let output = clean(&workspace, &["--keep", "release/1", "--keep", "HEAD"]).exits_with(0);
+    let expected = "deleted 0 of 3 shared images in [REGISTRY]/team/; kept: 3 needed\n";
+    assert_eq!(output.stdout, expected);
+    // A commit is no branch.
+    workspace.write("src/web/build/own", "3");
+    let commit = git(&workspace, &["rev-parse", "HEAD"]);
+    let output = clean(&workspace, &["--keep", commit.trim()]).exits_with(0);
+    let expected = "deleted 1 of 3 shared images in [REGISTRY]/team/; kept: 2 needed\n";
+    assert_eq!(output.stdout, expected);
+}
+
+#[test]
+fn a_revision_that_cannot_be_read_is_named() {
+    let registry = Registry::start_with_deletion();
+    let workspace = tree(&registry);
+    share(&workspace);
+    let config = fs::read_to_string(workspace.root().join("xtask.toml")).unwrap();
+    workspace.write("xtask.toml", "unknown = 1\n");
+    git(&workspace, &["commit", "-q", "-a", "-m", "broken"]);
+    workspace.write("xtask.toml", &config);
+    let error = clean(&workspace, &["--keep", "HEAD"]).exits_with(2);
+    assert!(error.error().starts_with("error: --keep HEAD: xtask.toml:1: "), "{error:?}");
+    // A checkout has no files of submodules.
+    for (folder, is_read) in [("src/web/lib", true), ("src/more", false)] {
+        git(&workspace, &["reset", "-q", "--hard", "HEAD~1"]);
+        let commit = git(&workspace, &["rev-parse", "HEAD"]);
+        let entry = format!("160000,{},{folder}", commit.trim());
+        git(&workspace, &["update-index", "--add", "--cacheinfo", &entry]);
+        git(&workspace, &["commit", "-q", "-m", "submodule"]);
+        let output = clean(&workspace, &["--keep", "HEAD", "-n"]);
+        let expected = format!("error: --keep HEAD: {folder} is a submodule");
+        assert_eq!(output.stderr.contains(&expected), is_read, "{output:?}");
+        git(&workspace, &["commit", "-q", "--allow-empty", "-m", "next"]);
+    }
 }
 
 #[test]

@@ -387,9 +387,33 @@ fn images_that_would_replace_each_others_cache_are_an_error() {
     let _ = workspace.xtask(&["graph"]).exits_with(0);
     let option = error(&["build", "-n", "--cache-to", "type=registry,ref=r.example/c,mode=max"]);
     assert!(option.contains("images 'tt-a' and 'tt-b' both write"), "{option}");
+    let differ = "[image.tt-a]\ncache-to = [\"type=registry,ref=r.example/cache,mode=max\"]\n\
+                  [image.tt-b]\ncache-to = [\"r.example/cache\"]\n";
+    workspace.write("xtask.toml", differ);
+    let found = error(&["graph"]);
+    assert!(found.contains("images 'tt-a' and 'tt-b' both write"), "{found}");
+    workspace.write("xtask.toml", "");
     let one = "type=registry,ref=r.example/c:{image},mode=max";
     let config = workspace.xtask(&["config", "--set", &format!("cache-to={one}")]).exits_with(0);
     assert!(config.stdout.contains("r.example/c:tt-a,mode=max"), "{}", config.stdout);
+}
+
+#[test]
+fn the_reference_of_a_cache_is_checked_before_anything_is_built() {
+    let workspace = Workspace::new().file("image/Dockerfile", "FROM scratch\nLABEL a=1\n").file(
+        "xtask.toml",
+        "[image.\"team/tt-a\"]\ndockerfile = \"image/Dockerfile\"\n\
+         cache-to = [\"type=registry,ref=r.example/cache:{image},mode=max\"]\n",
+    );
+    for arguments in [&["build", "-n"][..], &["build", "--set", "cache-from=r.example/c:{image}"]] {
+        let output = workspace.xtask(arguments).exits_with(2);
+        let expected = "has no valid 'ref': 'team/tt-a' is not a tag";
+        assert!(output.error().contains(expected), "{}", output.error());
+    }
+    let other = "[image.\"team/tt-a\"]\ndockerfile = \"image/Dockerfile\"\n\
+                 cache-to = [\"type=registry,ref=r.example/cache/{image},mode=max\"]\n";
+    workspace.write("xtask.toml", other);
+    workspace.xtask(&["graph"]).exits_with(0);
 }
 
 /// A cache of all stages, in a registry.

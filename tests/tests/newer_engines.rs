@@ -118,6 +118,38 @@ fn several_platforms_are_pushed_as_an_index() {
 
 #[test]
 #[ignore = "needs an engine with the containerd image store"]
+fn what_is_more_than_one_image_is_not_shared_and_said_once() {
+    let registry = Registry::start();
+    let toml = format!(
+        "share = \"{}/x\"\n[image.tt-several]\nplatforms = [\"linux/arm64\", \"linux/amd64\"]\n\
+         [image.tt-stated]\nattest = [\"type=provenance,mode=max\"]\n\
+         [image.tt-stated-too]\nattest = [\"type=provenance\"]\n",
+        registry.address()
+    );
+    let mut workspace = Workspace::new().file("xtask.toml", &toml);
+    let images = ["one", "several", "stated", "stated-too"];
+    for image in images {
+        workspace = workspace.image(image, "FROM scratch\nCOPY build /\n");
+    }
+    let output = workspace.xtask(&["build", "--share"]).exits_with(0);
+    let warnings = output.stderr.lines().filter(|line| line.starts_with("warning: "));
+    let expected = [
+        "warning: images for several platforms are not shared: tt-several",
+        "warning: images with attestations are not shared: tt-stated, tt-stated-too",
+    ];
+    assert_eq!(warnings.collect::<Vec<_>>(), expected);
+    for image in images {
+        let tags = registry.tags(&workspace.own(&format!("x/tt-{image}")));
+        assert_eq!(tags.is_empty(), image != "one", "{image}: {tags:?}");
+        remove_image(&workspace.own(&format!("tt-{image}")));
+    }
+    fs::remove_dir_all(workspace.root().join("target")).unwrap();
+    let output = workspace.xtask(&["build"]).exits_with(0);
+    assert_eq!(output.built_by_name(), &images[1..], "{}", output.stderr);
+}
+
+#[test]
+#[ignore = "needs an engine with the containerd image store"]
 fn a_cache_in_a_registry_has_every_layer() {
     let registry = Registry::start();
     let cache = format!("type=registry,ref={}/cache:a", registry.address());

@@ -235,7 +235,7 @@ fn a_registry_that_fails_every_few_requests_leaves_nothing_wrong() {
         setting.proxy.set([fails]);
         let share = ["build", "--from-registry=off", "--share"];
         let shared = setting.workspace.xtask(&share);
-        assert!(shared.code == 0 || shared.error().contains("503"), "{nth}: {}", shared.stderr);
+        assert!(shared.code == 0 || shared.stderr.contains("503"), "{nth}: {}", shared.stderr);
         forget(&setting.workspace);
         // What is not pulled is built.
         let _ = setting.workspace.xtask(&["build"]).exits_with(0);
@@ -244,6 +244,52 @@ fn a_registry_that_fails_every_few_requests_leaves_nothing_wrong() {
     forget(&setting.workspace);
     setting.proxy.set([]);
     assert_eq!(setting.builds(&[]), [""; 0]);
+}
+
+#[test]
+fn a_registry_that_says_where_a_blob_is_on_itself_is_followed() {
+    let setting = setting();
+    let redirects = || {
+        ["web", "base"].map(|image| {
+            let manifest = setting.manifest(image);
+            let digest = manifest["config"]["digest"].as_str().expect("a digest");
+            let path = format!("/v2/{}/blobs/{digest}", setting.repository(image));
+            let head = format!("307 Temporary Redirect\r\nLocation: {path}?again=yes");
+            Rule::new(&format!("GET {path} "), &head, b"")
+        })
+    };
+    setting.proxy.set(redirects());
+    assert_eq!(setting.builds(&[]), [""; 0]);
+    assert!(setting.proxy.requests().iter().any(|it| it.contains("?again=yes")));
+}
+
+#[test]
+fn a_registry_with_a_password_is_followed_with_it() {
+    let locked = Registry::start_with_password("somebody", "secret-word-1");
+    let proxy = Proxy::start(locked.address());
+    let auth = docker_auth("somebody", "secret-word-1");
+    let config = json!({ "auths": { proxy.address(): { "auth": auth } } });
+    let setting = setting();
+    let workspace = setting.workspace.copy();
+    workspace.write(".docker/config.json", &config.to_string());
+    let folder = workspace.root().join(".docker").display().to_string();
+    let workspace = workspace.env("DOCKER_CONFIG", &folder);
+    workspace.write("xtask.toml", &format!("share = \"{}/team\"\n", proxy.address()));
+    workspace.xtask(&["build", "--share"]).exits_with(0);
+    forget(&workspace);
+    proxy.set([]);
+    workspace.xtask(&["build"]).exits_with(0);
+    let requests = proxy.requests();
+    let blobs = requests.iter().filter_map(|request| request.strip_prefix("GET "));
+    let blobs = blobs.filter(|path| path.contains("/blobs/")).filter_map(|it| it.split_once(' '));
+    forget(&workspace);
+    proxy.set(blobs.map(|(path, _)| {
+        let head = format!("302 Found\r\nLocation: {path}?again=yes");
+        Rule::new(&format!("GET {path} "), &head, b"")
+    }));
+    let output = workspace.xtask(&["build"]).exits_with(0);
+    assert!(output.built().is_empty() && warnings(&output).is_empty(), "{}", output.stderr);
+    assert!(proxy.requests().iter().any(|it| it.contains("?again=yes")));
 }
 
 #[test]

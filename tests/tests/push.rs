@@ -47,6 +47,28 @@ fn chosen_images_get_a_chosen_tag() {
 }
 
 #[test]
+fn two_images_cannot_be_pushed_to_one_reference() {
+    let registry = Registry::start();
+    let config = format!(
+        "registry = \"{}/x\"\n[image.tt-a]\ntags = [\"{{registry}}/app:{{tag}}\"]\n\
+         [image.tt-b]\ntags = [\"{{registry}}/app:v1\"]\n",
+        registry.address()
+    );
+    let workspace = Workspace::new()
+        .replace(registry.address(), "[REGISTRY]")
+        .image("a", "FROM scratch\nCOPY build /\n")
+        .image("b", "FROM scratch\nCOPY build /\n")
+        .file("xtask.toml", &config);
+    workspace.xtask(&["build"]).exits_with(0);
+    let error = workspace.xtask(&["push", "--tag", "v1", "--lock", "lock.json"]).exits_with(2);
+    let expected = "images 'tt-a' and 'tt-b' cannot both be [REGISTRY]/x/app:v1";
+    assert!(error.error().contains(expected), "{error:?}");
+    assert!(!workspace.root().join("lock.json").exists());
+    workspace.xtask(&["push", "--tag", "v2"]).exits_with(0);
+    workspace.xtask(&["push", "--tag", "v1", "-i", &workspace.own("tt-a")]).exits_with(0);
+}
+
+#[test]
 fn what_is_rebuilt_while_it_is_watched_is_pushed() {
     let registry = Registry::start();
     let workspace = configured(registry.address(), "").image("alone", BASE);

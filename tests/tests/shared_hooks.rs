@@ -115,6 +115,25 @@ fn after_an_edit_of_an_input_the_hook_runs() {
 }
 
 #[test]
+fn what_hooks_came_to_is_shared_after_an_edit_was_undone() {
+    for is_restored_before in [false, true] {
+        let registry = Registry::start();
+        let here = tree(&registry);
+        for version in ["1", "2"] {
+            here.write("version", version);
+            here.xtask(&["build", "--from-registry=off"]).exits_with(0);
+        }
+        here.write("version", "1");
+        if is_restored_before {
+            here.xtask(&["build", "--from-registry=off"]).exits_with(0);
+        }
+        assert!(!hook_ran(&share(&here)));
+        let output = other_machine(&here).xtask(&["build"]).exits_with(0);
+        assert!(!hook_ran(&output) && output.built().is_empty(), "{}", output.stderr);
+    }
+}
+
+#[test]
 fn a_hook_runs_if_an_image_of_its_component_is_not_in_the_registry() {
     let registry = Registry::start_with_deletion();
     let here = tree(&registry);

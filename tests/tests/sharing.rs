@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use tests::engine::{docker, has_image, image_files, remove_image};
+use tests::engine::{cli_build, docker, has_image, image_files, remove_image};
 use tests::registry::Registry;
 use tests::{Output, Workspace};
 
@@ -63,6 +63,12 @@ fn takes(workspace: &Workspace, arguments: &[&str], expected: &str) -> Output {
     let is_expected = summary(&output).starts_with(&format!("finished: {expected} in "));
     assert!(is_expected, "{}", output.stderr);
     output
+}
+
+/// How many images and results of hooks a command pushes.
+fn pushed(workspace: &Workspace, arguments: &[&str]) -> usize {
+    let output = workspace.xtask(arguments).exits_with(0);
+    output.stderr.matches("pushing: ").count()
 }
 
 /// What is in the random file of `base`, as `image` has it.
@@ -155,16 +161,137 @@ fn a_base_that_was_built_here_is_not_mixed_with_what_others_made_of_theirs() {
 fn what_was_shared_is_not_pushed_again() {
     let registry = Registry::start();
     let here = tree(registry.address());
-    let pushed = |workspace: &Workspace, arguments: &[&str]| {
-        let output = workspace.xtask(arguments).exits_with(0);
-        output.stderr.matches("pushing: ").count()
-    };
     assert_eq!(pushed(&here, &["build", "--share"]), 4);
     assert_eq!(pushed(&here, &["build", "--share"]), 0);
     let there = other_machine(&here);
     assert_eq!(pushed(&there, &["build", "--from-registry", "--share"]), 0);
     there.write("src/web/build/own", "edited");
     assert_eq!(pushed(&there, &["build", "--from-registry", "--share"]), 1);
+}
+
+#[test]
+fn what_is_shared_follows_an_external_base_and_what_is_made_from_it() {
+    let registry = Registry::start();
+    let here = tree(registry.address());
+    assert_eq!(pushed(&here, &["build", "--share"]), 4);
+    let there = other_machine(&here).with_other_box();
+    assert_eq!(pushed(&there, &["build", "--from-registry", "--share"]), 4);
+    assert_eq!(pushed(&there, &["build", "--share"]), 0);
+    let made = random(&there, "tt-web");
+    let last = other_machine(&there);
+    takes(&last, &[], "0 built, 0 up to date, 0 failed, 4 pulled");
+    assert_eq!(random(&last, "tt-web"), made);
+    assert_eq!(pushed(&last, &["build", "--share"]), 0);
+}
+
+#[test]
+fn push_shares_what_was_made_from_a_newer_base() {
+    let registry = Registry::start();
+    let here = tree(registry.address());
+    here.xtask(&["build", "--share"]).exits_with(0);
+    let there = other_machine(&here).with_other_box();
+    there.xtask(&["build"]).exits_with(0);
+    there.xtask(&["push", "--tag", "v1", "--share"]).exits_with(0);
+    takes(&other_machine(&there), &[], "0 built, 0 up to date, 0 failed, 4 pulled");
+}
+
+#[test]
+fn an_image_whose_base_is_gone_does_not_replace_what_others_shared() {
+    let registry = Registry::start();
+    let here = tree(registry.address());
+    here.xtask(&["build", "--share"]).exits_with(0);
+    let older = docker(&["save", &here.own("tt-alone")]);
+    let there = other_machine(&here).with_other_box();
+    there.xtask(&["build", "--from-registry", "--share", "alone"]).exits_with(0);
+    forget(&there);
+    docker(&["rmi", &there.own("tt-box")]);
+    let archive = there.root().join("older.tar");
+    fs::write(&archive, older).expect("a file");
+    docker(&["load", "-i", &archive.display().to_string()]);
+    let output = here.xtask(&["build", "--share", "alone"]).exits_with(0);
+    assert!(output.stderr.contains("1 up to date"), "{}", output.stderr);
+    assert!(!output.stderr.contains("pushing: "), "{}", output.stderr);
+}
+
+#[test]
+fn machines_that_made_the_same_do_not_replace_each_others() {
+    let registry = Registry::start();
+    let here = tree(registry.address());
+    here.xtask(&["build", "--share"]).exits_with(0);
+    let made = random(&here, "tt-web");
+    let there = other_machine(&here);
+    there.xtask(&["build", "--no-cache"]).exits_with(0);
+    assert_ne!(random(&there, "tt-web"), made);
+    assert_eq!(pushed(&there, &["build", "--share"]), 0);
+    let last = other_machine(&there);
+    takes(&last, &[], "0 built, 0 up to date, 0 failed, 4 pulled");
+    assert_eq!(random(&last, "tt-web"), made);
+}
+
+#[test]
+fn an_image_with_a_port_in_its_name_is_not_shared_and_said() {
+    let registry = Registry::start();
+    let here = tree(registry.address())
+        .file("image/Dockerfile", "FROM scratch\nCOPY f /\n")
+        .file("image/f", "");
+    let config = format!(
+        "share = \"{}/team\"\n[image.\"localhost:5000/tt-x\"]\ndockerfile = \"image/Dockerfile\"\n",
+        registry.address()
+    );
+    here.write("xtask.toml", &config);
+    let output = here.xtask(&["build", "--share"]).exits_with(0);
+    let expected = "warning: images with the port of a registry in their names are not shared: \
+                    localhost:5000/tt-x\n";
+    assert!(output.stderr.contains(expected), "{}", output.stderr);
+    let config = format!("share = \"{}/team:1\"\n", registry.address());
+    here.write("xtask.toml", &config);
+    let error = here.xtask(&["build", "--share"]).exits_with(2);
+    assert!(error.error().contains("it has no tag: leave out ':1'"), "{}", error.stderr);
+}
+
+#[test]
+fn what_is_gone_behind_its_tag_is_shared_again() {
+    let registry = Registry::start_with_deletion();
+    let here = tree(registry.address());
+    here.xtask(&["build", "--share"]).exits_with(0);
+    let repository = here.own("team/tt-middle");
+    let of_platform = |tag: &&String| tag.matches('-').count() > 1;
+    let tags = registry.tags(&repository);
+    let tag = tags.iter().find(of_platform).expect("a tag of a platform");
+    registry.delete(&repository, &registry.digest(&repository, tag).expect("a digest"));
+    assert_eq!(pushed(&here, &["build", "--share"]), 1);
+    takes(&other_machine(&here), &[], "0 built, 0 up to date, 0 failed, 4 pulled");
+}
+
+/// `web` is made from an image of the registry, which the engine does not have.
+fn made_from_what_must_be_pulled(registry: &Registry, base: &str, dockerfile: &str) -> Workspace {
+    let outer = format!("{}/tt-outer", registry.address());
+    let workspace = tree(registry.address()).file("outer/Dockerfile", base).file("outer/f", "");
+    let outer = workspace.own(&outer);
+    cli_build(&workspace.root().join("outer"), "Dockerfile", &outer, &[]);
+    docker(&["push", &outer]);
+    docker(&["rmi", "-f", &outer]);
+    workspace
+        .image("web", &format!("FROM {outer}\n{dockerfile}"))
+        .file("src/web/app/file", "1")
+        .file("src/web/other", "1")
+}
+
+#[test]
+fn an_image_is_found_even_if_only_its_base_tells_what_it_reads() {
+    for (base, dockerfile) in [
+        ("FROM scratch\nCOPY f /\nONBUILD COPY app /app\n", "COPY build/own /own\n"),
+        ("FROM scratch\nCOPY f /\nENV FROM_HERE=app\n", "COPY $FROM_HERE /app\n"),
+    ] {
+        let registry = Registry::start();
+        let here = made_from_what_must_be_pulled(&registry, base, dockerfile);
+        here.xtask(&["build", "--share", "web"]).exits_with(0);
+        let outer = here.own(&format!("{}/tt-outer", registry.address()));
+        docker(&["rmi", "-f", &outer]);
+        let there = other_machine(&here);
+        takes(&there, &["web"], "0 built, 0 up to date, 0 failed, 1 pulled");
+        docker(&["rmi", "-f", &outer]);
+    }
 }
 
 #[test]

@@ -143,6 +143,12 @@ pub enum ReferenceError {
         /// What follows the `:`.
         tag: String,
     },
+    /// What references are to begin with has a tag.
+    #[error("it has no tag: leave out ':{tag}'")]
+    TagOfPrefix {
+        /// What follows the `:`.
+        tag: String,
+    },
     /// What follows the `@` is not a digest.
     #[error("'{digest}' is not a digest: write 'sha256:' and 64 hexadecimal digits")]
     Digest {
@@ -210,6 +216,9 @@ pub fn check_prefix(prefix: &str) -> Result<(), ReferenceError> {
         ReferenceError::Scheme { rest } => {
             let rest = rest.trim_end_matches("/image").trim_end_matches('/');
             ReferenceError::Scheme { rest: without_login(rest).to_owned() }
+        }
+        ReferenceError::Tag { tag } => {
+            ReferenceError::TagOfPrefix { tag: tag.trim_end_matches("/image").to_owned() }
         }
         other => other,
     })

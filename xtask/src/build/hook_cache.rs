@@ -140,7 +140,7 @@ impl<'a, E: Engine> HookCache<'a, E> {
         }
         facts.extend(self.build_args());
         facts.extend(self.hooks_elsewhere(component)?);
-        facts.extend(self.image_facts(component));
+        facts.extend(image_facts(component));
         facts.extend(self.base_facts(step, component));
         let read = || {
             let inputs = self.round.trees.inputs(&component.dir, paths)?;
@@ -226,26 +226,6 @@ impl<'a, E: Engine> HookCache<'a, E> {
         facts.collect()
     }
 
-    /// The component's images and their Dockerfiles.
-    fn image_facts(&self, component: &Component) -> Vec<(IngredientKind, String, Vec<u8>)> {
-        let mut facts = Vec::new();
-        for image in &component.images {
-            facts.push((IngredientKind::Image, image.name.clone(), Vec::new()));
-            let args = image.settings.args.iter();
-            let args = args.map(|(name, arg)| (IngredientKind::Arg, name, &arg.value));
-            facts.extend(
-                args.map(|(kind, name, arg)| (kind, name.clone(), arg.clone().into_bytes())),
-            );
-            let settings = fingerprint::settings(image).into_iter();
-            facts.extend(
-                settings.map(|(key, value)| (IngredientKind::Setting, key, value.into_bytes())),
-            );
-            let digest = image.dockerfile_digest.as_bytes().to_vec();
-            facts.push((IngredientKind::Dockerfile, image.dockerfile.clone(), digest));
-        }
-        facts
-    }
-
     /// What a key came to, if the component's images are still in the engine, or may be in the
     /// registry, and its folder is as its hooks left it: then nothing of it needs to run.
     pub(crate) async fn find<'c>(
@@ -301,9 +281,7 @@ impl<'a, E: Engine> HookCache<'a, E> {
             self.round.warn(Problem::of_request(message));
         };
         let entry = inserted.inspect_err(warn).ok()?;
-        for (image, manifest) in manifests {
-            self.round.warn_unwritable(self.round.records.borrow().set_manifest(&image, &manifest));
-        }
+        self.round.warn_unwritable(self.store.borrow().set_manifests(key, &manifests));
         Some(entry)
     }
 
@@ -314,9 +292,14 @@ impl<'a, E: Engine> HookCache<'a, E> {
         component: &Component,
         hit: Hit<'_>,
     ) -> Result<bool, StepError> {
+        let mut manifests = self.store.borrow().manifests(&hit.key);
         for (image, id) in &hit.to_restore {
             if !self.images.restore(image, id).await? {
                 return Ok(false);
+            }
+            if let Some(manifest) = manifests.remove(&image.name) {
+                let fingerprint = manifest.fingerprint.clone();
+                self.images.record(image, &fingerprint, || manifest).await?;
             }
         }
         // One may be made from another.
@@ -324,7 +307,8 @@ impl<'a, E: Engine> HookCache<'a, E> {
         while !left.is_empty() {
             let mut missing = Vec::new();
             for image in &left {
-                if !self.pull(component, image, &hit.result).await? {
+                let manifest = manifests.get(&image.name);
+                if !self.pull(component, image, manifest).await? {
                     missing.push(*image);
                 }
             }
@@ -343,14 +327,12 @@ impl<'a, E: Engine> HookCache<'a, E> {
         &self,
         component: &Component,
         image: &Image,
-        result: &StoreEntry,
+        manifest: Option<&Manifest>,
     ) -> Result<bool, StepError> {
-        let Some(fingerprint) = result.fingerprints.get(&image.name) else { return Ok(false) };
-        let manifest = self.round.records.borrow().manifest(&image.name);
-        let manifest = manifest.filter(|it| it.fingerprint == *fingerprint);
         let Some(manifest) = manifest else { return Ok(false) };
         let (bases, _) = self.bases.ids(image).await?;
-        match self.shared.find(image, fingerprint, &bases, || manifest).await? {
+        let fingerprint = &manifest.fingerprint;
+        match self.shared.find(image, fingerprint, &bases, || manifest.clone()).await? {
             Some(shared) => self.shared.fetch(component, image, &shared).await,
             None => Ok(false),
         }
@@ -386,8 +368,14 @@ impl<'a, E: Engine> HookCache<'a, E> {
         let fingerprints: BTreeMap<String, Fingerprint> = images
             .filter_map(|image| Some((image.name.clone(), self.images.fingerprint(&image.name)?)))
             .collect();
+        let manifest = |(image, fingerprint): (&String, &Fingerprint)| {
+            let manifest = self.round.records.borrow().manifest(image)?;
+            (manifest.fingerprint == *fingerprint).then(|| (image.clone(), manifest))
+        };
+        let manifests = fingerprints.iter().filter_map(manifest).collect();
         let (fingerprint, dir) = (key.fingerprint(), component.dir.clone());
         self.store.borrow_mut().insert(&fingerprint, &dir, fingerprints, self.round.trees)?;
+        self.store.borrow().set_manifests(&fingerprint, &manifests)?;
         self.settled.borrow_mut().extend(SettledHooks::new(component, fingerprint));
         self.round.records.borrow().set_manifest(&record_name(component), &key.manifest())
     }
@@ -407,4 +395,22 @@ impl<'a, E: Engine> HookCache<'a, E> {
 /// The name of the manifest of a component's hooks: no image can have it.
 fn record_name(component: &Component) -> String {
     format!("hooks of {}", component.name)
+}
+
+/// The component's images and their Dockerfiles.
+fn image_facts(component: &Component) -> Vec<(IngredientKind, String, Vec<u8>)> {
+    let mut facts = Vec::new();
+    for image in &component.images {
+        facts.push((IngredientKind::Image, image.name.clone(), Vec::new()));
+        let args = image.settings.args.iter();
+        let args = args.map(|(name, arg)| (IngredientKind::Arg, name, &arg.value));
+        facts.extend(args.map(|(kind, name, arg)| (kind, name.clone(), arg.clone().into_bytes())));
+        let settings = fingerprint::settings(image).into_iter();
+        facts.extend(
+            settings.map(|(key, value)| (IngredientKind::Setting, key, value.into_bytes())),
+        );
+        let digest = image.dockerfile_digest.as_bytes().to_vec();
+        facts.push((IngredientKind::Dockerfile, image.dockerfile.clone(), digest));
+    }
+    facts
 }

@@ -27,7 +27,7 @@ use crate::build::hook_cache::HookCache;
 use crate::build::image_lookup::ImageLookup;
 use crate::build::reading;
 use crate::build::round::Round;
-use crate::build::shared_image;
+use crate::build::shared_image::{self, SharedImage};
 use crate::build::shared_images::SharedImages;
 use crate::build::step_error::{StepError, image_error, tree_error};
 use crate::engine::{BuildRequest, Engine};
@@ -125,17 +125,8 @@ impl<'a, E: Engine> ImageBuilder<'a, E> {
         image: &Image,
         expected: &ExpectedImage<'_>,
     ) -> Result<Option<Outcome>, StepError> {
-        if self.round.forced_by(step).is_some() {
-            return Ok(None);
-        }
         let component = self.round.component(step);
-        let Some(shared) = self
-            .shared
-            .find(image, &expected.fingerprint, &expected.bases, || expected.manifest())
-            .await?
-        else {
-            return Ok(None);
-        };
+        let Some(shared) = self.find_shared(step, image, expected).await? else { return Ok(None) };
         if step.is_named || component.has_hooks() {
             let is_here = self.shared.fetch(component, image, &shared).await?;
             return Ok(is_here.then_some(Outcome::Pulled));
@@ -145,6 +136,19 @@ impl<'a, E: Engine> ImageBuilder<'a, E> {
         let (component, image) = (component.name.clone(), image.name.clone());
         self.round.send(Event::ImageInRegistry { component, image, reference });
         Ok(Some(Outcome::InRegistry))
+    }
+
+    async fn find_shared(
+        &self,
+        step: &Step,
+        image: &Image,
+        expected: &ExpectedImage<'_>,
+    ) -> Result<Option<Rc<SharedImage>>, StepError> {
+        if self.round.forced_by(step).is_some() {
+            return Ok(None);
+        }
+        let (fingerprint, bases) = (&expected.fingerprint, &expected.bases);
+        self.shared.find(image, fingerprint, bases, || expected.manifest()).await
     }
 
     /// Sees to it that the engine has an image of the workspace, which may have been left in the
@@ -247,8 +251,9 @@ impl<'a, E: Engine> ImageBuilder<'a, E> {
     }
 
     /// Builds an image until it is certain what it was made from: meanwhile another checkout
-    /// may tag one of its bases' names onto an image of its own. If its inputs changed since
-    /// it was `decided` to build it, the engine may have the image that they make now.
+    /// may tag one of its bases' names onto an image of its own. If its inputs are others than when
+    /// it was `decided` to build it, the engine or the registry may have the image that they make
+    /// now: files were edited, or only the bases that were pulled tell what it reads.
     async fn build(
         &self,
         step: &Step,
@@ -261,10 +266,15 @@ impl<'a, E: Engine> ImageBuilder<'a, E> {
             let pinned = self.bases.pin(image).await?;
             let context = self.context(step, image).await?;
             let expected = self.expected(component, image, &context).await?;
-            if expected.fingerprint != *decided
-                && let Ok(outcome) = self.reuse(step, image, &expected).await?
-            {
-                return Ok(outcome);
+            if expected.fingerprint != *decided {
+                if let Ok(outcome) = self.reuse(step, image, &expected).await? {
+                    return Ok(outcome);
+                }
+                if let Some(shared) = self.find_shared(step, image, &expected).await?
+                    && self.shared.fetch(component, image, &shared).await?
+                {
+                    return Ok(Outcome::Pulled);
+                }
             }
             let begun = round.records.borrow_mut().begin(&image.name, &expected.fingerprint);
             round.warn_unwritable(begun);

@@ -17,7 +17,7 @@ use xtask_core::staleness::fingerprint::{Fingerprint, Manifest};
 use xtask_core::workspace::components::Image;
 
 use crate::build::round::Round;
-use crate::build::shared_image::{self, BuiltImage, SharedImage};
+use crate::build::shared_image::{BuiltImage, SharedImage};
 use crate::build::step_error::{StepError, image_error};
 use crate::engine::{Engine, EngineError, FoundImage, Kept};
 use crate::system::slow_lists;
@@ -88,12 +88,8 @@ impl<'a, E: Engine> ImageLookup<'a, E> {
 
     /// An image that is in the engine, and what it was made from.
     pub(crate) fn result(&self, image: &Image) -> Option<BuiltImage> {
-        Some(BuiltImage {
-            name: image.name.clone(),
-            id: self.id(&image.name)?,
-            fingerprint: self.fingerprint(&image.name)?,
-            platforms: shared_image::platforms(image),
-        })
+        let (id, fingerprint) = (self.id(&image.name)?, self.fingerprint(&image.name)?);
+        Some(BuiltImage::new(image, id, fingerprint))
     }
 
     /// What was left in the registry of an image's name.

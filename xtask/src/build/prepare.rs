@@ -298,7 +298,8 @@ fn read_all(
 ) -> (Workspace, Graph) {
     let mut options = options.clone();
     let is_set = options.facts.set.iter().any(|text| text.contains("{branch}"));
-    if is_set || Config::mentions(root, "branch") {
+    let is_used = is_set || Config::mentions(root, "branch");
+    if is_used && options.facts.branch.is_none() {
         options.facts.branch = git::branch(root).unwrap_or_default();
     }
     let options = &options;

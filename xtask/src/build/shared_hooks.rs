@@ -62,14 +62,8 @@ pub(crate) fn tag(key: &Fingerprint) -> String {
 
 impl HookResult {
     /// What an entry of the store came to; none if hooks did more than others would get, or it is
-    /// not on record what an image was made from.
-    pub(crate) fn new(
-        entry: StoreEntry,
-        manifest: impl Fn(&str) -> Option<Manifest>,
-    ) -> Option<Self> {
-        let manifests = entry.fingerprints.keys();
-        let manifests =
-            manifests.filter_map(|name| Some((name.clone(), manifest(name)?))).collect();
+    /// not known what an image was made from.
+    pub(crate) fn new(entry: StoreEntry, manifests: BTreeMap<String, Manifest>) -> Option<Self> {
         Some(Self { entry, manifests }).filter(Self::is_whole)
     }
 

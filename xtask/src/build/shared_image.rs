@@ -5,15 +5,17 @@
 //! and pushed under that tag, with the labels that it inherited, is not taken for ours.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use xtask_core::image_reference;
 use xtask_core::staleness::fingerprint::{Fingerprint, LABEL, Manifest};
 use xtask_core::workspace::components::Image;
+use xtask_core::workspace::config::settings::ImageSettings;
 
-use crate::engine::ImageConfig;
-use crate::registry::{ImageIndex, Platform};
+use crate::engine::{ImageConfig, read_image_config};
+use crate::registry::{self, Client, ImageIndex, Platform, RegistryError};
 
 /// The annotation with the time at which an index was written first.
 pub(crate) const CREATED: &str = "org.opencontainers.image.created";
@@ -31,14 +33,69 @@ pub(crate) struct SharedImage {
     pub(crate) config: ImageConfig,
 }
 
-/// An image in the engine that can be shared.
+/// An image in the engine that is to be shared.
 #[derive(Clone, Debug)]
 pub(crate) struct BuiltImage {
     pub(crate) name: String,
     pub(crate) id: String,
     pub(crate) fingerprint: Fingerprint,
-    /// What it is for, if that is not what the engine builds for.
-    pub(crate) platforms: Vec<String>,
+    /// The images of the workspace that it uses, by their references in its Dockerfile.
+    pub(crate) uses: BTreeMap<String, String>,
+    /// The platform that is set for it; none if that is the engine's own.
+    pub(crate) platform: Result<Option<String>, Obstacle>,
+}
+
+/// Why an image is neither shared nor taken from a registry: by its fingerprint is found one image
+/// for one platform, and nothing beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Obstacle {
+    SeveralPlatforms,
+    Attestations,
+    /// A registry's port in its name cannot stand behind a prefix.
+    Name,
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::SeveralPlatforms => "for several platforms",
+            Self::Attestations => "with attestations",
+            Self::Name => "with the port of a registry in their names",
+        })
+    }
+}
+
+/// What the registry has under a fingerprint, for the platform that is wanted.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// The digest of the image's manifest.
+    pub(crate) digest: String,
+    pub(crate) config: ImageConfig,
+}
+
+/// Why something of the registry is not used.
+#[derive(Debug)]
+pub(crate) enum Rejection {
+    Registry(RegistryError),
+    /// It is not what its tag says.
+    Wrong(&'static str),
+    /// What is under the key of hooks is not what they came to.
+    Hooks(&'static str),
+}
+
+impl From<RegistryError> for Rejection {
+    fn from(error: RegistryError) -> Self {
+        Self::Registry(error)
+    }
+}
+
+impl BuiltImage {
+    pub(crate) fn new(image: &Image, id: String, fingerprint: Fingerprint) -> Self {
+        let uses = image.uses.iter();
+        let uses = uses.filter_map(|used| Some((used.reference.clone(), used.local.clone()?)));
+        let (name, uses) = (image.name.clone(), uses.collect());
+        Self { name, id, fingerprint, uses, platform: platform(image) }
+    }
 }
 
 /// The tag of what was made from the same.
@@ -54,19 +111,18 @@ pub(crate) fn platform_tag(fingerprint: &Fingerprint, platform: &Platform) -> St
     format!("fp-{fingerprint}-{}", parts.join("-"))
 }
 
-/// The platform that an image with these is for, where an engine builds for its `own`; none if it is
-/// for several.
-pub(crate) fn platform(platforms: &[String], own: &str) -> Option<Platform> {
-    match platforms {
-        [] => Platform::parse(own),
-        [one] => Platform::parse(one),
-        _ => None,
+/// The platform that is set for an image; none if that is the engine's own.
+///
+/// # Errors
+/// The image can be neither shared nor asked for.
+pub(crate) fn platform(image: &Image) -> Result<Option<String>, Obstacle> {
+    let ImageSettings { platforms, attest, .. } = &image.settings;
+    match platforms.as_slice() {
+        [_, _, ..] => Err(Obstacle::SeveralPlatforms),
+        _ if !attest.is_empty() => Err(Obstacle::Attestations),
+        _ if repository(&image.name).contains(':') => Err(Obstacle::Name),
+        platforms => Ok(platforms.first().map(|platform| platform.value.clone())),
     }
-}
-
-/// The platforms that are set for an image.
-pub(crate) fn platforms(image: &Image) -> Vec<String> {
-    image.settings.platforms.iter().map(|platform| platform.value.clone()).collect()
 }
 
 /// The repository of an image's name.
@@ -106,4 +162,38 @@ pub(crate) fn read_index(bytes: &[u8], fingerprint: &str) -> Option<ImageIndex> 
     let index: ImageIndex = serde_json::from_slice(bytes).ok()?;
     let is_ours = index.annotations.get(LABEL).is_some_and(|it| it == fingerprint);
     is_ours.then_some(index)
+}
+
+/// Asks a registry what it has under a fingerprint; none if it has nothing for the platform.
+///
+/// # Errors
+/// The registry does not answer, or has something else there.
+pub(crate) async fn look_up(
+    client: &Client,
+    image: &str,
+    fingerprint: &Fingerprint,
+    platform: &Platform,
+) -> Result<Option<Answer>, Rejection> {
+    let name = repository(image);
+    let Some(stored) = client.manifest(name, &tag(fingerprint)).await? else { return Ok(None) };
+    let index = read_index(&stored.bytes, &fingerprint.to_string())
+        .ok_or(Rejection::Wrong("was not written by --share"))?;
+    let Some(entry) = index.find(platform) else { return Ok(None) };
+    let gone = Rejection::Wrong("leads to an image that is not there");
+    let Some(stored) = client.manifest(name, &entry.digest).await? else { return Err(gone) };
+    let no_image = |_| Rejection::Wrong("leads to something that is no image");
+    let manifest: registry::Manifest = serde_json::from_slice(&stored.bytes).map_err(no_image)?;
+    let config = &manifest.config.digest;
+    let Some(bytes) = client.blob(name, config).await? else { return Err(gone) };
+    let config = read_image_config(config, &bytes).map_err(no_image)?;
+    let (os, architecture) = (config.os.clone(), config.architecture.clone());
+    let made_for = Platform { os, architecture, variant: config.variant.clone() };
+    if !made_for.runs(platform) {
+        return Err(Rejection::Wrong("leads to an image for another platform"));
+    }
+    let held = config.found.held.as_ref();
+    if !held.is_some_and(|held| held.has_fingerprint(fingerprint)) {
+        return Err(Rejection::Wrong("leads to an image with another fingerprint"));
+    }
+    Ok(Some(Answer { digest: entry.digest.clone(), config }))
 }

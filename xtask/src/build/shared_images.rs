@@ -20,13 +20,11 @@ use xtask_core::workspace::components::{Component, Image};
 use crate::build::image_lookup::ImageLookup;
 use crate::build::round::Round;
 use crate::build::shared_hooks::{self, HookResult};
-use crate::build::shared_image::{self, SharedImage};
+use crate::build::shared_image::{self, Answer, Rejection, SharedImage};
 use crate::build::step_error::{StepError, image_error};
-use crate::engine::{
-    Engine, EngineError, FoundImage, ImageConfig, Logins, domains_of, read_image_config,
-};
+use crate::engine::{Engine, EngineError, FoundImage, Logins, domains_of};
 use crate::event::Event;
-use crate::registry::{Client, Manifest, Platform, RegistryError};
+use crate::registry::{Client, Platform, RegistryError};
 
 /// The images that a round may pull instead of building them.
 pub(crate) struct SharedImages<'a, E> {
@@ -47,30 +45,8 @@ struct Source {
     logins: Logins,
 }
 
-/// What the registry has under a fingerprint, for the platform that is wanted.
-struct Answer {
-    /// The digest of the image's manifest.
-    digest: String,
-    config: ImageConfig,
-}
-
 /// What becomes known once.
 type Question = Rc<OnceCell<Option<Rc<Answer>>>>;
-
-/// Why an image of the registry is not used.
-enum Rejection {
-    Registry(RegistryError),
-    /// It is not what its tag says.
-    Wrong(&'static str),
-    /// What is under the key of hooks is not what they came to.
-    Hooks(&'static str),
-}
-
-impl From<RegistryError> for Rejection {
-    fn from(error: RegistryError) -> Self {
-        Self::Registry(error)
-    }
-}
 
 impl<'a, E: Engine> SharedImages<'a, E> {
     /// Asks below `prefix`; for nothing, if there is none.
@@ -179,48 +155,18 @@ impl<'a, E: Engine> SharedImages<'a, E> {
         let Some(platform) = self.platform(image).await? else { return Ok(None) };
         let key = (image.name.clone(), fingerprint.clone());
         let answer = Rc::clone(self.answers.borrow_mut().entry(key).or_default());
-        let ask = async || match self.request(source, image, fingerprint, &platform).await {
-            Ok(answer) => answer.map(Rc::new),
-            Err(rejection) => {
-                self.say(source, image, &rejection);
-                None
+        let ask = async || {
+            debug!(image = image.name, %fingerprint, "ask the registry");
+            let client = &source.client;
+            match shared_image::look_up(client, &image.name, fingerprint, &platform).await {
+                Ok(answer) => answer.map(Rc::new),
+                Err(rejection) => {
+                    self.say(source, image, &rejection);
+                    None
+                }
             }
         };
         Ok(answer.get_or_init(ask).await.clone())
-    }
-
-    async fn request(
-        &self,
-        source: &Source,
-        image: &Image,
-        fingerprint: &Fingerprint,
-        platform: &Platform,
-    ) -> Result<Option<Answer>, Rejection> {
-        let (client, name) = (&source.client, shared_image::repository(&image.name));
-        debug!(image = image.name, %fingerprint, "ask the registry");
-        let Some(stored) = client.manifest(name, &shared_image::tag(fingerprint)).await? else {
-            return Ok(None);
-        };
-        let index = shared_image::read_index(&stored.bytes, &fingerprint.to_string())
-            .ok_or(Rejection::Wrong("was not written by --share"))?;
-        let Some(entry) = index.find(platform) else { return Ok(None) };
-        let gone = Rejection::Wrong("leads to an image that is not there");
-        let Some(stored) = client.manifest(name, &entry.digest).await? else { return Err(gone) };
-        let no_image = |_| Rejection::Wrong("leads to something that is no image");
-        let manifest: Manifest = serde_json::from_slice(&stored.bytes).map_err(no_image)?;
-        let config = &manifest.config.digest;
-        let Some(bytes) = client.blob(name, config).await? else { return Err(gone) };
-        let config = read_image_config(config, &bytes).map_err(no_image)?;
-        let (os, architecture) = (config.os.clone(), config.architecture.clone());
-        let made_for = Platform { os, architecture, variant: config.variant.clone() };
-        if !made_for.runs(platform) {
-            return Err(Rejection::Wrong("leads to an image for another platform"));
-        }
-        let held = config.found.held.as_ref();
-        if !held.is_some_and(|held| held.has_fingerprint(fingerprint)) {
-            return Err(Rejection::Wrong("leads to an image with another fingerprint"));
-        }
-        Ok(Some(Answer { digest: entry.digest.clone(), config }))
     }
 
     /// Whether an image was made by its Dockerfile, as far as that can be told, and from the bases
@@ -313,10 +259,11 @@ impl<'a, E: Engine> SharedImages<'a, E> {
         Ok(true)
     }
 
-    /// The platform that an image is wanted for; none if there are several.
+    /// The platform that an image is wanted for; none if it cannot be asked for.
     async fn platform(&self, image: &Image) -> Result<Option<Platform>, EngineError> {
+        let Ok(set) = shared_image::platform(image) else { return Ok(None) };
         let own = self.platform.get_or_try_init(|| self.round.engine.platform()).await?;
-        Ok(shared_image::platform(&shared_image::platforms(image), own))
+        Ok(Platform::parse(set.as_ref().unwrap_or(own)))
     }
 
     /// Says why an image of the registry is not used: what holds for all of them, once.

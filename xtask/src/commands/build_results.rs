@@ -19,7 +19,7 @@ use crate::build::prepare::{ScopedWorkspace, read_scope};
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
 use crate::commands::push::push_all;
-use crate::commands::push_references::PushReferences;
+use crate::commands::push_references::{PushReferences, distinct};
 use crate::engine::{Engine, PushRequest};
 use crate::event::Event;
 use crate::event_channel::Events;
@@ -131,32 +131,19 @@ fn find_requests(
     references: &PushReferences<'_>,
     given: &[String],
 ) -> Result<Vec<PushRequest>, Problems> {
-    let (mut requests, mut problems) = (Vec::<PushRequest>::new(), Vec::new());
+    let (mut found, mut problems) = (Vec::new(), Vec::new());
     for image in images {
-        let found = if given.is_empty() {
+        let requests = if given.is_empty() {
             references.of(image)
         } else {
             given.iter().map(|text| references.given(image, text)).collect()
         };
-        for request in found.unwrap_or_else(|problem| {
-            problems.push(problem);
-            Vec::new()
-        }) {
-            let reference = request.reference();
-            match requests.iter().find(|other| other.reference() == reference) {
-                Some(other) if other.image != request.image => {
-                    let (one, two) = (&other.image, &request.image);
-                    let message = format!(
-                        "images '{one}' and '{two}' cannot both be {reference}: write {{image}} \
-                         where they differ, or select one"
-                    );
-                    problems.push(Problem::of_request(message));
-                }
-                Some(_) => {}
-                None => requests.push(request),
-            }
+        match requests {
+            Ok(requests) => found.extend(requests),
+            Err(problem) => problems.push(problem),
         }
     }
+    let requests = distinct(found, &mut problems);
     Problems::check(problems).map(|()| requests)
 }
 

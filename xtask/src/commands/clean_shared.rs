@@ -3,19 +3,20 @@
 //! the hooks of its component came to.
 //!
 //! What is needed is known only by working it out, so each branch is checked out for a moment. Where
-//! hooks must run to know it, nothing of an image is deleted. Registries delete a manifest with all
-//! its tags: one to which another tag leads, or another index, is left.
+//! hooks must run to know it, or a base must be pulled, nothing of an image is deleted. Registries
+//! delete a manifest with all its tags: one to which another tag leads, or another index, is left.
+//! Where it is not certain what a tag leads to, all is.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use futures_util::StreamExt;
 use futures_util::stream;
+use serde_json::Value;
 use time::{Duration, OffsetDateTime};
-use xtask_core::paths::STATE;
+use xtask_core::dockerfile::parser::Via;
 use xtask_core::problem::{Problem, Problems};
-use xtask_core::workspace::components::{Workspace, WorkspaceOptions};
+use xtask_core::workspace::components::{Image, Workspace, WorkspaceOptions};
 
 use crate::build::options::{BuildOptions, Scope, Selection};
 use crate::build::prepare::read_workspace;
@@ -23,11 +24,12 @@ use crate::build::run::preview_locked;
 use crate::build::{share_prefix, shared_hooks, shared_image};
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
-use crate::engine::{DockerEngine, Engine, digest_of, domains_of};
+use crate::engine::{DockerEngine, Engine, EngineError, digest_of, domains_of};
 use crate::event_channel::Events;
 use crate::outcome::PlannedStep;
 use crate::registry::{Client, ImageIndex, RegistryError};
-use crate::system::git::{GitError, Repository};
+use crate::system::checkout::Checkout;
+use crate::system::git;
 
 /// How many tags are looked at in parallel.
 const PARALLEL: usize = 32;
@@ -52,12 +54,18 @@ pub(crate) struct CleanedShared {
     pub(crate) young: usize,
     /// Those to which something else leads, and those whose age is unknown.
     pub(crate) left: usize,
-    /// The images of which nothing is deleted, as hooks decide what is needed.
-    pub(crate) undecided: BTreeSet<String>,
+    /// The images of which nothing is deleted, by why that is.
+    pub(crate) undecided: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// The fingerprints that are needed, by repository; none if hooks decide.
-type Needed = BTreeMap<String, Option<BTreeSet<String>>>;
+/// The fingerprints that are needed, by repository, or why they are unknown.
+type Needed = BTreeMap<String, Result<BTreeSet<String>, &'static str>>;
+
+const BY_HOOKS: &str = "hooks must run to know what is needed";
+
+/// An `ONBUILD` instruction can read any file and build arg.
+const BY_BASES: &str = "a base must be pulled to know what is needed, as it may have ONBUILD \
+                        instructions";
 
 /// Deletes what is old and needed by nobody. The workspace is locked.
 pub(crate) async fn run(
@@ -75,19 +83,20 @@ pub(crate) async fn run(
         .map_or_else(|| share_prefix::to_share(&workspace.config, registry.as_ref()), Ok);
     let prefix = prefix.map_err(Problems::from)?;
     for revision in &options.keep {
-        let checkout = Checkout::new(&ctx.root, revision).map_err(Problems::from)?;
-        let (root, events) = (checkout.root.clone(), Events::unread());
-        let there = CommandContext { root, events, ..ctx.clone() };
-        add_needed(&mut needed, &engine, reading, &there).await?;
+        let adding = add_needed_at(revision, &mut needed, &workspace, &engine, reading, ctx);
+        adding.await.map_err(|error| of_revision(revision, error))?;
     }
     let domains = domains_of([format!("{prefix}/").as_str()]);
     let logins = engine.credentials(domains, registry.as_ref()).await;
     let client = Client::new(&prefix, &logins);
     let mut cleaned = CleanedShared { prefix, ..CleanedShared::default() };
     for (image, needed) in needed {
-        let Some(needed) = needed else {
-            cleaned.undecided.insert(image);
-            continue;
+        let needed = match needed {
+            Ok(needed) => needed,
+            Err(why) => {
+                cleaned.undecided.entry(why.to_owned()).or_default().insert(image);
+                continue;
+            }
         };
         let result = clean(&client, &image, &needed, options, &mut cleaned).await;
         result.map_err(|error| {
@@ -109,18 +118,85 @@ async fn add_needed(
     let (workspace, _) = read_workspace(&ctx.root, reading, registry.as_ref(), &Events::unread())?;
     let all = workspace.components.iter().map(|component| component.name.clone());
     let scope = Scope { reading: reading.clone(), selection: Selection::Named(all.collect()) };
-    let engine = engine.clone();
+    let connected = engine.clone();
     let preview =
-        preview_locked(async { Ok(engine) }, &scope, &BuildOptions::default(), ctx).await?;
+        preview_locked(async { Ok(connected) }, &scope, &BuildOptions::default(), ctx).await?;
+    let unknown = made_from_unknown(&workspace, &preview, engine).await?;
     for image in preview.into_iter().flat_map(|PlannedStep { images, .. }| images) {
         let repository = shared_image::repository(&image.image).to_owned();
-        let known = needed.entry(repository).or_insert_with(|| Some(BTreeSet::new()));
+        let known = needed.entry(repository).or_insert_with(|| Ok(BTreeSet::new()));
         match (image.fingerprint, known.as_mut()) {
-            (Some(fingerprint), Some(known)) => drop(known.insert(fingerprint.to_string())),
-            _ => *known = None,
+            (None, _) => *known = Err(BY_HOOKS),
+            (Some(_), Ok(_)) if unknown.contains(&image.image) => *known = Err(BY_BASES),
+            (Some(fingerprint), Ok(known)) => drop(known.insert(fingerprint.to_string())),
+            (Some(_), Err(_)) => {}
         }
     }
     Ok(workspace)
+}
+
+/// The images that are made `FROM` an external base which the engine does not have, or from one of
+/// those. The plan is in build order.
+async fn made_from_unknown(
+    workspace: &Workspace,
+    plan: &[PlannedStep],
+    engine: &DockerEngine,
+) -> Result<BTreeSet<String>, EngineError> {
+    let images: BTreeMap<&str, &Image> =
+        workspace.images().map(|(_, image)| (image.name.as_str(), image)).collect();
+    let (mut unknown, mut is_there) = (BTreeSet::new(), BTreeMap::new());
+    for planned in plan.iter().flat_map(|step| &step.images) {
+        let Some(image) = images.get(planned.image.as_str()) else { continue };
+        let of_workspace = image.uses.iter().filter_map(|used| used.local.as_ref());
+        let mut is_unknown = of_workspace.into_iter().any(|name| unknown.contains(name));
+        for base in image.external_bases().into_iter().filter(|used| used.via == Via::From) {
+            if !is_there.contains_key(&base.reference) {
+                let found = engine.image(&base.reference).await?;
+                is_there.insert(base.reference.clone(), found.is_some());
+            }
+            is_unknown |= !is_there[&base.reference];
+        }
+        if is_unknown {
+            unknown.insert(image.name.clone());
+        }
+    }
+    Ok(unknown)
+}
+
+/// Adds what a build of a revision would ask for. Its checkout is there for a moment only: what
+/// templates say of a worktree is said of the workspace's own.
+async fn add_needed_at(
+    revision: &str,
+    needed: &mut Needed,
+    workspace: &Workspace,
+    engine: &DockerEngine,
+    reading: &WorkspaceOptions,
+    ctx: &CommandContext,
+) -> Result<(), CommandError> {
+    let checkout = Checkout::new(&ctx.root, revision).map_err(Problems::from)?;
+    checkout.check_whole_for(workspace).map_err(Problems::from)?;
+    let mut reading = reading.clone();
+    reading.facts.worktree = name_of(&ctx.root);
+    reading.facts.branch =
+        checkout.branch.clone().or_else(|| git::branch(&ctx.root).unwrap_or_default());
+    let (root, events) = (checkout.root.clone(), Events::unread());
+    let there = CommandContext { root, events, ..ctx.clone() };
+    let workspace = add_needed(needed, engine, &reading, &there).await?;
+    Ok(checkout.check_whole_for(&workspace).map_err(Problems::from)?)
+}
+
+/// The name of a workspace's folder.
+fn name_of(root: &Path) -> Option<String> {
+    let folder = root.canonicalize().ok()?;
+    Some(folder.file_name()?.to_str()?.to_owned())
+}
+
+/// Says of which revision a problem is.
+fn of_revision(revision: &str, error: CommandError) -> CommandError {
+    let CommandError::Wrong(problems) = &error else { return error };
+    let of_revision =
+        |problem: &Problem| Problem::of_request(format!("--keep {revision}: {problem}"));
+    Problems::check(problems.iter().map(of_revision).collect()).err().map_or(error, Into::into)
 }
 
 /// A tag, and the manifest that it leads to.
@@ -128,6 +204,8 @@ struct Tag {
     name: String,
     digest: String,
     index: Option<ImageIndex>,
+    /// The manifests that this one names; none if it is not understood.
+    named: Option<Vec<String>>,
     /// The fingerprint of the image with which it goes.
     fingerprint: Option<String>,
 }
@@ -141,14 +219,18 @@ async fn clean(
     cleaned: &mut CleanedShared,
 ) -> Result<(), RegistryError> {
     let tags = read_tags(client, image).await?;
+    if let Some(tag) = tags.iter().find(|tag| tag.named.is_none()) {
+        let why = format!("it is not understood what the tag '{}' leads to", tag.name);
+        cleaned.undecided.entry(why).or_default().insert(image.to_owned());
+        return Ok(());
+    }
     let too_old = Duration::try_from(options.older_than)
         .ok()
         .and_then(|age| OffsetDateTime::now_utc().checked_sub(age));
     let mut unneeded = BTreeSet::new();
     for tag in &tags {
         let Some(fingerprint) = tag.fingerprint.as_deref() else { continue };
-        let index = tag.index.as_ref().filter(|_| tag.name.ends_with(fingerprint));
-        let Some(index) = index else { continue };
+        let Some(index) = tag.of_all_platforms() else { continue };
         match shared_image::shared_at(index) {
             _ if needed.contains(fingerprint) => cleaned.needed += 1,
             None => cleaned.left += 1,
@@ -162,9 +244,9 @@ async fn clean(
     let used: BTreeSet<&str> = others.flat_map(Tag::leads_to).collect();
     // The index goes first: what is left without one is taken by nobody.
     let (indexes, images): (Vec<&Tag>, Vec<&Tag>) =
-        tags.iter().filter(is_unneeded).partition(|tag| tag.index.is_some());
+        tags.iter().filter(is_unneeded).partition(|tag| tag.of_all_platforms().is_some());
     for tag in indexes.into_iter().chain(images) {
-        let is_index = tag.index.is_some();
+        let is_index = tag.of_all_platforms().is_some();
         if used.contains(tag.digest.as_str()) {
             cleaned.left += usize::from(is_index);
             continue;
@@ -180,9 +262,26 @@ async fn clean(
 impl Tag {
     /// The manifests that are lost without it.
     fn leads_to(&self) -> impl Iterator<Item = &str> {
-        let images = self.index.iter().flat_map(|index| &index.manifests);
-        images.map(|image| image.digest.as_str()).chain([self.digest.as_str()])
+        self.named.iter().flatten().chain([&self.digest]).map(String::as_str)
     }
+
+    /// The index, if it is that of a fingerprint. Some engines push an index for one platform, too.
+    fn of_all_platforms(&self) -> Option<&ImageIndex> {
+        let fingerprint = self.fingerprint.as_deref()?;
+        self.index.as_ref().filter(|_| self.name.ends_with(fingerprint))
+    }
+}
+
+/// The manifests that one names, whoever wrote it: none if it is that of an image or an artifact.
+/// No answer if it is something else.
+fn named(manifest: &[u8]) -> Option<Vec<String>> {
+    let manifest: Value = serde_json::from_slice(manifest).ok()?;
+    let Some(images) = manifest.get("manifests") else {
+        let has_own = |key: &&str| manifest.get(key).is_some();
+        return ["config", "fsLayers"].iter().any(has_own).then(Vec::new);
+    };
+    let digests = images.as_array()?.iter().map(|image| image.get("digest")?.as_str());
+    digests.map(|digest| digest.map(str::to_owned)).collect()
 }
 
 /// All tags of an image that lead to something.
@@ -193,6 +292,7 @@ async fn read_tags(client: &Client, image: &str) -> Result<Vec<Tag>, RegistryErr
         Ok(stored.map(|stored| Tag {
             digest: digest_of(&stored.bytes),
             index: serde_json::from_slice(&stored.bytes).ok(),
+            named: named(&stored.bytes),
             fingerprint: shared_image::fingerprint_of(&name)
                 .map(str::to_owned)
                 .or_else(|| shared_hooks::image_fingerprint(&name, &stored.bytes)),
@@ -215,64 +315,6 @@ fn explained(error: &RegistryError) -> String {
     }
 }
 
-/// A revision, checked out for as long as this is there.
-struct Checkout {
-    repository: Repository,
-    folder: PathBuf,
-    /// The root of the workspace in it.
-    root: PathBuf,
-}
-
-impl Checkout {
-    fn new(root: &Path, revision: &str) -> Result<Self, Problem> {
-        let failed = |message: String| Problem::of_request(format!("--keep {revision}: {message}"));
-        let repository = Repository::of(root)
-            .ok_or_else(|| failed("this is not a git repository".to_owned()))?;
-        let folder = root.join(STATE).join("checkout");
-        let git = |arguments: &[&str]| repository.run(root, arguments);
-        let check_out = || -> Result<(), GitError> {
-            remove(&repository, &folder);
-            let commit = git(&[
-                "rev-parse",
-                "--verify",
-                "--end-of-options",
-                &format!("{revision}^{{commit}}"),
-            ])?;
-            let commit = String::from_utf8_lossy(&commit).trim().to_owned();
-            let to = folder.to_string_lossy();
-            git(&[
-                "-c",
-                "core.hooksPath=/dev/null",
-                "worktree",
-                "add",
-                "--detach",
-                "--force",
-                &to,
-                &commit,
-            ])?;
-            Ok(())
-        };
-        check_out().map_err(|error| failed(error.to_string()))?;
-        let canonical = root.canonicalize().unwrap_or_else(|_| root.to_owned());
-        let below = canonical.strip_prefix(&repository.top).unwrap_or(Path::new("")).to_owned();
-        Ok(Self { root: folder.join(below), repository, folder })
-    }
-}
-
-impl Drop for Checkout {
-    fn drop(&mut self) {
-        remove(&self.repository, &self.folder);
-    }
-}
-
-/// Removes a checked-out revision, if there is one. Only this one: others may be on disks that are
-/// not mounted now, which git would take for removed (`worktree prune`).
-fn remove(repository: &Repository, folder: &Path) {
-    let worktree = folder.to_string_lossy();
-    drop(repository.run(&repository.top, &["worktree", "remove", "--force", &worktree]));
-    drop(fs::remove_dir_all(folder));
-}
-
 impl CleanedShared {
     /// What to tell.
     pub(crate) fn lines(&self, is_dry: bool) -> Vec<String> {
@@ -288,12 +330,9 @@ impl CleanedShared {
             line.push_str(&format!("; kept: {}", kept.join(", ")));
         }
         let mut lines = vec![line];
-        if !self.undecided.is_empty() {
-            let images: Vec<&str> = self.undecided.iter().map(String::as_str).collect();
-            lines.push(format!(
-                "kept all of {}: hooks must run to know what is needed",
-                images.join(", ")
-            ));
+        for (why, images) in &self.undecided {
+            let images: Vec<&str> = images.iter().map(String::as_str).collect();
+            lines.push(format!("kept all of {}: {why}", images.join(", ")));
         }
         lines
     }

@@ -20,11 +20,11 @@ use crate::build::options::{BuildOptions, Scope};
 use crate::build::prepare::read_workspace;
 use crate::build::run as build;
 use crate::build::share_prefix;
-use crate::build::shared_image::{self, BuiltImage};
+use crate::build::shared_image::BuiltImage;
 use crate::command_context::CommandContext;
 use crate::command_error::CommandError;
 use crate::commands::push_lock::PushLock;
-use crate::commands::push_references::PushReferences;
+use crate::commands::push_references::{PushReferences, distinct};
 use crate::commands::share::share_all;
 use crate::engine::{DockerEngine, Engine, EngineError, FoundImage, PushRequest, domains_of};
 use crate::event::Event;
@@ -97,7 +97,8 @@ pub(crate) async fn run(options: &PushOptions, ctx: &CommandContext) -> Result<(
     Ok(())
 }
 
-/// What is pushed where; an image that was asked for by name must be pushed somewhere.
+/// What is pushed where: no two images to one reference. An image that was asked for by name must
+/// be pushed somewhere.
 fn requests(
     workspace: &Workspace,
     images: &[(ComponentId, &Image)],
@@ -109,7 +110,7 @@ fn requests(
         options.images.contains(&image.name)
             || options.components.contains(&image.name) && !is_component(&image.name)
     };
-    let (mut requests, mut problems) = (Vec::new(), Vec::new());
+    let (mut all, mut problems) = (Vec::new(), Vec::new());
     for (_, image) in images {
         match references.of(image) {
             Ok(found) if found.is_empty() && is_named(image) => {
@@ -117,10 +118,11 @@ fn requests(
                     format!("image '{}' is never pushed: its 'tags' are empty", image.name);
                 problems.push(Problem::of_request(message));
             }
-            Ok(found) => requests.extend(found),
+            Ok(found) => all.extend(found),
             Err(problem) => problems.push(problem),
         }
     }
+    let requests = distinct(all, &mut problems);
     Problems::check(problems).map(|()| requests)
 }
 
@@ -181,14 +183,14 @@ async fn find_images(
     Ok(all)
 }
 
-/// What a build would do with the images, by a dry run.
+/// What a build would do with the images and what they need, in build order, by a dry run.
 async fn plan(
     workspace: &Workspace,
     images: &[(ComponentId, &Image)],
     engine: &DockerEngine,
     options: &PushOptions,
     ctx: &CommandContext,
-) -> Result<BTreeMap<String, PlannedImage>, CommandError> {
+) -> Result<Vec<PlannedImage>, CommandError> {
     let names = images.iter().map(|(id, _)| workspace.components[*id].name.clone());
     let selected: Vec<String> = names.collect();
     let config_dir = options.config_dir.clone();
@@ -198,8 +200,7 @@ async fn plan(
     let ctx = &CommandContext { events: Events::unread(), ..ctx.clone() };
     let (engine, how) = (async { Ok(engine.clone()) }, BuildOptions::default());
     let steps = build::preview_locked(engine, &scope, &how, ctx).await?;
-    let planned = steps.into_iter().flat_map(|step| step.images);
-    Ok(planned.map(|planned| (planned.image.clone(), planned)).collect())
+    Ok(steps.into_iter().flat_map(|step| step.images).collect())
 }
 
 /// Finds the images that a build would replace. Images whose state depends on hooks that must run
@@ -207,10 +208,10 @@ async fn plan(
 fn find_stale(
     workspace: &Workspace,
     images: &[(ComponentId, &Image)],
-    planned: &BTreeMap<String, PlannedImage>,
+    planned: &[PlannedImage],
 ) -> Vec<Problem> {
     let problems = images.iter().filter_map(|(id, image)| {
-        let why = match &planned.get(&image.name)?.state {
+        let why = match &planned.iter().find(|it| it.image == image.name)?.state {
             ImageState::Stale { reasons } => {
                 reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
             }
@@ -227,20 +228,21 @@ fn find_stale(
     problems.collect()
 }
 
-/// The images that are certain to be what would be built: those can be shared.
+/// The images that are certain to be what would be built, in build order: those can be shared.
 async fn find_current(
     images: &[(ComponentId, &Image)],
-    planned: &BTreeMap<String, PlannedImage>,
+    planned: &[PlannedImage],
     engine: &DockerEngine,
     ctx: &CommandContext,
 ) -> Result<Vec<BuiltImage>, CommandError> {
     let mut current = Vec::new();
-    for (_, image) in images {
-        let name = image.name.clone();
-        let planned = planned.get(&name);
-        let is_current = planned.is_some_and(|it| it.state == ImageState::UpToDate);
-        let fingerprint = planned.and_then(|it| it.fingerprint.clone()).filter(|_| is_current);
-        let Some(fingerprint) = fingerprint else {
+    for planned in planned {
+        let name = &planned.image;
+        let Some((_, image)) = images.iter().find(|(_, image)| image.name == *name) else {
+            continue;
+        };
+        let is_current = planned.state == ImageState::UpToDate;
+        let Some(fingerprint) = planned.fingerprint.clone().filter(|_| is_current) else {
             let message = format!(
                 "image '{name}' is not shared, as it is not certain to be up to date: '{} build \
                  --share' shares it",
@@ -249,9 +251,8 @@ async fn find_current(
             ctx.events.send(Event::Warning(Problem::of_request(message)));
             continue;
         };
-        if let Some(found) = engine.image(&name).await? {
-            let platforms = shared_image::platforms(image);
-            current.push(BuiltImage { name, id: found.id, fingerprint, platforms });
+        if let Some(found) = engine.image(name).await? {
+            current.push(BuiltImage::new(image, found.id, fingerprint));
         }
     }
     Ok(current)

@@ -4,6 +4,7 @@
 //! A registry comes from `xtask.toml` or from `services-configuration.yaml`, and not from both,
 //! unless they agree. What is missing is said before anything is pushed.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use xtask_core::image_reference;
@@ -121,6 +122,30 @@ impl<'a> PushReferences<'a> {
         let message = format!("'{}' is pushed with the {word}, but {why}", image.name);
         Err(Problem::of_request(message))
     }
+}
+
+/// Leaves out what is asked for twice. That two images would have one reference is a problem.
+pub(crate) fn distinct(found: Vec<PushRequest>, problems: &mut Vec<Problem>) -> Vec<PushRequest> {
+    let (mut requests, mut images) = (Vec::new(), BTreeMap::<String, String>::new());
+    for request in found {
+        let reference = request.reference();
+        match images.get(&reference) {
+            Some(one) if *one != request.image => {
+                let two = &request.image;
+                let message = format!(
+                    "images '{one}' and '{two}' cannot both be {reference}: write {{image}} where \
+                     they differ, or select one"
+                );
+                problems.push(Problem::of_request(message));
+            }
+            Some(_) => {}
+            None => {
+                images.insert(reference, request.image.clone());
+                requests.push(request);
+            }
+        }
+    }
+    requests
 }
 
 /// A text as a part of a tag.

@@ -11,7 +11,8 @@ use http_body_util::Full;
 use hyper::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, LINK, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use hyper::{Method, Request, StatusCode};
+use hyper::http::uri::Authority;
+use hyper::{Method, Request, StatusCode, Uri};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
@@ -292,8 +293,15 @@ impl Client {
             let location =
                 answer.header(LOCATION.as_str()).filter(|_| answer.status.is_redirection());
             let Some(location) = location else { break };
-            let elsewhere = Request::get(location).body(Full::default());
-            answer = self.http.send(&elsewhere.map_err(|error| error.to_string())?).await?;
+            let elsewhere = Request::get(resolve(request.uri(), location)).body(Full::default());
+            let mut elsewhere = elsewhere.map_err(|error| error.to_string())?;
+            // Others must not see what the registry wants to see.
+            answer = if is_same_server(elsewhere.uri(), request.uri()) {
+                self.send(scope, &mut elsewhere).await?
+            } else {
+                self.http.send(&elsewhere).await?
+            };
+            request = elsewhere;
         }
         Ok(answer)
     }
@@ -308,6 +316,26 @@ impl Client {
         }
         self.http.send(request).await
     }
+}
+
+/// Where an answer to a request leads: to a whole URL, or to one that begins as the request's.
+fn resolve(request: &Uri, location: &str) -> String {
+    let scheme = request.scheme_str().unwrap_or("https");
+    let server = request.authority().map_or("", Authority::as_str);
+    let folder = request.path().rsplit_once('/').map_or("", |(folder, _)| folder);
+    if location.parse::<Uri>().is_ok_and(|location| location.scheme().is_some()) {
+        location.to_owned()
+    } else if let Some(elsewhere) = location.strip_prefix("//") {
+        format!("{scheme}://{elsewhere}")
+    } else if location.starts_with('/') {
+        format!("{scheme}://{server}{location}")
+    } else {
+        format!("{scheme}://{server}{folder}/{location}")
+    }
+}
+
+fn is_same_server(one: &Uri, other: &Uri) -> bool {
+    one.scheme() == other.scheme() && one.authority() == other.authority()
 }
 
 /// The path of the next page, in `</v2/PATH>; rel="next"`; registries write whole URLs, too.
@@ -361,6 +389,20 @@ mod tests {
         }
         assert_eq!(count.load(Ordering::SeqCst), REQUESTS);
         accepting.abort();
+    }
+
+    #[test]
+    fn an_answer_leads_to_a_url_or_a_part_of_one() {
+        let from = "https://r.example:5000/v2/a/blobs/x?b=c".parse().unwrap();
+        for (location, url) in [
+            ("https://cdn.example/x?y=z", "https://cdn.example/x?y=z"),
+            ("http://cdn.example/x", "http://cdn.example/x"),
+            ("//cdn.example/x", "https://cdn.example/x"),
+            ("/raw/x?y=https://z", "https://r.example:5000/raw/x?y=https://z"),
+            ("raw/x", "https://r.example:5000/v2/a/blobs/raw/x"),
+        ] {
+            assert_eq!(resolve(&from, location), url);
+        }
     }
 
     #[test]

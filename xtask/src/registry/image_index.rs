@@ -32,9 +32,11 @@ impl ImageIndex {
         self.manifests.iter().find(of_platform)
     }
 
-    /// Puts an image in the place of the one for the same platform.
-    pub(crate) fn set(&mut self, image: Descriptor) {
-        self.manifests.retain(|other| other.platform != image.platform);
+    /// Puts an image in the place of the one for a platform.
+    pub(crate) fn set(&mut self, image: Descriptor, platform: &Platform) {
+        let is_replaced =
+            |it: &Descriptor| it.platform.as_ref().is_some_and(|it| it.runs(platform));
+        self.manifests.retain(|other| !is_replaced(other));
         self.manifests.push(image);
     }
 }

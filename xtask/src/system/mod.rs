@@ -1,6 +1,7 @@
 //! The process's surroundings except engines: hooks, git, the watched file system, the lock,
 //! signals, temporary folders, and the tool's own state.
 
+pub(crate) mod checkout;
 pub(crate) mod git;
 pub(crate) mod hook_outputs;
 pub(crate) mod hooks;

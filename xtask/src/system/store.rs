@@ -22,7 +22,7 @@ use xtask_core::context::hook_outputs::HookOutputs;
 use xtask_core::context::tree::{Tree, Wanted};
 use xtask_core::context::tree_cache::TreeCache;
 use xtask_core::paths::GENERATED;
-use xtask_core::staleness::fingerprint::{Fingerprint, Recipe};
+use xtask_core::staleness::fingerprint::{Fingerprint, Manifest, Recipe};
 
 use crate::system::removal::remove;
 use crate::system::state::{self, DIR};
@@ -33,6 +33,9 @@ const OTHER_FILES: &str = "it has other files than it says";
 
 /// The file of an entry, beside its `generated/`.
 const ENTRY: &str = "settled";
+
+/// The file with what its images were made from.
+const MANIFESTS: &str = "manifests";
 
 /// The result of building a component with declared inputs.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -90,6 +93,20 @@ impl Store {
     /// The entry of a key that was found or inserted in this round.
     pub(crate) fn entry(&self, key: &Fingerprint) -> Option<StoreEntry> {
         state::read(&self.path(key).join(ENTRY))
+    }
+
+    /// What an entry's images were made from, by name, as far as that was noted.
+    pub(crate) fn manifests(&self, key: &Fingerprint) -> BTreeMap<String, Manifest> {
+        state::read(&self.path(key).join(MANIFESTS)).unwrap_or_default()
+    }
+
+    /// Notes what an entry's images were made from.
+    pub(crate) fn set_manifests(
+        &self,
+        key: &Fingerprint,
+        manifests: &BTreeMap<String, Manifest>,
+    ) -> io::Result<()> {
+        state::write(&self.path(key).join(MANIFESTS), manifests)
     }
 
     /// The path of a key's `generated/`, relative to the root.

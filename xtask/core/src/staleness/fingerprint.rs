@@ -210,7 +210,7 @@ fn start_of(digest: &[u8]) -> u64 {
 }
 
 /// The ingredients behind a fingerprint.
-#[derive(Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Manifest {
     /// The fingerprint of these ingredients.
     pub fingerprint: Fingerprint,

@@ -146,13 +146,15 @@ impl Workspace {
 
     /// Places to which several images write their caches, where the last one would be left.
     fn duplicate_caches(&self) -> Vec<Problem> {
-        let mut first: BTreeMap<(String, BTreeMap<String, String>), &Image> = BTreeMap::new();
+        let mut first: BTreeMap<(String, Vec<String>), &Image> = BTreeMap::new();
         let mut problems = Vec::new();
         for (_, image) in self.images() {
             for given in &image.settings.cache_to {
                 let Ok(cache) = CacheEntry::parse(&given.value) else { continue };
-                let CacheEntry { kind, attributes } = cache.of_image(&image.name);
-                let other = *first.entry((kind.clone(), attributes)).or_insert(image);
+                let cache = cache.of_image(&image.name);
+                let (kind, place) = cache.place();
+                let place = (kind.to_owned(), place.into_iter().map(str::to_owned).collect());
+                let other = *first.entry(place).or_insert(image);
                 if other.name != image.name && kind != "inline" {
                     let (one, two) = (&other.name, &image.name);
                     let message = format!(

@@ -4,8 +4,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::image_reference;
+
 /// The type of GitHub Actions' cache.
 pub const GITHUB: &str = "gha";
+
+/// The type of a cache in a registry.
+const REGISTRY: &str = "registry";
 
 /// The type of a cache in a folder of this machine.
 const LOCAL: &str = "local";
@@ -27,7 +32,7 @@ impl CacheEntry {
     pub fn parse(text: &str) -> Result<Self, String> {
         if !text.contains('=') && !text.is_empty() {
             let attributes = [("ref".to_owned(), text.to_owned())].into();
-            return Ok(Self { kind: "registry".to_owned(), attributes });
+            return Ok(Self { kind: REGISTRY.to_owned(), attributes });
         }
         let (kind, attributes) = typed(text)?;
         Ok(Self { kind, attributes })
@@ -72,9 +77,31 @@ impl CacheEntry {
         self
     }
 
+    /// Checks the reference of one that is in a registry.
+    ///
+    /// # Errors
+    /// What is wrong with it, as the end of a sentence.
+    pub fn check_reference(&self) -> Result<(), String> {
+        let reference = self.attributes.get("ref").filter(|_| self.kind == REGISTRY);
+        let checked = reference.map_or(Ok(()), |reference| image_reference::check(reference));
+        checked.map_err(|error| format!("has no valid 'ref': {error}"))
+    }
+
+    /// Where it is, whatever else its fields say.
+    pub fn place(&self) -> (&str, Vec<&str>) {
+        let is_place = |name: &str| match self.kind.as_str() {
+            REGISTRY => name == "ref",
+            LOCAL => name == "dest",
+            GITHUB => name == "scope",
+            _ => true,
+        };
+        let fields = self.attributes.iter().filter(|(name, _)| is_place(name));
+        (&self.kind, fields.map(|(_, value)| value.as_str()).collect())
+    }
+
     /// The image that has the cache in it, if it is one.
     pub fn image(&self) -> Option<&str> {
-        let is_image = self.kind == "registry" && self.attributes.len() == 1;
+        let is_image = self.kind == REGISTRY && self.attributes.len() == 1;
         self.attributes.get("ref").filter(|_| is_image).map(String::as_str)
     }
 }

@@ -55,6 +55,8 @@ pub struct Facts {
     pub environment: BTreeMap<String, String>,
     /// The branch that is checked out, if the file mentions it.
     pub branch: Option<String>,
+    /// What stands for the name of the root's folder, if that is only there for a moment.
+    pub worktree: Option<String>,
     /// What `--set` says, as `[image.NAME.]KEY=VALUE`.
     pub set: Vec<String>,
 }
@@ -119,10 +121,11 @@ impl Config {
         };
         let folder = root.canonicalize().ok();
         let folder = folder.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
+        let worktree = facts.worktree.as_deref().or(folder).map(as_name);
         let config = Self::parse(text.as_deref().unwrap_or_default(), facts)?;
         let has_definitions = has_definitions(&config.file.tables, root);
         let exists = text.is_some();
-        Ok(Self { worktree: folder.map(as_name), has_definitions, exists, ..config })
+        Ok(Self { exists, has_definitions, worktree, ..config })
     }
 
     /// Whether components are the folders in `src/`, as far as the file can be read. Its templates

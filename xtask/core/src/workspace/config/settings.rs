@@ -165,8 +165,10 @@ impl SettingsReader<'_> {
             secrets: self.checked("secrets", |text| Secret::parse(text).map(drop)),
             ssh: self.checked("ssh", |text| Agent::parse(text).map(drop)),
             contexts: self.contexts(),
-            cache_from: self.checked("cache-from", |text| CacheEntry::parse_import(text).map(drop)),
-            cache_to: self.checked("cache-to", |text| CacheEntry::parse_export(text).map(drop)),
+            cache_from: self
+                .checked("cache-from", |text| CacheEntry::parse_import(text)?.check_reference()),
+            cache_to: self
+                .checked("cache-to", |text| CacheEntry::parse_export(text)?.check_reference()),
             no_cache_filter: self.list("no-cache-filter").unwrap_or_default(),
             attest: self.checked("attest", |text| Attestation::parse(text).map(drop)),
             tags: self.tags(),
