@@ -322,7 +322,7 @@ impl Config {
     }
 
     /// Whether a reference is never one of the workspace's images.
-    pub(crate) fn is_external(&self, reference: &str) -> bool {
+    pub fn is_external(&self, reference: &str) -> bool {
         self.external.is_match(reference)
     }
 
