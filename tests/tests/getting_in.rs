@@ -37,7 +37,7 @@ fn an_empty_folder_becomes_two_images() {
     let _ = workspace.xtask(&["build"]).exits_with(0);
     let again = workspace.xtask(&["new", &second]).exits_with(2);
     expect![[r#"
-        error: src/tt-two/build/tt-two.dockerfile: exists: choose another name
+        error: src/tt-two/build/tt-two.dockerfile: makes image 'tt-two': choose another name
     "#]]
     .assert_eq(again.error());
     let wrong = workspace.xtask(&["new", "Web"]).exits_with(2);
@@ -274,6 +274,90 @@ fn a_bake_file_says_what_its_images_are() {
     .assert_eq(&config.stdout);
     let built = workspace.xtask(&["build"]).exits_with(0);
     assert!(built.stderr.contains("image tt-two built"), "{}", built.stderr);
+}
+
+#[test]
+fn new_builds_at_once_wherever_its_context_is() {
+    let toml = |more: &str| {
+        format!("{more}\n[image.\"{{image}}\"]\ndockerfile = \"images/{{image}}/Dockerfile\"\n")
+    };
+    for (more, context) in [
+        ("context = \".\"", "images/tt-new/app"),
+        ("context = \"images\"\ntarget = \"prod\"", "tt-new/app"),
+        ("[image.\"tt-*\"]\ncontext = \".\"", "images/tt-new/app"),
+    ] {
+        let workspace = Workspace::new()
+            .file("xtask.toml", &toml(more))
+            .file("images/tt-lib/Dockerfile", "FROM scratch AS prod\nCOPY Dockerfile* /\n")
+            .file("images/tt-old/Dockerfile", "FROM scratch AS prod\nCOPY Dockerfile* /\n");
+        let new = ["new", &workspace.own("tt-new"), "--needs", &workspace.own("tt-lib")];
+        let _ = workspace.xtask(&new).exits_with(0);
+        let path = workspace.root().join(workspace.own("images/tt-new/Dockerfile"));
+        let dockerfile = fs::read_to_string(path).unwrap();
+        let copy = workspace.own(&format!("COPY {context} /app\n"));
+        assert!(dockerfile.contains(&copy), "{dockerfile}");
+        let built = workspace.xtask(&["build", &workspace.own("tt-new")]).exits_with(0);
+        assert_eq!(built.built(), ["tt-lib", "tt-new"], "{}", built.stderr);
+    }
+    let elsewhere = Workspace::new()
+        .file("xtask.toml", &toml("context = \"files\""))
+        .file("files/f", "")
+        .file("images/old/Dockerfile", "FROM scratch\nCOPY f /\n");
+    expect![[r#"
+        error: xtask.toml: the context of 'x' would be files, without the files in images/x: set 'context' for it, such as in a table [image."x"]
+    "#]]
+    .assert_eq(elsewhere.xtask(&["new", "x"]).exits_with(2).error());
+}
+
+#[test]
+fn new_copies_the_folder_of_the_component_that_has_the_image() {
+    let workspace = Workspace::new()
+        .file("xtask.toml", "[image.\"{image}\"]\ndockerfile = \"{image}/Dockerfile\"\n[image.tt-web]\ndockerfile = \"Front End/Dockerfile\"\n")
+        .file("Front End/Dockerfile", "FROM scratch\nCOPY f /\n")
+        .file("Front End/f", "")
+        .file("old/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    let (new, web) = (workspace.own("tt-new"), workspace.own("tt-web"));
+    let command = ["new", &new, "--needs", &web, "--needs", "Front End"];
+    let _ = workspace.xtask(&command).exits_with(0);
+    let built = workspace.xtask(&["build", &new]).exits_with(0);
+    assert!(built.stderr.contains("image tt-new built"), "{}", built.stderr);
+    let dockerfile = fs::read_to_string(workspace.root().join(&new).join("Dockerfile")).unwrap();
+    let copy = "COPY [\"dependency/Front End/\", \"/Front End/\"]\n";
+    assert!(dockerfile.ends_with(copy) && dockerfile.matches(copy).count() == 1, "{dockerfile}");
+}
+
+#[test]
+fn new_changes_nothing_where_it_cannot_make_all() {
+    let workspace = Workspace::new()
+        .file("src/front/build/web.dockerfile", "FROM scratch\nCOPY build /\n")
+        .file("src/half/app/half.txt", "")
+        .file("src/block/app", "");
+    let before = workspace.tree();
+    let error = |arguments: &[&str]| {
+        let output = workspace.xtask(&[&["new"], arguments].concat()).exits_with(2);
+        output.error().to_owned()
+    };
+    expect![[r#"
+        error: src/front/build/web.dockerfile: makes image 'web': choose another name
+    "#]]
+    .assert_eq(&error(&["web"]));
+    expect![[r#"
+        error: 'web.k8s' would be the flavor 'k8s' of an image 'web': choose another name
+    "#]]
+    .assert_eq(&error(&["web.k8s"]));
+    expect![[r#"
+        error: src/half/app/half.txt: exists: choose another name
+    "#]]
+    .assert_eq(&error(&["half"]));
+    expect![[r#"
+        error: src/block/app: is no folder: choose another name
+    "#]]
+    .assert_eq(&error(&["block"]));
+    expect![[r#"
+        error: --from: 'docker.io/nginx:latest' would be the new image itself: choose another name for it
+    "#]]
+    .assert_eq(&error(&["nginx", "--from", "docker.io/nginx:latest"]));
+    assert_eq!(workspace.tree(), before);
 }
 
 #[test]
