@@ -20,6 +20,34 @@ fn is_wrong(text: &str, error: &Expect) {
 }
 
 #[test]
+fn args_that_no_dockerfile_declares_are_shown_if_they_count() {
+    let toml = "args = { SOURCE_DATE_EPOCH = \"0\", HTTP_PROXY = \"http://p:1\", OTHER = \"x\" }\n\
+                [image.tt-web]\ndockerfile = \"web/Dockerfile\"\nargs.BUILDKIT_INLINE_CACHE = \"1\"\n";
+    let config = configured(toml).xtask(&["config"]).exits_with(0).stdout;
+    for (arg, line) in [("SOURCE_DATE_EPOCH", 1), ("HTTP_PROXY", 1), ("BUILDKIT_INLINE_CACHE", 4)] {
+        let shown = config.lines().find(|it| it.contains(&format!("args.{arg} ")));
+        let place = format!("xtask.toml:{line}");
+        assert!(shown.is_some_and(|it| it.ends_with(&place)), "{arg}: {config}");
+    }
+    assert!(!config.contains("OTHER"), "{config}");
+}
+
+#[test]
+fn the_name_of_a_file_marks_no_component() {
+    is_wrong(
+        "[image.\"{component}\"]\ndockerfile = \"docker/{component}.Dockerfile\"\n",
+        &expect![[r#"
+            error: xtask.toml:2: column 14: 'docker/{component}.Dockerfile' has {component} in the name of the file alone, and it marks the folder of a component: write {image}, or another word
+        "#]],
+    );
+    let both = "[image.\"tt-{component}\"]\ndockerfile = \"{component}/{component}.Dockerfile\"\n";
+    let workspace = configured(both).file("web/web.Dockerfile", "FROM scratch\nCOPY f /\n");
+    let config = workspace.xtask(&["config"]).exits_with(0).stdout;
+    assert!(config.contains("tt-web (component web)"), "{config}");
+    assert!(config.lines().any(|line| line.trim_end() == "  context     web"), "{config}");
+}
+
+#[test]
 fn what_counts_for_nothing_is_warned_of() {
     let workspace = Workspace::new()
         .image("a", "FROM scratch\nARG VERSION\nCOPY build /\n")

@@ -176,6 +176,30 @@ fn hooks_without_inputs_are_named_with_the_command_that_mends_it() {
 }
 
 #[test]
+fn inputs_are_listed_in_xtask_toml_where_no_folder_can_declare_them() {
+    let workspace = Workspace::new()
+        .file("apps/web/Dockerfile", "FROM scratch\nCOPY f /\n")
+        .file("apps/web/f", "1")
+        .file(
+            "xtask.toml",
+            "[image.tt-web]\ndockerfile = \"apps/web/Dockerfile\"\npre-build = [\"true\"]\n",
+        );
+    let remedy = "→ list what 'cargo xtask inputs web' prints as 'inputs' in xtask.toml";
+    says(&doctor(&workspace, &[], &[]), "hooks", "warn", &["run in every build", remedy]);
+}
+
+#[test]
+fn a_base_that_is_listed_as_external_is_meant() {
+    let workspace = healthy().image("b", "FROM tt-aa:1\n").image("c", "FROM tt-aaa\n");
+    let remedy = "list it as 'external' in xtask.toml";
+    says(&doctor(&workspace, &[], &[]), "dockerfiles", "warn", &["'tt-aa:1'", remedy]);
+    workspace.write("xtask.toml", "external = [\"tt-aa*\"]\n");
+    let output = doctor(&workspace, &[], &[]);
+    says(&output, "dockerfiles", "warn", &["'tt-aaa' has no tag"]);
+    assert!(!output.stdout.contains("external"), "{}", output.stdout);
+}
+
+#[test]
 fn hooks_that_write_among_the_sources_are_named() {
     let hook =
         |path: &str| format!("#!/bin/sh\nmkdir -p src/a/{path} && cp version src/a/{path}/\n");

@@ -1,6 +1,7 @@
 //! `export bake DIR`: the bake file and the contexts. What Bake makes of them is in builders.rs.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use expect_test::expect;
@@ -242,6 +243,42 @@ fn what_cannot_be_exported_is_refused_and_leaves_nothing() {
     assert!(failed.contains("src/c/build/build-pre.sh"), "{failed}");
     assert_eq!(files(&other.path), [] as [&str; 0]);
     assert!(fails(&[other.path(), "nobody"], 2).contains("nobody"));
+}
+
+#[test]
+fn caches_in_folders_are_those_of_the_workspace() {
+    let workspace = Workspace::new().image("a", "FROM scratch\nCOPY build /\n").file(
+        "xtask.toml",
+        "cache-from = [\"type=local,src=cache\", \"r.example/cache\"]\n\
+         cache-to = [\"type=local,mode=max,dest=/var/{image}\"]\n",
+    );
+    let out = Out::new();
+    let _ = workspace.xtask(&["export", "bake", out.path()]).exits_with(0);
+    let bake_file = out.bake_file(&workspace);
+    for text in [
+        "\"type=local,src=[ROOT]/cache\"",
+        "\"r.example/cache\"",
+        "\"type=local,dest=/var/tt-a,mode=max\"",
+    ] {
+        assert!(bake_file.contains(text), "{text}: {bake_file}");
+    }
+}
+
+#[test]
+fn a_link_into_a_context_leads_into_it() {
+    let workspace = Workspace::new().image("a", "FROM scratch\nCOPY build /\n");
+    let links = tempfile::tempdir().unwrap();
+    symlink(workspace.root().join("src/a"), links.path().join("into")).unwrap();
+    // The context of this one is elsewhere.
+    let elsewhere = links.path().join("b");
+    fs::create_dir_all(elsewhere.join("build")).unwrap();
+    fs::write(elsewhere.join("build/b.dockerfile"), "FROM scratch\nCOPY build /\n").unwrap();
+    symlink(&elsewhere, workspace.root().join("src/b")).unwrap();
+    for folder in [links.path().join("into/new/out"), elsewhere.join("out")] {
+        let output = workspace.xtask(&["export", "bake", folder.to_str().unwrap()]).exits_with(2);
+        assert!(output.error().contains("out: is in the context src/"), "{}", output.error());
+        assert!(!folder.exists());
+    }
 }
 
 #[test]

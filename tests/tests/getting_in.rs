@@ -37,7 +37,7 @@ fn an_empty_folder_becomes_two_images() {
     let _ = workspace.xtask(&["build"]).exits_with(0);
     let again = workspace.xtask(&["new", &second]).exits_with(2);
     expect![[r#"
-        error: src/tt-two/build/tt-two.dockerfile: exists: choose another name
+        error: src/tt-two/build/tt-two.dockerfile: makes image 'tt-two': choose another name
     "#]]
     .assert_eq(again.error());
     let wrong = workspace.xtask(&["new", "Web"]).exits_with(2);
@@ -145,6 +145,10 @@ fn folders_of_one_shape_become_one_table() {
         [image.debug]
         dockerfile = "tools/lint/Dockerfile.debug"
         context = "."
+
+        # if images/tt-api/Dockerfile.dev makes an image of its own:
+        # [image.tt-api-dev]
+        # dockerfile = "images/tt-api/Dockerfile.dev"
     "##]]
     .assert_eq(&shown.stdout);
 }
@@ -274,6 +278,322 @@ fn a_bake_file_says_what_its_images_are() {
     .assert_eq(&config.stdout);
     let built = workspace.xtask(&["build"]).exits_with(0);
     assert!(built.stderr.contains("image tt-two built"), "{}", built.stderr);
+}
+
+/// A workspace with a Dockerfile in each of these folders.
+fn dockerfiles(folders: &[&str]) -> Workspace {
+    folders.iter().fold(Workspace::new(), |workspace, folder| {
+        workspace
+            .file(&format!("{folder}/app/f"), "")
+            .file(&format!("{folder}/Dockerfile"), "FROM scratch AS debug\nARG V\nCOPY app /\n")
+    })
+}
+
+/// What `init` writes can be read, and finds exactly these images; returns it.
+fn init_finds(workspace: &Workspace, images: &[&str]) -> String {
+    let init = workspace.xtask(&["init"]).exits_with(0);
+    let toml = fs::read_to_string(workspace.root().join("xtask.toml")).unwrap();
+    assert_eq!(init.stderr, "", "{toml}");
+    let list = workspace.xtask(&["list"]);
+    assert_eq!(list.code, 0, "{toml}\n{}", list.stderr);
+    let config = workspace.xtask(&["config"]).exits_with(0).stdout;
+    let lines = config.lines().filter_map(|line| line.split_once(" (component "));
+    let mut found: Vec<&str> = lines.map(|(name, _)| name).collect();
+    found.sort_unstable();
+    assert_eq!(found, images, "{toml}");
+    toml
+}
+
+#[test]
+fn a_pattern_takes_no_image_from_another() {
+    let compose = "services:\n  web:\n    build: web\n  web-debug:\n    build: {context: web, \
+                   target: debug}\n  api:\n    build: api\n";
+    let workspace = dockerfiles(&["web", "api"]).file("compose.yaml", compose);
+    let _ = init_finds(&workspace, &["api", "web", "web-debug"]);
+    let more = format!("{compose}  api-debug:\n    build: {{context: api, target: debug}}\n");
+    let workspace = dockerfiles(&["web", "api"]).file("compose.yaml", &more);
+    let _ = init_finds(&workspace, &["api", "api-debug", "web", "web-debug"]);
+    // Others of the same shape have another context.
+    let compose = "services:\n  c:\n    build: {context: ., dockerfile: x/c/Dockerfile}\n  d:\n    \
+                   build: {context: ., dockerfile: x/d/Dockerfile}\n";
+    let workspace = dockerfiles(&["x/a", "x/b", "x/c", "x/d"]).file("compose.yaml", compose);
+    let toml = init_finds(&workspace, &["a", "b", "c", "d"]);
+    assert_eq!(toml.matches("[image.").count(), 3, "{toml}");
+}
+
+#[test]
+fn a_pattern_is_written_if_it_finds_what_can_be_named() {
+    let workspace = dockerfiles(&["web", "api", ".devcontainer"]);
+    let toml = init_finds(&workspace, &["api", "web"]);
+    assert!(!toml.contains("{image}"), "{toml}");
+    let workspace = dockerfiles(&["images/web", "images/api", "images/_base"]);
+    let toml = init_finds(&workspace, &["api", "base", "web"]);
+    assert!(toml.contains("\"images/{image}/Dockerfile\"\n\n[image.base]\n"), "{toml}");
+    // Its Dockerfile is no image's, but a test's.
+    let _ = init_finds(&dockerfiles(&["x/a", "x/b", "x/tests"]), &["a", "b"]);
+}
+
+#[test]
+fn a_path_that_no_pattern_can_have_is_a_comment() {
+    let workspace = dockerfiles(&["{{cookiecutter.slug}}", "app[1]", "web", "a*", "_"])
+        .file("src/x/build/a.Dockerfile", "FROM scratch\n")
+        .file("y/Dockerfile.swp", "FROM scratch\n");
+    let toml = init_finds(&workspace, &["a", "image", "web"]);
+    for path in ["{{cookiecutter.slug}}/Dockerfile", "app[1]/Dockerfile", "a*/Dockerfile"] {
+        assert!(toml.contains(&format!("\n# no table can find {path} of image ")), "{toml}");
+    }
+}
+
+#[test]
+fn values_of_other_tools_stand_for_themselves() {
+    let workspace = dockerfiles(&["a", "b", "c"])
+        .file(
+            "compose.yaml",
+            "services:\n  a:\n    build:\n      context: a\n      args: {V: '{\"level\": \
+             \"debug\"}'}\n  b:\n    build:\n      context: b\n      args: [V]\n",
+        )
+        .file(
+            "skaffold.yaml",
+            "build:\n  artifacts:\n  - image: c\n    context: c\n    docker:\n      buildArgs: {V: \
+             '{{.VERSION}}', W: '{{.UNDECLARED}}'}\n",
+        );
+    let toml = init_finds(&workspace, &["a", "b", "c"]);
+    for line in [
+        "args.V = \"{{\\\"level\\\": \\\"debug\\\"}}\"",
+        "# args.V = \"\"  # compose.yaml has: $V",
+        "# args.V = \"\"  # skaffold.yaml has: {{.VERSION}}",
+    ] {
+        assert!(toml.lines().any(|it| it == line), "{line}\n{toml}");
+    }
+    assert!(!toml.contains("UNDECLARED"), "{toml}");
+    let config = workspace.xtask(&["config", "a"]).exits_with(0).stdout;
+    assert!(config.contains("{\"level\": \"debug\"}"), "{config}");
+}
+
+#[test]
+fn images_of_one_name_are_told_apart_by_their_tags() {
+    let workspace = dockerfiles(&["php"]).file(
+        "docker-bake.hcl",
+        "target \"a\" {\n  context = \"php\"\n  args = { V = \"8.1\" }\n  tags = [\"o/php:8.1\"]\n}\n\
+         target \"b\" {\n  context = \"php\"\n  args = { V = \"8.2\" }\n  tags = [\"o/php:8.2-RC\"]\n}\n",
+    );
+    let toml = init_finds(&workspace, &["php:8.1", "php:8.2-RC"]);
+    assert!(toml.contains("args.V = \"8.1\"") && toml.contains("args.V = \"8.2\""), "{toml}");
+    // What a file says goes before the names of folders.
+    let bake = r#"{"target": {"x": {"context": "a/x"}}}"#;
+    let workspace = dockerfiles(&["a/x", "b/x"]).file("docker-bake.json", bake);
+    let _ = init_finds(&workspace, &["b-x", "x"]);
+    // Without tags, by what the file calls them; a command that is repeated makes one image.
+    let workspace = dockerfiles(&["php", "x"])
+        .file(
+            "compose.yaml",
+            "services:\n  old:\n    image: o/php\n    build: {context: php, args: {V: '1'}}\n  \
+             new:\n    image: o/php:latest\n    build: {context: php, args: {V: '2'}}\n",
+        )
+        .file("Makefile", "a:\n\tdocker build -t x x\n\tdocker build -t x --build-arg V=1 x\n");
+    let toml = init_finds(&workspace, &["new", "old", "x"]);
+    assert!(toml.contains("# Makefile also builds it in x with args {\"V\": \"1\"}\n"), "{toml}");
+}
+
+#[test]
+fn what_a_file_merges_or_puts_in_the_place_of_images_is_taken() {
+    let workspace = dockerfiles(&["web"]).file(
+        "compose.yaml",
+        "x-build: &build\n  context: web\n  args: {V: '1'}\nservices:\n  prod:\n    build: {<<: \
+             *build, target: debug}\n",
+    );
+    let toml = init_finds(&workspace, &["prod"]);
+    assert!(toml.contains("target = \"debug\"\nargs.V = \"1\"\n"), "{toml}");
+    let from = "FROM baseapp\nCOPY --from=assets f /\nCOPY --from=gone f /\n";
+    let workspace = dockerfiles(&["base", "web/assets"]).file("web/Dockerfile", from).file(
+        "docker-bake.json",
+        r#"{"target": {
+            "base": {"context": "base", "tags": ["o/runtime"]},
+            "web": {"context": "web", "platforms": ["linux/arm64"], "contexts": {
+                "baseapp": "target:base", "assets": "./web/assets", "gone": "target:none",
+                "unused": "target:base"
+            }}
+        }}"#,
+    );
+    let toml = init_finds(&workspace, &["assets", "runtime", "web"]);
+    expect![[r##"
+        # as in docker-bake.json
+        [image.web]
+        dockerfile = "web/Dockerfile"
+        contexts.assets = "web/assets"
+        contexts.baseapp = "target:runtime"
+        # docker-bake.json also has platforms: ["linux/arm64"]
+        # contexts.gone = ""  # docker-bake.json has: target:none
+    "##]]
+    .assert_eq(
+        &toml[toml.find("# as in docker-bake.json\n[image.web]").unwrap()..]
+            .split_inclusive('\n')
+            .take(7)
+            .collect::<String>(),
+    );
+    let compose = "services:\n  one:\n    build: base\n  two:\n    build: {context: web, \
+                   additional_contexts: [baseapp=service:one]}\n";
+    let workspace = dockerfiles(&["base", "web"])
+        .file("web/Dockerfile", "FROM baseapp\n")
+        .file("compose.yaml", compose);
+    let toml = init_finds(&workspace, &["one", "two"]);
+    assert!(toml.contains("contexts.baseapp = \"target:one\"\n"), "{toml}");
+}
+
+#[test]
+fn commands_build_where_they_run_or_are_comments() {
+    let workspace = dockerfiles(&["worker", "jobs", "step"])
+        .file("Dockerfile", "FROM scratch\nCOPY worker /\n")
+        .file(
+            "Makefile",
+            "a:\n\tcd worker && docker build -t o/tt-worker .\nb:\n\tcd $(X) && docker build -t y .\n",
+        )
+        .file("scripts/jobs.sh", "cd jobs\ndocker build -t tt-jobs .\n")
+        .file(
+            ".github/workflows/w.yml",
+            "jobs:\n  a:\n    steps:\n    - run: docker build -t tt-step .\n      \
+             working-directory: step\n",
+        );
+    let root = workspace.root().canonicalize().unwrap();
+    let of_root = root.file_name().unwrap().to_str().unwrap().trim_start_matches('.');
+    let mut images = ["tt-jobs", "tt-step", "tt-worker", &of_root.to_lowercase()];
+    images.sort_unstable();
+    let toml = init_finds(&workspace, &images);
+    let unknown = "# Makefile: it is not known what this is built from: docker build -t y .\n";
+    assert!(toml.contains(unknown), "{toml}");
+}
+
+#[test]
+fn components_of_src_stay_components_beside_others() {
+    let workspace = dockerfiles(&["src/x"])
+        .image("api", "FROM scratch\nCOPY dependency/web/f /\n")
+        .file("src/api/build/component.dep", "web\n")
+        .image("web", "FROM scratch\nCOPY f /\n")
+        .file("src/web/build/tt-web.k8s.dockerfile", "FROM scratch\nCOPY f /k8s\n")
+        .file("src/web/f", "1")
+        .file("src/ui/build/TT-ui.dockerfile", "FROM scratch\nCOPY f /\n")
+        .file("src/ui/f", "1")
+        .image("tests", "FROM scratch AS a\nARG V\nCOPY shared /\n")
+        .file("shared", "1")
+        .file(
+            "compose.yaml",
+            "services:\n  tt-tests:\n    build: {context: ., dockerfile: \
+             src/tests/build/tt-tests.dockerfile, target: a}\n  x:\n    build: src/x\n  \
+             tt-x-debug:\n    build: {context: src/x, target: debug}\n",
+        );
+    let _ = workspace.xtask(&["init"]).exits_with(0);
+    let toml = fs::read_to_string(workspace.root().join("xtask.toml")).unwrap();
+    expect![[r##"
+        [image."{image}"]
+        dockerfile = "src/{component}/build/{image}[.{flavor}].dockerfile"
+
+        # as in compose.yaml
+        [image.tt-x-debug]
+        dockerfile = "src/x/Dockerfile"
+        target = "debug"
+
+        # as in compose.yaml
+        [image.x]
+        dockerfile = "src/x/Dockerfile"
+
+        [image.tt-tests]
+        context = "."
+        target = "a"
+    "##]]
+    .assert_eq(toml.split_once("\n\n").unwrap().1.replace(&workspace.own("tt-"), "tt-").as_str());
+    let config = workspace.xtask(&["config", "--flavor", "k8s"]).exits_with(0).stdout;
+    for line in ["tt-api (component api)", "tt-web (component web)", "tt-tests (component tests)"] {
+        assert!(config.contains(line), "{config}");
+    }
+    assert!(config.contains("context     src/api\n"), "{config}");
+    let context = workspace.xtask(&["context", "api", "--flavor", "k8s"]).exits_with(0).stdout;
+    assert!(context.contains("dependency/web/f"), "{context}");
+    let new = workspace.xtask(&["new", &workspace.own("tt-new")]).exits_with(0).stdout;
+    assert!(new.starts_with("wrote src/tt-new/build/tt-new.dockerfile\n"), "{new}");
+}
+
+#[test]
+fn new_builds_at_once_wherever_its_context_is() {
+    let toml = |more: &str| {
+        format!("{more}\n[image.\"{{image}}\"]\ndockerfile = \"images/{{image}}/Dockerfile\"\n")
+    };
+    for (more, context) in [
+        ("context = \".\"", "images/tt-new/app"),
+        ("context = \"images\"\ntarget = \"prod\"", "tt-new/app"),
+        ("[image.\"tt-*\"]\ncontext = \".\"", "images/tt-new/app"),
+    ] {
+        let workspace = Workspace::new()
+            .file("xtask.toml", &toml(more))
+            .file("images/tt-lib/Dockerfile", "FROM scratch AS prod\nCOPY Dockerfile* /\n")
+            .file("images/tt-old/Dockerfile", "FROM scratch AS prod\nCOPY Dockerfile* /\n");
+        let new = ["new", &workspace.own("tt-new"), "--needs", &workspace.own("tt-lib")];
+        let _ = workspace.xtask(&new).exits_with(0);
+        let path = workspace.root().join(workspace.own("images/tt-new/Dockerfile"));
+        let dockerfile = fs::read_to_string(path).unwrap();
+        let copy = workspace.own(&format!("COPY {context} /app\n"));
+        assert!(dockerfile.contains(&copy), "{dockerfile}");
+        let built = workspace.xtask(&["build", &workspace.own("tt-new")]).exits_with(0);
+        assert_eq!(built.built(), ["tt-lib", "tt-new"], "{}", built.stderr);
+    }
+    let elsewhere = Workspace::new()
+        .file("xtask.toml", &toml("context = \"files\""))
+        .file("files/f", "")
+        .file("images/old/Dockerfile", "FROM scratch\nCOPY f /\n");
+    expect![[r#"
+        error: xtask.toml: the context of 'x' would be files, without the files in images/x: set 'context' for it, such as in a table [image."x"]
+    "#]]
+    .assert_eq(elsewhere.xtask(&["new", "x"]).exits_with(2).error());
+}
+
+#[test]
+fn new_copies_the_folder_of_the_component_that_has_the_image() {
+    let workspace = Workspace::new()
+        .file("xtask.toml", "[image.\"{image}\"]\ndockerfile = \"{image}/Dockerfile\"\n[image.tt-web]\ndockerfile = \"Front End/Dockerfile\"\n")
+        .file("Front End/Dockerfile", "FROM scratch\nCOPY f /\n")
+        .file("Front End/f", "")
+        .file("old/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    let (new, web) = (workspace.own("tt-new"), workspace.own("tt-web"));
+    let command = ["new", &new, "--needs", &web, "--needs", "Front End"];
+    let _ = workspace.xtask(&command).exits_with(0);
+    let built = workspace.xtask(&["build", &new]).exits_with(0);
+    assert!(built.stderr.contains("image tt-new built"), "{}", built.stderr);
+    let dockerfile = fs::read_to_string(workspace.root().join(&new).join("Dockerfile")).unwrap();
+    let copy = "COPY [\"dependency/Front End/\", \"/Front End/\"]\n";
+    assert!(dockerfile.ends_with(copy) && dockerfile.matches(copy).count() == 1, "{dockerfile}");
+}
+
+#[test]
+fn new_changes_nothing_where_it_cannot_make_all() {
+    let workspace = Workspace::new()
+        .file("src/front/build/web.dockerfile", "FROM scratch\nCOPY build /\n")
+        .file("src/half/app/half.txt", "")
+        .file("src/block/app", "");
+    let before = workspace.tree();
+    let error = |arguments: &[&str]| {
+        let output = workspace.xtask(&[&["new"], arguments].concat()).exits_with(2);
+        output.error().to_owned()
+    };
+    expect![[r#"
+        error: src/front/build/web.dockerfile: makes image 'web': choose another name
+    "#]]
+    .assert_eq(&error(&["web"]));
+    expect![[r#"
+        error: 'web.k8s' would be the flavor 'k8s' of an image 'web': choose another name
+    "#]]
+    .assert_eq(&error(&["web.k8s"]));
+    expect![[r#"
+        error: src/half/app/half.txt: exists: choose another name
+    "#]]
+    .assert_eq(&error(&["half"]));
+    expect![[r#"
+        error: src/block/app: is no folder: choose another name
+    "#]]
+    .assert_eq(&error(&["block"]));
+    expect![[r#"
+        error: --from: 'docker.io/nginx:latest' would be the new image itself: choose another name for it
+    "#]]
+    .assert_eq(&error(&["nginx", "--from", "docker.io/nginx:latest"]));
+    assert_eq!(workspace.tree(), before);
 }
 
 #[test]

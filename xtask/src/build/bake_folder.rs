@@ -150,7 +150,7 @@ impl BakeFolder {
         add("extra-hosts", json!(hosts.collect::<BTreeMap<_, _>>()));
         add("secret", settings.secrets.iter().map(|secret| self.secret(&secret.value)).collect());
         add("ssh", settings.ssh.iter().map(|agent| self.agent(&agent.value)).collect());
-        let cache = |entry: &Sourced<String>| of_image(&entry.value, &image.name);
+        let cache = |entry: &Sourced<String>| self.cache(&entry.value, &image.name);
         add("cache-from", settings.cache_from.iter().map(cache).collect());
         add("cache-to", settings.cache_to.iter().map(cache).collect());
         add("no-cache-filter", texts(&settings.no_cache_filter));
@@ -187,6 +187,18 @@ impl BakeFolder {
             }
             _ => text.to_owned(),
         }
+    }
+
+    /// A place of the build cache as Bake takes it from any folder, with what tells one image's
+    /// from another's.
+    fn cache(&self, text: &str, image: &str) -> String {
+        let Ok(mut cache) = CacheEntry::parse(text) else { return text.to_owned() };
+        if cache.kind == GITHUB && !cache.attributes.contains_key("scope") {
+            return format!("{text},scope={image}");
+        }
+        let Some(folder) = cache.folder() else { return text.to_owned() };
+        *folder = self.root.join(&*folder).display().to_string();
+        cache.to_string()
     }
 
     /// Writes the bake file, once all images are there; returns how many.
@@ -248,16 +260,6 @@ pub(crate) fn digest_of(reference: &str, digests: &[String]) -> Option<String> {
 fn target_name(image: &str) -> String {
     let letter = |it: char| if it.is_ascii_alphanumeric() || it == '-' { it } else { '_' };
     image.chars().map(letter).collect()
-}
-
-/// A place of the build cache, with what tells one image's from another's.
-fn of_image(text: &str, image: &str) -> String {
-    match CacheEntry::parse(text) {
-        Ok(cache) if cache.kind == GITHUB && !cache.attributes.contains_key("scope") => {
-            format!("{text},scope={image}")
-        }
-        _ => text.to_owned(),
-    }
 }
 
 fn texts(values: &[Sourced<String>]) -> Value {

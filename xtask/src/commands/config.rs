@@ -1,5 +1,6 @@
 //! `config`: what holds for each image after all, and where it comes from.
 
+use xtask_core::dockerfile::platform_args::is_predefined;
 use xtask_core::name_pattern::select;
 use xtask_core::problem::{Problem, Problems, did_you_mean};
 use xtask_core::secret::{hide, may_be_secret};
@@ -127,7 +128,9 @@ fn describe(component: &Component, image: &Image, options: &ConfigOptions) -> Im
             add(key, &hook.to_string(), given.as_ref().map(|given| given.at));
         }
     }
-    for (name, value) in image.build_args.iter().filter(|(name, _)| image.args.contains(name)) {
+    // Others are for other images.
+    let counts = |name: &String| image.args.contains(name) || is_predefined(name);
+    for (name, value) in image.build_args.iter().filter(|(name, _)| counts(name)) {
         let source = match given.args.get(name) {
             Some(arg) if !options.reading.build_args.contains_key(name) => arg.at,
             _ => Origin::Option("--build-arg"),

@@ -10,10 +10,11 @@ use xtask_core::context::spec::ContextSpec;
 use xtask_core::dockerfile::context_reads::ContextReads;
 use xtask_core::dockerfile::parser::{ImageUse, Via};
 use xtask_core::image_reference::Reference;
-use xtask_core::paths::{GENERATED, join};
+use xtask_core::paths::{BUILD, CONFIG_FILE, GENERATED, join};
 use xtask_core::plan::graph::Graph;
 use xtask_core::problem::did_you_mean;
 use xtask_core::workspace::components::{Component, Image, Workspace, WorkspaceOptions};
+use xtask_core::workspace::config::Config;
 use xtask_core::workspace::registry_config::RegistryConfig;
 
 use crate::build::prepare::read_workspace;
@@ -327,12 +328,15 @@ fn undeclared(workspace: &Workspace) -> Option<Check> {
     let undeclared: Vec<&Component> = components.filter(is_undeclared).collect();
     let first = undeclared.first()?;
     let names: Vec<&str> = undeclared.iter().map(|component| component.name.as_str()).collect();
-    let message = format!(
-        "run in every build, as no build/inputs declares what they read: {}",
-        names.join(", ")
-    );
-    let file = join(&first.dir, "build/inputs");
-    let remedy = format!("{} inputs {} > {file}", program::name(), first.name);
+    let message =
+        format!("run in every build, as nothing declares what they read: {}", names.join(", "));
+    let command = format!("{} inputs {}", program::name(), first.name);
+    let build = join(&first.dir, BUILD);
+    let remedy = if workspace.root.join(&build).is_dir() {
+        format!("{command} > {build}/inputs")
+    } else {
+        format!("list what '{command}' prints as 'inputs' in {CONFIG_FILE}")
+    };
     Some(Check::warn("hooks", message, remedy))
 }
 
@@ -369,7 +373,7 @@ fn smells(workspace: &Workspace) -> Vec<Check> {
     let mut checks = Vec::new();
     for (_, image) in workspace.images() {
         let bases = image.uses.iter().filter(|used| used.local.is_none() && used.via == Via::From);
-        checks.extend(bases.filter_map(|used| of_base(image, used, &names)));
+        checks.extend(bases.filter_map(|used| of_base(image, used, &names, &workspace.config)));
         let is_whole = image.context_reads == ContextReads::All;
         let rules = ContextSpec::own(image).ignore_rules(&workspace.root);
         if is_whole && rules.is_ok_and(|(_, file)| file.is_none()) {
@@ -386,11 +390,12 @@ fn smells(workspace: &Workspace) -> Vec<Check> {
 }
 
 /// A base that looks like one of ours and is none, or has no tag.
-fn of_base(image: &Image, used: &ImageUse, names: &[&str]) -> Option<Check> {
+fn of_base(image: &Image, used: &ImageUse, names: &[&str], config: &Config) -> Option<Check> {
     let repository = Reference::parse(&used.reference).repository();
     let place = format!("{}:{}: '{}'", image.dockerfile, used.line, used.reference);
     let near = did_you_mean(repository, names.iter().copied());
-    if !repository.contains('/') && !near.is_empty() {
+    let is_meant = config.is_external(&used.reference);
+    if !repository.contains('/') && !near.is_empty() && !is_meant {
         let message = format!("{place} is no image of this repository{near}");
         let remedy = "correct the name, or list it as 'external' in xtask.toml";
         return Some(Check::warn("dockerfiles", message, remedy));

@@ -70,10 +70,10 @@ fn check(options: &ExportOptions, ctx: &CommandContext) -> Result<(), CommandErr
     Ok(Problems::check(problems)?)
 }
 
-/// A folder in a context would be part of it.
+/// A folder in a context would be part of it, also if a link leads there.
 fn problem_of_place(workspace: &Workspace, folder: &Path) -> Option<Problem> {
-    let below = folder.strip_prefix(&workspace.root).ok()?;
-    let is_in = |dir: &&str| below.starts_with(dir);
+    let place = real(folder);
+    let is_in = |dir: &&str| place.starts_with(real(&workspace.root.join(dir)));
     let mut contexts = workspace.images().flat_map(|(id, image)| {
         let named = image.named_folders().map(|(_, folder)| folder);
         named.chain([image.context.as_str(), workspace.components[id].dir.as_str()])
@@ -83,5 +83,14 @@ fn problem_of_place(workspace: &Workspace, folder: &Path) -> Option<Problem> {
         dir => dir,
     };
     let message = format!("is in the context {context}, and would be sent: name another folder");
-    Some(Problem::of_file(below.display().to_string(), message))
+    let shown = folder.strip_prefix(&workspace.root).unwrap_or(folder);
+    Some(Problem::of_file(shown.display().to_string(), message))
+}
+
+/// Where a path leads, as far as it exists.
+fn real(path: &Path) -> PathBuf {
+    let mut ancestors = path.ancestors();
+    let found = ancestors.find_map(|above| Some((above, above.canonicalize().ok()?)));
+    let Some((above, real)) = found else { return path.to_owned() };
+    path.strip_prefix(above).map_or_else(|_| real.clone(), |rest| real.join(rest))
 }

@@ -25,7 +25,7 @@ pub(crate) fn configures_builder(name: &str) -> bool {
 
 /// Whether a build arg has a meaning without an `ARG`: those that configure the builder, and
 /// the proxies of every `RUN`.
-pub(crate) fn is_predefined(name: &str) -> bool {
+pub fn is_predefined(name: &str) -> bool {
     configures_builder(name) || is_proxy(name)
 }
 

@@ -32,8 +32,7 @@ use crate::paths::{BUILD, CONFIG_FILE, SRC, join};
 use crate::problem::{Problem, Problems};
 use crate::regular_file;
 
-use definitions::as_name;
-pub(crate) use definitions::{Candidates, Definition, Definitions};
+pub(crate) use definitions::{Candidates, Definition, Definitions, as_name};
 use layers::Layers;
 use origin::Origin;
 use overrides::Overrides;
@@ -43,7 +42,10 @@ use settings::{ImageSettings, SettingsReader, words_of};
 use template::Words;
 
 /// The flavors that are known without a configuration.
-const FLAVORS: [&str; 3] = ["common", "k8s", "yarn"];
+pub(crate) const FLAVORS: [&str; 3] = ["common", "k8s", "yarn"];
+
+/// The pattern of the layout that holds without a file.
+pub(crate) const LAYOUT: &str = "src/{component}/build/{image}[.{flavor}].dockerfile";
 
 /// Where no Dockerfiles are looked for.
 const EXCLUDE: [&str; 3] = [".git/**", "target/**", "**/node_modules/**"];
@@ -59,6 +61,19 @@ pub struct Facts {
     pub worktree: Option<String>,
     /// What `--set` says, as `[image.NAME.]KEY=VALUE`.
     pub set: Vec<String>,
+}
+
+/// Where a new image belongs, and how it would be built; paths are from the root.
+#[derive(Debug, Default)]
+pub struct Place {
+    /// The folder of its component.
+    pub folder: String,
+    /// Its Dockerfile.
+    pub dockerfile: String,
+    /// The folder that is sent.
+    pub context: String,
+    /// The stage to build, if one is set.
+    pub target: Option<String>,
 }
 
 /// The configuration of a workspace.
@@ -119,13 +134,18 @@ impl Config {
                 return Err(Problem::of_file(CONFIG_FILE, message).into());
             }
         };
+        let config = Self::of_text(root, text.as_deref().unwrap_or_default(), facts)?;
+        Ok(Self { exists: text.is_some(), ..config })
+    }
+
+    /// What a text would say as the file of the workspace in `root`.
+    pub(crate) fn of_text(root: &Path, text: &str, facts: Facts) -> Result<Self, Problems> {
         let folder = root.canonicalize().ok();
         let folder = folder.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
         let worktree = facts.worktree.as_deref().or(folder).map(as_name);
-        let config = Self::parse(text.as_deref().unwrap_or_default(), facts)?;
+        let config = Self::parse(text, facts)?;
         let has_definitions = has_definitions(&config.file.tables, root);
-        let exists = text.is_some();
-        Ok(Self { exists, has_definitions, worktree, ..config })
+        Ok(Self { worktree, has_definitions, exists: true, ..config })
     }
 
     /// Whether components are the folders in `src/`, as far as the file can be read. Its templates
@@ -241,15 +261,49 @@ impl Config {
         self.patterns.iter().map(PathPattern::base)
     }
 
-    /// The folder in which a table would find the Dockerfile of a new image.
-    pub fn folder_for(&self, name: &str) -> Option<String> {
-        let tables = self.file.tables.iter().filter(|table| table.key == "{image}");
-        let lists = tables.filter_map(|table| list(&table.values, "dockerfile")).flatten();
-        let above = lists.filter_map(|(text, _)| text.strip_suffix("{image}/Dockerfile"));
-        let mut above = above.filter(|above| above.is_empty() || above.ends_with('/'));
-        above
-            .find(|above| !above.contains(['*', '{', '[']))
-            .map(|above| join(above.trim_end_matches('/'), name))
+    /// Where a new image would be found, if it would be in a folder of its own.
+    pub fn place_for(&self, root: &Path, name: &str) -> Option<Place> {
+        let (table, folder, dockerfile) = self.found_for(name)?;
+        let definition = Definition {
+            name: name.to_owned(),
+            component_dir: folder.clone(),
+            dockerfiles: [(None, dockerfile.clone())].into(),
+            words: BTreeMap::new(),
+            table,
+        };
+        let (overrides, mut problems) = (Overrides::default(), Vec::new());
+        let settings =
+            self.settings(root, &definition, name, &dockerfile, &overrides, &mut problems);
+        let context = settings.context.map_or_else(|| folder.clone(), |context| context.value);
+        let target = settings.target.map(|target| target.value);
+        Some(Place { folder, dockerfile, context, target })
+    }
+
+    /// The table that would find a new image, none for the layout of `src/`; the folder of its
+    /// component, and its Dockerfile.
+    fn found_for(&self, name: &str) -> Option<(Option<usize>, String, String)> {
+        let in_src = || (join(SRC, name), format!("{SRC}/{name}/{BUILD}/{name}.dockerfile"));
+        if !self.has_definitions {
+            let (folder, dockerfile) = in_src();
+            return Some((None, folder, dockerfile));
+        }
+        let tables = self.file.tables.iter().enumerate();
+        let of_images = tables.filter(|(_, table)| table.key == "{image}");
+        let mut patterns = of_images.flat_map(|(index, table)| {
+            let patterns = list(&table.values, "dockerfile").into_iter().flatten();
+            patterns.map(move |(text, _)| (Some(index), text.as_str()))
+        });
+        patterns.find_map(|(table, text)| {
+            if text == LAYOUT {
+                let (folder, dockerfile) = in_src();
+                return Some((table, folder, dockerfile));
+            }
+            let above = text.strip_suffix("{image}/Dockerfile")?;
+            let is_folder = above.is_empty() || above.ends_with('/');
+            let folder = join(above.trim_end_matches('/'), name);
+            let dockerfile = join(&folder, "Dockerfile");
+            (is_folder && !above.contains(['*', '{', '['])).then_some((table, folder, dockerfile))
+        })
     }
 
     /// The patterns by which Dockerfiles are found, as they are written.
@@ -323,7 +377,7 @@ impl Config {
     }
 
     /// Whether a reference is never one of the workspace's images.
-    pub(crate) fn is_external(&self, reference: &str) -> bool {
+    pub fn is_external(&self, reference: &str) -> bool {
         self.external.is_match(reference)
     }
 

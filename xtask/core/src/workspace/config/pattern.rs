@@ -110,7 +110,16 @@ impl PathPattern {
             rest = after;
         }
         let parse = |start: &String| format!("{start}{rest}").split('/').map(segment).collect();
-        Ok(Self { alternatives: alternatives.iter().map(parse).collect::<Result<_, _>>()? })
+        let alternatives: Vec<Vec<Segment>> =
+            alternatives.iter().map(parse).collect::<Result<_, _>>()?;
+        if alternatives.iter().any(|segments| marks_a_file(segments)) {
+            return Err(
+                "has {component} in the name of the file alone, and it marks the folder of \
+                        a component: write {image}, or another word"
+                    .to_owned(),
+            );
+        }
+        Ok(Self { alternatives })
     }
 
     /// The words that every match captures.
@@ -200,6 +209,12 @@ impl PathPattern {
     }
 }
 
+/// Whether the only `{component}` is in the name of the file.
+fn marks_a_file(segments: &[Segment]) -> bool {
+    let Some((file, folders)) = segments.split_last() else { return false };
+    file.captures(COMPONENT) && !folders.iter().any(|folder| folder.captures(COMPONENT))
+}
+
 fn segment(text: &str) -> Result<Segment, String> {
     match text {
         "" => return Err("has an empty part: remove a '/'".to_owned()),
@@ -251,6 +266,10 @@ impl Segment {
             Self::AnyDepth => &[],
             Self::Name(tokens) => tokens,
         }
+    }
+
+    fn captures(&self, word: &str) -> bool {
+        self.tokens().iter().any(|token| matches!(token, Token::Capture(it) if it == word))
     }
 
     /// The state after a name that matches.
@@ -342,10 +361,8 @@ impl Walk<'_, '_> {
             let matched = segment.matches(&name, state, self.search.flavors);
             if let Some(mut state) = matched {
                 let path = join(dir, &name);
-                let mut captures = segment.tokens().iter();
-                if captures.any(|token| matches!(token, Token::Capture(word) if word == COMPONENT))
-                {
-                    state.component_dir = Some(path.clone());
+                if segment.captures(COMPONENT) {
+                    state.component_dir.get_or_insert_with(|| path.clone());
                 }
                 self.found(&path, is_dir, rest, state);
             }
@@ -439,6 +456,13 @@ mod tests {
     }
 
     #[test]
+    fn a_component_is_the_first_folder_that_is_marked() {
+        let paths = ["v/a/build/a.D"];
+        let same = ["v/a/build/a.D component=a in v/a 8"];
+        assert_eq!(found("v/{component}/build/{component}.D", &paths), same);
+    }
+
+    #[test]
     fn optional_parts_are_taken_if_they_can_be() {
         let paths = ["src/a/build/web.k8s.dockerfile", "src/a/build/web.x.dockerfile"];
         let each = [
@@ -472,6 +496,11 @@ mod tests {
             ("{a,b}/D", "has '{a,b}': write a list of patterns instead"),
             ("{a b}/D", "has '{a b}', which is no word"),
             ("a**/D", "has '**' beside other text: it stands for whole folders"),
+            (
+                "[{component}/]{component}.D",
+                "has {component} in the name of the file alone, and it marks the folder of a \
+                 component: write {image}, or another word",
+            ),
         ];
         for (pattern, expected) in cases {
             assert_eq!(PathPattern::parse(pattern).unwrap_err(), expected, "{pattern}");

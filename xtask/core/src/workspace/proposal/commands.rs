@@ -1,10 +1,10 @@
 //! The images that literal `docker build` commands in scripts make. What a variable says is not
-//! known, so a command whose paths have one is left out.
+//! known, so a command whose paths have one is only named.
 
 use serde_json::json;
 
 use crate::paths::join;
-use crate::workspace::proposal::known::{Known, clean};
+use crate::workspace::proposal::known::{Found, Known, clean};
 
 /// The options that take a value, and that are no matter here.
 const WITH_VALUE: [&str; 14] = [
@@ -24,22 +24,109 @@ const WITH_VALUE: [&str; 14] = [
     "--metadata-file",
 ];
 
-/// The images of the commands in a text. Paths in it start at `folder`.
-pub(super) fn images(text: &str, file: &str, folder: &str) -> Vec<Known> {
-    let joined = text.replace("\\\r\n", " ").replace("\\\n", " ");
-    joined.lines().filter_map(|line| image(line, file, folder)).collect()
+/// What ends a command in a line.
+const ENDS: [&str; 4] = ["&&", "||", ";", "|"];
+
+/// Where commands run, relative to the root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Where the file is called: mostly in the root, or else in the file's own folder.
+    Start(String),
+    /// In this folder.
+    In(String),
+    /// A variable says where.
+    Unknown,
 }
 
-fn image(line: &str, file: &str, folder: &str) -> Option<Known> {
-    let words: Vec<&str> =
-        line.split_whitespace().map(|word| word.trim_matches(['"', '\''])).collect();
-    let start = words.iter().position(|word| word.trim_start_matches(['@', '-']) == "docker")?;
+impl Place {
+    /// Where `cd` leads.
+    pub(super) fn after(&self, folder: &str) -> Self {
+        if folder.contains(['$', '~', '`']) || folder == "-" {
+            return Self::Unknown;
+        }
+        self.find(folder).map_or(Self::Unknown, Self::In)
+    }
+
+    /// A path from the root.
+    fn find(&self, path: &str) -> Option<String> {
+        match self {
+            Self::Start(folder) => clean(path).or_else(|| clean(&join(folder, path))),
+            Self::In(_) if path.starts_with('/') => None,
+            Self::In(folder) => clean(&join(folder, path)),
+            Self::Unknown => None,
+        }
+    }
+}
+
+/// The images of the commands in a text. Each line of a `Makefile` has a shell of its own.
+pub(super) fn images(text: &str, file: &str, start: &Place, is_makefile: bool) -> Found {
+    let joined = text.replace("\\\r\n", " ").replace("\\\n", " ");
+    let (mut found, mut place) = (Found::default(), start.clone());
+    for line in joined.lines() {
+        let words = words(line);
+        let mut here = place.clone();
+        for command in words.split(|word| ENDS.contains(&word.as_str())) {
+            let command: Vec<&str> = command.iter().map(String::as_str).collect();
+            match command.as_slice() {
+                ["cd" | "pushd", folder] => here = here.after(folder),
+                ["popd"] => here = start.clone(),
+                _ => {
+                    let read = image(&command, file, &here);
+                    let named = |()| {
+                        format!(
+                            "{file}: it is not known what this is built from: {}",
+                            command.join(" ")
+                        )
+                    };
+                    if let Some(read) = read {
+                        found.add(read.map_err(named));
+                    }
+                }
+            }
+        }
+        // Where a script changes to by a variable is mostly the root.
+        let is_alone = words.len() == 2 && here == Place::Unknown;
+        let is_kept = !is_makefile && !line.trim_start().starts_with('(');
+        place = if is_alone {
+            start.clone()
+        } else if is_kept {
+            here
+        } else {
+            place
+        };
+    }
+    found
+}
+
+/// The words of a line, without quotes and what may stand before and after commands.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for word in line.split_whitespace() {
+        let word = word.trim_start_matches(['@', '(']);
+        let (word, is_last) = match word.strip_suffix(';') {
+            Some(word) => (word, true),
+            None => (word, false),
+        };
+        let word = if word.contains('(') { word } else { word.trim_end_matches(')') };
+        let word = word.trim_matches(['"', '\'']);
+        words.extend((!word.is_empty()).then(|| word.to_owned()));
+        words.extend(is_last.then(|| ";".to_owned()));
+    }
+    words
+}
+
+/// The image of a command, if it makes one.
+///
+/// # Errors
+/// It is not known of what.
+fn image(words: &[&str], file: &str, place: &Place) -> Option<Result<Known, ()>> {
+    let start = words.iter().position(|word| word.trim_start_matches('-') == "docker")?;
     let (["build", rest @ ..] | ["buildx", "build", rest @ ..]) = &words[start + 1..] else {
         return None;
     };
     let (mut dockerfile, mut tag, mut target, mut context) = (None, None, None, None);
     let mut args = Vec::new();
-    let mut words = rest.iter().take_while(|word| !["&&", "||", ";", "|"].contains(*word));
+    let mut words = rest.iter();
     while let Some(word) = words.next() {
         let (option, given) = match word.split_once('=') {
             Some((option, value)) if option.starts_with("--") => (option, Some(value)),
@@ -53,27 +140,29 @@ fn image(line: &str, file: &str, folder: &str) -> Option<Known> {
             "--build-arg" => args.extend(value()),
             option if WITH_VALUE.contains(&option) => drop(value()),
             option if option.starts_with('-') => {}
-            path => context = Some(path),
+            path => context = context.or(Some(path)),
         }
     }
-    // A script may be called from anywhere, but mostly is from the root.
-    let context = clean(context?).or_else(|| clean(&join(folder, context?)))?;
-    let dockerfile = match dockerfile {
-        Some(dockerfile) => clean(dockerfile)?,
-        None if context == "." => "Dockerfile".to_owned(),
-        None => format!("{context}/Dockerfile"),
+    let context = place.find(context?);
+    let dockerfile = match (dockerfile, &context) {
+        (Some(dockerfile), _) => place.find(dockerfile),
+        (None, Some(context)) if context == "." => Some("Dockerfile".to_owned()),
+        (None, context) => context.as_ref().map(|context| format!("{context}/Dockerfile")),
     };
+    let (Some(context), Some(dockerfile)) = (context, dockerfile) else { return Some(Err(())) };
     let name = dockerfile.rsplit('/').nth(1).unwrap_or("image").to_owned();
     let build = json!({ "context": context, "args": args, "target": target });
-    Some(Known { dockerfile, ..Known::of(&name, &build, tag, file)? })
+    let image = Known::of(&name, &build, tag, file).map_err(drop);
+    Some(image.map(|image| Known { dockerfile, key: String::new(), ..image }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn found(line: &str) -> String {
-        images(line, "Makefile", "")
+    fn found(text: &str, is_makefile: bool) -> String {
+        images(text, "Makefile", &Place::Start(String::new()), is_makefile)
+            .images
             .iter()
             .map(|it| {
                 let target = it.target.as_deref().unwrap_or("-");
@@ -101,7 +190,30 @@ mod tests {
             ("echo docker", ""),
             ("docker build -t x -f ../Dockerfile .", ""),
         ] {
-            assert_eq!(found(line), expected, "{line}");
+            assert_eq!(found(line, true), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn commands_run_where_cd_leads() {
+        let worker = "worker worker/Dockerfile worker - {}";
+        for (text, expected) in [
+            ("\tcd worker && docker build -t worker .", worker),
+            ("\t@cd ./worker; docker build -t worker .", worker),
+            ("(cd worker && docker build -t worker .)", worker),
+            (
+                "cd apps/worker && docker build -t w -f ../Dockerfile ../..",
+                "w apps/Dockerfile . - {}",
+            ),
+            ("cd $(DIR) && docker build -t x .", ""),
+            ("cd ../.. && docker build -t x .", ""),
+        ] {
+            assert_eq!(found(text, true), expected, "{text}");
+        }
+        let lines = "cd worker\ndocker build -t worker .";
+        assert_eq!(found(lines, true), "worker Dockerfile . - {}");
+        assert_eq!(found(lines, false), worker);
+        let back = "pushd worker\npopd\ncd \"$ROOT\"\ndocker build -t x .";
+        assert_eq!(found(back, false), "x Dockerfile . - {}");
     }
 }

@@ -1,6 +1,7 @@
 //! What other tools' files say about the images of a repository: Bake's, Compose's and
 //! Skaffold's, and the commands in scripts and workflows, in this order.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -9,9 +10,10 @@ use serde_json::Value;
 
 use crate::paths::join;
 use crate::regular_file;
-use crate::workspace::proposal::commands;
+use crate::workspace::proposal::commands::{self, Place};
 use crate::workspace::proposal::hcl;
-use crate::workspace::proposal::known::{Known, clean};
+use crate::workspace::proposal::known::{Found, Known, clean};
+use crate::workspace::proposal::proposed::as_name;
 
 const BAKE_FILES: [&str; 3] = ["docker-bake.json", "docker-bake.hcl", "docker-bake.override.hcl"];
 
@@ -25,28 +27,21 @@ const WORKFLOWS: &str = ".github/workflows";
 /// The folders of scripts that build images.
 const SCRIPTS: [&str; 6] = ["", "scripts", "hack", "ci", "tools", "build"];
 
-/// The images of all such files; the first file that knows a Dockerfile and its target counts.
-pub(super) fn read(root: &Path, printed: Option<&Value>) -> Vec<Known> {
-    let mut known: Vec<Known> = Vec::new();
-    let mut add = |found: Vec<Known>| {
-        let (mut new, mut names) = (Vec::new(), Vec::new());
-        for image in found {
-            let is_known = known.iter().any(|other| {
+/// What all such files say; the first file that knows a Dockerfile and its target counts.
+pub(super) fn read(root: &Path, printed: Option<&Value>) -> Found {
+    let mut found = Found::default();
+    let mut add = |of_file: Found| {
+        let Found { mut images, notes } = of_file;
+        tell_apart(&mut images);
+        images.retain(|image| {
+            !found.images.iter().any(|other| {
                 let is_same = other.dockerfile == image.dockerfile && other.target == image.target;
                 other.name == image.name || is_same
-            });
-            if !is_known && !names.contains(&image.name) {
-                names.push(image.name.clone());
-                new.push(image);
-            }
-        }
-        known.extend(new);
+            })
+        });
+        found.extend(Found { images, notes });
     };
-    // What Bake prints has the values of functions.
-    add(printed.and_then(|printed| targets(printed, "docker-bake.hcl")).unwrap_or_default());
-    for file in BAKE_FILES {
-        add(bake(root, file).unwrap_or_default());
-    }
+    add(bake(root, printed));
     for file in COMPOSE_FILES {
         add(compose(root, file).unwrap_or_default());
     }
@@ -60,14 +55,53 @@ pub(super) fn read(root: &Path, printed: Option<&Value>) -> Vec<Known> {
     for folder in SCRIPTS {
         for file in names_in(root, folder) {
             let name = file.rsplit('/').next().unwrap_or(&file);
-            if ["Makefile", "makefile", "GNUmakefile"].contains(&name) || has_extension(name, "sh")
-            {
+            let is_makefile = ["Makefile", "makefile", "GNUmakefile"].contains(&name);
+            if is_makefile || has_extension(name, "sh") {
                 let text = regular_file::read_to_string(&root.join(&file)).unwrap_or_default();
-                add(commands::images(&text, &file, folder));
+                let start = Place::Start(folder.to_owned());
+                add(commands::images(&text, &file, &start, is_makefile));
             }
         }
     }
-    known
+    found
+}
+
+/// Tells images of one file that have the same name apart: by their tags, or else by what the file
+/// calls them. What is then left is built again under its name.
+fn tell_apart(images: &mut Vec<Known>) {
+    let with_tag = |image: &Known| Some(format!("{}:{}", image.name, image.tag.as_ref()?));
+    let with_key = |image: &Known| (!image.key.is_empty()).then(|| as_name(&image.key));
+    rename_shared(images, with_tag);
+    rename_shared(images, with_key);
+    let mut kept: Vec<Known> = Vec::new();
+    for image in images.drain(..) {
+        let is_again = |other: &&mut Known| {
+            other.name == image.name
+                && other.dockerfile == image.dockerfile
+                && other.target == image.target
+        };
+        match kept.iter_mut().find(is_again) {
+            None => kept.push(image),
+            Some(first) if first.args == image.args && first.context == image.context => {}
+            Some(first) => {
+                let Known { file, context, args, .. } = &image;
+                let comment = format!("{file} also builds it in {context} with args {args:?}");
+                first.comments.push(comment);
+            }
+        }
+    }
+    *images = kept;
+}
+
+/// Gives images that share a name another one, if there is one.
+fn rename_shared(images: &mut [Known], other_name: impl Fn(&Known) -> Option<String>) {
+    let names: Vec<String> = images.iter().map(|image| image.name.clone()).collect();
+    let is_shared = |name: &String| names.iter().filter(|other| *other == name).count() > 1;
+    for image in images.iter_mut().filter(|image| is_shared(&image.name)) {
+        if let Some(name) = other_name(image) {
+            image.name = name;
+        }
+    }
 }
 
 fn has_extension(file: &str, extension: &str) -> bool {
@@ -83,33 +117,49 @@ pub(super) fn names_in(root: &Path, folder: &str) -> Vec<String> {
     paths
 }
 
+/// The documents of a file, with what they merge by `<<`.
 fn read_yaml(root: &Path, file: &str) -> Vec<Value> {
     let text = regular_file::read_to_string(&root.join(file)).unwrap_or_default();
     let documents = serde_yaml::Deserializer::from_str(&text);
-    documents.map_while(|document| Value::deserialize(document).ok()).collect()
-}
-
-fn bake(root: &Path, file: &str) -> Option<Vec<Known>> {
-    let text = regular_file::read_to_string(&root.join(file)).ok()?;
-    let document = if has_extension(file, "hcl") {
-        hcl::read(&text)
-    } else {
-        serde_json::from_str(&text).ok()?
-    };
-    targets(&document, file)
-}
-
-fn targets(document: &Value, file: &str) -> Option<Vec<Known>> {
-    let targets = document.get("target")?.as_object()?;
-    let images = targets.keys().filter_map(|name| {
-        let target = inherited(targets, name, 0)?;
-        let tag = target.get("tags").and_then(|tags| tags.get(0)).and_then(Value::as_str);
-        // Others only inherit from it.
-        let is_image =
-            ["context", "dockerfile", "tags"].iter().any(|key| target.get(key).is_some());
-        is_image.then(|| Known::of(name, &target, tag, file)).flatten()
+    let merged = documents.map_while(|document| {
+        let mut value = serde_yaml::Value::deserialize(document).ok()?;
+        value.apply_merge().ok()?;
+        serde_json::to_value(value).ok()
     });
-    Some(images.collect())
+    merged.collect()
+}
+
+/// The targets of Bake's files. The first that has a target counts: what Bake prints has the values
+/// of functions.
+fn bake(root: &Path, printed: Option<&Value>) -> Found {
+    let printed = printed.map(|printed| (printed.clone(), "docker-bake.hcl"));
+    let written = BAKE_FILES.iter().filter_map(|file| Some((bake_file(root, file)?, *file)));
+    let (mut found, mut seen) = (Found::default(), BTreeSet::new());
+    for (document, file) in printed.into_iter().chain(written) {
+        let Some(targets) = document.get("target").and_then(Value::as_object) else { continue };
+        for name in targets.keys().filter(|name| seen.insert((*name).clone())) {
+            if let Some(target) = inherited(targets, name, 0).filter(is_image) {
+                let tag = target.get("tags").and_then(|tags| tags.get(0)).and_then(Value::as_str);
+                found.add(Known::of(name, &target, tag, file));
+            }
+        }
+    }
+    found
+}
+
+fn bake_file(root: &Path, file: &str) -> Option<Value> {
+    let text = regular_file::read_to_string(&root.join(file)).ok()?;
+    if has_extension(file, "hcl") {
+        Some(hcl::read(&text))
+    } else {
+        serde_json::from_str(&text).ok()
+    }
+}
+
+/// Whether a target is more than what others inherit from.
+fn is_image(target: &Value) -> bool {
+    let keys = ["context", "dockerfile", "dockerfile-inline", "tags"];
+    keys.iter().any(|key| target.get(key).is_some())
 }
 
 /// A target with what it inherits, of which the last counts.
@@ -137,23 +187,24 @@ fn inherited(targets: &serde_json::Map<String, Value>, name: &str, depth: usize)
     Some(merged.into())
 }
 
-fn compose(root: &Path, file: &str) -> Option<Vec<Known>> {
+fn compose(root: &Path, file: &str) -> Option<Found> {
     let document = read_yaml(root, file).into_iter().next()?;
-    let services = document.get("services")?.as_object()?.iter();
-    let built = services.filter_map(|(name, service)| {
-        let build = service.get("build")?;
+    let mut found = Found::default();
+    for (name, service) in document.get("services")?.as_object()? {
+        let Some(build) = service.get("build") else { continue };
         let short = build.as_str().map(|context| serde_json::json!({ "context": context }));
         let reference = service.get("image").and_then(Value::as_str);
-        Known::of(name, short.as_ref().unwrap_or(build), reference, file)
-    });
-    Some(built.collect())
+        found.add(Known::of(name, short.as_ref().unwrap_or(build), reference, file));
+    }
+    Some(found)
 }
 
-fn skaffold(root: &Path, file: &str) -> Vec<Known> {
+fn skaffold(root: &Path, file: &str) -> Found {
     let documents = read_yaml(root, file);
     let artifacts = documents.iter().filter_map(|it| it.get("build")?.get("artifacts")?.as_array());
-    let images = artifacts.flatten().filter_map(|artifact| {
-        let reference = artifact.get("image")?.as_str()?;
+    let mut found = Found::default();
+    for artifact in artifacts.flatten() {
+        let Some(reference) = artifact.get("image").and_then(Value::as_str) else { continue };
         let docker = artifact.get("docker").cloned().unwrap_or_default();
         let build = serde_json::json!({
             "context": artifact.get("context").and_then(Value::as_str).unwrap_or("."),
@@ -161,29 +212,32 @@ fn skaffold(root: &Path, file: &str) -> Vec<Known> {
             "args": docker.get("buildArgs"),
             "target": docker.get("target"),
         });
-        Known::of(reference, &build, Some(reference), file)
-    });
-    images.collect()
+        found.add(Known::of(reference, &build, Some(reference), file));
+    }
+    found
 }
 
 /// The images of `docker/build-push-action`, and of commands.
-fn workflow(root: &Path, file: &str) -> Option<Vec<Known>> {
+fn workflow(root: &Path, file: &str) -> Option<Found> {
     let document = read_yaml(root, file).into_iter().next()?;
     let jobs = document.get("jobs")?.as_object()?.values();
     let steps = jobs.filter_map(|job| job.get("steps")?.as_array()).flatten();
-    let mut images = Vec::new();
+    let mut found = Found::default();
     for step in steps {
         let text = |key: &str| step.get(key).and_then(Value::as_str);
-        if text("uses").is_some_and(|action| action.starts_with("docker/build-push-action")) {
-            images.extend(pushed(step.get("with")?, file));
+        let is_action = text("uses").is_some_and(|it| it.starts_with("docker/build-push-action"));
+        if let Some(with) = step.get("with").filter(|_| is_action) {
+            found.add(pushed(with, file));
         }
-        images.extend(commands::images(text("run").unwrap_or_default(), file, ""));
+        let root = Place::Start(String::new());
+        let start = text("working-directory").map_or(root.clone(), |folder| root.after(folder));
+        found.extend(commands::images(text("run").unwrap_or_default(), file, &start, false));
     }
-    Some(images)
+    Some(found)
 }
 
 /// The image of a `docker/build-push-action`, whose lists are lines.
-fn pushed(with: &Value, file: &str) -> Option<Known> {
+fn pushed(with: &Value, file: &str) -> Result<Known, String> {
     let text = |key: &str| with.get(key).and_then(Value::as_str);
     let lines = |key: &str| text(key).unwrap_or_default().lines().map(str::trim);
     let context = text("context").unwrap_or(".");
@@ -194,5 +248,6 @@ fn pushed(with: &Value, file: &str) -> Option<Known> {
     let build = serde_json::json!({ "context": context, "args": args, "target": text("target") });
     let name = dockerfile.rsplit('/').nth(1).unwrap_or("image").to_owned();
     let image = Known::of(&name, &build, tags.find(|tag| !tag.is_empty()), file)?;
-    Some(Known { dockerfile: clean(&dockerfile)?, ..image })
+    let unknown = || format!("{file}: the Dockerfile of '{name}' is not known: {dockerfile}");
+    Ok(Known { dockerfile: clean(&dockerfile).ok_or_else(unknown)?, key: String::new(), ..image })
 }
