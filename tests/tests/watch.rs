@@ -775,3 +775,35 @@ fn what_is_saved_while_a_post_hook_runs_is_in_the_image_of_the_next_build() {
     assert!(!image_tree(&workspace.own("tt-a")).contains_key("made"));
     assert_eq!(workspace.xtask(&["build"]).exits_with(0).built(), [""; 0]);
 }
+
+/// A program that Cargo built, and a context that is in `target/` as a whole.
+#[test]
+fn what_contexts_have_in_target_is_watched() {
+    let workspace = Workspace::new()
+        .file(
+            "xtask.toml",
+            "[image.tt-rust]\ndockerfile = \"Dockerfile\"\ncontext = \".\"\n\
+             [image.tt-dist]\ndockerfile = \"web/Dockerfile\"\ncontext = \"target/dist\"\n",
+        )
+        .file("Dockerfile", "FROM scratch\nCOPY target/release/app /\n")
+        .file("web/Dockerfile", "FROM scratch\nCOPY page /\n")
+        .file("target/release/app", "1")
+        .file("target/dist/page", "1");
+    let mut running = watch(&workspace, &[]);
+    workspace.write("target/debug/app", "2");
+    workspace.write("target/release/other", "2");
+    workspace.save("target/release/app", "2");
+    running.wait_for("changed: target/release/app → ");
+    running.wait_for("watching: ");
+    // As a build from nothing does.
+    fs::remove_dir_all(workspace.root().join("target/dist")).unwrap();
+    workspace.write("target/new/page", "2");
+    fs::rename(workspace.root().join("target/new"), workspace.root().join("target/dist")).unwrap();
+    running.wait_for("changed: target/dist");
+    running.wait_for("watching: ");
+    running.interrupt();
+    let output = running.finish().exits_with(0);
+    assert_eq!(output.stderr.matches("changed: ").count(), 2, "{}", output.stderr);
+    assert!(image_tree(&workspace.own("tt-rust"))["app"].ends_with('2'));
+    assert!(image_tree(&workspace.own("tt-dist"))["page"].ends_with('2'));
+}
