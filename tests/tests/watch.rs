@@ -776,6 +776,12 @@ fn what_is_saved_while_a_post_hook_runs_is_in_the_image_of_the_next_build() {
     assert_eq!(workspace.xtask(&["build"]).exits_with(0).built(), [""; 0]);
 }
 
+fn git(workspace: &Workspace, arguments: &[&str]) {
+    let who = ["-c", "user.name=t", "-c", "user.email=t@t"];
+    let git = Command::new("git").current_dir(workspace.root()).args(who).args(arguments).status();
+    assert!(git.unwrap().success(), "git {arguments:?}");
+}
+
 /// A program that Cargo built, and a context that is in `target/` as a whole.
 #[test]
 fn what_contexts_have_in_target_is_watched() {
@@ -806,4 +812,36 @@ fn what_contexts_have_in_target_is_watched() {
     assert_eq!(output.stderr.matches("changed: ").count(), 2, "{}", output.stderr);
     assert!(image_tree(&workspace.own("tt-rust"))["app"].ends_with('2'));
     assert!(image_tree(&workspace.own("tt-dist"))["page"].ends_with('2'));
+}
+
+/// Names, also of a component with hooks, and args.
+#[test]
+fn what_is_named_after_the_branch_follows_it() {
+    const ARG: &str = "FROM scratch\nARG V\nLABEL v=$V\n";
+    let workspace = Workspace::new()
+        .file(
+            "xtask.toml",
+            "[image.\"tt-{branch}-{app}\"]\ndockerfile = \"apps/{app}/Dockerfile\"\n\
+             [image.tt-arg]\ndockerfile = \"arg/Dockerfile\"\nargs = { V = \"{branch}\" }\n",
+        )
+        .file("apps/web/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")
+        .file("apps/api/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")
+        .script("apps/api/build/build-pre.sh", "#!/bin/sh\n")
+        .file("arg/Dockerfile", ARG)
+        .file(".gitignore", "/target/\n")
+        .git();
+    git(&workspace, &["checkout", "-qb", "one"]);
+    git(&workspace, &["commit", "-qm", "1"]);
+    let mut running = watch(&workspace, &[]);
+    git(&workspace, &["checkout", "-qb", "two"]);
+    running.wait_for("changed: .git/HEAD");
+    running.wait_for("watching: ");
+    for name in ["tt-two-web", "tt-two-api"] {
+        assert!(image_tree(&workspace.own(name)).contains_key("Dockerfile"), "{name}");
+    }
+    let format = "{{.Config.Labels.v}}";
+    let label = docker(&["image", "inspect", "-f", format, &workspace.own("tt-arg")]);
+    assert_eq!(label.trim_ascii(), b"two");
+    running.interrupt();
+    running.finish().exits_with(0);
 }

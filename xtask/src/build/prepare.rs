@@ -297,8 +297,7 @@ fn read_all(
     problems: &mut Vec<Problem>,
 ) -> (Workspace, Graph) {
     let mut options = options.clone();
-    let is_set = options.facts.set.iter().any(|text| text.contains("{branch}"));
-    if is_set || Config::mentions(root, "branch") {
+    if Config::needs_branch(root, &options.facts) {
         options.facts.branch = git::branch(root).unwrap_or_default();
     }
     let options = &options;

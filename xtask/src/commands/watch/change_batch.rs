@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use xtask_core::context::tree_cache::TreeCache;
 use xtask_core::ids::ComponentId;
-use xtask_core::paths::{CONFIG_FILE, SRC};
+use xtask_core::paths::{CONFIG_FILE, GIT, SRC};
 use xtask_core::plan::graph::Graph;
 use xtask_core::workspace::components::{Component, Workspace};
 
@@ -183,6 +183,9 @@ impl ChangeBatch {
                 if path == Path::new(CONFIG_FILE) || change.is_structural && full.is_symlink() {
                     return true;
                 }
+                if path.starts_with(GIT) {
+                    return workspace.config.names_branch;
+                }
                 if links().any(|target| path.starts_with(target) || target.starts_with(path)) {
                     return true;
                 }
@@ -310,7 +313,10 @@ pub(crate) fn touched_by(path: &Path, workspace: &Workspace) -> BTreeSet<Compone
     if Path::new(SRC).starts_with(path) {
         return workspace.components.ids().collect();
     }
-    let is_head = path.starts_with(".git");
+    let is_head = path.starts_with(GIT);
+    if is_head && workspace.config.names_branch {
+        return workspace.components.ids().collect();
+    }
     let leads_to = |target: &PathBuf| path.starts_with(target) || target.starts_with(path);
     let affected = workspace.components.enumerate().filter(|(_, component)| {
         component.link_targets.iter().chain(&component.build_links).any(leads_to)

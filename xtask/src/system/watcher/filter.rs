@@ -57,7 +57,7 @@ struct Configured {
 
 impl WatchFilter {
     pub(crate) fn new(workspace: &Workspace, graph: &Graph, trees: &TreeCache) -> Self {
-        let mut filter = Self::default();
+        let mut filter = Self { has_head: workspace.config.names_branch, ..Self::default() };
         for (_, inputs) in workspace.components.iter().filter_map(|it| it.inputs.as_ref()) {
             filter.extra_paths.extend(inputs.base_paths().map(Path::to_owned));
             filter.has_head |= inputs.head;

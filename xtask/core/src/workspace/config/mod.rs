@@ -59,6 +59,13 @@ pub struct Facts {
     pub set: Vec<String>,
 }
 
+impl Facts {
+    /// Whether the text of the file, or `--set`, names the branch.
+    fn name_branch(&self, text: &str) -> bool {
+        self.set.iter().map(String::as_str).chain([text]).any(|text| text.contains("{branch}"))
+    }
+}
+
 /// The configuration of a workspace.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -78,6 +85,8 @@ pub struct Config {
     exclude: GlobSet,
     external: GlobSet,
     facts: Facts,
+    /// Whether the branch that is checked out matters.
+    pub names_branch: bool,
     has_definitions: bool,
     /// The name of the root's folder.
     worktree: Option<String>,
@@ -96,6 +105,7 @@ impl Default for Config {
             exclude: GlobSet::empty(),
             external: GlobSet::empty(),
             facts: Facts::default(),
+            names_branch: false,
             has_definitions: false,
             worktree: None,
         }
@@ -119,10 +129,12 @@ impl Config {
         };
         let folder = root.canonicalize().ok();
         let folder = folder.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
+        let names_branch = facts.name_branch(text.as_deref().unwrap_or_default());
         let config = Self::parse(text.as_deref().unwrap_or_default(), facts)?;
         let has_definitions = has_definitions(&config.file.tables, root);
         let exists = text.is_some();
-        Ok(Self { worktree: folder.map(as_name), has_definitions, exists, ..config })
+        let worktree = folder.map(as_name);
+        Ok(Self { exists, names_branch, has_definitions, worktree, ..config })
     }
 
     /// Whether components are the folders in `src/`, as far as the file can be read. Its templates
@@ -135,10 +147,10 @@ impl Config {
         }
     }
 
-    /// Whether the file of a workspace has a word in it.
-    pub fn mentions(root: &Path, word: &str) -> bool {
+    /// Whether the file of a workspace, or `--set`, names the branch, as far as it can be read.
+    pub fn needs_branch(root: &Path, facts: &Facts) -> bool {
         let text = regular_file::read_to_string(&root.join(CONFIG_FILE));
-        text.is_ok_and(|text| text.contains(&format!("{{{word}}}")))
+        facts.name_branch(&text.unwrap_or_default())
     }
 
     /// Parses the text of the file.
