@@ -845,3 +845,21 @@ fn what_is_named_after_the_branch_follows_it() {
     running.interrupt();
     running.finish().exits_with(0);
 }
+
+/// A component is gone, and a Dockerfile.
+#[test]
+fn what_needs_something_that_is_gone_is_looked_at() {
+    let workspace = three().file("src/c/build/component.dep", "d\n").file("src/d/text", "1");
+    let mut running = watch(&workspace, &[]);
+    fs::remove_dir_all(workspace.root().join("src/d")).unwrap();
+    running.wait_for("src/c/build/component.dep:1: no component 'd'");
+    running.wait_for("watching: ");
+    workspace.save("src/d/text", "1");
+    running.wait_for("watching: ");
+    fs::remove_file(workspace.root().join(workspace.own("src/a/build/tt-a.dockerfile"))).unwrap();
+    running.wait_for("image tt-a removed");
+    running.wait_for("watching: ");
+    running.interrupt();
+    let output = running.finish().exits_with(0);
+    assert_eq!(output.built()[3..], ["b"], "{}", output.stderr);
+}

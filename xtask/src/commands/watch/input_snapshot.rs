@@ -235,7 +235,7 @@ fn state(
     Ok(ComponentState { digest: fields.finish(), has_outputs })
 }
 
-/// Adds an image's name, and what `xtask.toml` says about it.
+/// Adds an image's name, what `xtask.toml` says about it, and which images it uses.
 fn add_settings(fields: &mut FieldHasher, image: &Image) {
     fields.add(image.name.as_bytes());
     let args = image.build_args.iter().filter(|(name, _)| image.reads_arg(name));
@@ -246,5 +246,6 @@ fn add_settings(fields: &mut FieldHasher, image: &Image) {
     }
     for used in &image.uses {
         fields.add(used.reference.as_bytes());
+        fields.add(used.local.as_deref().unwrap_or_default().as_bytes());
     }
 }
