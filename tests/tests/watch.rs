@@ -846,6 +846,38 @@ fn what_is_named_after_the_branch_follows_it() {
     running.finish().exits_with(0);
 }
 
+/// In a folder above, beside a worktree, and in a folder of any other name.
+#[test]
+fn the_commit_is_watched_wherever_git_keeps_it() {
+    let hook = "#!/bin/sh\nmkdir src/a/generated; git log -1 --format=%s > src/a/generated/text\n";
+    for (init, folder) in [
+        (&["init", "-q", "."][..], "top"),
+        (&["init", "-q", "top"], "tree"),
+        (&["init", "-q", "--separate-git-dir", "kept", "top"], "top"),
+    ] {
+        let workspace = Workspace::new()
+            .file("top/src/a/build/inputs", "git:HEAD\n")
+            .file("top/src/a/build/tt-a.dockerfile", "FROM scratch\nCOPY generated/text /\n")
+            .script("top/src/a/build/build-pre.sh", hook);
+        git(&workspace, init);
+        git(&workspace, &["-C", "top", "add", "."]);
+        git(&workspace, &["-C", "top", "commit", "-qm", "1"]);
+        if folder == "tree" {
+            git(&workspace, &["-C", "top", "worktree", "add", "-q", "../tree"]);
+        }
+        let mut running =
+            workspace.run(&mut workspace.bash(&format!("cd {folder}; exec $XTASK watch")));
+        running.wait_for("watching: ");
+        git(&workspace, &["-C", folder, "commit", "-q", "--allow-empty", "-m", "2"]);
+        running.wait_for("changed: .git/");
+        running.wait_for("watching: ");
+        running.interrupt();
+        running.finish().exits_with(0);
+        let text = &image_tree(&workspace.own("tt-a"))["text"];
+        assert!(text.trim_end().ends_with('2'), "{init:?}: {text}");
+    }
+}
+
 /// A component is gone, and a Dockerfile.
 #[test]
 fn what_needs_something_that_is_gone_is_looked_at() {
