@@ -878,6 +878,35 @@ fn the_commit_is_watched_wherever_git_keeps_it() {
     }
 }
 
+/// Also deep in it, as a checkout brings it.
+#[test]
+fn what_links_in_a_new_folder_lead_to_is_watched() {
+    let workspace = Workspace::new()
+        .file("shared/one", "1")
+        .file("other/one", "1")
+        .file("src/a/x", "1")
+        .file("src/b/build/component.dep", "a\n")
+        .image("b", "FROM scratch\nCOPY dependency/a/ /a/\n");
+    let mut running = watch(&workspace, &[]);
+    for (top, folder, target) in
+        [("d", "d", "../../../shared/one"), ("e", "e/f/g", "../../../../../other/one")]
+    {
+        let beside = workspace.write(&format!("aside/{folder}/own"), "1");
+        symlink(target, beside.with_file_name("link")).unwrap();
+        let at = |folder: &str| workspace.root().join(folder).join(top);
+        fs::rename(at("aside"), at("src/a")).unwrap();
+        running.wait_for("watching: ");
+        let target = target.trim_start_matches("../");
+        workspace.save(target, "2");
+        running.wait_for(&format!("changed: {target} → "));
+        running.wait_for("watching: ");
+    }
+    running.interrupt();
+    running.finish().exits_with(0);
+    let output = workspace.xtask(&["build", "-n", "--exit-code"]).exits_with(0);
+    assert!(output.stdout.contains("up to date"), "{}", output.stdout);
+}
+
 /// A component is gone, and a Dockerfile.
 #[test]
 fn what_needs_something_that_is_gone_is_looked_at() {

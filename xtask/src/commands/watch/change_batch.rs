@@ -1,6 +1,7 @@
 //! Changes that belong together, such as those of a save, a checkout, or a package installation.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, DirEntry};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -180,7 +181,7 @@ impl ChangeBatch {
         self.is_lost
             || self.paths.iter().any(|(path, change)| {
                 let full = workspace.root.join(path);
-                if path == Path::new(CONFIG_FILE) || change.is_structural && full.is_symlink() {
+                if path == Path::new(CONFIG_FILE) || self.brings_links(path, &full) {
                     return true;
                 }
                 if path.starts_with(GIT) {
@@ -209,6 +210,13 @@ impl ChangeBatch {
                     [] => true,
                 }
             })
+    }
+
+    /// Whether a path is a link, or a folder with one, that came with a change. What is in a folder
+    /// that came, too, is searched with that.
+    fn brings_links(&self, path: &Path, full: &Path) -> bool {
+        let came = |path: &Path| self.paths.get(path).is_some_and(|it| it.is_structural);
+        came(path) && !path.ancestors().skip(1).any(came) && has_links(full)
     }
 
     /// The components that any change affects directly.
@@ -306,6 +314,16 @@ impl ChangeBatch {
         paths.sort_by_key(is_gone);
         paths.into_iter().map(|path| path.display().to_string()).collect()
     }
+}
+
+/// Whether a path is a link, or a folder with one.
+fn has_links(path: &Path) -> bool {
+    let entries = || fs::read_dir(path).into_iter().flatten().flatten();
+    let is_or_has_link = |entry: DirEntry| {
+        let kind = entry.file_type();
+        kind.is_ok_and(|kind| kind.is_symlink() || kind.is_dir() && has_links(&entry.path()))
+    };
+    path.is_symlink() || entries().any(is_or_has_link)
 }
 
 /// The components that a changed path affects directly.
