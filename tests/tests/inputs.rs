@@ -217,3 +217,74 @@ fn what_other_hooks_fill_during_a_round_is_no_input() {
     let output = workspace.xtask(&["build"]).exits_with(0);
     assert!(!output.stderr.contains("a runs"), "{}", output.stderr);
 }
+
+/// A program that Cargo built, also through a link.
+#[test]
+fn what_hooks_read_in_target_can_be_declared() {
+    let hook =
+        "#!/bin/sh\nmkdir -p src/a/generated\ncat target/out/v bin/v > src/a/generated/text\n";
+    let workspace = Workspace::new()
+        .file("target/out/v", "1")
+        .file("target/bin/v", "1")
+        .script("src/a/build/build-pre.sh", hook)
+        .image("a", "FROM scratch\nCOPY generated/text /\n");
+    std::os::unix::fs::symlink("target/bin", workspace.root().join("bin")).unwrap();
+    let proposal = inputs(&workspace, &[]).exits_with(0).stdout;
+    assert_eq!(proposal, "bin/v\ntarget/out/v\n");
+    for declared in [&proposal, "target/out\nbin\n"] {
+        workspace.write("src/a/build/inputs", declared);
+        let _ = inputs(&workspace, &["--check"]).exits_with(0);
+        let _ = workspace.xtask(&["build"]).exits_with(0);
+        for path in ["target/out/v", "target/bin/v"] {
+            let was = std::fs::read_to_string(workspace.root().join(path)).unwrap();
+            workspace.write(path, &format!("{was}+"));
+            let output = workspace.xtask(&["build"]).exits_with(0);
+            assert_eq!(output.built(), ["a"], "{declared}: {path}");
+            assert!(!output.stderr.contains("matches nothing"), "{}", output.stderr);
+        }
+    }
+}
+
+/// A build fills `target/`, so a glob for other files does not mean those in it.
+#[test]
+fn only_what_begins_with_target_leads_there() {
+    let hook = "#!/bin/sh\necho it runs; mkdir -p src/a/generated; : > src/a/generated/text\n";
+    let workspace = Workspace::new()
+        .file("version.txt", "1")
+        .file("src/a/build/inputs", "**/*.txt\n*\n")
+        .script("src/a/build/build-pre.sh", hook)
+        .image("a", "FROM scratch\nCOPY generated/text /\n");
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    workspace.write("target/debug/version.txt", "2");
+    let output = workspace.xtask(&["build"]).exits_with(0);
+    assert!(!output.stderr.contains("it runs"), "{}", output.stderr);
+}
+
+/// A hook that builds in `target/` reads there what it made, or would make again.
+#[test]
+fn what_a_hook_builds_in_target_is_no_input() {
+    let hook = "#!/bin/sh\nmkdir -p target/out src/a/generated; : > target/out/lock\n\
+                [ -e target/out/v ] || cat VERSION > target/out/v\n\
+                cat VERSION target/out/v > src/a/generated/text\n";
+    let workspace = Workspace::new()
+        .file("VERSION", "1")
+        .script("src/a/build/build-pre.sh", hook)
+        .image("a", "FROM scratch\nCOPY generated/text /\n");
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    assert_eq!(inputs(&workspace, &[]).exits_with(0).stdout, "VERSION\n");
+}
+
+#[test]
+fn what_can_never_be_an_input_is_an_error() {
+    let workspace = tree();
+    for (line, error) in [
+        (".git/HEAD", "'.git/HEAD' can never be an input: use git:HEAD"),
+        ("~.git/**", "'.git/**' can never be an input: use git:HEAD"),
+        ("target/xtask/images", "'target/xtask/images' can never be an input: it is state"),
+    ] {
+        workspace.write("src/a/build/inputs", &format!("version/**\n{line}\n"));
+        let output = workspace.xtask(&["build", "-n"]).exits_with(2);
+        let error = format!("src/a/build/inputs:2: {error}");
+        assert!(output.error().contains(&error), "{line}: {}", output.error());
+    }
+}

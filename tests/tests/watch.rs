@@ -775,3 +775,152 @@ fn what_is_saved_while_a_post_hook_runs_is_in_the_image_of_the_next_build() {
     assert!(!image_tree(&workspace.own("tt-a")).contains_key("made"));
     assert_eq!(workspace.xtask(&["build"]).exits_with(0).built(), [""; 0]);
 }
+
+fn git(workspace: &Workspace, arguments: &[&str]) {
+    let who = ["-c", "user.name=t", "-c", "user.email=t@t"];
+    let git = Command::new("git").current_dir(workspace.root()).args(who).args(arguments).status();
+    assert!(git.unwrap().success(), "git {arguments:?}");
+}
+
+/// A program that Cargo built, and a context that is in `target/` as a whole.
+#[test]
+fn what_contexts_have_in_target_is_watched() {
+    let workspace = Workspace::new()
+        .file(
+            "xtask.toml",
+            "[image.tt-rust]\ndockerfile = \"Dockerfile\"\ncontext = \".\"\n\
+             [image.tt-dist]\ndockerfile = \"web/Dockerfile\"\ncontext = \"target/dist\"\n",
+        )
+        .file("Dockerfile", "FROM scratch\nCOPY target/release/app /\n")
+        .file("web/Dockerfile", "FROM scratch\nCOPY page /\n")
+        .file("target/release/app", "1")
+        .file("target/dist/page", "1");
+    let mut running = watch(&workspace, &[]);
+    workspace.write("target/debug/app", "2");
+    workspace.write("target/release/other", "2");
+    workspace.save("target/release/app", "2");
+    running.wait_for("changed: target/release/app → ");
+    running.wait_for("watching: ");
+    // As a build from nothing does.
+    fs::remove_dir_all(workspace.root().join("target/dist")).unwrap();
+    workspace.write("target/new/page", "2");
+    fs::rename(workspace.root().join("target/new"), workspace.root().join("target/dist")).unwrap();
+    running.wait_for("changed: target/dist");
+    running.wait_for("watching: ");
+    running.interrupt();
+    let output = running.finish().exits_with(0);
+    assert_eq!(output.stderr.matches("changed: ").count(), 2, "{}", output.stderr);
+    assert!(image_tree(&workspace.own("tt-rust"))["app"].ends_with('2'));
+    assert!(image_tree(&workspace.own("tt-dist"))["page"].ends_with('2'));
+}
+
+/// Names, also of a component with hooks, and args.
+#[test]
+fn what_is_named_after_the_branch_follows_it() {
+    const ARG: &str = "FROM scratch\nARG V\nLABEL v=$V\n";
+    let workspace = Workspace::new()
+        .file(
+            "xtask.toml",
+            "[image.\"tt-{branch}-{app}\"]\ndockerfile = \"apps/{app}/Dockerfile\"\n\
+             [image.tt-arg]\ndockerfile = \"arg/Dockerfile\"\nargs = { V = \"{branch}\" }\n",
+        )
+        .file("apps/web/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")
+        .file("apps/api/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")
+        .script("apps/api/build/build-pre.sh", "#!/bin/sh\n")
+        .file("arg/Dockerfile", ARG)
+        .file(".gitignore", "/target/\n")
+        .git();
+    git(&workspace, &["checkout", "-qb", "one"]);
+    git(&workspace, &["commit", "-qm", "1"]);
+    let mut running = watch(&workspace, &[]);
+    git(&workspace, &["checkout", "-qb", "two"]);
+    running.wait_for("changed: .git/HEAD");
+    running.wait_for("watching: ");
+    for name in ["tt-two-web", "tt-two-api"] {
+        assert!(image_tree(&workspace.own(name)).contains_key("Dockerfile"), "{name}");
+    }
+    let format = "{{.Config.Labels.v}}";
+    let label = docker(&["image", "inspect", "-f", format, &workspace.own("tt-arg")]);
+    assert_eq!(label.trim_ascii(), b"two");
+    running.interrupt();
+    running.finish().exits_with(0);
+}
+
+/// In a folder above, beside a worktree, and in a folder of any other name.
+#[test]
+fn the_commit_is_watched_wherever_git_keeps_it() {
+    let hook = "#!/bin/sh\nmkdir src/a/generated; git log -1 --format=%s > src/a/generated/text\n";
+    for (init, folder) in [
+        (&["init", "-q", "."][..], "top"),
+        (&["init", "-q", "top"], "tree"),
+        (&["init", "-q", "--separate-git-dir", "kept", "top"], "top"),
+    ] {
+        let workspace = Workspace::new()
+            .file("top/src/a/build/inputs", "git:HEAD\n")
+            .file("top/src/a/build/tt-a.dockerfile", "FROM scratch\nCOPY generated/text /\n")
+            .script("top/src/a/build/build-pre.sh", hook);
+        git(&workspace, init);
+        git(&workspace, &["-C", "top", "add", "."]);
+        git(&workspace, &["-C", "top", "commit", "-qm", "1"]);
+        if folder == "tree" {
+            git(&workspace, &["-C", "top", "worktree", "add", "-q", "../tree"]);
+        }
+        let mut running =
+            workspace.run(&mut workspace.bash(&format!("cd {folder}; exec $XTASK watch")));
+        running.wait_for("watching: ");
+        git(&workspace, &["-C", folder, "commit", "-q", "--allow-empty", "-m", "2"]);
+        running.wait_for("changed: .git/");
+        running.wait_for("watching: ");
+        running.interrupt();
+        running.finish().exits_with(0);
+        let text = &image_tree(&workspace.own("tt-a"))["text"];
+        assert!(text.trim_end().ends_with('2'), "{init:?}: {text}");
+    }
+}
+
+/// Also deep in it, as a checkout brings it.
+#[test]
+fn what_links_in_a_new_folder_lead_to_is_watched() {
+    let workspace = Workspace::new()
+        .file("shared/one", "1")
+        .file("other/one", "1")
+        .file("src/a/x", "1")
+        .file("src/b/build/component.dep", "a\n")
+        .image("b", "FROM scratch\nCOPY dependency/a/ /a/\n");
+    let mut running = watch(&workspace, &[]);
+    for (top, folder, target) in
+        [("d", "d", "../../../shared/one"), ("e", "e/f/g", "../../../../../other/one")]
+    {
+        let beside = workspace.write(&format!("aside/{folder}/own"), "1");
+        symlink(target, beside.with_file_name("link")).unwrap();
+        let at = |folder: &str| workspace.root().join(folder).join(top);
+        fs::rename(at("aside"), at("src/a")).unwrap();
+        running.wait_for("watching: ");
+        let target = target.trim_start_matches("../");
+        workspace.save(target, "2");
+        running.wait_for(&format!("changed: {target} → "));
+        running.wait_for("watching: ");
+    }
+    running.interrupt();
+    running.finish().exits_with(0);
+    let output = workspace.xtask(&["build", "-n", "--exit-code"]).exits_with(0);
+    assert!(output.stdout.contains("up to date"), "{}", output.stdout);
+}
+
+/// A component is gone, and a Dockerfile.
+#[test]
+fn what_needs_something_that_is_gone_is_looked_at() {
+    let workspace = three().file("src/c/build/component.dep", "d\n").file("src/d/text", "1");
+    let mut running = watch(&workspace, &[]);
+    fs::remove_dir_all(workspace.root().join("src/d")).unwrap();
+    running.wait_for("src/c/build/component.dep:1: no component 'd'");
+    running.wait_for("watching: ");
+    workspace.save("src/d/text", "1");
+    running.wait_for("watching: ");
+    fs::remove_file(workspace.root().join(workspace.own("src/a/build/tt-a.dockerfile"))).unwrap();
+    running.wait_for("image tt-a removed");
+    running.wait_for("watching: ");
+    running.interrupt();
+    let output = running.finish().exits_with(0);
+    assert_eq!(output.built()[3..], ["b"], "{}", output.stderr);
+}

@@ -27,6 +27,12 @@ pub const GENERATED: &str = "generated";
 /// The folders in a component that exist only during a round.
 pub const TEMPORARY: [&str; 2] = [DEPENDENCY, GENERATED];
 
+/// The folder of git, relative to the top of a repository.
+pub const GIT: &str = ".git";
+
+/// The folder that Cargo and this tool fill, relative to the workspace root.
+pub const TARGET: &str = "target";
+
 /// The folder for the tool's own state, relative to the workspace root. It can be deleted
 /// at any time: builds stay correct without it.
 pub const STATE: &str = "target/xtask";

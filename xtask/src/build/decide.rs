@@ -60,8 +60,10 @@ fn of_changes(
         (change.ingredient != IngredientKind::Dockerfile, !change.name.starts_with(own))
     });
     leave_out_unread(&mut changes, exists);
-    let (bases, changes): (Vec<_>, Vec<_>) =
-        changes.into_iter().partition(|change| change.ingredient == IngredientKind::Base);
+    let is_rebuilt = |change: &Change| {
+        change.ingredient == IngredientKind::Base && change.kind != ChangeKind::Removed
+    };
+    let (bases, changes): (Vec<_>, Vec<_>) = changes.into_iter().partition(is_rebuilt);
     let changed = (!changes.is_empty()).then_some(Reason::Changed { changes });
     let rebuilt = bases
         .into_iter()
@@ -156,6 +158,13 @@ mod tests {
     fn a_rebuilt_base_is_a_reason_of_its_own() {
         let both = reasons(&[], &[BASE, OWN], &[]);
         assert_eq!(both, ["src/a/z added", "base was rebuilt"]);
+    }
+
+    #[test]
+    fn a_base_that_is_gone_was_not_rebuilt() {
+        assert_eq!(reasons(&[BASE, OWN], &[OWN], &[]), ["image base removed"]);
+        let edited = reasons(&[DOCKERFILE, BASE], &[EDITED], &[]);
+        assert_eq!(edited, ["src/a/build/a.dockerfile changed (+1 more)"]);
     }
 
     #[test]

@@ -297,9 +297,7 @@ fn read_all(
     problems: &mut Vec<Problem>,
 ) -> (Workspace, Graph) {
     let mut options = options.clone();
-    let is_set = options.facts.set.iter().any(|text| text.contains("{branch}"));
-    let is_used = is_set || Config::mentions(root, "branch");
-    if is_used && options.facts.branch.is_none() {
+    if options.facts.branch.is_none() && Config::needs_branch(root, &options.facts) {
         options.facts.branch = git::branch(root).unwrap_or_default();
     }
     let options = &options;

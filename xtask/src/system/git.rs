@@ -150,14 +150,13 @@ pub(crate) fn tracked_below(folder: &Path) -> Result<BTreeSet<PathBuf>, GitError
     Ok(paths(&repository.run(folder, &["ls-files", "-z"])?).collect())
 }
 
-/// The lock that git holds while it changes the files of a checkout; none outside of a repository.
-pub(crate) fn index_lock(root: &Path) -> Option<PathBuf> {
+/// The folder in which git keeps what is checked out; none outside of a repository.
+pub(crate) fn folder(root: &Path) -> Option<PathBuf> {
     let top = Repository::of(root)?.top;
     let dot_git = top.join(".git");
     // In worktrees and submodules it is a file that names the folder.
     let text = regular_file::read_to_string(&dot_git).unwrap_or_default();
-    let folder = text.strip_prefix("gitdir:").map_or(dot_git, |path| top.join(path.trim()));
-    Some(folder.join("index.lock"))
+    Some(text.strip_prefix("gitdir:").map_or(dot_git, |path| top.join(path.trim())))
 }
 
 /// The branch that is checked out; none outside of a repository, or on a commit without one.

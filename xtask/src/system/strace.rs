@@ -5,7 +5,8 @@
 //! (`test -e`) does not count, and neither does a file that the hook made. Files are proposed one
 //! by one, because their neighbours do not matter to the hook. New files matter only in a folder
 //! that it listed, which gets a glob: for all files of the folder if it read all of them, or for
-//! all files with one extension.
+//! all files with one extension. A hook that writes into `target/` builds there: what it reads there
+//! was made from something else.
 //!
 //! A trace is the output of `strace` with [`TRACER`]: a process ID, a call, and its result, where
 //! `--decode-fds` adds the path of each descriptor, including the one that an `open` returns. The
@@ -15,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use xtask_core::paths::SRC;
+use xtask_core::paths::{SRC, TARGET};
 use xtask_core::workspace::inputs::{Inputs, is_never_input};
 
 /// The tracing command, to be followed by the trace's file and the traced command.
@@ -56,6 +57,10 @@ impl TracedReads {
         };
         for line in trace.lines() {
             parser.line(line);
+        }
+        if parser.written.iter().any(|file| file.starts_with(TARGET)) {
+            parser.reads.files.retain(|file| !file.starts_with(TARGET));
+            parser.reads.listed.retain(|folder| !folder.starts_with(TARGET));
         }
         parser.reads
     }

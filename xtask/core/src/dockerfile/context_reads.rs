@@ -111,6 +111,11 @@ impl ContextReads {
         patterns.iter().any(|pattern| pattern.ends_in_name(name))
     }
 
+    /// Whether a path of the context, or something below it, can be read.
+    pub fn may_read(&self, path: &Path) -> bool {
+        self.reach(path) != Reach::Unread
+    }
+
     /// Whether a path of the context can be read.
     pub(crate) fn reach(&self, path: &Path) -> Reach {
         let Self::Only { patterns, .. } = self else { return Reach::Read };

@@ -16,7 +16,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
-use crate::dockerfile::context_reads::{ContextReads, Reach};
+use crate::dockerfile::context_reads::ContextReads;
 use crate::dockerfile::parser::ImageUse;
 use crate::dockerfile::provenance::Provenance;
 use crate::escape;
@@ -220,9 +220,8 @@ impl Image {
     /// Whether a build of it can read a path, relative to the root, or something below it.
     fn may_read(&self, path: &Path) -> bool {
         let is_above = |file: &str| Path::new(file).starts_with(path);
-        let is_read = path
-            .strip_prefix(&self.context)
-            .is_ok_and(|below| self.context_reads.reach(below) != Reach::Unread);
+        let is_read =
+            path.strip_prefix(&self.context).is_ok_and(|below| self.context_reads.may_read(below));
         let is_ignore_file = || {
             let text = path.to_string_lossy();
             text.strip_suffix(IGNORE_FILE)

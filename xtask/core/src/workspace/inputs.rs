@@ -14,8 +14,8 @@
 //! - blank, or a comment that begins with `#`.
 //!
 //! Globs have the syntax of `globset`: `*` and `?` do not match a slash, `**` does, and
-//! `{a,b}` matches either. `.git/`, `target/` and the temporary folders of components are
-//! never inputs.
+//! `{a,b}` matches either. `.git/`, `target/xtask/` and the temporary folders of components are
+//! never inputs, and what else is in `target/` is only for globs that begin with it.
 //!
 //! Hooks read through symbolic links. So a link that is declared is an input itself, and so is
 //! what it leads to: a file, or what the glob matches in a folder, below the link's own path.
@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 
-use crate::paths::{SRC, TEMPORARY};
+use crate::paths::{GIT, SRC, STATE, TARGET, TEMPORARY};
 use crate::problem::Problem;
 use crate::regular_file::with_path;
 
@@ -56,6 +56,17 @@ struct DeclaredGlob {
     base: PathBuf,
     /// Whether a change runs the hook again: it has no `~`.
     is_key: bool,
+}
+
+impl DeclaredGlob {
+    fn is_match(&self, path: &Path) -> bool {
+        self.matcher.is_match(path) && !self.leaves_out(path)
+    }
+
+    /// Builds fill `target/` with many files, so it is only for globs that begin with it.
+    fn leaves_out(&self, path: &Path) -> bool {
+        path.starts_with(TARGET) && !self.base.starts_with(TARGET)
+    }
 }
 
 /// What a glob matches.
@@ -142,7 +153,13 @@ impl Inputs {
         }
         let matcher = set.build().map_err(|error| error.to_string())?;
         let is_literal = |part: &&str| !part.contains(['*', '?', '[', '{', '\\']);
-        let base = glob.split('/').take_while(is_literal).collect();
+        let base: PathBuf = glob.split('/').take_while(is_literal).collect();
+        if base.starts_with(GIT) {
+            return Err(format!("'{glob}' can never be an input: use git:HEAD"));
+        }
+        if base.starts_with(STATE) {
+            return Err(format!("'{glob}' can never be an input: it is state of this tool"));
+        }
         self.globs.push(DeclaredGlob { line, matcher, base, is_key });
         Ok(())
     }
@@ -205,7 +222,7 @@ impl Inputs {
 
     /// Whether a file is declared as an input, with or without `~`.
     pub fn declares(&self, path: &Path) -> bool {
-        let is_declared = || self.globs.iter().any(|declared| declared.matcher.is_match(path));
+        let is_declared = || self.globs.iter().any(|declared| declared.is_match(path));
         let is_temporary = || path.ancestors().any(|above| self.temporary.contains(above));
         !self.is_excluded(path) && !is_temporary() && is_declared()
     }
@@ -213,7 +230,7 @@ impl Inputs {
     /// Finds the matches at or below a path, which may be `linked`: in a folder to which a link
     /// leads.
     fn find(&self, at: &Path, linked: bool, found: &mut Matches<'_>) -> io::Result<()> {
-        if self.is_excluded(at) {
+        if self.is_excluded(at) || found.declared.leaves_out(at) {
             return Ok(());
         }
         let full = found.root.join(at);
@@ -250,7 +267,11 @@ impl Inputs {
             return Ok(());
         };
         let path = relative_to(&root, &target);
-        if is_never_input(&path) || path.ancestors().any(|above| self.temporary.contains(above)) {
+        let has_state = Path::new(STATE).starts_with(&path) && path != Path::new("");
+        if has_state
+            || is_never_input(&path)
+            || path.ancestors().any(|above| self.temporary.contains(above))
+        {
             return Ok(());
         }
         if !target.is_dir() {
@@ -318,12 +339,12 @@ fn globs(glob: &str) -> Result<[Glob; 2], String> {
     Ok([build(glob)?, build(&format!("{glob}/**"))?])
 }
 
-/// Whether a path, relative to the root, is never an input: it is in `.git/`, in `target/`,
+/// Whether a path, relative to the root, is never an input: it is in `.git/`, in `target/xtask/`,
 /// or in a temporary folder of a component.
 pub fn is_never_input(path: &Path) -> bool {
     let mut parts = path.iter();
     let first = parts.next();
     let is_temporary = first.is_some_and(|part| part == SRC)
         && parts.nth(1).is_some_and(|part| TEMPORARY.iter().any(|name| part == *name));
-    is_temporary || first.is_some_and(|part| part == ".git" || part == "target")
+    is_temporary || path.starts_with(GIT) || path.starts_with(STATE)
 }

@@ -1,12 +1,13 @@
 //! Changes that belong together, such as those of a save, a checkout, or a package installation.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, DirEntry};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use xtask_core::context::tree_cache::TreeCache;
 use xtask_core::ids::ComponentId;
-use xtask_core::paths::{CONFIG_FILE, SRC};
+use xtask_core::paths::{CONFIG_FILE, GIT, SRC};
 use xtask_core::plan::graph::Graph;
 use xtask_core::workspace::components::{Component, Workspace};
 
@@ -180,8 +181,11 @@ impl ChangeBatch {
         self.is_lost
             || self.paths.iter().any(|(path, change)| {
                 let full = workspace.root.join(path);
-                if path == Path::new(CONFIG_FILE) || change.is_structural && full.is_symlink() {
+                if path == Path::new(CONFIG_FILE) || self.brings_links(path, &full) {
                     return true;
+                }
+                if path.starts_with(GIT) {
+                    return workspace.config.names_branch;
                 }
                 if links().any(|target| path.starts_with(target) || target.starts_with(path)) {
                     return true;
@@ -206,6 +210,13 @@ impl ChangeBatch {
                     [] => true,
                 }
             })
+    }
+
+    /// Whether a path is a link, or a folder with one, that came with a change. What is in a folder
+    /// that came, too, is searched with that.
+    fn brings_links(&self, path: &Path, full: &Path) -> bool {
+        let came = |path: &Path| self.paths.get(path).is_some_and(|it| it.is_structural);
+        came(path) && !path.ancestors().skip(1).any(came) && has_links(full)
     }
 
     /// The components that any change affects directly.
@@ -305,12 +316,25 @@ impl ChangeBatch {
     }
 }
 
+/// Whether a path is a link, or a folder with one.
+fn has_links(path: &Path) -> bool {
+    let entries = || fs::read_dir(path).into_iter().flatten().flatten();
+    let is_or_has_link = |entry: DirEntry| {
+        let kind = entry.file_type();
+        kind.is_ok_and(|kind| kind.is_symlink() || kind.is_dir() && has_links(&entry.path()))
+    };
+    path.is_symlink() || entries().any(is_or_has_link)
+}
+
 /// The components that a changed path affects directly.
 pub(crate) fn touched_by(path: &Path, workspace: &Workspace) -> BTreeSet<ComponentId> {
     if Path::new(SRC).starts_with(path) {
         return workspace.components.ids().collect();
     }
-    let is_head = path.starts_with(".git");
+    let is_head = path.starts_with(GIT);
+    if is_head && workspace.config.names_branch {
+        return workspace.components.ids().collect();
+    }
     let leads_to = |target: &PathBuf| path.starts_with(target) || target.starts_with(path);
     let affected = workspace.components.enumerate().filter(|(_, component)| {
         component.link_targets.iter().chain(&component.build_links).any(leads_to)

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata};
 use std::mem;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ pub(crate) struct Changes {
     root: PathBuf,
     /// The folder that the root was at first. While it is open, no other has its inode.
     root_folder: Option<File>,
+    /// The lock that git holds while it changes the files of a checkout.
     git_lock: Option<PathBuf>,
     debounce: Duration,
     scratch: BTreeSet<PathBuf>,
@@ -44,7 +45,7 @@ impl Changes {
             watcher,
             filter: WatchFilter::default(),
             trees,
-            git_lock: git::index_lock(&root),
+            git_lock: git::folder(&root).map(|folder| folder.join("index.lock")),
             root_folder: File::open(&root).ok(),
             root,
             debounce,
@@ -154,8 +155,7 @@ impl Changes {
             self.watcher.watch_tree(start.unwrap_or(folder), filter);
         }
         if filter.has_head() {
-            self.watcher.watch_folder(Path::new(".git"));
-            self.watcher.watch_folder(Path::new(".git/logs"));
+            self.watcher.watch_head();
         }
     }
 

@@ -229,15 +229,15 @@ fn state(
     }
     for image in component.images.iter().filter(|_| !component.has_hooks()) {
         let spec = ContextSpec::own(image).with_dependencies(dependencies.clone());
-        fields.add(image.name.as_bytes());
         fields.add(image.dockerfile_digest.as_bytes());
         fields.add(trees.context_without_generated(&spec)?.digest().as_bytes());
     }
     Ok(ComponentState { digest: fields.finish(), has_outputs })
 }
 
-/// Adds what `xtask.toml` says about an image.
+/// Adds an image's name, what `xtask.toml` says about it, and which images it uses.
 fn add_settings(fields: &mut FieldHasher, image: &Image) {
+    fields.add(image.name.as_bytes());
     let args = image.build_args.iter().filter(|(name, _)| image.reads_arg(name));
     let args = args.map(|(name, value)| (format!("args.{name}"), value.clone()));
     for (key, value) in args.chain(fingerprint::settings(image)) {
@@ -246,5 +246,6 @@ fn add_settings(fields: &mut FieldHasher, image: &Image) {
     }
     for used in &image.uses {
         fields.add(used.reference.as_bytes());
+        fields.add(used.local.as_deref().unwrap_or_default().as_bytes());
     }
 }

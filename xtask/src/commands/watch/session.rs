@@ -199,6 +199,7 @@ impl<E: Engine> Session<'_, E> {
     async fn build_changed(&mut self, mut batch: ChangeBatch) -> Result<ChangeBatch, CommandError> {
         batch.merge(std::mem::take(&mut self.postponed));
         debug!(?batch, "changes");
+        let affected = self.affected(&batch);
         self.reload(&batch).await;
         let Some(loaded) = self.loaded.clone() else {
             self.postponed = batch;
@@ -207,6 +208,11 @@ impl<E: Engine> Session<'_, E> {
         let workspace = &loaded.workspace;
         let touched = batch.touched(workspace);
         let mut candidates = loaded.watched_dependents(&touched);
+        // What is gone has no dependents any more.
+        let is_affected = |id: &ComponentId| {
+            affected.as_ref().is_none_or(|names| names.contains(&workspace.components[*id].name))
+        };
+        candidates.extend(loaded.watched.iter().copied().filter(is_affected));
         candidates.extend(self.snapshot.uncertain(workspace).intersection(&loaded.watched));
         candidates.extend(self.snapshot.unknown(workspace).intersection(&loaded.watched));
         let now = states(&loaded, &self.setup.trees, candidates).await;
@@ -229,6 +235,14 @@ impl<E: Engine> Session<'_, E> {
         }
         let selected = loaded.watched_dependents(&stale);
         self.round(&loaded, &selected, false).await
+    }
+
+    /// The components that changes affect in the workspace as it was read last, by name; unknown
+    /// if it could not be read.
+    fn affected(&self, batch: &ChangeBatch) -> Option<BTreeSet<String>> {
+        let loaded = self.loaded.as_ref()?;
+        let touched = batch.touched(&loaded.workspace);
+        Some(loaded.watched_dependents(&touched).into_iter().map(|it| loaded.name(it)).collect())
     }
 
     /// Builds the images that somebody took away since the last round; gives the changes that

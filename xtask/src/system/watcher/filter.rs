@@ -7,7 +7,8 @@
 //! `dependency/`. What `.gitignore` says does not matter: builders do not know it. Where
 //! `xtask.toml` says which images there are, or that contexts are elsewhere, these are the files of
 //! the contexts, and whatever may become a Dockerfile. Editors' scratch files can be in a context
-//! like any other file, but only what comes with them starts a round.
+//! like any other file, but only what comes with them starts a round. Of `target/`, which every
+//! build with Cargo fills, only what a Dockerfile can read is watched, or an input that names it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use xtask_core::context::spec::ContextSpec;
 use xtask_core::context::tree_cache::TreeCache;
 use xtask_core::dockerfile::context_reads::ContextReads;
 use xtask_core::ids::ComponentId;
-use xtask_core::paths::{BUILD, CONFIG_FILE, SRC};
+use xtask_core::paths::{BUILD, CONFIG_FILE, GIT, SRC, TARGET};
 use xtask_core::plan::graph::{Direction, Graph};
 use xtask_core::workspace::components::{Component, Image, Workspace};
 use xtask_core::workspace::config::Config;
@@ -56,7 +57,7 @@ struct Configured {
 
 impl WatchFilter {
     pub(crate) fn new(workspace: &Workspace, graph: &Graph, trees: &TreeCache) -> Self {
-        let mut filter = Self::default();
+        let mut filter = Self { has_head: workspace.config.names_branch, ..Self::default() };
         for (_, inputs) in workspace.components.iter().filter_map(|it| it.inputs.as_ref()) {
             filter.extra_paths.extend(inputs.base_paths().map(Path::to_owned));
             filter.has_head |= inputs.head;
@@ -64,6 +65,8 @@ impl WatchFilter {
         let reads = workspace.images().map(|(_, image)| {
             filter.extra_paths.extend(image.settings.args_files.iter().map(PathBuf::from));
             filter.extra_paths.extend(image.named_folders().map(|(_, folder)| folder.into()));
+            let has_root = image.named_folders().any(|(_, folder)| folder.is_empty());
+            filter.extra_paths.extend(has_root.then(|| TARGET.into()));
             (image.context.clone().into(), image.context_reads.clone())
         });
         filter.reads = reads.collect();
@@ -114,7 +117,7 @@ impl WatchFilter {
 
     /// Whether a path, relative to the root, is a file to watch or a folder that can contain one.
     pub(crate) fn matches(&self, path: &Path) -> bool {
-        if path.starts_with(".git") {
+        if path.starts_with(GIT) {
             let is_head = path == Path::new(".git/HEAD") || path == Path::new(".git/logs/HEAD");
             return self.has_head && is_head;
         }
@@ -124,9 +127,22 @@ impl WatchFilter {
         if path == Path::new(CONFIG_FILE) {
             return true;
         }
-        let is_extra =
-            self.extra_paths.iter().any(|extra| path.starts_with(extra) || extra.starts_with(path));
-        is_extra || self.is_source(path)
+        let is_in_target = path.starts_with(TARGET);
+        let is_extra = |extra: &PathBuf| {
+            let overlaps = path.starts_with(extra) || extra.starts_with(path);
+            overlaps && (!is_in_target || extra.starts_with(TARGET))
+        };
+        self.extra_paths.iter().any(is_extra)
+            || self.is_source(path) && (!is_in_target || self.is_read(path))
+    }
+
+    /// Whether a Dockerfile can read a path, or something below it.
+    fn is_read(&self, path: &Path) -> bool {
+        let may_read = |(dir, reads): &(PathBuf, ContextReads)| {
+            let below = path.strip_prefix(dir);
+            dir.starts_with(path) || below.is_ok_and(|below| reads.may_read(below))
+        };
+        self.reads.iter().any(may_read)
     }
 
     /// Whether a path is a scratch file of an editor, which no Dockerfile and no declared input

@@ -22,9 +22,10 @@ use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{Config, ErrorKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
+use crate::system::git;
 use crate::system::watcher::filter::WatchFilter;
 use crate::system::watcher::poller::{PolledChange, Poller};
-use xtask_core::paths::{BUILD, SRC};
+use xtask_core::paths::{BUILD, GIT, SRC};
 
 /// File systems on which other hosts can change files, without an event here: their types of
 /// statfs(2) and linux/magic.h.
@@ -78,6 +79,8 @@ pub(crate) struct Watcher {
     is_limit_reached: bool,
     /// The folders that this user may not read.
     unreadable: BTreeSet<PathBuf>,
+    /// The folder of git, wherever it is.
+    git_folder: Option<PathBuf>,
     interval: Duration,
 }
 
@@ -109,6 +112,7 @@ impl Watcher {
             polled: BTreeSet::new(),
             is_limit_reached: false,
             unreadable: BTreeSet::new(),
+            git_folder: git::folder(root),
             interval,
         })
     }
@@ -124,6 +128,14 @@ impl Watcher {
             let folder = src.join(component.file_name());
             self.watch_folder(&folder);
             self.watch_folder(&folder.join(BUILD));
+        }
+    }
+
+    /// Watches which commit and branch are checked out.
+    pub(crate) fn watch_head(&mut self) {
+        if let Some(folder) = self.git_folder.clone() {
+            self.watch_folder(&folder);
+            self.watch_folder(&folder.join("logs"));
         }
     }
 
@@ -237,7 +249,7 @@ impl Watcher {
             let event = match message {
                 Message::Notified(event, at) => self.convert(event, at, filter),
                 Message::Polled(PolledChange { path, is_structural, since }, at) => {
-                    let paths = vec![path];
+                    let paths = self.place(&self.root.join(path)).into_iter().collect();
                     self.process(FsChange { paths, at, since, is_structural }, filter)
                 }
             };
@@ -263,9 +275,16 @@ impl Watcher {
             EventKind::Access(_) => return None,
             _ => true,
         };
-        let relative = |path: &PathBuf| path.strip_prefix(&self.root).ok().map(Path::to_owned);
-        let paths = event.paths.iter().filter_map(relative).collect();
+        let paths = event.paths.iter().filter_map(|path| self.place(path)).collect();
         self.process(FsChange { paths, at, since: at, is_structural }, filter)
+    }
+
+    /// A path relative to the root. What is in the folder of git is in `.git`, as in a repository
+    /// whose top is the root.
+    fn place(&self, path: &Path) -> Option<PathBuf> {
+        let in_git = self.git_folder.as_ref().and_then(|folder| path.strip_prefix(folder).ok());
+        let in_git = in_git.map(|below| Path::new(GIT).join(below));
+        in_git.or_else(|| Some(path.strip_prefix(&self.root).ok()?.to_owned()))
     }
 
     /// Watches new folders, and returns the part of a change that matches the filter.

@@ -63,6 +63,13 @@ pub struct Facts {
     pub set: Vec<String>,
 }
 
+impl Facts {
+    /// Whether the text of the file, or `--set`, names the branch.
+    fn name_branch(&self, text: &str) -> bool {
+        self.set.iter().map(String::as_str).chain([text]).any(|text| text.contains("{branch}"))
+    }
+}
+
 /// Where a new image belongs, and how it would be built; paths are from the root.
 #[derive(Debug, Default)]
 pub struct Place {
@@ -95,6 +102,8 @@ pub struct Config {
     exclude: GlobSet,
     external: GlobSet,
     facts: Facts,
+    /// Whether the branch that is checked out matters.
+    pub names_branch: bool,
     has_definitions: bool,
     /// The name of the root's folder.
     worktree: Option<String>,
@@ -113,6 +122,7 @@ impl Default for Config {
             exclude: GlobSet::empty(),
             external: GlobSet::empty(),
             facts: Facts::default(),
+            names_branch: false,
             has_definitions: false,
             worktree: None,
         }
@@ -142,10 +152,11 @@ impl Config {
     pub(crate) fn of_text(root: &Path, text: &str, facts: Facts) -> Result<Self, Problems> {
         let folder = root.canonicalize().ok();
         let folder = folder.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
+        let names_branch = facts.name_branch(text);
         let worktree = facts.worktree.as_deref().or(folder).map(as_name);
         let config = Self::parse(text, facts)?;
         let has_definitions = has_definitions(&config.file.tables, root);
-        Ok(Self { worktree, has_definitions, exists: true, ..config })
+        Ok(Self { names_branch, worktree, has_definitions, exists: true, ..config })
     }
 
     /// Whether components are the folders in `src/`, as far as the file can be read. Its templates
@@ -158,10 +169,10 @@ impl Config {
         }
     }
 
-    /// Whether the file of a workspace has a word in it.
-    pub fn mentions(root: &Path, word: &str) -> bool {
+    /// Whether the file of a workspace, or `--set`, names the branch, as far as it can be read.
+    pub fn needs_branch(root: &Path, facts: &Facts) -> bool {
         let text = regular_file::read_to_string(&root.join(CONFIG_FILE));
-        text.is_ok_and(|text| text.contains(&format!("{{{word}}}")))
+        facts.name_branch(&text.unwrap_or_default())
     }
 
     /// Parses the text of the file.
