@@ -174,7 +174,9 @@ impl Proxy {
         let mut upstream = server.try_clone()?;
         thread::spawn(move || drop(io::copy(&mut reader, &mut upstream)));
         let mut answer = Vec::new();
-        server.read_to_end(&mut answer)?;
+        // A registry that refuses a request may leave its body unread, and reset the connection
+        // after the answer.
+        drop(server.read_to_end(&mut answer));
         client.write_all(&answer)?;
         client.shutdown(Shutdown::Both)
     }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::process::Command;
 
+use serde_json::Value;
 use tests::engine::docker;
 use tests::proxy::{Proxy, Rule};
 use tests::registry::Registry;
@@ -91,16 +92,22 @@ fn what_neither_the_workspace_nor_a_branch_needs_is_deleted() {
     }
 }
 
+/// The index by which the image of `web` is shared, and the repository that it is in.
+fn index_of_web(workspace: &Workspace, registry: &Registry) -> (String, Value) {
+    let name = workspace.own("team/tt-web");
+    let tags = shared(workspace, registry, "web");
+    let index = tags.iter().find(|tag| !tag.ends_with("amd64") && !tag.ends_with("arm64"));
+    let index = registry.index(&name, index.unwrap());
+    (name, index)
+}
+
 #[test]
 fn what_other_tags_lead_to_stays() {
     let registry = Registry::start_with_deletion();
     let workspace = tree(&registry);
     share(&workspace);
     // The image is released, too, and there is an index of it that somebody made.
-    let name = workspace.own("team/tt-web");
-    let tags = shared(&workspace, &registry, "web");
-    let index = tags.iter().find(|tag| !tag.ends_with("amd64") && !tag.ends_with("arm64"));
-    let index = registry.index(&name, index.unwrap());
+    let (name, index) = index_of_web(&workspace, &registry);
     let mut other = index.clone();
     other["annotations"] = serde_json::json!({});
     registry.put_manifest(&name, "v1", &other);
@@ -125,10 +132,7 @@ fn an_index_counts_even_if_it_says_no_more_than_it_must() {
     let registry = Registry::start_with_deletion();
     let workspace = tree(&registry);
     share(&workspace);
-    let name = workspace.own("team/tt-web");
-    let tags = shared(&workspace, &registry, "web");
-    let index = tags.iter().find(|tag| !tag.ends_with("amd64") && !tag.ends_with("arm64"));
-    let mut index = registry.index(&name, index.unwrap());
+    let (name, mut index) = index_of_web(&workspace, &registry);
     let digest = index["manifests"][0]["digest"].as_str().unwrap().to_owned();
     let kind = index["mediaType"].as_str().unwrap().to_owned();
     let members = index.as_object_mut().unwrap();

@@ -367,6 +367,21 @@ fn since_sees_what_is_behind_links() {
     assert_eq!(changed(&edited(ignore, "away/f", "2")), 1);
 }
 
+#[test]
+fn since_sees_what_was_built_from_an_image_that_is_gone() {
+    let workspace = Workspace::new()
+        .image("base", "FROM scratch\nCOPY build /\n")
+        .image("web", "FROM tt-base\nCOPY build /web\n")
+        .image("other", "FROM scratch\nCOPY build /\n");
+    let _ = workspace.xtask(&["build"]).exits_with(0);
+    let dockerfile = workspace.own("src/base/build/tt-base.dockerfile");
+    let workspace = edited(workspace, &dockerfile, "FROM scratch\nCOPY build /b\n");
+    assert_eq!(changed(&workspace), 1);
+    fs::remove_file(workspace.root().join(dockerfile)).unwrap();
+    let plan = workspace.xtask(&["build", "-n", "--since", "HEAD"]).exits_with(0);
+    assert!(plan.stdout.contains("web  ") && !plan.stdout.contains("other"), "{}", plan.stdout);
+}
+
 /// As Compose files write them.
 #[test]
 fn paths_can_begin_with_a_dot() {

@@ -3,8 +3,10 @@
 //! The working tree is compared with the merge base of the revision and `HEAD`, so later commits
 //! on the other branch do not count. Uncommitted and untracked files do. A component is changed
 //! by a file in its folder, a file that its `build/inputs` declares, the target of a link that
-//! leads out of its folder, or what is behind links on the way to what its builds read. This only selects components: whether their images are stale is
-//! decided as in every build.
+//! leads out of its folder, or what is behind links on the way to what its builds read. If a
+//! Dockerfile is gone, components with external bases are changed, too: one may have been its
+//! image. This only selects components: whether their images are stale is decided as in every
+//! build.
 //!
 //! The workspace's repository tracks a submodule as a whole: if it changed, all components in it
 //! count as changed. A component in any other repository always counts as changed.
@@ -38,6 +40,12 @@ pub(crate) fn changed(
     );
     let links = Links::find(workspace);
     let paths: BTreeSet<PathBuf> = paths.iter().flat_map(|path| links.paths(path)).collect();
+    // What was built from an image that is gone takes it for one of a registry.
+    let is_gone = |path: &PathBuf| {
+        let is_dockerfile = path.extension().is_some_and(|it| it == "dockerfile");
+        (is_dockerfile || workspace.config.may_define(path, false)) && !root.join(path).exists()
+    };
+    let has_lost_image = paths.iter().any(is_gone);
     let trees = TreeCache::new(root, Memory::new());
     let is_changed = |id: &ComponentId| {
         let component = &workspace.components[*id];
@@ -53,6 +61,7 @@ pub(crate) fn changed(
         let leads_to = |target: PathBuf| paths.iter().any(|path| path.starts_with(&target));
         // What else a broken component depends on is unknown.
         !component.problems.is_empty()
+            || has_lost_image && component.images.iter().any(|it| !it.external_bases().is_empty())
             || paths.iter().any(|path| is_own(path) || is_input(path))
             || !paths.is_empty()
                 && trees

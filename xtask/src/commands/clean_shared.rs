@@ -88,7 +88,7 @@ pub(crate) async fn run(
     }
     let domains = domains_of([format!("{prefix}/").as_str()]);
     let logins = engine.credentials(domains, registry.as_ref()).await;
-    let client = Client::new(&prefix, &logins);
+    let client = Client::patient(&prefix, &logins);
     let mut cleaned = CleanedShared { prefix, ..CleanedShared::default() };
     for (image, needed) in needed {
         let needed = match needed {

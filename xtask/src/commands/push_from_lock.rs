@@ -108,7 +108,7 @@ async fn put_back((reference, digest): &Tag, logins: &Logins, ctx: &CommandConte
 async fn retag(reference: &str, digest: &str, logins: &Logins) -> Result<(), TagError> {
     let (repository, tag) = image_reference::repository_and_tag(reference);
     let (prefix, name) = repository.rsplit_once('/').unwrap_or(("", repository));
-    let client = Client::new(prefix, logins);
+    let client = Client::patient(prefix, logins);
     let found = client.manifest(name, digest).await?;
     let manifest = found.ok_or_else(|| TagError::Gone(digest.to_owned()))?;
     Ok(client.put_manifest(name, tag, &manifest.media_type, manifest.bytes.to_vec()).await?)

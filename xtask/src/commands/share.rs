@@ -90,7 +90,7 @@ pub(crate) async fn share_all(
     ctx: &CommandContext,
 ) -> Result<(), CommandError> {
     let logins = engine.credentials(domains_of([format!("{prefix}/").as_str()]), registry).await;
-    let (client, platform) = (Client::new(prefix, &logins), engine.platform().await?);
+    let (client, platform) = (Client::patient(prefix, &logins), engine.platform().await?);
     let target = Target { prefix, client, engine, logins, platform, retry_for, ctx };
     for message in obstacles(images) {
         ctx.events.send(Event::Warning(Problem::of_request(message)));

@@ -37,6 +37,12 @@ const TAGS: usize = 1000;
 /// How many requests are under way at the same time.
 const REQUESTS: usize = 32;
 
+/// How long a build waits for an answer: what the registry might have, it can make itself.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long a command waits that is about the registry.
+const LONG_PATIENCE: Duration = Duration::from_secs(30);
+
 /// How often a busy registry is asked.
 const TRIES: u32 = 3;
 
@@ -90,13 +96,22 @@ pub(crate) struct Stored {
 impl Client {
     /// For the repositories below `prefix`: `HOST[:PORT]/PATH`.
     pub(crate) fn new(prefix: &str, logins: &Logins) -> Self {
+        Self::with_patience(prefix, logins, PATIENCE)
+    }
+
+    /// The same for a command that has nothing else to do than to wait.
+    pub(crate) fn patient(prefix: &str, logins: &Logins) -> Self {
+        Self::with_patience(prefix, logins, LONG_PATIENCE)
+    }
+
+    fn with_patience(prefix: &str, logins: &Logins, patience: Duration) -> Self {
         let domain = domain_of(&format!("{prefix}/")).to_owned();
         let path = prefix.strip_prefix(&domain).unwrap_or(prefix).trim_matches('/').to_owned();
         Self {
             login: logins.get(&domain).cloned(),
             domain,
             path,
-            http: Http::new(),
+            http: Http::new(patience),
             authorizations: Authorizations::default(),
             permits: Semaphore::new(REQUESTS),
             away: OnceLock::new(),

@@ -28,9 +28,6 @@ use tokio_rustls::TlsConnector;
 
 use crate::engine::host_and_port;
 
-/// How long a server may take for a connection, to answer, or to go on.
-const PATIENCE: Duration = Duration::from_secs(3);
-
 /// The bytes per second at which a server must at least take what is sent.
 const SLOWEST: u64 = 1 << 20;
 
@@ -42,6 +39,8 @@ type Origin = (bool, String);
 
 /// Connections to servers.
 pub(super) struct Http {
+    /// How long a server may take for a connection, to answer, or to go on.
+    patience: Duration,
     idle: Mutex<HashMap<Origin, Vec<SendRequest<Full<Bytes>>>>>,
     /// By `HOST[:PORT]`, which certificates count.
     tls: Mutex<HashMap<String, Arc<ClientConfig>>>,
@@ -61,8 +60,8 @@ impl Answer {
 }
 
 impl Http {
-    pub(super) fn new() -> Self {
-        Self { idle: Mutex::default(), tls: Mutex::default() }
+    pub(super) fn new(patience: Duration) -> Self {
+        Self { patience, idle: Mutex::default(), tls: Mutex::default() }
     }
 
     /// Sends a request, whose URI is a whole one.
@@ -77,8 +76,7 @@ impl Http {
                 return Ok(answer);
             }
         }
-        let connecting = timeout(PATIENCE, self.connect(&origin)).await;
-        let connection = connecting.map_err(|_| slow())??;
+        let connection = self.within(Duration::ZERO, self.connect(&origin)).await??;
         self.exchange(connection, &origin, request).await
     }
 
@@ -111,12 +109,33 @@ impl Http {
             connection.ready().await.map_err(|error| error.to_string())?;
             connection.send_request(sent).await.map_err(|error| error.to_string())
         };
-        let response = timeout(PATIENCE + sending, exchange).await.map_err(|_| slow())??;
+        let response = self.within(sending, exchange).await??;
         let (head, body) = response.into_parts();
-        let body = read(Limited::new(body, MAX_BODY)).await?;
+        let body = self.read(Limited::new(body, MAX_BODY)).await?;
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.entry(origin.clone()).or_default().push(connection);
         Ok(Answer { status: head.status, headers: head.headers, body })
+    }
+
+    /// Waits as long as a server may take, and for what it takes to send something.
+    async fn within<T>(
+        &self,
+        sending: Duration,
+        work: impl Future<Output = T>,
+    ) -> Result<T, String> {
+        let slow = |_| format!("no answer within {} seconds", self.patience.as_secs());
+        timeout(self.patience + sending, work).await.map_err(slow)
+    }
+
+    /// A body, which may take as long as it goes on.
+    async fn read(&self, mut body: Limited<Incoming>) -> Result<Bytes, String> {
+        let mut bytes = BytesMut::new();
+        while let Some(frame) = self.within(Duration::ZERO, body.frame()).await? {
+            if let Ok(data) = frame.map_err(|error| error.to_string())?.into_data() {
+                bytes.extend_from_slice(&data);
+            }
+        }
+        Ok(bytes.freeze())
     }
 
     async fn connect(
@@ -146,21 +165,6 @@ impl Http {
         known.insert(authority.to_owned(), Arc::clone(&config));
         Ok(config)
     }
-}
-
-/// A body, which may take as long as it goes on.
-async fn read(mut body: Limited<Incoming>) -> Result<Bytes, String> {
-    let mut bytes = BytesMut::new();
-    while let Some(frame) = timeout(PATIENCE, body.frame()).await.map_err(|_| slow())? {
-        if let Ok(data) = frame.map_err(|error| error.to_string())?.into_data() {
-            bytes.extend_from_slice(&data);
-        }
-    }
-    Ok(bytes.freeze())
-}
-
-fn slow() -> String {
-    format!("no answer within {} seconds", PATIENCE.as_secs())
 }
 
 fn origin(uri: &Uri) -> Result<Origin, String> {
