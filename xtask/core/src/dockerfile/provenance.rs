@@ -9,9 +9,9 @@
 //!
 //! The image's layers must also start with those of the base, because another image may
 //! have the base's name temporarily, with a history of the same text. And it must be for the
-//! platform of the base: a name can be pulled that was pushed from another machine. If the comparison is
-//! impossible (the engine does not have the base, or the base has `ONBUILD` triggers), the
-//! image is built again, from the builder's cache if possible.
+//! platform of the base: a name can be pulled that was pushed from another machine. If the
+//! comparison is impossible (the engine does not have the base, or the base has `ONBUILD`
+//! triggers), the image is built again, from the builder's cache if possible.
 //!
 //! The two builders write history entries differently (checked on 20.10 to 28): BuildKit
 //! writes `COPY a /a # buildkit`, the classic builder `/bin/sh -c #(nop) COPY file:… in /a`,

@@ -56,8 +56,8 @@ impl Workspace {
 
     /// Notes what the bases of images in the workspace change about them: their `ONBUILD`
     /// triggers and their `ENV` can make a build read the whole context, and triggers can read any
-    /// stage, other images, and build args. And an `ARG` that names an image elsewhere as well does more than
-    /// to name ours.
+    /// stage, other images, and build args. And an `ARG` that names an image elsewhere as well does
+    /// more than to name ours.
     fn finish_images(&mut self) {
         let mut triggers: BTreeMap<String, (bool, Vec<ImageUse>, Vec<String>)> = BTreeMap::new();
         for image in self.components.iter_mut().flat_map(|component| &mut component.images) {

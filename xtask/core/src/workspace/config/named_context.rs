@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::image_reference;
-use crate::paths::join;
+use crate::paths::plain;
 
 /// What stands behind a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,15 +51,13 @@ impl NamedContext {
         } else {
             text
         };
-        let mut parts = text.trim_end_matches('/').split('/').filter(|part| *part != ".");
-        if text.is_empty() || parts.clone().any(|part| part == "..") {
+        if text.is_empty() || text.split('/').any(|part| part == "..") {
             return Err(
                 "is no folder of the workspace: write its path from the root, which is '.'"
                     .to_owned(),
             );
         }
-        let first = parts.next().unwrap_or_default().to_owned();
-        Ok(Self::Folder(parts.fold(first, |above, part| join(&above, part))))
+        Ok(Self::Folder(plain(text)))
     }
 
     /// The reference of the image that it is, if it is one.

@@ -92,7 +92,7 @@ impl Overrides {
 }
 
 /// A template that stands for this text.
-fn literally(text: &str) -> String {
+pub(crate) fn literally(text: &str) -> String {
     text.replace('{', "{{").replace('}', "}}").replace('$', "$$")
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::escape;
+use crate::workspace::config::overrides::literally;
 use crate::workspace::config::{Config, Facts, LAYOUT, as_name};
 use crate::workspace::proposal::known::to_fill_in;
 use crate::workspace::proposal::proposed::{Proposed, in_src, own_context};
@@ -242,7 +243,7 @@ fn push_comment(text: &mut String, comment: &str) {
 
 /// A value that stands for itself, although values are templates.
 fn template(value: &str) -> String {
-    quoted(&value.replace('{', "{{").replace('}', "}}").replace('$', "$$"))
+    quoted(&literally(value))
 }
 
 /// A text of TOML, which has the escapes of JSON.
